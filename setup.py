@@ -1,0 +1,64 @@
+"""Extension modules: the plan, and the kernels once for each ISA of the target machine."""
+
+import os
+import sysconfig
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# The machine the build is for, which a cross build says in _PYTHON_HOST_PLATFORM.
+TARGET = sysconfig.get_platform().lower()
+IS_X86_64 = TARGET.endswith(("x86_64", "amd64"))
+IS_ARM64 = TARGET.endswith(("aarch64", "arm64"))
+IS_MSVC = TARGET.startswith("win")
+
+# Promise 1 hangs on these. Both compilers fuse a*b+c by default where the CPU can; /fp:strict is MSVC's word for not
+# doing so. No errno from sqrt and no traps: neither changes a value, and loops vectorize. Reassociation of integer
+# expressions (floating-point ones are never touched) puts a shift's result late into the xors of Philox: 10 % slower.
+if IS_MSVC:
+    FLAGS = ["/O2", "/fp:strict"]
+else:
+    FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-overflow"]
+    FLAGS += [] if "clang" in os.environ.get("CC", sysconfig.get_config_var("CC") or "") else ["-fno-tree-reassoc"]
+
+ISA_FLAGS = {"baseline": []}
+if IS_X86_64:
+    ISA_FLAGS["avx2"] = ["/arch:AVX2"] if IS_MSVC else ["-mavx2"]
+    ISA_FLAGS["avx512"] = (
+        ["/arch:AVX512"]
+        if IS_MSVC
+        else ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+    )
+elif IS_ARM64:
+    ISA_FLAGS["neon"] = []
+
+
+def extension(name: str, flags: list[str]) -> Extension:
+    """One Cython module of the engine."""
+    macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+    if name == "_kernels_baseline" and IS_ARM64:
+        macros.append(("WINIT_FAST_PORTABLE", "1"))  # so that Arm, too, has two kernels to compare
+    return Extension(
+        f"winit_fast.{name}",
+        [f"winit_fast/{name}.pyx"],
+        include_dirs=["winit_fast/include", numpy.get_include()],
+        depends=[f"winit_fast/{file}" for file in ("kernels.pxi", "transforms.pxi", "_plan.pxd")]
+        + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
+        define_macros=macros,
+        extra_compile_args=FLAGS + flags,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("_plan", [])] + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+        },
+    ),
+)

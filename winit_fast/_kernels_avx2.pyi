@@ -1,0 +1,3 @@
+from winit_fast._plan import Plan
+
+def fill_units(plan: Plan, first: int, last: int) -> None: ...

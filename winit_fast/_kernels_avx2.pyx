@@ -1,0 +1,2 @@
+# The kernels compiled for AVX2.
+include "kernels.pxi"

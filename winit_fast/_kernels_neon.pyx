@@ -1,0 +1,2 @@
+# The kernels compiled for NEON of AArch64.
+include "kernels.pxi"

@@ -1,0 +1,32 @@
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRANSFORMS: tuple[str, ...]
+STORES: tuple[str, ...]
+
+Result = TypeVar("Result")
+
+def cpu_isas() -> tuple[str, ...]: ...
+def with_default_floating_point(function: Callable[..., Result], *arguments: Any) -> Result: ...
+
+class Plan:
+    def __init__(
+        self,
+        out: NDArray[Any],
+        transform: int,
+        store: int,
+        constants: tuple[float, ...],
+        seed: int,
+        stream: int,
+        shape: tuple[int, ...] | None = None,
+        offset: tuple[int, ...] | None = None,
+        start: int = 0,
+        row_list: NDArray[np.int64] | None = None,
+    ) -> None: ...
+    @property
+    def units(self) -> int: ...
+    @property
+    def unit_values(self) -> int: ...

@@ -1,0 +1,203 @@
+"""Reads the caller's array and turns one call of fill into a plan that kernels can follow without the GIL."""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "cpu.h" nogil:
+    bint cpu_has_avx2()
+    bint cpu_has_avx512()
+    bint cpu_has_neon()
+
+cdef extern from "floating_point.h" nogil:
+    ctypedef struct floating_point_state:
+        pass
+    floating_point_state floating_point_default()
+    void floating_point_restore(floating_point_state found)
+
+cnp.import_array()
+
+# The order of transform_name and store_name in _plan.pxd.
+TRANSFORMS = (
+    "words32", "constant32", "uniform32", "normal32", "truncated_centre32", "truncated_near32", "truncated_far32",
+    "constant64", "uniform64", "normal64", "truncated64",
+)
+STORES = ("as_it_is", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
+
+cdef enum:
+    GROUP_WORDS = 32
+    TILE_VALUES = 32768        # some 20 microseconds of work: threads share it evenly, and its cost of starting is lost
+    ACROSS_ROWS = 64           # a tile of a transposed target: its rows fill cache lines, its columns whole groups
+    ACROSS_COLUMNS = 256
+
+
+cdef int64_t magnitude(int64_t value) noexcept nogil:
+    return -value if value < 0 else value
+
+
+cdef bint strides_nest(const axis_t* axes, int rank, int64_t item_size) noexcept nogil:
+    """Whether no two elements share a byte, judged as NumPy users build views: each stride spans the next smaller axis."""
+    cdef bint used[MOST_AXES]
+    cdef int64_t reach = item_size
+    cdef int k, turn, smallest
+    for k in range(rank):
+        used[k] = axes[k].extent == 1
+    for turn in range(rank):
+        smallest = -1
+        for k in range(rank):
+            if not used[k] and (smallest < 0 or magnitude(axes[k].stride) < magnitude(axes[smallest].stride)):
+                smallest = k
+        if smallest < 0:
+            break
+        used[smallest] = True
+        if magnitude(axes[smallest].stride) < reach:
+            return False
+        reach += magnitude(axes[smallest].stride) * (axes[smallest].extent - 1)
+    return True
+
+
+def cpu_isas() -> tuple:
+    """The ISAs that this CPU and its operating system run, best first."""
+    found = (("avx512", cpu_has_avx512()), ("avx2", cpu_has_avx2()), ("neon", cpu_has_neon()), ("baseline", True))
+    return tuple(isa for isa, is_there in found if is_there)
+
+
+def with_default_floating_point(function, *arguments):
+    """Call a Python function under the default rounding and without flush-to-zero, whatever this thread has set."""
+    cdef floating_point_state found = floating_point_default()
+    try:
+        return function(*arguments)
+    finally:
+        floating_point_restore(found)
+
+
+cdef class Plan:
+    """One fill of one array.
+
+    Parameters
+    ----------
+    out : ndarray
+        Writable, non-empty, of the type that `transform` and `store` produce. Its elements are addressed in logical order.
+    transform, store : int
+        Places in `TRANSFORMS` and `STORES`.
+    constants : tuple of float
+        What the transform takes.
+    seed, stream : int
+        Key and stream of Philox, each in [0, 2^64).
+    shape, offset : tuple of int or None
+        The global tensor and where `out` begins in it; ``None``: `out` is the whole tensor. Already checked.
+    start : int
+        For words32 alone: the first word, in [0, 2^66).
+    row_list : ndarray of int64 or None
+        Which row of the global tensor each index of axis 0 is. Contiguous, already checked.
+
+    Raises
+    ------
+    ValueError
+        If elements of `out` overlap in memory.
+    """
+
+    def __init__(
+        self, cnp.ndarray out not None, int transform, int store, tuple constants, uint64_t seed, uint64_t stream,
+        tuple shape=None, tuple offset=None, start=0, cnp.ndarray row_list=None,
+    ):
+        cdef plan_t* plan = &self.c
+        cdef axis_t axes[MOST_AXES]
+        cdef int rank = cnp.PyArray_NDIM(out), k
+        cdef uint64_t step = 1, begin = 0
+        self.kept_alive = (out, row_list)
+        plan.seed = seed
+        plan.stream = stream
+        plan.transform = <transform_name> transform
+        plan.store = <store_name> store
+        for k in range(len(constants)):
+            plan.constants[k] = constants[k]
+        plan.item_size = <int> cnp.PyArray_ITEMSIZE(out)
+        plan.group_values = GROUP_WORDS // 2 if plan.item_size == 8 else GROUP_WORDS
+        plan.data = <char*> cnp.PyArray_DATA(out)
+        for k in range(rank - 1, -1, -1):
+            axes[k].extent = cnp.PyArray_DIM(out, k)
+            axes[k].stride = cnp.PyArray_STRIDE(out, k)
+            axes[k].step = step
+            step *= <uint64_t> (axes[k].extent if shape is None else shape[k])
+            if offset is not None:
+                begin += <uint64_t> offset[k] * axes[k].step
+        if start:
+            plan.first_group = start // GROUP_WORDS
+            plan.first_place = start % GROUP_WORDS
+        else:
+            plan.first_group = begin // plan.group_values
+            plan.first_place = <int> (begin % plan.group_values)
+        if not cnp.PyArray_IS_C_CONTIGUOUS(out) and not strides_nest(axes, rank, plan.item_size):
+            raise ValueError(
+                f"out must not overlap itself in memory, got shape {(<object> out).shape} with strides "
+                f"{(<object> out).strides}: a stride of 0, or one shorter than the axis below it")
+        plan.row_list = NULL if row_list is None else <const int64_t*> cnp.PyArray_DATA(row_list)
+        lay_out(plan, axes, rank)
+
+    @property
+    def units(self) -> int:
+        """How many units of work there are; any split of them over calls and threads gives the same bits."""
+        return self.c.units
+
+    @property
+    def unit_values(self) -> int:
+        """How many values a unit has, at most."""
+        return self.c.tile_rows * self.c.tile_columns
+
+
+cdef void lay_out(plan_t* plan, axis_t* axes, int rank) noexcept nogil:
+    """Merge axes that continue each other in memory and in the tensor, then choose panels and tiles."""
+    cdef bint is_listed = plan.row_list != NULL
+    cdef int kept = 0, k, fastest
+    cdef axis_t* last
+    for k in range(rank):
+        if axes[k].extent == 1 and not (is_listed and k == 0):
+            continue
+        if kept > 0 and not (is_listed and kept == 1):
+            last = &axes[kept - 1]
+            if (last.stride == axes[k].stride * axes[k].extent
+                    and last.step == axes[k].step * <uint64_t> axes[k].extent):
+                last.extent *= axes[k].extent
+                last.stride = axes[k].stride
+                last.step = axes[k].step
+                continue
+        axes[kept] = axes[k]
+        kept += 1
+    # Columns are the neighbours of the global tensor, if `out` holds any.
+    plan.columns.extent = 1
+    plan.columns.stride = plan.item_size
+    plan.columns.step = 1
+    if kept > 0 and axes[kept - 1].step == 1 and not (is_listed and kept == 1):
+        kept -= 1
+        plan.columns = axes[kept]
+    fastest = kept - 1
+    for k in range(kept - 1, -1, -1):
+        if magnitude(axes[k].stride) < magnitude(axes[fastest].stride):
+            fastest = k
+    plan.is_across = (
+        kept > 0 and plan.columns.extent > 1 and magnitude(axes[fastest].stride) < magnitude(plan.columns.stride))
+    if not plan.is_across:
+        fastest = kept - 1
+    plan.rows.extent = 1
+    plan.rows.stride = plan.item_size
+    plan.rows.step = 0
+    plan.outer_rank = 0
+    plan.row_list_axis = -1
+    for k in range(kept):
+        if k == fastest:
+            plan.rows = axes[k]
+        else:
+            if is_listed and k == 0:
+                plan.row_list_axis = 0
+            plan.outer[plan.outer_rank] = axes[k]
+            plan.outer_rank += 1
+    if is_listed and fastest == 0:
+        plan.row_list_axis = plan.outer_rank
+    plan.tile_columns = min(plan.columns.extent, <int64_t> (ACROSS_COLUMNS if plan.is_across else TILE_VALUES))
+    plan.tile_rows = min(
+        plan.rows.extent, <int64_t> (ACROSS_ROWS if plan.is_across else TILE_VALUES // plan.tile_columns))
+    plan.row_tiles = (plan.rows.extent - 1) // plan.tile_rows + 1
+    plan.column_tiles = (plan.columns.extent - 1) // plan.tile_columns + 1
+    plan.units = plan.row_tiles * plan.column_tiles
+    for k in range(plan.outer_rank):
+        plan.units *= plan.outer[k].extent

@@ -1,0 +1,33 @@
+"""What is installed and what runs: for bug reports."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import numpy as np
+
+from winit_fast.dispatch import ISA, compiled_isas
+from winit_fast.parallel import default_threads
+
+__all__ = ["STREAM_VERSION", "__version__", "show_config"]
+
+__version__ = "0.1.0"
+
+#: The version of the values: those of one version never change (STREAM.md).
+STREAM_VERSION = 1
+
+
+def show_config() -> None:
+    """Print versions, the ISAs compiled and the one chosen, and the default number of threads.
+
+    Examples
+    --------
+    >>> import winit_fast
+    >>> winit_fast.show_config()  # doctest: +ELLIPSIS
+    winit_fast ...
+    """
+    print(f"winit_fast {__version__}, stream version {STREAM_VERSION}")
+    print(f"Python {platform.python_version()} ({sys.platform}, {platform.machine()}), NumPy {np.__version__}")
+    print(f"ISA {ISA}, of {', '.join(compiled_isas())} compiled")
+    print(f"threads {default_threads()} by default")

@@ -1,0 +1,48 @@
+"""Chooses which compiled copy of the kernels runs, and imports only that one.
+
+An AVX-512 module's own start-up code may use AVX-512, so that importing all of them to choose later would crash on an
+older CPU. ``WINIT_FAST_ISA`` forces a lower ISA than the best; the bits are the same.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+
+from winit_fast._plan import cpu_isas
+
+__all__ = ["ISA", "compiled_isas", "fill_units", "usable_isas"]
+
+_ENVIRONMENT = "WINIT_FAST_ISA"
+
+
+def compiled_isas() -> tuple[str, ...]:
+    """The ISAs this installation has kernels for."""
+    every = ("avx512", "avx2", "neon", "baseline")
+    return tuple(isa for isa in every if find_spec(f"winit_fast._kernels_{isa}") is not None)
+
+
+def usable_isas() -> tuple[str, ...]:
+    """Those of them that this CPU runs, best first."""
+    compiled = compiled_isas()
+    return tuple(isa for isa in cpu_isas() if isa in compiled)
+
+
+def _choose() -> str:
+    forced = os.environ.get(_ENVIRONMENT)
+    if forced:
+        if forced not in usable_isas():
+            raise ImportError(
+                f"{_ENVIRONMENT} must be one of {', '.join(usable_isas())} on this CPU, got {forced!r}"
+                f" (compiled: {', '.join(compiled_isas())})"
+            )
+        return forced
+    for isa in cpu_isas():
+        if find_spec(f"winit_fast._kernels_{isa}") is not None:
+            return isa
+    raise ImportError("winit_fast has no compiled kernels; install it, or build them with 'pip install -e .'")
+
+
+ISA = _choose()
+fill_units = import_module(f"winit_fast._kernels_{ISA}").fill_units

@@ -1,0 +1,135 @@
+"""Fans: how many inputs and outputs one unit of a layer has, read off the shape of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import NamedTuple, SupportsIndex, TypeAlias
+
+__all__ = ["Axes", "Fans", "fans"]
+
+Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
+
+
+class Fans(NamedTuple):
+    """Inputs and outputs of one unit.
+
+    Examples
+    --------
+    >>> Fans(fan_in=3, fan_out=4)
+    Fans(fan_in=3, fan_out=4)
+    """
+
+    fan_in: int
+    fan_out: int
+
+
+def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> Fans:
+    """Count the inputs and outputs of one unit, with JAX's meaning of the axes.
+
+    Axes that are none of in, out and batch are the receptive field: they multiply both fans. Batch axes (stacked
+    layers, experts) multiply neither.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The global shape of the weights.
+    in_axis, out_axis, batch_axis : int or sequence of int
+        The axes of the inputs, of the outputs and of the stack; negative ones count from the end and ``()`` is none.
+        The same axis may be in and out, as in Flax's embedding: it then counts in neither fan.
+
+    Returns
+    -------
+    Fans
+        Two Python integers of any size.
+
+    Raises
+    ------
+    TypeError
+        If the shape or an axis is not made of integers; a bool is no axis.
+    ValueError
+        If a size is negative; if an axis is out of range, repeated, or both a batch axis and another; if the one axis
+        of a vector is both in and out.
+
+    Notes
+    -----
+    fan_in is the product of all axes but the out and batch ones, fan_out of all but the in and batch ones. That is
+    `jax.nn.initializers.variance_scaling`'s ``in_size * receptive_field`` with the divisions carried out, and so
+    exact for empty tensors too.
+
+    Examples
+    --------
+    >>> fans((512, 256))
+    Fans(fan_in=512, fan_out=256)
+    >>> fans((256, 512, 3, 3), in_axis=1, out_axis=0)
+    Fans(fan_in=4608, fan_out=2304)
+    >>> fans((8, 512, 256), batch_axis=0)
+    Fans(fan_in=512, fan_out=256)
+    >>> fans((50_000, 128), in_axis=-2, out_axis=0)
+    Fans(fan_in=128, fan_out=128)
+    >>> fans((512,), in_axis=0, out_axis=())
+    Fans(fan_in=512, fan_out=1)
+    """
+    sizes = _sizes(shape)
+    ins = _positions("in_axis", in_axis, sizes)
+    outs = _positions("out_axis", out_axis, sizes)
+    batch = _positions("batch_axis", batch_axis, sizes)
+    if len(sizes) < 2 and ins and ins == outs:
+        raise ValueError(f"in_axis and out_axis are the same axis of shape {sizes}{_NEEDS_TWO_AXES}")
+    for axis in batch:
+        if axis in ins or axis in outs:
+            other = "in_axis" if axis in ins else "out_axis"
+            raise ValueError(f"batch_axis must differ from {other}, got axis {axis} of shape {sizes} in both")
+    fan_in = fan_out = 1
+    for axis, size in enumerate(sizes):
+        if axis in batch:
+            continue
+        if axis not in outs:
+            fan_in *= size
+        if axis not in ins:
+            fan_out *= size
+    return Fans(fan_in, fan_out)
+
+
+_NEEDS_TWO_AXES = (
+    ": its fans need an input and an output axis. Give in_axis= and out_axis= (() for none), "
+    "or a scheme without fans, such as 'normal(std=0.02)'"
+)
+
+
+def _sizes(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(map(index, shape))
+    except TypeError:
+        raise TypeError(f"shape must be a sequence of integers, got {shape!r}") from None
+    if sizes and min(sizes) < 0:
+        raise ValueError(f"shape must have sizes >= 0, got {sizes}")
+    return sizes
+
+
+def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an axis or several into positions counted from the front."""
+    rank = len(sizes)
+    if type(axes) is int and -rank <= axes < rank:
+        return (axes % rank,)
+    given = _as_tuple(argument, axes)
+    for axis in given:
+        if not -rank <= axis < rank:
+            reason = _NEEDS_TWO_AXES if rank < 2 else f", which has {rank} axes"
+            raise ValueError(f"{argument} {axis} is out of range for shape {sizes}{reason}")
+    positions = tuple(axis % rank for axis in given)
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"{argument} must name each axis once, got {given} for shape {sizes}")
+    return positions
+
+
+def _as_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
+    if type(axes) is tuple and not axes:
+        return ()
+    try:
+        members = tuple(axes) if isinstance(axes, Sequence) else (axes,)
+        if any(isinstance(axis, bool) for axis in members):
+            raise TypeError
+        return tuple(map(index, members))
+    except TypeError:
+        raise TypeError(f"{argument} must be an integer or a sequence of integers, got {axes!r}") from None

@@ -1,0 +1,321 @@
+"""Fill memory that the caller owns: `fill`, `fill_rows` and `random_bits`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import index
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from winit_fast._plan import TRANSFORMS, Plan, with_default_floating_point
+from winit_fast.fans import Axes
+from winit_fast.lowering import ELEMENT_TYPES, ElementType, Recipe, lower
+from winit_fast.parallel import checked_threads, run
+from winit_fast.schemes import Scheme
+from winit_fast.schemes import scheme as make_scheme
+from winit_fast.streams import seed_key, stream_of
+
+__all__ = ["fill", "fill_rows", "random_bits"]
+
+Array = TypeVar("Array", bound=NDArray[Any])
+Seed: TypeAlias = SupportsIndex | None
+Name: TypeAlias = str | SupportsIndex
+
+_WORDS = TRANSFORMS.index("words32")
+
+
+def fill(
+    out: Array,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    name: Name = 0,
+    shape: Sequence[SupportsIndex] | None = None,
+    offset: Sequence[SupportsIndex] | None = None,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    threads: SupportsIndex | None = None,
+) -> Array:
+    """Fill an array, or its part of a larger tensor, with the starting weights that a scheme names.
+
+    Parameters
+    ----------
+    out : ndarray
+        Written in place, in its logical order: any shape and strides without overlap (views, transposed, negative
+        steps), memory-mapped or not. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
+    seed : int, optional
+        In [0, 2^64). It may be left out where the scheme draws nothing.
+    name : str or int, default 0
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
+        parameter its name.
+    shape, offset : sequence of int, optional
+        The shape of the global tensor and the index in it where `out` begins. Left out: `out` is the whole tensor.
+        Fans are the global tensor's.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        layout is ``(*kernel, in, out)``: -2, -1 and none.
+    threads : int, optional
+        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast
+    >>> table = winit_fast.fill(np.empty((1000, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id")
+    >>> lower_half = winit_fast.fill(
+    ...     np.empty((500, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id", shape=(1000, 64), offset=(500, 0))
+    >>> bool((lower_half == table[500:]).all())
+    True
+    """
+    element_type = _checked_array(out)
+    if shape is None:
+        if offset is not None:
+            raise ValueError(f"shape must be given with offset, got offset={offset!r} alone")
+        global_shape, start = out.shape, None
+    else:
+        global_shape = _sizes("shape", shape)
+        start = _checked_region(out.shape, global_shape, offset)
+    recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
+    key = _key(seed, draws, scheme)
+    stream = stream_of(name)
+    thread_count = checked_threads(threads)
+    if out.size:
+        whole = None if shape is None else global_shape
+        run(Plan(out, recipe.transform, recipe.store, recipe.constants, key, stream, whole, start), thread_count)
+    return out
+
+
+def fill_rows(
+    out: Array,
+    rows: ArrayLike,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    name: Name = 0,
+    shape: Sequence[SupportsIndex],
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    threads: SupportsIndex | None = None,
+) -> Array:
+    """Fill ``out[k]`` with row ``rows[k]`` of the global tensor: the rows of an embedding that grows or evicts.
+
+    Parameters
+    ----------
+    out : ndarray
+        Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
+    rows : array_like of int
+        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands.
+    scheme, seed, name, in_axis, out_axis, batch_axis, threads
+        As in `fill`.
+    shape : sequence of int
+        The shape of the global tensor.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast
+    >>> table = winit_fast.fill(np.empty((1000, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id")
+    >>> rows = winit_fast.fill_rows(
+    ...     np.empty((2, 64), "float32"), [998, 3], "normal(std=0.01)", seed=7, name="user_id", shape=(1000, 64))
+    >>> bool((rows == table[[998, 3]]).all())
+    True
+    """
+    element_type = _checked_array(out)
+    global_shape = _sizes("shape", shape)
+    row_list = _checked_rows(rows, out.shape, global_shape)
+    recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
+    key = _key(seed, draws, scheme)
+    stream = stream_of(name)
+    thread_count = checked_threads(threads)
+    if out.size:
+        plan = Plan(
+            out, recipe.transform, recipe.store, recipe.constants, key, stream, global_shape, None, 0, row_list)  # fmt: skip
+        run(plan, thread_count)
+    return out
+
+
+def random_bits(
+    out: Array, *, seed: SupportsIndex, name: Name = 0, offset: SupportsIndex = 0, threads: SupportsIndex | None = None
+) -> Array:
+    """Fill an array with the raw words of Philox4x32-10, for whoever wants to check them.
+
+    Parameters
+    ----------
+    out : ndarray of uint32
+        Written in place, in its logical order; any strides without overlap.
+    seed : int
+        In [0, 2^64): the key, its low half first.
+    name : str or int, default 0
+        The stream: the high half of the counter.
+    offset : int, default 0
+        The first word to take, of 2^66.
+    threads : int, optional
+        As in `fill`.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    The first known answer of Random123:
+
+    >>> import numpy as np
+    >>> import winit_fast
+    >>> [hex(word) for word in winit_fast.random_bits(np.empty(4, "uint32"), seed=0)]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    _checked_memory(out)
+    if out.dtype != np.uint32 or not out.dtype.isnative:
+        raise TypeError(f"out must be of dtype uint32 in native byte order, got {out.dtype!r}")
+    start = _integer("offset", offset)
+    if not 0 <= start <= (1 << 66) - out.size:
+        raise ValueError(f"offset must be in [0, 2^66 - {out.size}] for {out.size} words, got {start}")
+    key = seed_key(seed)
+    stream = stream_of(name)
+    thread_count = checked_threads(threads)
+    if out.size:
+        run(Plan(out, _WORDS, 0, (), key, stream, None, None, start), thread_count)
+    return out
+
+
+def _checked_memory(out: object) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writable, got a read-only array")
+
+
+def _checked_array(out: NDArray[Any]) -> ElementType:
+    _checked_memory(out)
+    return _element_type(out.dtype)
+
+
+@lru_cache(maxsize=256)
+def _element_type(dtype: np.dtype[Any]) -> ElementType:
+    # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
+    found = ELEMENT_TYPES.get(dtype.name)
+    if found is None:
+        raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {dtype.name}")
+    if not dtype.isnative:
+        raise TypeError(f"out must be in native byte order, got {dtype!r}")
+    return found
+
+
+def _integer(argument: str, value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{argument} must be an int, got {value!r}")
+    return index(value)
+
+
+def _sizes(argument: str, values: object) -> tuple[int, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument} must be a sequence of int, got {values!r}")
+    sizes = tuple(_integer(f"{argument}[{axis}]", value) for axis, value in enumerate(values))
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{argument} must not be negative, got {sizes}")
+    count = 1
+    for size in sizes:
+        count *= size
+    if argument == "shape" and count >= 1 << 63:
+        raise ValueError(f"shape must have fewer than 2^63 elements, got {sizes}")
+    return sizes
+
+
+def _checked_region(
+    extent: tuple[int, ...], shape: tuple[int, ...], offset: Sequence[SupportsIndex] | None
+) -> tuple[int, ...]:
+    start = (0,) * len(shape) if offset is None else _sizes("offset", offset)
+    if not len(extent) == len(shape) == len(start):
+        raise ValueError(
+            f"out, shape and offset must have as many axes as each other, got {len(extent)}, {len(shape)} and {len(start)}")
+    if any(first + size > whole for first, size, whole in zip(start, extent, shape, strict=True)):
+        raise ValueError(f"out must lie within shape, got {extent} from offset {start} on in {shape}")
+    return start
+
+
+def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    row_list = np.asarray(rows)
+    if row_list.size == 0 and not isinstance(rows, np.ndarray):
+        row_list = row_list.astype(np.int64)
+    if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
+        raise TypeError(f"rows must be integers along one axis, got shape {row_list.shape} of {row_list.dtype}")
+    if not shape or extent != (row_list.size, *shape[1:]):
+        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {(row_list.size, *shape[1:])}, got {extent}")
+    if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
+        raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}")
+    return np.ascontiguousarray(row_list, np.int64)
+
+
+def _farthest(row_list: NDArray[Any], count: int) -> int:
+    lowest, highest = int(row_list.min()), int(row_list.max())
+    return lowest if lowest < 0 else highest
+
+
+def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
+    if seed is None and not draws:
+        return 0
+    if seed is None:
+        raise TypeError(f"seed must be given: {scheme} draws random values")
+    return seed_key(seed)
+
+
+def _hashable(axes: Axes | None, default: Axes) -> Axes:
+    if axes is None:
+        return default
+    return tuple(axes) if isinstance(axes, Sequence | np.ndarray) else axes
+
+
+def _recipe(
+    scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
+    element_type: ElementType,
+) -> tuple[Recipe, bool]:  # fmt: skip
+    if not isinstance(scheme, str | Scheme):
+        raise TypeError(f"scheme must be a str or a Scheme, got {scheme!r}")
+    axes = (_hashable(in_axis, -2), _hashable(out_axis, -1), _hashable(batch_axis, ()))
+    return _resolve(scheme, shape, *axes, element_type.name)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _resolve(
+    scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes, type_name: str
+) -> tuple[Recipe, bool]:
+    def resolve() -> tuple[Recipe, bool]:
+        made = make_scheme(scheme)
+        distribution = made.distribution(shape, in_axis, out_axis, batch_axis)
+        return lower(distribution, ELEMENT_TYPES[type_name]), made.draws
+
+    return with_default_floating_point(resolve)

@@ -1,0 +1,290 @@
+# The engine's inner loops: one source, compiled once per ISA (_kernels_*.pyx include it).
+#
+# (a) A batch is four groups of 32 consecutive words, anywhere in the stream: Philox fills two rows of words, a transform
+#     turns them into values, a store rounds them to the caller's type.
+# (b) A long contiguous run of memory takes its batches directly. Everything else (short rows, ends of runs, strides,
+#     lists of rows) queues pieces of groups, each with the place it goes to; a full queue is one batch. So rows of 64
+#     values cost no more words than one run of the same length.
+# (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
+#     out along the memory.
+
+include "transforms.pxi"
+
+from libc.stdlib cimport free, malloc
+
+from winit_fast._plan cimport (
+    AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
+    TRUNCATED64, TRUNCATED_CENTRE32, TRUNCATED_FAR32, TRUNCATED_NEAR32, UNIFORM32, UNIFORM64, WORDS32,
+    Plan, axis_t, plan_t, store_name, transform_name)
+
+cdef extern from "philox.h" nogil:
+    ctypedef struct philox_state:
+        uint64_t seed, stream
+        uint32_t high
+    void philox_start(philox_state* state, uint64_t seed, uint64_t stream, uint32_t high)
+    void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
+    void philox_groups(philox_state* state, const uint64_t* group, uint32_t* even, uint32_t* odd)
+
+cdef extern from "floating_point.h" nogil:
+    ctypedef struct floating_point_state:
+        pass
+    floating_point_state floating_point_default()
+    void floating_point_restore(floating_point_state found)
+
+ctypedef void (*transform_t)(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil
+ctypedef void (*store_t)(const float* values, void* out) noexcept nogil
+
+cdef struct queue_t:
+    philox_state state
+    transform_t transform
+    store_t store              # NULL where values are stored as they are
+    bint draws
+    const double* constants
+    int item_size, group_values
+    int64_t stride             # bytes between neighbours of a piece in memory
+    int filled
+    uint64_t group[GROUPS]
+    char* target[GROUPS]
+    int first[GROUPS]          # the piece of the group: from this value on ...
+    int count[GROUPS]          # ... so many
+
+
+cdef transform_t transform_of(transform_name name) noexcept nogil:
+    if name == WORDS32:
+        return words32
+    elif name == CONSTANT32:
+        return constant32
+    elif name == UNIFORM32:
+        return uniform32
+    elif name == NORMAL32:
+        return normal32
+    elif name == TRUNCATED_CENTRE32:
+        return truncated_centre32
+    elif name == TRUNCATED_NEAR32:
+        return truncated_near32
+    elif name == TRUNCATED_FAR32:
+        return truncated_far32
+    elif name == CONSTANT64:
+        return constant64
+    elif name == UNIFORM64:
+        return uniform64
+    elif name == NORMAL64:
+        return normal64
+    return truncated64
+
+
+cdef store_t store_of(store_name name) noexcept nogil:
+    if name == BFLOAT16:
+        return store_bfloat16
+    elif name == FLOAT16:
+        return store_float16
+    elif name == FLOAT8_E5M2:
+        return store_float8_e5m2
+    elif name == FLOAT8_E4M3FN:
+        return store_float8_e4m3fn
+    return NULL
+
+
+cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexcept nogil:
+    queue.transform = transform_of(plan.transform)
+    queue.store = store_of(plan.store)
+    queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
+    queue.constants = plan.constants
+    queue.item_size = plan.item_size
+    queue.group_values = plan.group_values
+    queue.stride = stride
+    queue.filled = 0
+    philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
+
+
+cdef inline void copy_items(char* target, int64_t stride, const char* source, int64_t step, int64_t count, int size) noexcept nogil:
+    """target[i] = source[i] for items of `size` bytes, `stride` and `step` bytes apart, of any alignment."""
+    cdef int64_t i
+    if size == 4:
+        for i in range(count):
+            memcpy(target + i * stride, source + i * step, 4)
+    elif size == 2:
+        for i in range(count):
+            memcpy(target + i * stride, source + i * step, 2)
+    elif size == 8:
+        for i in range(count):
+            memcpy(target + i * stride, source + i * step, 8)
+    else:
+        for i in range(count):
+            target[i * stride] = source[i * step]
+
+
+cdef void queue_flush(queue_t* queue) noexcept nogil:
+    cdef uint32_t even[GROUPS * ROW]
+    cdef uint32_t odd[GROUPS * ROW]
+    cdef float values[BATCH]
+    cdef float rounded[BATCH]
+    cdef double wide[BATCH64]
+    cdef const char* source
+    cdef int i, group_bytes = queue.group_values * queue.item_size
+    if queue.filled == 0:
+        return
+    for i in range(queue.filled, GROUPS):
+        queue.group[i] = queue.group[0]
+    if queue.draws:
+        philox_groups(&queue.state, queue.group, even, odd)
+    if queue.item_size == 8:
+        queue.transform(even, odd, queue.constants, wide)
+        source = <const char*> wide
+    else:
+        queue.transform(even, odd, queue.constants, values)
+        source = <const char*> values
+        if queue.store != NULL:
+            queue.store(values, rounded)
+            source = <const char*> rounded
+    for i in range(queue.filled):
+        if queue.stride != queue.item_size:
+            copy_items(
+                queue.target[i], queue.stride, source + i * group_bytes + queue.first[i] * queue.item_size,
+                queue.item_size, queue.count[i], queue.item_size)
+        elif queue.count[i] == 32 and queue.item_size == 4:
+            memcpy(queue.target[i], source + i * group_bytes, 128)  # a constant size needs no call
+        elif queue.count[i] == 32 and queue.item_size == 2:
+            memcpy(queue.target[i], source + i * group_bytes, 64)
+        else:
+            memcpy(
+                queue.target[i], source + i * group_bytes + queue.first[i] * queue.item_size,
+                queue.count[i] * queue.item_size)
+    queue.filled = 0
+
+
+cdef inline void queue_put(queue_t* queue, uint64_t group, int first, int count, char* target) noexcept nogil:
+    cdef int i = queue.filled
+    queue.group[i] = group
+    queue.first[i] = first
+    queue.count[i] = count
+    queue.target[i] = target
+    queue.filled = i + 1
+    if queue.filled == GROUPS:
+        queue_flush(queue)
+
+
+cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
+    """Whole batches into contiguous, aligned memory; the caller has seen to it that they share their high half."""
+    cdef uint32_t even[GROUPS * ROW]
+    cdef uint32_t odd[GROUPS * ROW]
+    cdef float values[BATCH]
+    cdef uint32_t first_block[GROUPS]
+    cdef int64_t batch, batch_bytes = GROUPS * queue.group_values * queue.item_size
+    cdef int i
+    if queue.draws and queue.state.high != <uint32_t> (group >> 29):
+        philox_start(&queue.state, queue.state.seed, queue.state.stream, <uint32_t> (group >> 29))
+    for batch in range(batches):
+        if queue.draws:
+            for i in range(GROUPS):
+                first_block[i] = <uint32_t> (group << 3) + 8 * i
+            philox_batch(&queue.state, first_block, even, odd)
+        if queue.store == NULL:
+            queue.transform(even, odd, queue.constants, target)
+        else:
+            queue.transform(even, odd, queue.constants, values)
+            queue.store(values, target)
+        group += GROUPS
+        target += batch_bytes
+    return target
+
+
+cdef void fill_run(queue_t* queue, uint64_t group, int64_t place, int64_t count, char* target, bint is_direct) noexcept nogil:
+    """`count` neighbours of the global tensor, from value `place` of `group` on, to `target` and on by queue.stride."""
+    cdef int64_t piece, batches, to_boundary
+    group += <uint64_t> place // <uint64_t> queue.group_values
+    place = <int64_t> (<uint64_t> place % <uint64_t> queue.group_values)
+    while count > 0:
+        if place == 0 and is_direct and count >= GROUPS * queue.group_values:
+            batches = count // (GROUPS * queue.group_values)
+            # Up to the next multiple of 2^32 blocks, which needs a fresh start of Philox; a batch across it is queued.
+            to_boundary = <int64_t> (((<uint64_t> 1 << 29) - (group & ((<uint64_t> 1 << 29) - 1))) // GROUPS)
+            batches = min(batches, to_boundary)
+            if batches > 0:
+                target = fill_batches(queue, group, batches, target)
+                group += <uint64_t> batches * GROUPS
+                count -= batches * GROUPS * queue.group_values
+                continue
+        piece = min(count, queue.group_values - place)
+        queue_put(queue, group, <int> place, <int> piece, target)
+        target += piece * queue.stride
+        count -= piece
+        place = 0
+        group += 1
+
+
+cdef uint64_t position(const plan_t* plan, const axis_t* axis, int which, int64_t index) noexcept nogil:
+    """How many elements of the global tensor lie before `index` of this axis."""
+    if plan.row_list_axis == which:
+        return <uint64_t> plan.row_list[index] * axis.step
+    return <uint64_t> index * axis.step
+
+
+cdef void fill_tile(
+    queue_t* queue, const plan_t* plan, uint64_t before, char* data, int64_t row, int64_t column, char* buffer
+) noexcept nogil:
+    """One tile of the panel that starts at `data`, `before` elements after the plan's first."""
+    cdef int64_t rows = min(plan.tile_rows, plan.rows.extent - row)
+    cdef int64_t columns = min(plan.tile_columns, plan.columns.extent - column)
+    cdef int64_t buffer_stride = plan.tile_columns * plan.item_size
+    cdef bint is_direct = (
+        not plan.is_across and plan.columns.stride == plan.item_size and plan.rows.stride % plan.item_size == 0
+        and <uint64_t> data % <uint64_t> plan.item_size == 0)
+    cdef uint64_t start
+    cdef char* target
+    cdef int64_t i
+    for i in range(rows):
+        start = before + position(plan, &plan.rows, plan.outer_rank, row + i) + <uint64_t> column + <uint64_t> plan.first_place
+        if plan.is_across:
+            target = buffer + i * buffer_stride
+        else:
+            target = data + (row + i) * plan.rows.stride + column * plan.columns.stride
+        fill_run(
+            queue, plan.first_group + start // <uint64_t> plan.group_values,
+            <int64_t> (start % <uint64_t> plan.group_values), columns, target, is_direct)
+    if plan.is_across:
+        queue_flush(queue)
+        for i in range(columns):
+            copy_items(
+                data + row * plan.rows.stride + (column + i) * plan.columns.stride, plan.rows.stride,
+                buffer + i * plan.item_size, buffer_stride, rows, plan.item_size)
+
+
+cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buffer) noexcept nogil:
+    cdef queue_t queue
+    cdef int64_t unit, rest, index
+    cdef uint64_t before
+    cdef char* data
+    cdef int k
+    queue_start(&queue, plan, plan.item_size if plan.is_across else plan.columns.stride)
+    for unit in range(first, last):
+        rest = unit // (plan.row_tiles * plan.column_tiles)
+        before = 0
+        data = plan.data
+        for k in range(plan.outer_rank - 1, -1, -1):
+            index = rest % plan.outer[k].extent
+            rest = rest // plan.outer[k].extent
+            before += position(plan, &plan.outer[k], k, index)
+            data += index * plan.outer[k].stride
+        rest = unit % (plan.row_tiles * plan.column_tiles)
+        fill_tile(
+            &queue, plan, before, data, rest // plan.column_tiles * plan.tile_rows,
+            rest % plan.column_tiles * plan.tile_columns, buffer)
+    queue_flush(&queue)
+
+
+def fill_units(Plan plan not None, int64_t first, int64_t last):
+    """Do the units of work from `first` up to, not including, `last`, without the GIL."""
+    cdef floating_point_state found
+    cdef char* buffer = NULL
+    if not 0 <= first <= last <= plan.c.units:
+        raise ValueError(f"first and last must be within [0, {plan.c.units}], got {first} and {last}")
+    if plan.c.is_across:
+        buffer = <char*> malloc(plan.c.tile_rows * plan.c.tile_columns * plan.c.item_size)
+        if buffer == NULL:
+            raise MemoryError("no memory for the tile buffer of fill")
+    with nogil:
+        found = floating_point_default()
+        fill_tiles(&plan.c, first, last, buffer)
+        floating_point_restore(found)
+    free(buffer)

@@ -1,0 +1,164 @@
+"""From a distribution to the constants of a kernel: STREAM.md, section 3.
+
+Every constant is the exact number rounded once to the kernel's type, so that any implementation finds the same.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from winit_fast._plan import STORES, TRANSFORMS
+from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from winit_fast.exact import (
+    BFLOAT16,
+    FLOAT8_E4M3FN,
+    FLOAT8_E5M2,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    Format,
+    erf_over_sqrt2,
+    upper_tail,
+)
+
+__all__ = ["ELEMENT_TYPES", "ElementType", "Recipe", "lower"]
+
+
+class ElementType(NamedTuple):
+    """A type that `fill` writes: its NumPy name, its format, and what its kernels compute in and store as."""
+
+    name: str
+    format: Format
+    bits: int
+    store: int
+
+
+ELEMENT_TYPES = {
+    name: ElementType(name, format, bits, STORES.index(store))
+    for name, format, bits, store in (
+        ("float32", FLOAT32, 32, "as_it_is"),
+        ("float64", FLOAT64, 64, "as_it_is"),
+        ("bfloat16", BFLOAT16, 32, "bfloat16"),
+        ("float16", FLOAT16, 32, "float16"),
+        ("float8_e4m3fn", FLOAT8_E4M3FN, 32, "float8_e4m3fn"),
+        ("float8_e5m2", FLOAT8_E5M2, 32, "float8_e5m2"),
+    )
+}
+
+
+class Recipe(NamedTuple):
+    """What a kernel needs to know of a scheme: places in `TRANSFORMS` and `STORES`, and constants."""
+
+    transform: int
+    store: int
+    constants: tuple[float, ...]
+
+
+# No |z| of the kernels is larger: sqrt(2 * 31 * ln 2 + 2^-23), from 31 bits and a sign; 63 bits.
+LARGEST_NORMAL = {32: Fraction("6.5557"), 64: Fraction("9.3453")}
+# Half the last bit of the fraction v of an interval: v >= 2^-33, 2^-65.
+SMALLEST_FRACTION = {32: 33, 64: 65}
+# Beyond this probability in the nearer tail, the logarithm of it is the constant.
+LOG_FORM_BELOW = Decimal(2) ** -60
+# The median region of Wichura's rational: |Phi(z) - 1/2| <= 0.425.
+MEDIAN_FROM, MEDIAN_NEVER = 0.075, 2.0
+
+_DIGITS = Context(prec=60)
+
+
+def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
+    """Turn a distribution into the constants of a kernel that writes `element_type`.
+
+    Raises
+    ------
+    ValueError
+        If values could round beyond the type's largest finite value, or if its format (float32's for narrower types)
+        has no value within the bounds.
+    """
+    bits = element_type.bits
+    working = FLOAT32 if bits == 32 else FLOAT64
+    match distribution:
+        case Constant(value):
+            _refuse_overflow(distribution, element_type, Fraction(value), Fraction(0))
+            name = "constant"
+            constants = (value if value == 0.0 else working.nearest(value),)
+        case Uniform(low, high):
+            _refuse_overflow(distribution, element_type, Fraction(low), Fraction(0))
+            _refuse_overflow(distribution, element_type, Fraction(high), Fraction(0))
+            width = working.nearest(Fraction(high) - Fraction(low))
+            if math.isinf(width):
+                raise ValueError(
+                    f"{distribution} is too wide for {element_type.name}: high - low must be at most {working.max_finite}")
+            name = "uniform"
+            constants = (
+                working.nearest(low), width,
+                *_bounds(distribution, working.at_least(low), working.below(high)))  # fmt: skip
+        case Normal(mean, std):
+            _refuse_overflow(distribution, element_type, Fraction(mean), LARGEST_NORMAL[bits] * Fraction(std))
+            name = "normal"
+            constants = (working.nearest(mean), working.nearest(std))
+        case TruncatedNormal(mean, std, low, high):
+            for bound in (low, high):
+                reach = Fraction(_reach(low, high, bits) if math.isinf(bound) else abs(bound)) * Fraction(std)
+                _refuse_overflow(distribution, element_type, Fraction(mean), reach)
+            name, constants = _truncated(distribution, working, bits)
+    return Recipe(TRANSFORMS.index(f"{name}{bits}"), element_type.store, constants)
+
+
+def _refuse_overflow(distribution: Distribution, element_type: ElementType, mean: Fraction, reach: Fraction) -> None:
+    working = FLOAT32 if element_type.bits == 32 else FLOAT64
+    rounded = working.nearest(abs(mean) + reach)
+    if math.isinf(rounded) or math.isinf(element_type.format.nearest(rounded)):
+        raise ValueError(
+            f"{distribution} reaches {float(abs(mean) + reach):.6g} in size, but {element_type.name} ends at "
+            f"{element_type.format.max_finite:.6g}; it needs smaller arguments or a wider dtype")
+
+
+def _bounds(distribution: Distribution, minimum: float | None, maximum: float | None) -> tuple[float, float]:
+    if minimum is None or maximum is None or minimum > maximum:
+        raise ValueError(f"{distribution} has no value of the dtype within its bounds; low and high must be wider apart")
+    return minimum, maximum
+
+
+def _reach(low: float, high: float, bits: int) -> float:
+    """A bound on |z| where one of the bounds is infinite: Q(z) >= Q(a) exp(-(z^2 - a^2) / 2) for z >= a >= 0."""
+    nearer = max(low if math.isinf(high) else -high, 0.0)
+    return math.sqrt(nearer * nearer + 1.4 * SMALLEST_FRACTION[bits])
+
+
+def _truncated(distribution: TruncatedNormal, working: Format, bits: int) -> tuple[str, tuple[float, ...]]:
+    mean, std, low, high = distribution.mean, distribution.std, distribution.low, distribution.high
+    at = [None if math.isinf(bound) else Fraction(mean) + Fraction(std) * Fraction(bound) for bound in (low, high)]
+    minimum, maximum = _bounds(
+        distribution,
+        -working.max_finite if at[0] is None else working.at_least(at[0]),
+        working.max_finite if at[1] is None else working.at_most(at[1]),
+    )
+    affine = (working.nearest(mean), working.nearest(std))
+    if bits == 32 and -low == high <= 2.0:
+        return "truncated_centre", (*affine, working.nearest(Fraction(erf_over_sqrt2(high)) / 2**31), minimum, maximum)
+
+    below, above = upper_tail(-low), upper_tail(high)  # what is cut off
+    exact = _DIGITS
+    if low >= 0.0 or high <= 0.0:
+        nearer = upper_tail(low if low >= 0.0 else -high)
+        farther = above if low >= 0.0 else below
+        threshold = -1 if low >= 0.0 else 2**31 - 1
+        if nearer < LOG_FORM_BELOW:
+            farther = exact.divide(farther, nearer)
+            slope, base = exact.subtract(Decimal(1), farther), exact.multiply(Decimal(-2), exact.ln(nearer))
+        else:
+            slope, base = exact.subtract(nearer, farther), Decimal(0)
+        tails = (farther, farther)
+    else:
+        slope, base = exact.subtract(exact.subtract(Decimal(1), below), above), Decimal(0)
+        to_median = Fraction(exact.subtract(Decimal("0.5"), below)) / Fraction(slope)
+        threshold = math.ceil(to_median * 2**31) - 1
+        tails = (below, above)
+    constants = (*affine, minimum, maximum, float(threshold), *(working.nearest(x) for x in (*tails, slope, base)))
+    if bits == 64:
+        return "truncated", (*constants, MEDIAN_NEVER if base else MEDIAN_FROM)
+    return ("truncated_far" if base else "truncated_near"), constants

@@ -1,0 +1,67 @@
+"""Seeds and names: which stream of Philox a tensor draws from (STREAM.md, section 2)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from operator import index
+
+__all__ = ["seed_key", "stream_of"]
+
+
+def seed_key(seed: object) -> int:
+    """The key of Philox for a seed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is not an integer in [0, 2^64).
+
+    Examples
+    --------
+    >>> seed_key(7)
+    7
+    """
+    return _word64("seed", seed, "an int")
+
+
+def stream_of(name: object) -> int:
+    """The stream of a tensor's name: an integer is the stream itself, a string is hashed by BLAKE2b.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `name` is neither a str that UTF-8 can encode nor an integer in [0, 2^64).
+
+    Examples
+    --------
+    >>> stream_of(3)
+    3
+    >>> hex(stream_of("user_id"))
+    '0x1f0e40bf54c9f3c6'
+    """
+    if isinstance(name, str):
+        return _hashed(name)
+    return _word64("name", name, "a str or an int")
+
+
+@lru_cache(maxsize=4096)
+def _hashed(name: str) -> int:
+    try:
+        encoded = name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"name must be text that UTF-8 can encode, got {name!r}") from None
+    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
+
+
+def _word64(argument: str, value: object, kind: str) -> int:
+    if type(value) is not int:
+        if isinstance(value, bool):
+            raise TypeError(f"{argument} must be {kind} in [0, 2^64), got {value!r}")
+        try:
+            value = index(value)  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(f"{argument} must be {kind} in [0, 2^64), got {value!r}") from None
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{argument} must be {kind} in [0, 2^64), got {value!r}")
+    return value

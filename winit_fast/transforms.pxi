@@ -1,0 +1,392 @@
+# How words become values: STREAM.md, sections 3 and 4, operation by operation.
+#
+# (a) Point functions turn the words of one element, or of a pair, into numbers. They are plain C: + - * /, sqrt, integer
+#     operations and conversions from signed 32-bit integers, each rounded once; nothing that a libm or an FMA decides.
+# (b) A transform turns one batch of words (rows `even` and `odd` of 4 groups, see philox.h) into 128 floats or 64
+#     doubles. Its loops run over a row of 16 so that the compiler makes them one AVX-512 vector, two of AVX2, four of
+#     SSE2 or NEON; branches are selects.
+# (c) `store_*` round a batch of floats once to a narrower type.
+
+from libc.math cimport sqrt, sqrtf
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "floating_point.h" nogil:
+    uint32_t bits_of_float(float value)
+    float float_of_bits(uint32_t bits)
+    uint64_t bits_of_double(double value)
+    double double_of_bits(uint64_t bits)
+    const uint32_t FLOAT_SIGN, FLOAT_MAGNITUDE
+    const uint64_t DOUBLE_SIGN, DOUBLE_MAGNITUDE
+
+cdef extern from "coefficients.h" nogil:
+    const float LOG32[7]
+    const float SIN32[5]
+    const float COS32[4]
+    const float CENTRE32_EDGE
+    const float CENTRE32_ABOVE[5]
+    const float CENTRE32_BELOW[4]
+    const float TAIL32_NEAR_ABOVE[5]
+    const float TAIL32_NEAR_BELOW[4]
+    const float TAIL32_FAR_ABOVE[5]
+    const float TAIL32_FAR_BELOW[4]
+    const double LOG64[8]
+    const double SIN64[9]
+    const double COS64[9]
+    const double TAIL64_ABOVE[3][8]
+    const double TAIL64_BELOW[3][8]
+
+cdef enum:
+    ROW = 16
+    GROUPS = 4
+    BATCH = 128      # values of 32 bits in a batch
+    BATCH64 = 64     # values of 64 bits
+
+
+# ---------------------------------------------------------------------------------------------------------------- float32
+
+cdef inline float squared_radius32(uint32_t bits, uint32_t bits_of_one) noexcept nogil:
+    """-2 ln(x) for the float32 x with these bits, where `bits_of_one` are those of the number whose logarithm is 0.
+
+    The bits of a float, read as an integer, are a piecewise linear logarithm; the polynomial in g = 2 - mantissa adds
+    the rest. It vanishes at g = 0, so that the result is accurate relative to its size as x comes to 1 from below.
+    """
+    cdef float linear = <float> <int32_t> (bits_of_one - bits)
+    cdef float g = <float> 2.0 - float_of_bits((bits & 0x007FFFFF) | 0x3F800000)
+    cdef float rest = LOG32[6]
+    rest = rest * g + LOG32[5]
+    rest = rest * g + LOG32[4]
+    rest = rest * g + LOG32[3]
+    rest = rest * g + LOG32[2]
+    rest = rest * g + LOG32[1]
+    rest = rest * g + LOG32[0]
+    return linear * <float> 1.6525917e-07 + rest * g  # 2 ln 2 / 2^23
+
+
+cdef inline float sine32(float x, float y) noexcept nogil:
+    """sin(pi/2 x), y = x * x."""
+    cdef float value = SIN32[4]
+    value = value * y + SIN32[3]
+    value = value * y + SIN32[2]
+    value = value * y + SIN32[1]
+    value = value * y + SIN32[0]
+    return value * x
+
+
+cdef inline float cosine32(float y) noexcept nogil:
+    """cos(pi/2 x), y = x * x; never 0 where y < 1."""
+    cdef float value = COS32[3]
+    value = value * y + COS32[2]
+    value = value * y + COS32[1]
+    value = value * y + COS32[0]
+    return value * (<float> 1.0 - y)
+
+
+cdef inline float polynomial4(float x, const float* c) noexcept nogil:
+    return (((c[4] * x + c[3]) * x + c[2]) * x + c[1]) * x + c[0]
+
+
+cdef inline float polynomial3(float x, const float* c) noexcept nogil:
+    return ((c[3] * x + c[2]) * x + c[1]) * x + c[0]
+
+
+cdef inline float clamp32(float value, float minimum, float maximum) noexcept nogil:
+    value = value if value > minimum else minimum
+    return value if value < maximum else maximum
+
+
+cdef inline float quantile32(
+    uint32_t word, int32_t threshold, float left, float right, float slope, float base, bint far
+) noexcept nogil:
+    """The z whose probability in the nearer tail is exp(-base / 2) * (left or right + slope * v)."""
+    cdef bint is_right = <int32_t> (word >> 1) > threshold
+    cdef uint32_t counted = ~word if is_right else word
+    cdef float high = <float> <int32_t> (counted >> 16)
+    cdef float low = (<float> <int32_t> (counted & 0xFFFF) + <float> 0.5) * <float> 1.52587890625e-05  # 2^-16
+    cdef float v = (high + low) * <float> 1.52587890625e-05
+    cdef float tail = (right if is_right else left) + slope * v
+    cdef float t = sqrtf(base + squared_radius32(bits_of_float(tail), 0x3F800000))
+    cdef float z
+    if far:
+        z = polynomial4(t, TAIL32_FAR_ABOVE) / polynomial3(t, TAIL32_FAR_BELOW)
+    else:
+        z = polynomial4(t, TAIL32_NEAR_ABOVE) / polynomial3(t, TAIL32_NEAR_BELOW)
+    z = <float> 5.421010862427522e-20 if z == 0 else z  # 2^-64: no normal is 0
+    return z if is_right else -z
+
+
+cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef float low = <float> constants[0], width = <float> constants[1]
+    cdef float minimum = <float> constants[2], maximum = <float> constants[3]
+    cdef float* values = <float*> out
+    cdef float u
+    cdef int group, k
+    for group in range(GROUPS):
+        for k in range(ROW):
+            u = <float> <int32_t> (even[group * ROW + k] >> 8) * <float> 5.9604644775390625e-08  # 2^-24
+            values[2 * group * ROW + k] = clamp32(low + width * u, minimum, maximum)
+        for k in range(ROW):
+            u = <float> <int32_t> (odd[group * ROW + k] >> 8) * <float> 5.9604644775390625e-08
+            values[(2 * group + 1) * ROW + k] = clamp32(low + width * u, minimum, maximum)
+
+
+cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    """Box and Muller (1958): the sign of the first of the pair is that of its word, the angle covers half a turn."""
+    cdef float mean = <float> constants[0], std = <float> constants[1]
+    cdef float* values = <float*> out
+    cdef float x, y, radius, cosine
+    cdef uint32_t signed_bits
+    cdef int group, k
+    for group in range(GROUPS):
+        for k in range(ROW):
+            # One less: the next float32 towards 0. So u stays below 1, and the radius is never 0.
+            signed_bits = bits_of_float(<float> <int32_t> (even[group * ROW + k] | 1)) - 1
+            radius = std * sqrtf(squared_radius32(signed_bits & FLOAT_MAGNITUDE, 0x4F000000))
+            x = <float> <int32_t> (odd[group * ROW + k] | 1) * <float> 4.656612595521636e-10  # 2^-31 - 2^-55
+            y = x * x
+            cosine = float_of_bits(bits_of_float(cosine32(y)) ^ (signed_bits & FLOAT_SIGN))
+            values[2 * group * ROW + k] = mean + radius * cosine
+            values[(2 * group + 1) * ROW + k] = mean + radius * sine32(x, y)
+
+
+cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    """Bounds -b and b, b <= 2: the quantile is x times a rational in x * x; a pair of elements shares one division."""
+    cdef float mean = <float> constants[0], std = <float> constants[1], scale = <float> constants[2]
+    cdef float minimum = <float> constants[3], maximum = <float> constants[4]
+    cdef float* values = <float*> out
+    cdef float x0, x1, t0, t1, below0, below1, inverse
+    cdef int group, k
+    for group in range(GROUPS):
+        for k in range(ROW):
+            x0 = <float> <int32_t> (even[group * ROW + k] | 1) * scale
+            x1 = <float> <int32_t> (odd[group * ROW + k] | 1) * scale
+            t0 = CENTRE32_EDGE - x0 * x0
+            t1 = CENTRE32_EDGE - x1 * x1
+            below0 = polynomial3(t0, CENTRE32_BELOW)
+            below1 = polynomial3(t1, CENTRE32_BELOW)
+            inverse = <float> 1.0 / (below0 * below1)
+            x0 = x0 * polynomial4(t0, CENTRE32_ABOVE) * (below1 * inverse)
+            x1 = x1 * polynomial4(t1, CENTRE32_ABOVE) * (below0 * inverse)
+            values[2 * group * ROW + k] = clamp32(mean + std * x0, minimum, maximum)
+            values[(2 * group + 1) * ROW + k] = clamp32(mean + std * x1, minimum, maximum)
+
+
+cdef inline void truncated_any32(
+    const uint32_t* even, const uint32_t* odd, const double* constants, float* values, bint far
+) noexcept nogil:
+    cdef float mean = <float> constants[0], std = <float> constants[1]
+    cdef float minimum = <float> constants[2], maximum = <float> constants[3]
+    cdef int32_t threshold = <int32_t> constants[4]
+    cdef float left = <float> constants[5], right = <float> constants[6]
+    cdef float slope = <float> constants[7], base = <float> constants[8]
+    cdef float z
+    cdef int group, k
+    for group in range(GROUPS):
+        for k in range(ROW):
+            z = quantile32(even[group * ROW + k], threshold, left, right, slope, base, far)
+            values[2 * group * ROW + k] = clamp32(mean + std * z, minimum, maximum)
+        for k in range(ROW):
+            z = quantile32(odd[group * ROW + k], threshold, left, right, slope, base, far)
+            values[(2 * group + 1) * ROW + k] = clamp32(mean + std * z, minimum, maximum)
+
+
+cdef void truncated_near32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    truncated_any32(even, odd, constants, <float*> out, False)
+
+
+cdef void truncated_far32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    truncated_any32(even, odd, constants, <float*> out, True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- float64
+
+cdef inline double squared_radius64(double x) noexcept nogil:
+    """-2 ln(x), x > 0 and normal: x = 2^e * m, m in [sqrt(1/2), sqrt(2)), and the odd series of atanh in (m-1)/(m+1)."""
+    # 0x3FE6A09E00000000 is just below sqrt(1/2); 1023 is added to e so that no shift meets a negative number.
+    cdef uint64_t shifted = bits_of_double(x) - <uint64_t> 0x3FE6A09E00000000 + <uint64_t> 0x3FF0000000000000
+    # An integer below 2^52 becomes a double by standing in the mantissa of 2^52: AVX2 cannot convert 64-bit integers.
+    cdef double e = double_of_bits((shifted >> 52) | <uint64_t> 0x4330000000000000) - 4503599627371519.0  # 2^52 + 1023
+    cdef double m = double_of_bits(
+        bits_of_double(x) - (shifted & <uint64_t> 0xFFF0000000000000) + <uint64_t> 0x3FF0000000000000
+    )
+    cdef double s = (m - 1.0) / (m + 1.0)
+    cdef double z = s * s
+    cdef double series = LOG64[7]
+    series = series * z + LOG64[6]
+    series = series * z + LOG64[5]
+    series = series * z + LOG64[4]
+    series = series * z + LOG64[3]
+    series = series * z + LOG64[2]
+    series = series * z + LOG64[1]
+    series = series * z + LOG64[0]
+    return e * -1.3862943611198906 + s * series  # -2 ln 2
+
+
+cdef inline double polynomial8(double x, const double* c) noexcept nogil:
+    cdef double value = c[8]
+    value = value * x + c[7]
+    value = value * x + c[6]
+    value = value * x + c[5]
+    value = value * x + c[4]
+    value = value * x + c[3]
+    value = value * x + c[2]
+    value = value * x + c[1]
+    return value * x + c[0]
+
+
+cdef inline double signed64(uint32_t even, uint32_t odd) noexcept nogil:
+    """A number of (-2^31, 2^31), never 0: the first word as a signed integer, the upper half of the second behind it."""
+    return <double> <int32_t> even + (<double> <int32_t> (odd >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
+
+
+cdef inline double quantile64(
+    uint32_t even, uint32_t odd, int32_t threshold, double left, double right, double slope, double base, double centre
+) noexcept nogil:
+    """As quantile32, by Wichura's PPND16 (AS 241); `centre` is the tail probability from which its first row holds."""
+    cdef bint is_right = <int32_t> (even >> 1) > threshold
+    cdef uint32_t high = ~even if is_right else even
+    cdef uint32_t low = ~odd if is_right else odd
+    cdef double whole = <double> <int32_t> (high >> 1) * 2.0 + <double> <int32_t> (high & 1)
+    cdef double part = (<double> <int32_t> (low >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
+    cdef double v = (whole + part) * 2.3283064365386963e-10  # 2^-32
+    cdef double tail = (right if is_right else left) + slope * v
+    cdef double h = 0.5 - tail
+    cdef double r = sqrt((base + squared_radius64(tail)) * 0.5)
+    cdef bint is_centre = tail >= centre, is_near = r <= 5.0
+    cdef double x = 0.180625 - h * h if is_centre else (r - 1.6 if is_near else r - 5.0)
+    cdef double above = 0.0, below = 0.0, z
+    cdef int k
+    for k in range(7, -1, -1):
+        above = above * x + (
+            TAIL64_ABOVE[0][k] if is_centre else (TAIL64_ABOVE[1][k] if is_near else TAIL64_ABOVE[2][k]))
+        below = below * x + (
+            TAIL64_BELOW[0][k] if is_centre else (TAIL64_BELOW[1][k] if is_near else TAIL64_BELOW[2][k]))
+    z = (h if is_centre else 1.0) * above / below
+    z = 5.421010862427522e-20 if z == 0 else z  # 2^-64
+    return z if is_right else -z
+
+
+cdef inline double clamp64(double value, double minimum, double maximum) noexcept nogil:
+    value = value if value > minimum else minimum
+    return value if value < maximum else maximum
+
+
+cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef double low = constants[0], width = constants[1], minimum = constants[2], maximum = constants[3]
+    cdef double* values = <double*> out
+    cdef double u
+    cdef int k
+    for k in range(BATCH64):
+        u = <double> <int32_t> (even[k] >> 5) * 67108864.0 + <double> <int32_t> (odd[k] >> 6)  # 27 bits and 26
+        values[k] = clamp64(low + width * (u * 1.1102230246251565e-16), minimum, maximum)  # 2^-53
+
+
+cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    """As normal32; the pair is element k of the group's first half and element k of its second."""
+    cdef double mean = constants[0], std = constants[1]
+    cdef double* values = <double*> out
+    cdef double x, y, radius, cosine
+    cdef uint64_t signed_bits
+    cdef int group, k, first
+    for group in range(GROUPS):
+        for k in range(ROW // 2):
+            first = group * ROW + k
+            signed_bits = bits_of_double(signed64(even[first], odd[first]) * 4.656612873077393e-10)  # 2^-31
+            radius = std * sqrt(
+                squared_radius64(double_of_bits(signed_bits & DOUBLE_MAGNITUDE)) + 2.220446049250313e-16)
+            # 2^-31 - 2^-84: x stays below 1, so that the cosine is never 0.
+            x = signed64(even[first + ROW // 2], odd[first + ROW // 2]) * 4.656612873077392e-10
+            y = x * x
+            cosine = double_of_bits(
+                bits_of_double(polynomial8(y, COS64) * (1.0 - y)) ^ (signed_bits & DOUBLE_SIGN))
+            values[first] = mean + radius * cosine
+            values[first + ROW // 2] = mean + radius * (polynomial8(y, SIN64) * x)
+
+
+cdef void truncated64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef double mean = constants[0], std = constants[1], minimum = constants[2], maximum = constants[3]
+    cdef int32_t threshold = <int32_t> constants[4]
+    cdef double left = constants[5], right = constants[6], slope = constants[7], base = constants[8]
+    cdef double centre = constants[9]
+    cdef double* values = <double*> out
+    cdef int k
+    for k in range(BATCH64):
+        values[k] = clamp64(
+            mean + std * quantile64(even[k], odd[k], threshold, left, right, slope, base, centre), minimum, maximum)
+
+
+# ------------------------------------------------------------------------------------------- words, constants and rounding
+
+cdef void words32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    """The words themselves, in stream order."""
+    cdef uint32_t* words = <uint32_t*> out
+    cdef int k
+    for k in range(BATCH64):
+        words[2 * k] = even[k]
+        words[2 * k + 1] = odd[k]
+
+
+cdef void constant32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef float* values = <float*> out
+    cdef int k
+    for k in range(BATCH):
+        values[k] = <float> constants[0]
+
+
+cdef void constant64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef double* values = <double*> out
+    cdef int k
+    for k in range(BATCH64):
+        values[k] = constants[0]
+
+
+cdef void store_bfloat16(const float* values, void* out) noexcept nogil:
+    cdef uint16_t* rounded = <uint16_t*> out
+    cdef uint32_t bits
+    cdef int k
+    for k in range(BATCH):
+        bits = bits_of_float(values[k])
+        rounded[k] = <uint16_t> ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+
+
+cdef inline uint32_t narrow(float value, int mantissa, uint32_t smallest_normal, float aligner) noexcept nogil:
+    """Round to a type with a smaller exponent too, to nearest, ties to even; sign in bit 31, the rest from bit 0.
+
+    `smallest_normal` are the bits of the type's smallest normal number as a float32. Below it the type is a fixed-point
+    lattice: adding `aligner`, whose last mantissa bit weighs one lattice step, makes the adder round to that lattice.
+    """
+    cdef uint32_t bits = bits_of_float(value)
+    cdef uint32_t sign = bits & FLOAT_SIGN
+    cdef uint32_t magnitude = bits ^ sign
+    cdef int drop = 23 - mantissa
+    cdef uint32_t normal = magnitude - smallest_normal + (<uint32_t> 1 << 23)
+    normal = (normal + ((<uint32_t> 1 << (drop - 1)) - 1) + ((normal >> drop) & 1)) >> drop
+    cdef uint32_t subnormal = bits_of_float(float_of_bits(magnitude) + aligner) - bits_of_float(aligner)
+    return (normal if magnitude >= smallest_normal else subnormal) | sign
+
+
+cdef void store_float16(const float* values, void* out) noexcept nogil:
+    cdef uint16_t* rounded = <uint16_t*> out
+    cdef uint32_t bits
+    cdef int k
+    for k in range(BATCH):
+        bits = narrow(values[k], 10, 0x38800000, 0.5)  # 2^-14; steps of 2^-24
+        rounded[k] = <uint16_t> (bits | (bits >> 16))
+
+
+cdef void store_float8_e5m2(const float* values, void* out) noexcept nogil:
+    cdef uint8_t* rounded = <uint8_t*> out
+    cdef uint32_t bits
+    cdef int k
+    for k in range(BATCH):
+        bits = narrow(values[k], 2, 0x38800000, 128.0)  # 2^-14; steps of 2^-16
+        rounded[k] = <uint8_t> (bits | (bits >> 24))
+
+
+cdef void store_float8_e4m3fn(const float* values, void* out) noexcept nogil:
+    cdef uint8_t* rounded = <uint8_t*> out
+    cdef uint32_t bits
+    cdef int k
+    for k in range(BATCH):
+        bits = narrow(values[k], 3, 0x3C800000, 16384.0)  # 2^-6; steps of 2^-9
+        rounded[k] = <uint8_t> (bits | (bits >> 24))
