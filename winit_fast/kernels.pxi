@@ -1,6 +1,6 @@
 # The engine's inner loops: one source, compiled once per ISA (_kernels_*.pyx include it).
 #
-# (a) A batch is four groups of 32 consecutive words, anywhere in the stream: Philox fills two rows of words, a transform
+# (a) A batch is eight groups of 32 consecutive words, anywhere in the stream: Philox fills two rows of words, a transform
 #     turns them into values, a store rounds them to the caller's type.
 # (b) A long contiguous run of memory takes its batches directly. Everything else (short rows, ends of runs, strides,
 #     lists of rows) queues pieces of groups, each with the place it goes to; a full queue is one batch. So rows of 64

@@ -93,9 +93,8 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
                 raise ValueError(
                     f"{distribution} is too wide for {element_type.name}: high - low must be at most {working.max_finite}")
             name = "uniform"
-            constants = (
-                working.nearest(low), width,
-                *_bounds(distribution, working.at_least(low), working.below(high)))  # fmt: skip
+            minimum, maximum = _bounds(distribution, working.at_least(low), working.below(high))
+            constants = (minimum, width, maximum)
         case Normal(mean, std):
             _refuse_overflow(distribution, element_type, Fraction(mean), LARGEST_NORMAL[bits] * Fraction(std))
             name = "normal"

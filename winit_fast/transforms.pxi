@@ -2,7 +2,7 @@
 #
 # (a) Point functions turn the words of one element, or of a pair, into numbers. They are plain C: + - * /, sqrt, integer
 #     operations and conversions from signed 32-bit integers, each rounded once; nothing that a libm or an FMA decides.
-# (b) A transform turns one batch of words (rows `even` and `odd` of 4 groups, see philox.h) into 128 floats or 64
+# (b) A transform turns one batch of words (rows `even` and `odd` of 8 groups, see philox.h) into 256 floats or 128
 #     doubles. Its loops run over a row of 16 so that the compiler makes them one AVX-512 vector, two of AVX2, four of
 #     SSE2 or NEON; branches are selects.
 # (c) `store_*` round a batch of floats once to a narrower type.
@@ -38,9 +38,9 @@ cdef extern from "coefficients.h" nogil:
 
 cdef enum:
     ROW = 16
-    GROUPS = 4
-    BATCH = 128      # values of 32 bits in a batch
-    BATCH64 = 64     # values of 64 bits
+    GROUPS = 8
+    BATCH = 256      # values of 32 bits in a batch
+    BATCH64 = 128    # values of 64 bits
 
 
 # ---------------------------------------------------------------------------------------------------------------- float32
@@ -115,19 +115,27 @@ cdef inline float quantile32(
     return z if is_right else -z
 
 
-cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    cdef float low = <float> constants[0], width = <float> constants[1]
-    cdef float minimum = <float> constants[2], maximum = <float> constants[3]
-    cdef float* values = <float*> out
-    cdef float u
+cdef inline void scaled_uniform32(
+    const uint32_t* even, const uint32_t* odd, float low, float scale, float width, float maximum, float* values
+) noexcept nogil:
+    cdef float value
     cdef int group, k
     for group in range(GROUPS):
         for k in range(ROW):
-            u = <float> <int32_t> (even[group * ROW + k] >> 8) * <float> 5.9604644775390625e-08  # 2^-24
-            values[2 * group * ROW + k] = clamp32(low + width * u, minimum, maximum)
+            value = low + width * (<float> <int32_t> (even[group * ROW + k] >> 8) * scale)
+            values[2 * group * ROW + k] = value if value < maximum else maximum
         for k in range(ROW):
-            u = <float> <int32_t> (odd[group * ROW + k] >> 8) * <float> 5.9604644775390625e-08
-            values[(2 * group + 1) * ROW + k] = clamp32(low + width * u, minimum, maximum)
+            value = low + width * (<float> <int32_t> (odd[group * ROW + k] >> 8) * scale)
+            values[(2 * group + 1) * ROW + k] = value if value < maximum else maximum
+
+
+cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+    cdef float low = <float> constants[0], width = <float> constants[1], maximum = <float> constants[2]
+    cdef float scale = <float> 5.9604644775390625e-08  # 2^-24
+    if width * scale / scale == width:  # exact: one multiplication gives the same product as two
+        scaled_uniform32(even, odd, low, 1.0, width * scale, maximum, <float*> out)
+    else:
+        scaled_uniform32(even, odd, low, scale, width, maximum, <float*> out)
 
 
 cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
@@ -272,13 +280,14 @@ cdef inline double clamp64(double value, double minimum, double maximum) noexcep
 
 
 cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    cdef double low = constants[0], width = constants[1], minimum = constants[2], maximum = constants[3]
+    cdef double low = constants[0], width = constants[1], maximum = constants[2]
     cdef double* values = <double*> out
-    cdef double u
+    cdef double u, value
     cdef int k
     for k in range(BATCH64):
         u = <double> <int32_t> (even[k] >> 5) * 67108864.0 + <double> <int32_t> (odd[k] >> 6)  # 27 bits and 26
-        values[k] = clamp64(low + width * (u * 1.1102230246251565e-16), minimum, maximum)  # 2^-53
+        value = low + width * (u * 1.1102230246251565e-16)  # 2^-53
+        values[k] = value if value < maximum else maximum
 
 
 cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
