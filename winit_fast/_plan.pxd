@@ -24,7 +24,7 @@ cdef struct plan_t:
     store_name store
     double constants[CONSTANTS]
     int item_size
-    int group_values       # values in a group of 32 words: 32, or 16 where a value takes two words
+    int group_shift        # log2 of the values in a group of 32 words: 5, or 4 where a value takes two words
     char* data             # the element at index 0 of every axis ...
     uint64_t first_group   # ... and where it stands in the stream
     int first_place

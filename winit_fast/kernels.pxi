@@ -25,6 +25,13 @@ cdef extern from "philox.h" nogil:
     void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
     void philox_groups(philox_state* state, const uint64_t* group, uint32_t* even, uint32_t* odd)
 
+cdef extern from "prefetch.h" nogil:
+    void prefetch_for_write(const void* address)
+
+cdef enum:
+    CACHE_LINE = 64
+    COLUMNS_AHEAD = 8
+
 cdef extern from "floating_point.h" nogil:
     ctypedef struct floating_point_state:
         pass
@@ -40,7 +47,8 @@ cdef struct queue_t:
     store_t store              # NULL where values are stored as they are
     bint draws
     const double* constants
-    int item_size, group_values
+    int item_size
+    int group_shift            # log2 of the values in a group
     int64_t stride             # bytes between neighbours of a piece in memory
     int filled
     uint64_t group[GROUPS]
@@ -91,7 +99,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
     queue.constants = plan.constants
     queue.item_size = plan.item_size
-    queue.group_values = plan.group_values
+    queue.group_shift = plan.group_shift
     queue.stride = stride
     queue.filled = 0
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
@@ -121,7 +129,7 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef float rounded[BATCH]
     cdef double wide[BATCH64]
     cdef const char* source
-    cdef int i, group_bytes = queue.group_values * queue.item_size
+    cdef int i, group_bytes = queue.item_size << queue.group_shift
     if queue.filled == 0:
         return
     for i in range(queue.filled, GROUPS):
@@ -170,7 +178,7 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     cdef uint32_t odd[GROUPS * ROW]
     cdef float values[BATCH]
     cdef uint32_t first_block[GROUPS]
-    cdef int64_t batch, batch_bytes = GROUPS * queue.group_values * queue.item_size
+    cdef int64_t batch, batch_bytes = (GROUPS * queue.item_size) << queue.group_shift
     cdef int i
     if queue.draws and queue.state.high != <uint32_t> (group >> 29):
         philox_start(&queue.state, queue.state.seed, queue.state.stream, <uint32_t> (group >> 29))
@@ -189,24 +197,21 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     return target
 
 
-cdef void fill_run(queue_t* queue, uint64_t group, int64_t place, int64_t count, char* target, bint is_direct) noexcept nogil:
+cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, char* target, bint is_direct) noexcept nogil:
     """`count` neighbours of the global tensor, from value `place` of `group` on, to `target` and on by queue.stride."""
-    cdef int64_t piece, batches, to_boundary
-    group += <uint64_t> place // <uint64_t> queue.group_values
-    place = <int64_t> (<uint64_t> place % <uint64_t> queue.group_values)
+    cdef int64_t piece, batches, group_values = <int64_t> 1 << queue.group_shift
     while count > 0:
-        if place == 0 and is_direct and count >= GROUPS * queue.group_values:
-            batches = count // (GROUPS * queue.group_values)
+        batches = count >> queue.group_shift
+        if place == 0 and is_direct and batches >= GROUPS:
             # Up to the next multiple of 2^32 blocks, which needs a fresh start of Philox; a batch across it is queued.
-            to_boundary = <int64_t> (((<uint64_t> 1 << 29) - (group & ((<uint64_t> 1 << 29) - 1))) // GROUPS)
-            batches = min(batches, to_boundary)
+            batches = min(batches, <int64_t> ((<uint64_t> 1 << 29) - (group & ((<uint64_t> 1 << 29) - 1)))) // GROUPS
             if batches > 0:
                 target = fill_batches(queue, group, batches, target)
                 group += <uint64_t> batches * GROUPS
-                count -= batches * GROUPS * queue.group_values
+                count -= (batches * GROUPS) << queue.group_shift
                 continue
-        piece = min(count, queue.group_values - place)
-        queue_put(queue, group, <int> place, <int> piece, target)
+        piece = min(count, group_values - place)
+        queue_put(queue, group, place, <int> piece, target)
         target += piece * queue.stride
         count -= piece
         place = 0
@@ -226,28 +231,39 @@ cdef void fill_tile(
     """One tile of the panel that starts at `data`, `before` elements after the plan's first."""
     cdef int64_t rows = min(plan.tile_rows, plan.rows.extent - row)
     cdef int64_t columns = min(plan.tile_columns, plan.columns.extent - column)
-    cdef int64_t buffer_stride = plan.tile_columns * plan.item_size
+    cdef int64_t buffer_stride = across_stride(plan)
     cdef bint is_direct = (
         not plan.is_across and plan.columns.stride == plan.item_size and plan.rows.stride % plan.item_size == 0
         and <uint64_t> data % <uint64_t> plan.item_size == 0)
     cdef uint64_t start
     cdef char* target
-    cdef int64_t i
+    cdef int64_t i, j
+    before += <uint64_t> column + <uint64_t> plan.first_place
     for i in range(rows):
-        start = before + position(plan, &plan.rows, plan.outer_rank, row + i) + <uint64_t> column + <uint64_t> plan.first_place
+        start = before + position(plan, &plan.rows, plan.outer_rank, row + i)
         if plan.is_across:
             target = buffer + i * buffer_stride
         else:
             target = data + (row + i) * plan.rows.stride + column * plan.columns.stride
         fill_run(
-            queue, plan.first_group + start // <uint64_t> plan.group_values,
-            <int64_t> (start % <uint64_t> plan.group_values), columns, target, is_direct)
+            queue, plan.first_group + (start >> plan.group_shift),
+            <int> (start & ((<uint64_t> 1 << plan.group_shift) - 1)), columns, target, is_direct)
     if plan.is_across:
         queue_flush(queue)
+        data += row * plan.rows.stride + column * plan.columns.stride
         for i in range(columns):
+            # The columns lie far apart, each on a page of its own: without a word ahead every one is a miss.
+            if i + COLUMNS_AHEAD < columns:
+                for j in range(rows * plan.item_size // CACHE_LINE):
+                    prefetch_for_write(data + (i + COLUMNS_AHEAD) * plan.columns.stride + j * CACHE_LINE)
             copy_items(
-                data + row * plan.rows.stride + (column + i) * plan.columns.stride, plan.rows.stride,
+                data + i * plan.columns.stride, plan.rows.stride,
                 buffer + i * plan.item_size, buffer_stride, rows, plan.item_size)
+
+
+cdef inline int64_t across_stride(const plan_t* plan) noexcept nogil:
+    """Bytes from row to row of the buffer: a cache line more than a row, or its columns would share a few cache sets."""
+    return plan.tile_columns * plan.item_size + CACHE_LINE
 
 
 cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buffer) noexcept nogil:
@@ -280,7 +296,7 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
     if not 0 <= first <= last <= plan.c.units:
         raise ValueError(f"first and last must be within [0, {plan.c.units}], got {first} and {last}")
     if plan.c.is_across:
-        buffer = <char*> malloc(plan.c.tile_rows * plan.c.tile_columns * plan.c.item_size)
+        buffer = <char*> malloc(plan.c.tile_rows * across_stride(&plan.c))
         if buffer == NULL:
             raise MemoryError("no memory for the tile buffer of fill")
     with nogil:

@@ -67,6 +67,7 @@ LOG_FORM_BELOW = Decimal(2) ** -60
 MEDIAN_FROM, MEDIAN_NEVER = 0.075, 2.0
 
 _DIGITS = Context(prec=60)
+_HALF = Decimal("0.5")
 
 
 def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
@@ -141,22 +142,24 @@ def _truncated(distribution: TruncatedNormal, working: Format, bits: int) -> tup
         return "truncated_centre", (*affine, working.nearest(Fraction(erf_over_sqrt2(high)) / 2**31), minimum, maximum)
 
     below, above = upper_tail(-low), upper_tail(high)  # what is cut off
-    exact = _DIGITS
-    if low >= 0.0 or high <= 0.0:
-        nearer = upper_tail(low if low >= 0.0 else -high)
-        farther = above if low >= 0.0 else below
-        threshold = -1 if low >= 0.0 else 2**31 - 1
-        if nearer < LOG_FORM_BELOW:
-            farther = exact.divide(farther, nearer)
-            slope, base = exact.subtract(Decimal(1), farther), exact.multiply(Decimal(-2), exact.ln(nearer))
-        else:
-            slope, base = exact.subtract(nearer, farther), Decimal(0)
-        tails = (farther, farther)
-    else:
-        slope, base = exact.subtract(exact.subtract(Decimal(1), below), above), Decimal(0)
-        to_median = Fraction(exact.subtract(Decimal("0.5"), below)) / Fraction(slope)
-        threshold = math.ceil(to_median * 2**31) - 1
+    # The probabilities on either side of the median, which do not cancel where the bounds are close to it.
+    low_side, high_side = (_DIGITS.multiply(_HALF, erf_over_sqrt2(x)) for x in (-low, high))
+    base = Decimal(0)
+    if low < 0.0 < high:
         tails = (below, above)
+        slope = _DIGITS.add(low_side, high_side)
+        threshold = math.ceil(Fraction(low_side) / (Fraction(low_side) + Fraction(high_side)) * 2**31) - 1
+    else:
+        threshold = -1 if low >= 0.0 else 2**31 - 1
+        near, far = (upper_tail(low), above) if low >= 0.0 else (upper_tail(-high), below)
+        if near < LOG_FORM_BELOW:
+            far = _DIGITS.divide(far, near)
+            slope, base = _DIGITS.subtract(Decimal(1), far), _DIGITS.multiply(Decimal(-2), _DIGITS.ln(near))
+        elif near > Decimal("0.1"):
+            slope = _DIGITS.add(low_side, high_side)
+        else:
+            slope = _DIGITS.subtract(near, far)
+        tails = (far, far)
     constants = (*affine, minimum, maximum, float(threshold), *(working.nearest(x) for x in (*tails, slope, base)))
     if bits == 64:
         return "truncated", (*constants, MEDIAN_NEVER if base else MEDIAN_FROM)

@@ -38,7 +38,7 @@ def stream_of(name: object) -> int:
     >>> stream_of(3)
     3
     >>> hex(stream_of("user_id"))
-    '0x1f0e40bf54c9f3c6'
+    '0x2879a7cec01d2b2'
     """
     if isinstance(name, str):
         return _hashed(name)

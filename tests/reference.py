@@ -1,0 +1,471 @@
+"""STREAM.md in plain NumPy: every value of the stream, written a second time from that page alone.
+
+Nothing here comes from the kernels, coefficients are typed in once more, and probabilities are mpmath's. Sections are
+those of STREAM.md. Speed is no aim: an element is computed from its index, in arrays, one operation after another.
+"""
+
+import ast
+import math
+from fractions import Fraction
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+import ml_dtypes
+import mpmath
+import numpy as np
+
+F32, F64, U32, U64 = np.float32, np.float64, np.uint32, np.uint64
+
+
+def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1, batch_axis=()):
+    """The elements of a tensor at some places.
+
+    `scheme` is a text such as ``"normal(std=0.02)"`` or a distribution, say ``("normal", 0.0, 0.02)``; `shape` is the
+    global one and `index` holds row-major indices in it, in any order. Returns an array like `index`.
+    """
+    law = scheme if isinstance(scheme, tuple) else distribution(scheme, shape, in_axis, out_axis, batch_axis)
+    index = np.asarray(index, U64)
+    working = F64 if dtype == F64 else F32
+    constants = lower(law, working)
+    if law[0] == "constant":
+        return np.full(index.shape, constants.value).astype(dtype)
+    draw = TRANSFORMS[law[0], working]
+    # Subnormal results lose bits by right; anything that overflows or is not a number must not go by unseen.
+    with np.errstate(over="raise", divide="raise", invalid="raise", under="ignore"):
+        result = draw(constants, seed, stream_of(name), index.ravel())
+        assert result.dtype == working, "a float32 operation left float32"
+        return result.astype(dtype).reshape(index.shape)  # section 6; the rounding itself is tested in test_kernels.py
+
+
+# 1. Words
+
+
+def words(seed, stream, index):
+    """Words of Philox4x32-10 at these indices: an array of uint64, or of Python integers below 2^66."""
+    index = np.asarray(index)
+    block, place = (index >> 2).astype(U64), (index & 3).astype(np.intp)
+    low = U64(0xFFFFFFFF)
+    counter = [block & low, block >> U64(32), U64(stream) & low, U64(stream) >> U64(32)]
+    key = [seed % 2**32, seed // 2**32]
+    for _ in range(10):
+        first, second = U64(0xD2511F53) * counter[0], U64(0xCD9E8D57) * counter[2]
+        counter = [
+            (second >> U64(32)) ^ counter[1] ^ U64(key[0]),
+            second & low,
+            (first >> U64(32)) ^ counter[3] ^ U64(key[1]),
+            first & low,
+        ]
+        key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+    return np.choose(place, counter).astype(U32)
+
+
+# 2. Seed, name, element
+
+
+def stream_of(name):
+    """The stream of a name."""
+    if isinstance(name, str):
+        return int.from_bytes(blake2b(name.encode("utf-8"), digest_size=8).digest(), "little")
+    return name
+
+
+def rows_of_words(seed, stream, group, k):
+    """even[k] and odd[k] of these groups."""
+    return words(seed, stream, 32 * group + 2 * k), words(seed, stream, 32 * group + 2 * k + 1)
+
+
+def own_word(seed, stream, index):
+    """float32: the one word of each element."""
+    group, place = index // 32, index % 32
+    even, odd = rows_of_words(seed, stream, group, place % 16)
+    return np.where(place < 16, even, odd)
+
+
+def own_words(seed, stream, index):
+    """float64: the two words of each element."""
+    return rows_of_words(seed, stream, index // 16, index % 16)
+
+
+def pair(index):
+    """float32: the words of the pair each element belongs to, and whether it is the first of the two."""
+    group, place = index // 32, index % 32
+    return group, place % 16, place < 16
+
+
+# 3. From arguments to constants
+
+
+def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
+    """The distribution that a scheme's text names, for a global shape."""
+
+    def axes(given):
+        return {axis % len(shape) for axis in ([given] if isinstance(given, int) else given)}
+
+    def fan(mode):
+        ins, outs, batch = axes(in_axis), axes(out_axis), axes(batch_axis)
+        fan_in = float(math.prod(size for axis, size in enumerate(shape) if axis not in outs | batch))
+        fan_out = float(math.prod(size for axis, size in enumerate(shape) if axis not in ins | batch))
+        choices = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        return max(1.0, math.sqrt(fan_in * fan_out) if mode == "fan_geo_avg" else choices[mode])
+
+    def uniform(low=0.0, high=1.0):
+        return ("uniform", low, high) if low < high else ("constant", low)
+
+    def normal(mean=0.0, std=1.0):
+        return ("normal", mean, std) if std > 0 else ("constant", mean)
+
+    def truncated_normal(mean=0.0, std=1.0, low=-2.0, high=2.0):
+        if std == 0 or -low == high == math.inf:
+            return normal(mean, std)
+        return ("truncated_normal", mean, std, low, high) if low < high else ("constant", mean + std * low)
+
+    def around_zero(kind, std):
+        if kind == "uniform":
+            return uniform(-(math.sqrt(3.0) * std), math.sqrt(3.0) * std)
+        if kind == "truncated_normal":
+            return truncated_normal(0.0, std / 0.87962566103423978)
+        return normal(0.0, std)
+
+    def variance_scaling(scale=1.0, mode="fan_in", distribution="normal"):
+        return around_zero(distribution, math.sqrt(scale / fan(mode)))
+
+    def he(kind, gain=None, mode="fan_in", nonlinearity="relu", slope=0.01):
+        gains = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "leaky_relu": math.sqrt(2 / (1 + slope * slope)), "selu": 3 / 4}
+        return around_zero(kind, (gains.get(nonlinearity, 1.0) if gain is None else gain) / math.sqrt(fan(mode)))
+
+    def xavier(kind, gain=1.0, mode="fan_avg"):
+        return around_zero(kind, gain / math.sqrt(fan(mode)))
+
+    def lecun(kind, mode="fan_in"):
+        return around_zero(kind, 1.0 / math.sqrt(fan(mode)))
+
+    basic = {
+        "zeros": lambda: ("constant", 0.0),
+        "ones": lambda: ("constant", 1.0),
+        "constant": lambda value: ("constant", value),
+        "uniform": uniform,
+        "normal": normal,
+        "truncated_normal": truncated_normal,
+        "variance_scaling": variance_scaling,
+    }
+    call = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
+    positional = [number(node) for node in call.args]
+    named = {keyword.arg: number(keyword.value) for keyword in call.keywords}
+    if call.func.id in basic:
+        return basic[call.func.id](*positional, **named)
+    family, kind = call.func.id.split("_", 1)
+    return {"he": he, "xavier": xavier, "lecun": lecun}[family](kind, *positional, **named)
+
+
+def number(node):
+    """The literal at this node of a scheme's text; inf is one."""
+    text = ast.unparse(node)
+    return float(text) if text in ("inf", "-inf") else ast.literal_eval(text)
+
+
+class Constants(NamedTuple):
+    """What the transforms of section 4 and 5 are given; each knows a few of these."""
+
+    value: float = None
+    mean: float = None
+    std: float = None
+    low: float = None
+    width: float = None
+    minimum: float = None
+    maximum: float = None
+    scale: float = None
+    left: float = None
+    right: float = None
+    slope: float = None
+    base: float = None
+    threshold: int = None
+    is_logarithmic: bool = None
+
+
+def lower(law, working):
+    """The constants of a distribution, rounded to the working type."""
+    fl = rounding(working, round)
+    up, down = rounding(working, math.ceil), rounding(working, math.floor)
+    kind, *numbers = law
+    if kind == "constant":
+        return Constants(value=fl(numbers[0]))
+    if kind == "uniform":
+        low, high = map(Fraction, numbers)
+        under = down(high) if down(high) < high else np.nextafter(down(high), working(-math.inf))
+        return Constants(low=up(low), width=fl(high - low), maximum=under)
+    mean, std = map(Fraction, numbers[:2])
+    if kind == "normal":
+        return Constants(mean=fl(mean), std=fl(std))
+    a, b = numbers[2:]
+    largest = np.finfo(working).max
+    common = Constants(
+        mean=fl(mean),
+        std=fl(std),
+        minimum=-largest if a == -math.inf else up(mean + std * Fraction(a)),
+        maximum=largest if b == math.inf else down(mean + std * Fraction(b)),
+    )
+    if working is F32 and -a == b <= 2:
+        return common._replace(scale=fl(exactly(lambda: mpmath.erf(b / mpmath.sqrt(2))) / 2**31))
+    if a < 0 < b:
+        left, right = Q(-a), Q(b)
+        inside = 1 - left - right
+        return common._replace(
+            left=fl(left),
+            right=fl(right),
+            slope=fl(inside),
+            base=fl(0),
+            threshold=math.ceil((Fraction(1, 2) - left) / inside * 2**31) - 1,
+            is_logarithmic=False,
+        )
+    threshold, near, far = (-1, Q(a), Q(b)) if a >= 0 else (2**31 - 1, Q(-b), Q(-a))
+    is_logarithmic = near < Fraction(1, 2**60)
+    unit, base = (near, minus_2_ln(near)) if is_logarithmic else (1, 0)
+    return common._replace(
+        left=fl(far / unit),
+        right=fl(far / unit),
+        slope=fl((near - far) / unit),
+        base=fl(base),
+        threshold=threshold,
+        is_logarithmic=is_logarithmic,
+    )
+
+
+def rounding(working, direction):
+    """Rounds an exact number to float32 or float64, subnormals included, in the direction of `round`, `ceil`, ..."""
+    precision, smallest = (24, -149) if working is F32 else (53, -1074)
+
+    def rounded(number):
+        if number == 0:
+            return working(number)  # of -0.0 too
+        exact = Fraction(number)
+        exponent = exact.numerator.bit_length() - exact.denominator.bit_length()
+        if abs(exact) < Fraction(2) ** exponent:
+            exponent -= 1  # now 2^exponent <= |exact| < 2^(exponent + 1)
+        step = Fraction(2) ** max(exponent - precision + 1, smallest)
+        return working(float(direction(exact / step) * step))
+
+    return rounded
+
+
+def exactly(compute):
+    """What mpmath computes to so many digits that differences of probabilities keep 60 of them."""
+    with mpmath.workdps(400):
+        mantissa, exponent = compute().man_exp
+        return mantissa * Fraction(2) ** exponent
+
+
+@lru_cache
+def Q(x):  # noqa: N802, its name in STREAM.md
+    """The probability that a standard normal exceeds x."""
+    return Fraction(0) if x == math.inf else exactly(lambda: mpmath.erfc(x / mpmath.sqrt(2)) / 2)
+
+
+@lru_cache
+def minus_2_ln(x):
+    return exactly(lambda: -2 * mpmath.log(mpmath.mpf(x.numerator) / x.denominator))
+
+
+# 4. float32: from words to values
+
+
+def f32(*numbers):
+    return np.array(numbers, F32)
+
+
+LOG32 = f32(-0.3862858, 0.2496963, 0.08641958, 0.017658807, 0.042279344, -0.027597776, 0.017828736)
+SIN32 = f32(1.5707963, -0.6459634, 0.07968848, -0.004672228, 0.00015082056)
+COS32 = f32(0.99999994, -0.23369803, 0.01995129, -0.00085670187)
+CENTRE32_EDGE = F32(0.91106975)
+CENTRE32_ABOVE = f32(2.0953374, 22.881855, 52.546112, 16.916275, -0.9147579)
+CENTRE32_BELOW = f32(1.0, 12.796838, 38.895466, 23.624996)
+TAIL32_NEAR_ABOVE = f32(-3.1650481, -6.991799, 3.3766725, 3.646516, 0.39765742)
+TAIL32_NEAR_BELOW = f32(1.0, 5.0637026, 3.6615078, 0.3974905)
+TAIL32_FAR_ABOVE = f32(-2.2587612, 0.31830737, 1.1659133, 0.18522559, 0.004438194)
+TAIL32_FAR_BELOW = f32(1.0, 1.1914654, 0.18526258, 0.004438102)
+
+
+def poly(c, x):
+    result = c[-1]
+    for coefficient in c[-2::-1]:
+        result = result * x + coefficient
+    return result
+
+
+def clamp(constants, v):
+    return not_above(constants.maximum, np.where(v > constants.minimum, v, constants.minimum))
+
+
+def not_above(maximum, v):
+    return np.where(v < maximum, v, maximum)
+
+
+def signed_float(w):
+    return w.view(np.int32).astype(F32)
+
+
+def radius2(b, one):
+    linear = signed_float(U32(one) - b)
+    g = F32(2) - ((b & U32(0x007FFFFF)) | U32(0x3F800000)).view(F32)
+    return linear * F32(1.6525917e-07) + poly(LOG32, g) * g
+
+
+def uniform32(constants, seed, stream, index):
+    w = own_word(seed, stream, index)
+    u = (w >> U32(8)).astype(F32) * F32(2**-24)
+    return not_above(constants.maximum, constants.low + constants.width * u)
+
+
+def normal32(constants, seed, stream, index):
+    group, k, is_first = pair(index)
+    w0, w1 = rows_of_words(seed, stream, group, k)
+    s = signed_float(w0 | U32(1)).view(U32) - U32(1)
+    radius = constants.std * np.sqrt(radius2(s & U32(0x7FFFFFFF), 0x4F000000))
+    x = signed_float(w1 | U32(1)) * F32(2**-31 * (1 - 2**-24))
+    y = x * x
+    c = poly(COS32, y) * (F32(1) - y)
+    c = (c.view(U32) ^ (s & U32(0x80000000))).view(F32)
+    first = constants.mean + radius * c
+    second = constants.mean + radius * (poly(SIN32, y) * x)
+    return np.where(is_first, first, second)
+
+
+def truncated_normal32(constants, seed, stream, index):
+    return (centre32 if constants.scale is not None else tail32)(constants, seed, stream, index)
+
+
+def centre32(constants, seed, stream, index):
+    group, k, is_first = pair(index)
+    w0, w1 = rows_of_words(seed, stream, group, k)
+    x0, x1 = signed_float(w0 | U32(1)) * constants.scale, signed_float(w1 | U32(1)) * constants.scale
+    t0, t1 = CENTRE32_EDGE - x0 * x0, CENTRE32_EDGE - x1 * x1
+    b0, b1 = poly(CENTRE32_BELOW, t0), poly(CENTRE32_BELOW, t1)
+    inverse = F32(1) / (b0 * b1)
+    z0 = x0 * poly(CENTRE32_ABOVE, t0) * (b1 * inverse)
+    z1 = x1 * poly(CENTRE32_ABOVE, t1) * (b0 * inverse)
+    return clamp(constants, constants.mean + constants.std * np.where(is_first, z0, z1))
+
+
+def tail32(constants, seed, stream, index):
+    w = own_word(seed, stream, index)
+    is_right = (w >> U32(1)).view(np.int32) > constants.threshold
+    n = np.where(is_right, ~w, w)
+    high, low = (n >> U32(16)).astype(F32), (n & U32(0xFFFF)).astype(F32)
+    v = (high + (low + F32(0.5)) * F32(2**-16)) * F32(2**-16)
+    tail = np.where(is_right, constants.right, constants.left) + constants.slope * v
+    t = np.sqrt(constants.base + radius2(tail.view(U32), 0x3F800000))
+    if constants.is_logarithmic:
+        z = poly(TAIL32_FAR_ABOVE, t) / poly(TAIL32_FAR_BELOW, t)
+    else:
+        z = poly(TAIL32_NEAR_ABOVE, t) / poly(TAIL32_NEAR_BELOW, t)
+    z = np.where(z == 0, F32(2**-64), z)
+    return clamp(constants, constants.mean + constants.std * np.where(is_right, z, -z))
+
+
+# 5. float64: from words to values
+
+
+def f64(*numbers):
+    return np.array(numbers, F64)
+
+
+LOG64 = f64(
+    -4.0, -1.3333333333333532, -0.7999999999858641, -0.5714285752541893,
+    -0.44444393672014637, -0.36367287345296634, -0.30624414648778375, -0.29626123843228064,
+)  # fmt: skip
+SIN64 = f64(
+    1.5707963267948966, -0.6459640975062462, 0.07969262624616565, -0.004681754135304255, 0.0001604411847130916,
+    -3.5988430204672576e-06, 5.6921364280986254e-08, -6.684416831856085e-10, 5.87297574479995e-12,
+)  # fmt: skip
+COS64 = f64(
+    1.0, -0.23370055013616983, 0.019968957764878077, -0.0008945229984736444, 2.473727635883673e-05,
+    -4.647659915952978e-07, 6.321440904258357e-09, -6.510529156797684e-11, 5.10846968542241e-13,
+)  # fmt: skip
+# PPND16 of Wichura 1988, AS 241: around the median, the tail to r = 5, beyond.
+TAIL64_ABOVE = np.stack([
+    f64(3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
+        45921.953931549871457, 67265.770927008700853, 33430.575583588128105, 2509.0809287301226727),
+    f64(1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550, 3.64784832476320460504,
+        1.27045825245236838258, 0.241780725177450611770, 0.0227238449892691845833, 7.74545014278341407640e-4),
+    f64(6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580, 0.296560571828504891230,
+        0.0265321895265761230930, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
+])  # fmt: skip
+TAIL64_BELOW = np.stack([
+    f64(1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
+        21213.794301586595867, 39307.895800092710610, 28729.085735721942674, 5226.4952788528545610),
+    f64(1.0, 2.05319162663775882187, 1.67638483018380384940, 0.689767334985100004550,
+        0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+    f64(1.0, 0.599832206555887937690, 0.136929880922735805310, 0.0148753612908506148525,
+        7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15),
+])  # fmt: skip
+
+
+def radius2_64(x):
+    one = U64(0x3FF0000000000000)
+    with np.errstate(over="ignore"):  # modulo 2^64
+        shifted = x.view(U64) - U64(0x3FE6A09E00000000) + one
+        e = (shifted >> U64(52)).astype(F64) - 1023
+        m = (x.view(U64) - (shifted & U64(0xFFF0000000000000)) + one).view(F64)
+    q = (m - 1) / (m + 1)
+    return e * -1.3862943611198906 + q * poly(LOG64, q * q)
+
+
+def signed(w, w_):
+    return w.view(np.int32).astype(F64) + ((w_ >> U32(1)).astype(F64) + 0.5) * 2**-31
+
+
+def uniform64(constants, seed, stream, index):
+    w, w_ = own_words(seed, stream, index)
+    u = ((w >> U32(5)).astype(F64) * 2**26 + (w_ >> U32(6)).astype(F64)) * 2**-53
+    return not_above(constants.maximum, constants.low + constants.width * u)
+
+
+def normal64(constants, seed, stream, index):
+    group, k, is_first = index // 16, index % 8, index % 16 < 8
+    s = (signed(*rows_of_words(seed, stream, group, k)) * 2**-31).view(U64)
+    radius = constants.std * np.sqrt(radius2_64((s & U64(0x7FFFFFFFFFFFFFFF)).view(F64)) + 2**-52)
+    x = signed(*rows_of_words(seed, stream, group, 8 + k)) * (2**-31 * (1 - 2**-53))
+    y = x * x
+    c = poly(COS64, y) * (1 - y)
+    c = (c.view(U64) ^ (s & U64(0x8000000000000000))).view(F64)
+    first = constants.mean + radius * c
+    second = constants.mean + radius * (poly(SIN64, y) * x)
+    return np.where(is_first, first, second)
+
+
+def truncated_normal64(constants, seed, stream, index):
+    w, w_ = own_words(seed, stream, index)
+    is_right = (w >> U32(1)).view(np.int32) > constants.threshold
+    n, n_ = np.where(is_right, ~w, w), np.where(is_right, ~w_, w_)
+    whole = (n >> U32(1)).astype(F64) * 2 + (n & U32(1)).astype(F64)
+    v = (whole + ((n_ >> U32(1)).astype(F64) + 0.5) * 2**-31) * 2**-32
+    tail = np.where(is_right, constants.right, constants.left) + constants.slope * v
+    h = 0.5 - tail
+    r = np.sqrt((constants.base + radius2_64(tail)) * 0.5)
+    is_centre = (tail >= 0.075) & (not constants.is_logarithmic)
+    row = np.where(is_centre, 0, np.where(r <= 5, 1, 2))
+    x = np.where(is_centre, 0.180625 - h * h, np.where(r <= 5, r - 1.6, r - 5))
+    z = np.where(is_centre, h, 1.0) * poly(TAIL64_ABOVE[row].T, x) / poly(TAIL64_BELOW[row].T, x)
+    z = np.where(z == 0, 2**-64, z)
+    return clamp(constants, constants.mean + constants.std * np.where(is_right, z, -z))
+
+
+TRANSFORMS = {
+    ("uniform", F32): uniform32,
+    ("normal", F32): normal32,
+    ("truncated_normal", F32): truncated_normal32,
+    ("uniform", F64): uniform64,
+    ("normal", F64): normal64,
+    ("truncated_normal", F64): truncated_normal64,
+}
+
+# 6. Narrower types: `astype`, which NumPy and ml_dtypes round once, to nearest, ties to even.
+
+DTYPES = {
+    "float32": np.dtype(F32),
+    "float64": np.dtype(F64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}

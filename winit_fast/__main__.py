@@ -1,0 +1,66 @@
+"""``python -m winit_fast``: the library at work on a real model's tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from winit_fast import embeddings
+from winit_fast.config import show_config
+
+__all__ = ["main"]
+
+# Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
+# The first is what runs where none is named.
+COMMANDS = (embeddings,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        As on the command line, which is the default.
+
+    Returns
+    -------
+    int
+        0 where all went well, 1 where a check failed, 2 where the arguments cannot be used.
+
+    Examples
+    --------
+    >>> main(["embeddings", "--rows", "-1"])
+    2
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, COMMANDS[0].NAME)
+    parser = argparse.ArgumentParser(
+        prog="python -m winit_fast", description=f"Without a command: {COMMANDS[0].NAME}. Each has its own --help."
+    )
+    parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and leave")
+    subparsers = parser.add_subparsers(dest="command", metavar="command")
+    for command in COMMANDS:
+        summary = (command.__doc__ or "").partition("\n")[0]
+        subparser = subparsers.add_parser(command.NAME, help=summary, description=summary)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    try:
+        parsed = parser.parse_args(given)
+    except SystemExit as leaving:  # argparse's own way out, after a usage message or --help
+        return leaving.code if isinstance(leaving.code, int) else 2
+    if parsed.version:
+        show_config()
+        return 0
+    try:
+        status: int = parsed.run(parsed)
+    except (TypeError, ValueError, OSError) as error:
+        print(f"{parser.prog} {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
