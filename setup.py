@@ -1,17 +1,20 @@
 """Extension modules: the plan, and the kernels once for each ISA of the target machine."""
 
 import os
+import struct
 import sysconfig
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# The machine the build is for, which a cross build says in _PYTHON_HOST_PLATFORM.
-TARGET = sysconfig.get_platform().lower()
-IS_X86_64 = TARGET.endswith(("x86_64", "amd64"))
-IS_ARM64 = TARGET.endswith(("aarch64", "arm64"))
-IS_MSVC = TARGET.startswith("win")
+# The machine the build is for, which a cross build says in _PYTHON_HOST_PLATFORM. macOS's universal2, 32-bit Pythons
+# and all others get the baseline alone.
+PLATFORM = sysconfig.get_platform()
+MACHINE = PLATFORM.rpartition("-")[2].lower() if struct.calcsize("P") == 8 else "32-bit"
+IS_X86_64 = MACHINE in ("x86_64", "amd64")
+IS_ARM64 = MACHINE in ("aarch64", "arm64")
+IS_MSVC = PLATFORM.startswith("win")
 
 # Promise 1 hangs on these. Both compilers fuse a*b+c by default where the CPU can; /fp:strict is MSVC's word for not
 # doing so. No errno from sqrt and no traps: neither changes a value, and loops vectorize. Reassociation of integer
@@ -19,7 +22,14 @@ IS_MSVC = TARGET.startswith("win")
 if IS_MSVC:
     FLAGS = ["/O2", "/fp:strict"]
 else:
-    FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-overflow"]
+    FLAGS = [
+        "-O3",
+        "-fno-fast-math",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-fno-strict-overflow",
+    ]
     FLAGS += [] if "clang" in os.environ.get("CC", sysconfig.get_config_var("CC") or "") else ["-fno-tree-reassoc"]
 
 ISA_FLAGS = {"baseline": []}

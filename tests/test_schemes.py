@@ -4,16 +4,17 @@ import copy
 import math
 import pickle
 from fractions import Fraction
+from importlib import import_module
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winit_fast import schemes as registry
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.schemes import REQUIRED, Scheme, calculate_gain, scheme, schemes
 
+registry = import_module("winit_fast.schemes")  # the package's attribute of that name is the function
 CORRECTION = 0.87962566103423978
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 fans = st.integers(1, 10_000)

@@ -38,10 +38,10 @@ cdef bint strides_nest(const axis_t* axes, int rank, int64_t item_size) noexcept
     """Whether no two elements share a byte, judged as NumPy users build views: each stride spans the next smaller axis."""
     cdef bint used[MOST_AXES]
     cdef int64_t reach = item_size
-    cdef int k, turn, smallest
+    cdef int k, smallest
     for k in range(rank):
         used[k] = axes[k].extent == 1
-    for turn in range(rank):
+    for _ in range(rank):
         smallest = -1
         for k in range(rank):
             if not used[k] and (smallest < 0 or magnitude(axes[k].stride) < magnitude(axes[smallest].stride)):

@@ -141,15 +141,14 @@ def _dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def _memory(
-    shape: tuple[int, int], dtype: np.dtype[Any], folder: Path | None, key: str
-) -> tuple[NDArray[Any], str]:
+def _memory(shape: tuple[int, int], dtype: np.dtype[Any], folder: Path | None, key: str) -> tuple[NDArray[Any], str]:
     """Memory for a table, never touched before, and where it is; refuses more than there is."""
     needed = math.prod(shape) * dtype.itemsize
     if folder is None:
         if needed > (available := _available_memory()):
             raise ValueError(
-                f"{needed:,} bytes are needed and {available:,} available in memory; --out puts them in a file")
+                f"{needed:,} bytes are needed and {available:,} available in memory; --out puts them in a file"
+            )
         return empty(shape, dtype), "in memory"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.npy"
@@ -278,7 +277,7 @@ def _truncated(location: float, width: float, below: float, above: float) -> tup
     with localcontext(Context(prec=60)):
 
         def density(x: float) -> Decimal:
-            return Decimal(0) if math.isinf(x) else (-Decimal(x) ** 2 / 2).exp() / Decimal(2 * math.pi).sqrt()
+            return Decimal(0) if math.isinf(x) else (-(Decimal(x) ** 2) / 2).exp() / Decimal(2 * math.pi).sqrt()
 
         def weighted(x: float) -> Decimal:
             return Decimal(0) if math.isinf(x) else Decimal(x) * density(x)
@@ -307,5 +306,3 @@ def _compare(found: Moments, expected: Moments, format: Format) -> int:
     for what, value, promise, holds in checks:
         print(f"  {what:4} {value:+.6e}, promised {promise}{'' if holds else '  FAILED'}")
     return sum(not holds for _, _, _, holds in checks)
-
-

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import index
-from typing import Any, SupportsIndex, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from winit_fast._plan import TRANSFORMS, Plan, with_default_floating_point
 from winit_fast.fans import Axes
@@ -18,9 +17,12 @@ from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
 from winit_fast.streams import seed_key, stream_of
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
 __all__ = ["fill", "fill_rows", "random_bits"]
 
-Array = TypeVar("Array", bound=NDArray[Any])
+Array = TypeVar("Array", bound="NDArray[Any]")
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
 
@@ -77,9 +79,10 @@ def fill(
     --------
     >>> import numpy as np
     >>> import winit_fast
-    >>> table = winit_fast.fill(np.empty((1000, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id")
-    >>> lower_half = winit_fast.fill(
-    ...     np.empty((500, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id", shape=(1000, 64), offset=(500, 0))
+    >>> scheme = "normal(std=0.01)"
+    >>> table = winit_fast.fill(np.empty((1000, 64), "float32"), scheme, seed=7, name="user_id")
+    >>> lower_half = np.empty((500, 64), "float32")
+    >>> _ = winit_fast.fill(lower_half, scheme, seed=7, name="user_id", shape=(1000, 64), offset=(500, 0))
     >>> bool((lower_half == table[500:]).all())
     True
     """
@@ -97,7 +100,7 @@ def fill(
     thread_count = checked_threads(threads)
     if out.size:
         whole = None if shape is None else global_shape
-        run(Plan(out, recipe.transform, recipe.store, recipe.constants, key, stream, whole, start), thread_count)
+        run(Plan(out, *recipe, key, stream, whole, start), thread_count)
     return out
 
 
@@ -155,9 +158,7 @@ def fill_rows(
     stream = stream_of(name)
     thread_count = checked_threads(threads)
     if out.size:
-        plan = Plan(
-            out, recipe.transform, recipe.store, recipe.constants, key, stream, global_shape, None, 0, row_list)  # fmt: skip
-        run(plan, thread_count)
+        run(Plan(out, *recipe, key, stream, global_shape, None, 0, row_list), thread_count)
     return out
 
 
@@ -261,7 +262,9 @@ def _checked_region(
     start = (0,) * len(shape) if offset is None else _sizes("offset", offset)
     if not len(extent) == len(shape) == len(start):
         raise ValueError(
-            f"out, shape and offset must have as many axes as each other, got {len(extent)}, {len(shape)} and {len(start)}")
+            "out, shape and offset must have as many axes as each other, "
+            f"got {len(extent)}, {len(shape)} and {len(start)}"
+        )
     if any(first + size > whole for first, size, whole in zip(start, extent, shape, strict=True)):
         raise ValueError(f"out must lie within shape, got {extent} from offset {start} on in {shape}")
     return start
@@ -274,7 +277,8 @@ def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ..
     if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
         raise TypeError(f"rows must be integers along one axis, got shape {row_list.shape} of {row_list.dtype}")
     if not shape or extent != (row_list.size, *shape[1:]):
-        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {(row_list.size, *shape[1:])}, got {extent}")
+        needed = (row_list.size, *shape[1:])
+        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {needed}, got {extent}")
     if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}")
     return np.ascontiguousarray(row_list, np.int64)
@@ -293,7 +297,7 @@ def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
     return seed_key(seed)
 
 
-def _hashable(axes: Axes | None, default: Axes) -> Axes:
+def _hashable(axes: Axes | None, default: Axes) -> Any:
     if axes is None:
         return default
     return tuple(axes) if isinstance(axes, Sequence | np.ndarray) else axes

@@ -105,7 +105,9 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
 
 
-cdef inline void copy_items(char* target, int64_t stride, const char* source, int64_t step, int64_t count, int size) noexcept nogil:
+cdef inline void copy_items(
+    char* target, int64_t stride, const char* source, int64_t step, int64_t count, int size
+) noexcept nogil:
     """target[i] = source[i] for items of `size` bytes, `stride` and `step` bytes apart, of any alignment."""
     cdef int64_t i
     if size == 4:

@@ -81,6 +81,7 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
     """
     bits = element_type.bits
     working = FLOAT32 if bits == 32 else FLOAT64
+    constants: tuple[float, ...]
     match distribution:
         case Constant(value):
             _refuse_overflow(distribution, element_type, Fraction(value), Fraction(0))
@@ -92,7 +93,9 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
             width = working.nearest(Fraction(high) - Fraction(low))
             if math.isinf(width):
                 raise ValueError(
-                    f"{distribution} is too wide for {element_type.name}: high - low must be at most {working.max_finite}")
+                    f"{distribution} is too wide for {element_type.name}: "
+                    f"high - low must be at most {working.max_finite}"
+                )
             name = "uniform"
             minimum, maximum = _bounds(distribution, working.at_least(low), working.below(high))
             constants = (minimum, width, maximum)
@@ -114,12 +117,15 @@ def _refuse_overflow(distribution: Distribution, element_type: ElementType, mean
     if math.isinf(rounded) or math.isinf(element_type.format.nearest(rounded)):
         raise ValueError(
             f"{distribution} reaches {float(abs(mean) + reach):.6g} in size, but {element_type.name} ends at "
-            f"{element_type.format.max_finite:.6g}; it needs smaller arguments or a wider dtype")
+            f"{element_type.format.max_finite:.6g}; it needs smaller arguments or a wider dtype"
+        )
 
 
 def _bounds(distribution: Distribution, minimum: float | None, maximum: float | None) -> tuple[float, float]:
     if minimum is None or maximum is None or minimum > maximum:
-        raise ValueError(f"{distribution} has no value of the dtype within its bounds; low and high must be wider apart")
+        raise ValueError(
+            f"{distribution} has no value of the dtype within its bounds; low and high must be wider apart"
+        )
     return minimum, maximum
 
 

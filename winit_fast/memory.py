@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from operator import index
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["empty"]
 
 
-def empty(shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike = np.float32, *, align: int = 64) -> NDArray[Any]:
+def empty(
+    shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike = np.float32, *, align: int = 64
+) -> NDArray[Any]:
     """An uninitialized C-contiguous array at an aligned address.
 
     64 bytes is what JAX adopts without a copy and what TensorFlow demands of memory handed over through DLPack. NumPy

@@ -121,6 +121,7 @@ def _cgroup_cpus() -> int:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return fewest
+    names: tuple[str, ...]
     for line in groups:
         _, controllers, path = line.split(":", 2)
         if controllers == "":

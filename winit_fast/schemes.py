@@ -5,7 +5,6 @@ names, kinds and defaults of the arguments, its docstring the formula and, after
 """
 
 import ast
-import difflib
 import inspect
 import math
 import numbers
@@ -311,8 +310,14 @@ def _shown(value: object) -> str:
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it must be one of {', '.join(known)}"
+    close = _close(word, known)
+    return f"did you mean {close!r}?" if close else f"it must be one of {', '.join(known)}"
+
+
+def _close(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
+    from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word
+
+    return next(iter(get_close_matches(word.lower(), known, n=1)), None)
 
 
 # Laws: what a scheme says before any shape is known.
@@ -531,8 +536,8 @@ def _literal(node: ast.expr, text: str) -> Any:
 
 
 def _unreadable(text: str) -> ValueError:
-    close = difflib.get_close_matches(text.lower(), _registry, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = _close(text, _registry)
+    hint = f"; did you mean {close!r}?" if close else ""
     return ValueError(
         f"scheme {_shown(text)} cannot be read; it must be a name, or a call with literal arguments "
         f"such as 'normal(std=0.02)'{hint}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import blake2b
 from operator import index
 
 __all__ = ["seed_key", "stream_of"]
@@ -47,6 +46,8 @@ def stream_of(name: object) -> int:
 
 @lru_cache(maxsize=4096)
 def _hashed(name: str) -> int:
+    from hashlib import blake2b  # loads OpenSSL, a tenth of the package's import time, for string names alone
+
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,0 +1,80 @@
+"""One module a framework, imported only when first touched: nobody waits for a framework that is not in use.
+
+``from winit_fast import adapters`` is the way to here. In a clone this folder also answers to ``import adapters``, and
+every module in it exists once under both names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import numpy as numpy
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _adapters():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_adapters())}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    """List the adapters whose framework is installed: whoever walks through them all must meet no ImportError."""
+    return [name for name in _adapters() if find_spec(name) is not None]
+
+
+def _adapters() -> list[str]:
+    return sorted(module.name for module in iter_modules(__path__))  # each has the name of its framework
+
+
+@contextmanager
+def needs(framework: str) -> Iterator[None]:
+    """Say what to install where the framework of an adapter is missing.
+
+    Parameters
+    ----------
+    framework : str
+        The name that pip knows it by.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the block imports a module that is not there.
+
+    Examples
+    --------
+    >>> with needs("fantasy"):
+    ...     import fantasy
+    Traceback (most recent call last):
+    ModuleNotFoundError: this adapter needs fantasy: pip install fantasy (No module named 'fantasy')
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"this adapter needs {framework}: pip install {framework} ({error})"
+        raise ModuleNotFoundError(message, name=error.name) from error
+
+
+class _BareName(MetaPathFinder, Loader):
+    """Finds ``adapters.x`` as ``winit_fast.adapters.x``, so that patches and registries exist once."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        is_adapter = fullname.startswith("adapters.") and find_spec(f"winit_fast.{fullname}") is not None
+        return ModuleSpec(fullname, self) if is_adapter else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = import_module(f"winit_fast.{module.__name__}")  # importlib returns this one
+
+
+if __name__ == "adapters":
+    sys.modules[__name__] = import_module("winit_fast.adapters")
+    sys.meta_path.insert(0, _BareName())

@@ -1,0 +1,167 @@
+"""NumPy: make an array of starting weights, or fill one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from winit_fast import Scheme, empty, fill
+from winit_fast.fans import Axes
+
+__all__ = ["init", "init_"]
+
+Array = TypeVar("Array", bound=NDArray[Any])
+Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence | None
+
+
+def init(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    scheme: str | Scheme,
+    *,
+    dtype: DTypeLike = np.float32,
+    seed: Seed = None,
+    name: str | SupportsIndex = 0,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    threads: SupportsIndex | None = None,
+) -> NDArray[Any]:
+    """Make an array of starting weights.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    dtype : data-type, default float32
+        float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
+    seed, name, in_axis, out_axis, batch_axis, threads
+        As in `init_`.
+
+    Returns
+    -------
+    ndarray
+        C-contiguous, at an address that is a multiple of 64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> from winit_fast import adapters
+    >>> weight = adapters.numpy.init((512, 256), "he_normal", seed=7, name="layer1.weight")
+    >>> weight.shape, weight.dtype
+    ((512, 256), dtype('float32'))
+    >>> adapters.numpy.init(3, "ones", dtype="float16")
+    array([1., 1., 1.], dtype=float16)
+    """
+    return init_(
+        empty(shape, dtype),
+        scheme,
+        seed=seed,
+        name=name,
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+        threads=threads,
+    )
+
+
+def init_(
+    array: Array,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    name: str | SupportsIndex = 0,
+    shape: Sequence[SupportsIndex] | None = None,
+    offset: Sequence[SupportsIndex] | None = None,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    threads: SupportsIndex | None = None,
+) -> Array:
+    """Fill an array, or its part of a larger tensor, with starting weights, in place.
+
+    Parameters
+    ----------
+    array : ndarray
+        As `winit_fast.fill` takes it.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    seed : int, Generator, SeedSequence, optional
+        An integer in [0, 2^64) is the seed itself. A `numpy.random.Generator` supplies one, and every call takes one
+        64-bit draw of it. A `numpy.random.SeedSequence` supplies the first 64-bit word of its state, the same one
+        whenever it is asked. Left out: fresh entropy of the operating system, different in every call.
+    name : str or int, default 0
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
+        parameter its name.
+    shape, offset : sequence of int, optional
+        The shape of the global tensor and the index in it where `array` begins. Left out: `array` is the whole tensor.
+        Parts of one tensor need one integer seed.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
+        `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    threads : int, optional
+        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+
+    Returns
+    -------
+    ndarray
+        `array`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from winit_fast import adapters
+    >>> table = adapters.numpy.init_(np.empty((1000, 64), "float16"), "normal(std=0.01)", seed=7, name="user_id")
+    >>> half = adapters.numpy.init_(
+    ...     np.empty((500, 64), "float16"),
+    ...     "normal(std=0.01)",
+    ...     seed=7,
+    ...     name="user_id",
+    ...     shape=(1000, 64),
+    ...     offset=(500, 0),
+    ... )
+    >>> bool((half == table[500:]).all())
+    True
+
+    All parameters from one generator, each call another seed:
+
+    >>> generator = np.random.default_rng(0)
+    >>> first, second = (adapters.numpy.init(4, "normal", seed=generator) for _ in range(2))
+    >>> bool((first == second).any())
+    False
+    """
+    return fill(
+        array,
+        scheme,
+        seed=_integer_seed(seed),
+        name=name,
+        shape=shape,
+        offset=offset,
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+        threads=threads,
+    )
+
+
+def _integer_seed(seed: Seed) -> SupportsIndex:
+    if seed is None:
+        seed = np.random.SeedSequence()
+    if isinstance(seed, np.random.SeedSequence):
+        return int(seed.generate_state(1, np.uint64)[0])
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(1 << 64, dtype=np.uint64))
+    return seed
