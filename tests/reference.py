@@ -358,7 +358,7 @@ def tail32(constants, seed, stream, index):
         z = poly(TAIL32_FAR_ABOVE, t) / poly(TAIL32_FAR_BELOW, t)
     else:
         z = poly(TAIL32_NEAR_ABOVE, t) / poly(TAIL32_NEAR_BELOW, t)
-    z = np.where(z == 0, F32(2**-64), z)
+    z = np.where(z > F32(2**-64), z, F32(2**-64))
     return clamp(constants, constants.mean + constants.std * np.where(is_right, z, -z))
 
 

@@ -58,7 +58,7 @@ class Recipe(NamedTuple):
 
 
 # No |z| of the kernels is larger: sqrt(2 * 31 * ln 2 + 2^-23), from 31 bits and a sign; 63 bits.
-LARGEST_NORMAL = {32: Fraction("6.5557"), 64: Fraction("9.3453")}
+LARGEST_NORMAL = {32: Fraction("6.5557"), 64: Fraction("9.3455")}
 # Half the last bit of the fraction v of an interval: v >= 2^-33, 2^-65.
 SMALLEST_FRACTION = {32: 33, 64: 65}
 # Beyond this probability in the nearer tail, the logarithm of it is the constant.

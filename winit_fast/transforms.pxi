@@ -111,7 +111,8 @@ cdef inline float quantile32(
         z = polynomial4(t, TAIL32_FAR_ABOVE) / polynomial3(t, TAIL32_FAR_BELOW)
     else:
         z = polynomial4(t, TAIL32_NEAR_ABOVE) / polynomial3(t, TAIL32_NEAR_BELOW)
-    z = <float> 5.421010862427522e-20 if z == 0 else z  # 2^-64: no normal is 0
+    # The side is known, so that what rounds to 0 or beyond is nearly 0: 2^-64, as no normal is 0.
+    z = z if z > <float> 5.421010862427522e-20 else <float> 5.421010862427522e-20
     return z if is_right else -z
 
 
