@@ -23,7 +23,6 @@ cdef extern from "philox.h" nogil:
         uint32_t high
     void philox_start(philox_state* state, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
-    void philox_groups(philox_state* state, const uint64_t* group, uint32_t* even, uint32_t* odd)
 
 cdef extern from "prefetch.h" nogil:
     void prefetch_for_write(const void* address)
@@ -51,7 +50,7 @@ cdef struct queue_t:
     int group_shift            # log2 of the values in a group
     int64_t stride             # bytes between neighbours of a piece in memory
     int filled
-    uint64_t group[GROUPS]
+    uint32_t first_block[GROUPS]   # of each group, low half
     char* target[GROUPS]
     int first[GROUPS]          # the piece of the group: from this value on ...
     int count[GROUPS]          # ... so many
@@ -135,9 +134,9 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     if queue.filled == 0:
         return
     for i in range(queue.filled, GROUPS):
-        queue.group[i] = queue.group[0]
+        queue.first_block[i] = queue.first_block[0]
     if queue.draws:
-        philox_groups(&queue.state, queue.group, even, odd)
+        philox_batch(&queue.state, queue.first_block, even, odd)
     if queue.item_size == 8:
         queue.transform(even, odd, queue.constants, wide)
         source = <const char*> wide
@@ -164,14 +163,32 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
 
 
 cdef inline void queue_put(queue_t* queue, uint64_t group, int first, int count, char* target) noexcept nogil:
-    cdef int i = queue.filled
-    queue.group[i] = group
+    cdef int i, line
+    queue_reach(queue, group)
+    i = queue.filled
+    queue.first_block[i] = <uint32_t> (group << 3)
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
     queue.filled = i + 1
+    if queue.stride == queue.item_size:
+        # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
+        # that the CPU would fetch by itself.
+        for line in range((count * queue.item_size + CACHE_LINE - 1) // CACHE_LINE):
+            prefetch_for_write(target + line * CACHE_LINE)
     if queue.filled == GROUPS:
         queue_flush(queue)
+
+
+cdef inline void queue_reach(queue_t* queue, uint64_t group) noexcept nogil:
+    """Make the group one of the batch to come, whose blocks all share the high half of their number.
+
+    2^32 blocks are 2^34 words: it changes once in a while, but in a list of rows from both sides of such a boundary.
+    """
+    cdef uint32_t high = <uint32_t> (group >> 29)
+    if queue.state.high != high:
+        queue_flush(queue)
+        philox_start(&queue.state, queue.state.seed, queue.state.stream, high)
 
 
 cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
@@ -182,8 +199,7 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     cdef uint32_t first_block[GROUPS]
     cdef int64_t batch, batch_bytes = (GROUPS * queue.item_size) << queue.group_shift
     cdef int i
-    if queue.draws and queue.state.high != <uint32_t> (group >> 29):
-        philox_start(&queue.state, queue.state.seed, queue.state.stream, <uint32_t> (group >> 29))
+    queue_reach(queue, group)
     for batch in range(batches):
         if queue.draws:
             for i in range(GROUPS):

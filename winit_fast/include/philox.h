@@ -155,7 +155,8 @@ static void philox_start(philox_state *state, uint64_t seed, uint64_t stream, ui
     }
 }
 
-/* One batch of groups, each given by the low half of the number of their first block (a multiple of 8). */
+/* One batch of groups, each given by the low half of the number of its first block (a multiple of 8); the high half of
+ * all of them is the state's. */
 PHILOX_INLINE void philox_batch(const philox_state *PHILOX_RESTRICT state, const uint32_t *PHILOX_RESTRICT first_block,
                                 uint32_t *PHILOX_RESTRICT even, uint32_t *PHILOX_RESTRICT odd)
 {
@@ -195,33 +196,6 @@ PHILOX_INLINE void philox_batch(const philox_state *PHILOX_RESTRICT state, const
             philox_store(even + place, philox_xor3(philox_low_high(philox_down(q), p),
                                                    philox_low_high(c1[v], philox_up(c3[v])), keys));
             philox_store(odd + place, philox_low_high(q, philox_up(p)));
-        }
-    }
-}
-
-/* A batch of groups anywhere in the stream (group = block div 8). Only groups whose block numbers share their high half fit in
- * one batch; where they do not, which takes a list of rows on both sides of a multiple of 2^34 words, each has its own. */
-PHILOX_INLINE void philox_groups(philox_state *state, const uint64_t *group, uint32_t *even, uint32_t *odd)
-{
-    uint32_t first_block[PHILOX_GROUPS];
-    int together = 1;
-    for (int g = 0; g < PHILOX_GROUPS; g++) {
-        first_block[g] = (uint32_t)(group[g] << 3);
-        together &= (uint32_t)(group[g] >> 29) == state->high;
-    }
-    if (together) {
-        philox_batch(state, first_block, even, odd);
-        return;
-    }
-    for (int g = 0; g < PHILOX_GROUPS; g++) {
-        uint32_t same_block[PHILOX_GROUPS], row[2][PHILOX_GROUPS * PHILOX_ROW];
-        for (int copy = 0; copy < PHILOX_GROUPS; copy++)
-            same_block[copy] = first_block[g];
-        philox_start(state, state->seed, state->stream, (uint32_t)(group[g] >> 29));
-        philox_batch(state, same_block, row[0], row[1]);
-        for (int word = 0; word < PHILOX_ROW; word++) {
-            even[g * PHILOX_ROW + word] = row[0][word];
-            odd[g * PHILOX_ROW + word] = row[1][word];
         }
     }
 }
