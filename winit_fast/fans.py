@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-__all__ = ["Axes", "Fans", "fans"]
+__all__ = ["Axes", "Fans", "axes_tuple", "fans"]
 
 Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
@@ -112,7 +112,7 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
     rank = len(sizes)
     if type(axes) is int and -rank <= axes < rank:
         return (axes % rank,)
-    given = _as_tuple(argument, axes)
+    given = axes_tuple(argument, axes)
     for axis in given:
         if not -rank <= axis < rank:
             reason = _NEEDS_TWO_AXES if rank < 2 else f", which has {rank} axes"
@@ -123,7 +123,8 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
     return positions
 
 
-def _as_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
+def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
+    """The axes given for `argument`, one or several, as plain ints."""
     if type(axes) is tuple and not axes:
         return ()
     try:

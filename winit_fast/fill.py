@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
-from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 
 from winit_fast._plan import TRANSFORMS, Plan, with_default_floating_point
-from winit_fast.fans import Axes
+from winit_fast.fans import Axes, axes_tuple
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, Recipe, lower
+from winit_fast.messages import as_int, shown
 from winit_fast.parallel import checked_threads, run
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
@@ -202,9 +202,9 @@ def random_bits(
     _checked_memory(out)
     if out.dtype != np.uint32 or not out.dtype.isnative:
         raise TypeError(f"out must be of dtype uint32 in native byte order, got {out.dtype!r}")
-    start = _integer("offset", offset)
+    start = as_int("offset", offset)
     if not 0 <= start <= (1 << 66) - out.size:
-        raise ValueError(f"offset must be in [0, 2^66 - {out.size}] for {out.size} words, got {start}")
+        raise ValueError(f"offset must be in [0, 2^66 - {out.size}] for {out.size} words, got {shown(start)}")
     key = seed_key(seed)
     stream = stream_of(name)
     thread_count = checked_threads(threads)
@@ -236,23 +236,18 @@ def _element_type(dtype: np.dtype[Any]) -> ElementType:
     return found
 
 
-def _integer(argument: str, value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{argument} must be an int, got {value!r}")
-    return index(value)
-
-
 def _sizes(argument: str, values: object) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(f"{argument} must be a sequence of int, got {values!r}")
-    sizes = tuple(_integer(f"{argument}[{axis}]", value) for axis, value in enumerate(values))
+    is_unordered = isinstance(values, str | bytes | bytearray | Set | Mapping)
+    if is_unordered or not isinstance(values, Iterable) or (isinstance(values, np.ndarray) and values.ndim != 1):
+        raise TypeError(f"{argument} must be a sequence of int, got {shown(values)}")
+    sizes = tuple(as_int(f"{argument}[{axis}]", value) for axis, value in enumerate(values))
     if any(size < 0 for size in sizes):
-        raise ValueError(f"{argument} must not be negative, got {sizes}")
+        raise ValueError(f"{argument} must not be negative, got {shown(sizes)}")
     count = 1
     for size in sizes:
         count *= size
     if argument == "shape" and count >= 1 << 63:
-        raise ValueError(f"shape must have fewer than 2^63 elements, got {sizes}")
+        raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}")
     return sizes
 
 
@@ -266,22 +261,27 @@ def _checked_region(
             f"got {len(extent)}, {len(shape)} and {len(start)}"
         )
     if any(first + size > whole for first, size, whole in zip(start, extent, shape, strict=True)):
-        raise ValueError(f"out must lie within shape, got {extent} from offset {start} on in {shape}")
+        raise ValueError(f"out must lie within shape, got {extent} from offset {shown(start)} on in {shape}")
     return start
 
 
 def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    row_list = np.asarray(rows)
+    try:
+        row_list = np.asarray(rows)
+    except ValueError:  # ragged
+        raise TypeError(f"rows must be integers along one axis, got {shown(rows)}") from None
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
         row_list = row_list.astype(np.int64)
     if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
         raise TypeError(f"rows must be integers along one axis, got shape {row_list.shape} of {row_list.dtype}")
-    if not shape or extent != (row_list.size, *shape[1:]):
-        needed = (row_list.size, *shape[1:])
+    if not shape:
+        raise ValueError("shape must have at least one axis, whose rows to take, got ()")
+    needed = (row_list.size, *shape[1:])
+    if extent != needed:
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {needed}, got {extent}")
     if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}")
-    return np.ascontiguousarray(row_list, np.int64)
+    return np.require(row_list, np.int64, ["C", "A"])
 
 
 def _farthest(row_list: NDArray[Any], count: int) -> int:
@@ -297,10 +297,13 @@ def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
     return seed_key(seed)
 
 
-def _hashable(axes: Axes | None, default: Axes) -> Any:
+def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """Plain ints, since those alone tell apart what `_resolve` remembers: (1,), (1.0,) and (True,) are equal."""
     if axes is None:
         return default
-    return tuple(axes) if isinstance(axes, Sequence | np.ndarray) else axes
+    if type(axes) is int:
+        return axes
+    return axes_tuple(argument, axes.tolist() if isinstance(axes, np.ndarray) else axes)
 
 
 def _recipe(
@@ -309,7 +312,7 @@ def _recipe(
 ) -> tuple[Recipe, bool]:  # fmt: skip
     if not isinstance(scheme, str | Scheme):
         raise TypeError(f"scheme must be a str or a Scheme, got {scheme!r}")
-    axes = (_hashable(in_axis, -2), _hashable(out_axis, -1), _hashable(batch_axis, ()))
+    axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     return _resolve(scheme, shape, *axes, element_type.name)
 
 

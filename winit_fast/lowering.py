@@ -116,9 +116,13 @@ def _refuse_overflow(distribution: Distribution, element_type: ElementType, mean
     rounded = working.nearest(abs(mean) + reach)
     if math.isinf(rounded) or math.isinf(element_type.format.nearest(rounded)):
         raise ValueError(
-            f"{distribution} reaches {float(abs(mean) + reach):.6g} in size, but {element_type.name} ends at "
+            f"{distribution} reaches {_shown(abs(mean) + reach)} in size, but {element_type.name} ends at "
             f"{element_type.format.max_finite:.6g}; it needs smaller arguments or a wider dtype"
         )
+
+
+def _shown(size: Fraction) -> str:
+    return f"{float(size):.6g}" if size <= Fraction(FLOAT64.max_finite) else "more than a float64 holds"
 
 
 def _bounds(distribution: Distribution, minimum: float | None, maximum: float | None) -> tuple[float, float]:

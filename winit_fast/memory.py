@@ -57,4 +57,4 @@ def empty(
     count = prod(sizes)
     memory = np.empty(count * kind.itemsize + align, np.uint8)
     skipped = -memory.ctypes.data % align
-    return memory[skipped : skipped + count * kind.itemsize].view(kind).reshape(sizes)
+    return np.ndarray(sizes, kind, memory, skipped)  # unlike a slice, at that address even without elements

@@ -10,18 +10,19 @@ import math
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import lru_cache
-from operator import index
 from pathlib import Path
 
 from winit_fast._plan import Plan
 from winit_fast.dispatch import fill_units
+from winit_fast.messages import as_int, shown
 
 __all__ = ["checked_threads", "default_threads", "run"]
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
-_SHARE_VALUES = 1 << 22  # a few milliseconds, seconds on a slow disk
+_SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
 
 
 def run(plan: Plan, threads: int | None) -> None:
@@ -45,6 +46,7 @@ class Crew:
         self.units = units
         self.share = share
         self.taken = 0
+        self.is_stopped = False  # apart from `taken`, which a thread may be about to overwrite
         self.lock = threading.Lock()
         self.failure: BaseException | None = None
 
@@ -54,31 +56,40 @@ class Crew:
         try:
             for _ in range(count - 1):
                 helper = threading.Thread(target=self._help, name="winit_fast")
+                helpers.append(helper)  # before it starts: an interrupt may arrive on return from start
                 try:
                     helper.start()
                 except RuntimeError:  # the system gives no more threads: fewer do the same work
+                    helpers.pop()
                     break
-                helpers.append(helper)
             self._take_shares()
         finally:
-            self.taken = self.units  # after an interrupt: no new shares
-            for helper in helpers:
-                helper.join()
+            self.is_stopped = True
+            self._join(helpers)
         if self.failure is not None:
             raise self.failure
+
+    def _join(self, helpers: list[threading.Thread]) -> None:
+        try:
+            for helper in helpers:
+                with suppress(RuntimeError):  # its start was interrupted: it will find that all is over
+                    helper.join()
+        except BaseException:  # another interrupt: the memory is the caller's again only when no thread writes
+            self._join(helpers)
+            raise
 
     def _help(self) -> None:
         try:
             self._take_shares()
         except BaseException as error:
             self.failure = error
-            self.taken = self.units
+            self.is_stopped = True
 
     def _take_shares(self) -> None:
         while True:
             with self.lock:
                 first = self.taken
-                if first >= self.units:
+                if self.is_stopped or first >= self.units:
                     return
                 self.taken = last = min(first + self.share, self.units)
             fill_units(self.plan, first, last)
@@ -88,11 +99,9 @@ def checked_threads(threads: object) -> int | None:
     """The argument `threads` of the public functions."""
     if threads is None:
         return None
-    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
-        raise TypeError(f"threads must be an int >= 1 or None, got {threads!r}")
-    count = index(threads)
+    count = as_int("threads", threads, "an int >= 1 or None")
     if count < 1:
-        raise ValueError(f"threads must be an int >= 1 or None, got {threads!r}")
+        raise ValueError(f"threads must be an int >= 1 or None, got {shown(threads)}")
     return count
 
 

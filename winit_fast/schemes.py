@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, SupportsIndex, TypeAlia
 
 from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, fans
+from winit_fast.messages import shown
 
 __all__ = ["REQUIRED", "Argument", "Entry", "Scheme", "calculate_gain", "scheme", "schemes"]
 
@@ -155,7 +156,7 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
         return entry.scheme({**given, **arguments})
     elif isinstance(spec, Scheme):
         return _registry[spec.name].scheme({**spec.arguments, **arguments})
-    raise TypeError(f"scheme must be a str or a Scheme, got {_shown(spec)}")
+    raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
 
 
 def schemes() -> "tuple[Entry, ...]":
@@ -207,7 +208,7 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     nonlinearity = one_of(*_GAINS)("nonlinearity", nonlinearity)
     if nonlinearity != "leaky_relu":
         if slope is not None:
-            raise ValueError(f"slope needs nonlinearity='leaky_relu', got {_shown(slope)} with {nonlinearity!r}")
+            raise ValueError(f"slope needs nonlinearity='leaky_relu', got {shown(slope)} with {nonlinearity!r}")
         return _GAINS[nonlinearity]
     negative_slope = 0.01 if slope is None else finite("slope", slope)
     return math.sqrt(2.0 / (1.0 + negative_slope * negative_slope))
@@ -219,11 +220,11 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
 def _number(argument: str, value: Any) -> float:
     scalar = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy, ml_dtypes or a framework
     if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):
-        raise TypeError(f"{argument} must be a number, got {_shown(value)}")
+        raise TypeError(f"{argument} must be a number, got {shown(value)}")
     try:
         number = float(scalar)
     except OverflowError:
-        raise ValueError(f"{argument} must be within the range of float64, got {_shown(value)}") from None
+        raise ValueError(f"{argument} must be within the range of float64, got {shown(value)}") from None
     if math.isnan(number):
         raise ValueError(f"{argument} must be a number, got nan")
     return number
@@ -266,9 +267,9 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
 
     def check(argument: str, value: Any) -> str:
         if not isinstance(value, str):
-            raise TypeError(f"{argument} must be a str, got {_shown(value)}")
+            raise TypeError(f"{argument} must be a str, got {shown(value)}")
         if value not in choices:
-            raise ValueError(f"{argument} {_shown(value)} is unknown; {_nearest(value, choices)}")
+            raise ValueError(f"{argument} {shown(value)} is unknown; {_nearest(value, choices)}")
         return str(value)
 
     return check
@@ -298,15 +299,6 @@ _GAINS = {
     "leaky_relu": math.nan,
     "selu": 3.0 / 4.0,
 }
-
-
-def _shown(value: object) -> str:
-    """Repr, shortened; a very long int has none."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return f"a very long {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
@@ -506,7 +498,7 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
         case _:
             raise _unreadable(text)
     if name not in _registry:
-        raise ValueError(f"scheme {_shown(name)} is unknown; {_nearest(name, _registry)}")
+        raise ValueError(f"scheme {shown(name)} is unknown; {_nearest(name, _registry)}")
     entry = _registry[name]
     if len(call.args) > len(entry.arguments):
         raise TypeError(f"{entry.name}: takes at most {len(entry.arguments)} arguments, got {len(call.args)}")
@@ -515,7 +507,7 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
         if keyword.arg is None:
             raise _unreadable(text)
         if keyword.arg in given:
-            raise TypeError(f"{entry.name}: argument {keyword.arg!r} is given twice in {_shown(text)}")
+            raise TypeError(f"{entry.name}: argument {keyword.arg!r} is given twice in {shown(text)}")
         given[keyword.arg] = _literal(keyword.value, text)
     return entry, given
 
@@ -531,7 +523,7 @@ def _literal(node: ast.expr, text: str) -> Any:
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
         case ast.Name(id=word):
-            raise ValueError(f"scheme {_shown(text)} cannot be read at {word}; a word needs quotes: {word!r}")
+            raise ValueError(f"scheme {shown(text)} cannot be read at {word}; a word needs quotes: {word!r}")
     raise _unreadable(text)
 
 
@@ -539,7 +531,7 @@ def _unreadable(text: str) -> ValueError:
     close = _close(text, _registry)
     hint = f"; did you mean {close!r}?" if close else ""
     return ValueError(
-        f"scheme {_shown(text)} cannot be read; it must be a name, or a call with literal arguments "
+        f"scheme {shown(text)} cannot be read; it must be a name, or a call with literal arguments "
         f"such as 'normal(std=0.02)'{hint}"
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import index
+
+from winit_fast.messages import as_int, shown
 
 __all__ = ["seed_key", "stream_of"]
 
@@ -56,13 +57,8 @@ def _hashed(name: str) -> int:
 
 
 def _word64(argument: str, value: object, kind: str) -> int:
-    if type(value) is not int:
-        if isinstance(value, bool):
-            raise TypeError(f"{argument} must be {kind} in [0, 2^64), got {value!r}")
-        try:
-            value = index(value)  # type: ignore[arg-type]
-        except TypeError:
-            raise TypeError(f"{argument} must be {kind} in [0, 2^64), got {value!r}") from None
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"{argument} must be {kind} in [0, 2^64), got {value!r}")
-    return value
+    needed = f"{kind} in [0, 2^64)"
+    word = as_int(argument, value, needed)
+    if not 0 <= word < 1 << 64:
+        raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+    return word

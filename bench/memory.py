@@ -1,0 +1,113 @@
+"""Peak memory of filling a 2 GiB array, beyond the array: one fresh process a method.
+
+``python bench/memory.py [--megabytes 2048] [--json FILE]`` prints a table. Linux only: it reads VmHWM, the most that a
+process ever held; ru_maxrss would do, but survives a fork and so hides growth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def ours(scheme: str, dtype: str) -> Callable[[int], object]:
+    """Fill an array of our own."""
+    import winit_fast
+
+    if dtype not in ("float16", "float32", "float64"):
+        import ml_dtypes
+
+        dtype = getattr(ml_dtypes, dtype)
+    kind = np.dtype(dtype)
+    return lambda octets: winit_fast.fill(winit_fast.empty(octets // kind.itemsize, kind), scheme, seed=7, name="table")
+
+
+def numpy_in_place(octets: int) -> object:
+    """Let NumPy fill an array."""
+    out = np.empty(octets // 4, np.float32)
+    return np.random.Generator(np.random.PCG64(7)).standard_normal(out=out, dtype=np.float32)
+
+
+def numpy_scaled(octets: int) -> object:
+    """The usual line: a standard deviation needs `normal`, which draws float64, and a cast."""
+    return np.random.default_rng(7).normal(0.0, 0.02, octets // 4).astype(np.float32)
+
+
+def torch(scheme: str) -> Callable[[int], object]:
+    """An initializer of torch.nn.init."""
+    import torch as module
+
+    fill = getattr(module.nn.init, scheme)
+    return lambda octets: fill(module.empty(octets // 4))
+
+
+METHODS: dict[str, Callable[[], Callable[[int], object]]] = {
+    "winit_fast normal float32": lambda: ours("normal", "float32"),
+    "winit_fast truncated_normal float32": lambda: ours("truncated_normal", "float32"),
+    "winit_fast normal bfloat16": lambda: ours("normal", "bfloat16"),
+    "NumPy standard_normal(out=) float32": lambda: numpy_in_place,
+    "NumPy normal(0, 0.02).astype(float32)": lambda: numpy_scaled,
+    "torch.nn.init.normal_ float32": lambda: torch("normal_"),
+    "torch.nn.init.trunc_normal_ float32": lambda: torch("trunc_normal_"),
+}
+
+
+def held(key: str) -> int:
+    """Bytes that this process holds (VmRSS) or held at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def measure_here(name: str, octets: int) -> None:
+    """Print the peak beyond the array: over what the process held before, and in all."""
+    try:
+        fill = METHODS[name]()
+    except ImportError as error:
+        print(json.dumps({"method": name, "skipped": str(error)}))
+        return
+    before = held("VmRSS")
+    fill(octets)
+    peak = held("VmHWM")
+    print(json.dumps({"method": name, "array": octets, "beyond": peak - before - octets, "in_all": peak - octets}))
+
+
+def main() -> int:
+    """Measure each method in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--megabytes", type=int, default=2048, help="size of the array in MiB (default: 2048)")
+    parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    octets = options.megabytes << 20
+    if options.method is not None:
+        measure_here(options.method, octets)
+        return 0
+    root = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    results = []
+    print(f"peak beyond the array of {options.megabytes} MiB     of the fill   with Python and imports")
+    for name in METHODS:
+        command = [sys.executable, __file__, "--method", name, "--megabytes", str(options.megabytes)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        result = json.loads(done.stdout)
+        results.append(result)
+        numbers = (
+            f"{result['beyond'] / 2**20:9.1f} MiB {result['in_all'] / 2**20:9.1f} MiB"
+            if "array" in result
+            else f"skipped: {result['skipped']}"
+        )
+        print(f"{name:40} {numbers}", flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

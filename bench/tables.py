@@ -1,0 +1,160 @@
+"""The measured tables of README.md and bench/README.md: ``python bench/tables.py SPEED.json MEMORY.json [--write]``.
+
+Prints them, or puts them between the markers ``<!-- NAME -->`` and ``<!-- end -->`` that stand in those files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from targets import Results, targets
+from targets import table as targets_table
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = {
+    ROOT / "README.md": ("speed", "peak"),
+    ROOT / "bench" / "README.md": ("types", "layouts", "first touch", "memory", "targets"),
+}
+ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "baseline": "baseline"}
+Infos = list[dict[str, Any]]
+
+
+def rate(infos: Infos, method: str, threads: int = 1, per: str = "gigabytes_per_second") -> str:
+    """The best rate of the methods that begin so, to two digits; empty where there is none."""
+    rates = [info[per] for info in infos if info["method"].startswith(method) and info["threads"] == threads]
+    best = max(rates, default=0.0) / (1e9 if per == "elements_per_second" else 1.0)
+    return "" if not rates else f"{best:.0f}" if best >= 99.5 else f"{best:#.2g}".rstrip(".")
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table; rows without any number are left out."""
+    lines = [head, ["---"] * len(head), *(row for row in rows if any(row[1:]))]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |").replace("|  |", "| |") for line in lines)
+
+
+def speed(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """GB/s of float32: the table on README.md's first screen."""
+    isa, versions = machine["isa"], machine["versions"]
+    rows = [
+        (f"**winit_fast, 2 threads, {ISA_NAMES[isa]}**", f"winit_fast {isa}", 2),
+        (f"**winit_fast, {ISA_NAMES[isa]}**", f"winit_fast {isa}", 1),
+        *((f"winit_fast, {ISA_NAMES[lower]} forced", f"winit_fast {lower}", 1) for lower in ("avx2",) if lower != isa),
+        (f"MKL {versions['mkl']}, its fastest generator", "MKL", 1),
+        (f"NumPy {versions['numpy']}, PCG64", "NumPy PCG64", 1),
+        (f"NumPy {versions['numpy']}, SFC64", "NumPy SFC64", 1),
+        (f"randomgen {versions['randomgen']}, the fastest of three", "randomgen", 1),
+        (f"torch {versions['torch']}", "torch", 1),
+        (f"torch {versions['torch']}, 2 threads", "torch", 2),
+        (f"scipy {versions['scipy']}, truncnorm", "scipy", 1),
+    ]
+    columns = [groups.get(f"{name} float32", []) for name in ("uniform", "normal", "truncated_normal")]
+    cells = [[label, *(rate(infos, method, threads) for infos in columns)] for label, method, threads in rows]
+    ceiling = [rate(groups["memset"], "memset", threads) for threads in (1, 2)]
+    cells += [["memset", *[ceiling[0]] * 3], ["memset, 2 threads", *[ceiling[1]] * 3]]
+    return markdown(["GB/s, 1 thread where not said", "uniform", "normal", "truncated normal, ±2 sigma"], cells)
+
+
+def types(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """Elements per second by type."""
+    names = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
+    methods = [
+        (f"winit_fast {isa}", threads)
+        for isa in dict.fromkeys((machine["isa"], "avx2", "baseline"))
+        for threads in (1, 2)
+    ]
+    methods += [("MKL", 1), ("NumPy", 1), ("torch", 1)]
+    return markdown(
+        ["10^9 elements/s", *names],
+        [
+            [
+                f"{scheme}, {method}" + (", 2 threads" if threads == 2 else ""),
+                *(rate(groups.get(f"{scheme} {name}", []), method, threads, "elements_per_second") for name in names),
+            ]
+            for scheme in ("uniform", "normal", "truncated_normal")
+            for method, threads in methods
+        ],
+    )
+
+
+def layouts(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """Elements per second by layout."""
+    names = ("contiguous", "half_the_columns", "half_the_columns_in_place", "transposed", "random_rows")
+    rows = [
+        (f"{scheme}, {threads} thread{'s' * (threads > 1)}", [
+            next((info["elements_per_second"] / 1e9 for info in groups.get(f"layouts {scheme}", [])
+                  if info["method"] == name and info["threads"] == threads and info["isa"] == machine["isa"]), None)
+            for name in names
+        ])
+        for scheme in ("uniform", "normal", "truncated_normal")
+        for threads in (1, 2)
+    ]  # fmt: skip
+    cells = [[label, *("" if value is None else f"{value:.2f}" for value in values)] for label, values in rows]
+    return markdown(["10^9 elements/s", *(name.replace("_", " ") for name in names)], cells)
+
+
+def first_touch(groups: dict[str, Infos]) -> str:
+    """GB/s into memory fresh from the system."""
+    infos = groups.get("first touch, normal float32", [])
+    found = dict.fromkeys((info["method"], info["threads"]) for info in infos)
+    cells = [[name + (", 2 threads" if threads == 2 else ""), rate(infos, name, threads)] for name, threads in found]
+    return markdown(["first touch, normal float32", "GB/s"], cells)
+
+
+def memory_table(memory: list[dict[str, Any]]) -> str:
+    """Peak memory beyond the array."""
+    size = next((found["array"] >> 20 for found in memory if "array" in found), 0)
+    cells = [
+        [found["method"], f"{max(0.0, found['beyond']) / 2**20:.1f} MiB", f"{found['in_all'] / 2**20:.0f} MiB"]
+        for found in memory
+        if "array" in found
+    ]
+    return markdown([f"peak beyond an array of {size} MiB", "of the fill", "with Python and imports"], cells)
+
+
+def main() -> None:
+    """Print the tables or write them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("speed", type=Path)
+    parser.add_argument("memory", type=Path)
+    parser.add_argument("--write", action="store_true", help="into README.md and bench/README.md")
+    options = parser.parse_args()
+    run, memory = json.loads(options.speed.read_text()), json.loads(options.memory.read_text())
+    machine = run["machine_info"]
+    groups: dict[str, Infos] = {}
+    for benchmark in run["benchmarks"]:
+        groups.setdefault(benchmark["group"], []).append(benchmark["extra_info"])
+    beyond = max(found["beyond"] for found in memory if found["method"].startswith("winit_fast"))
+    array = next(found["array"] for found in memory if "array" in found)
+    tables = {
+        "speed": speed(groups, machine),
+        "peak": f"at most {max(1, -(-beyond >> 20))} MiB beyond an array of {array / 2**30:g} GiB",
+        "types": types(groups, machine),
+        "layouts": layouts(groups, machine),
+        "first touch": first_touch(groups),
+        "memory": memory_table(memory),
+        "targets": targets_table(list(targets(Results(run["benchmarks"]), memory))),
+    }
+    for path, names in FILES.items():
+        text = path.read_text(encoding="utf-8")
+        for name in names:
+            if not options.write:
+                print(f"\n{name}\n\n{tables[name]}")
+                continue
+            blank = "\n" if "|" in tables[name] else ""
+            text, count = re.subn(
+                rf"(<!-- {name} -->).*?(<!-- end -->)",
+                lambda found, new=tables[name], blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
+                text, flags=re.DOTALL,
+            )  # fmt: skip
+            if count != 1:
+                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
+        if options.write:
+            path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What the library must reach, measured: ``python bench/targets.py SPEED.json [MEMORY.json]``.
+
+Reads what pytest-benchmark and bench/memory.py wrote, prints each ratio beside its target, and exits with 1 where one
+is missed. Ratios are those of the fastest rounds; those of the median rounds stand beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Benchmark = dict[str, Any]
+
+
+class Target(NamedTuple):
+    """A number and what it must reach."""
+
+    what: str
+    isa: str
+    measured: float | None
+    median: float | None
+    bound: str  # ">= 4.5" or "<= 8 us"
+
+    @property
+    def is_reached(self) -> bool | None:
+        """None where it was not measured."""
+        relation, limit = self.bound.split()[:2]
+        if self.measured is None:
+            return None
+        return self.measured >= float(limit) if relation == ">=" else self.measured <= float(limit)
+
+
+class Results:
+    """The benchmarks of one run, found by what they measured."""
+
+    def __init__(self, benchmarks: list[Benchmark]) -> None:
+        self.benchmarks = benchmarks
+
+    def find(self, group: str, method: str, threads: int = 1, isa: str | None = None) -> list[Benchmark]:
+        """Those that match; none where something was not installed."""
+        return [
+            found
+            for found in self.benchmarks
+            if found["group"] == group
+            and (info := found["extra_info"])["method"] == method
+            and info.get("threads", 1) == threads
+            and info.get("isa") == isa
+        ]
+
+    def ratio(self, fast: list[Benchmark], slow: list[Benchmark]) -> tuple[float | None, float | None]:
+        """Elements per second of `fast` by those of `slow`: of the fastest rounds, of the median rounds."""
+        if not fast or not slow:
+            return None, None
+        scale = fast[0]["extra_info"]["elements"] / slow[0]["extra_info"]["elements"]
+        best, middle = (scale * slow[0]["stats"][key] / fast[0]["stats"][key] for key in ("min", "median"))
+        return best, middle
+
+
+def targets(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
+    """Every line of the table."""
+    find, ratio = results.find, results.ratio
+    single = (
+        ("uniform float32", "uniform float32", "NumPy SFC64", 4.5, 3.3),
+        ("normal float32", "normal float32", "NumPy PCG64", 10, 5.5),
+        ("truncated_normal float32", "normal float32", "NumPy PCG64", 12, 7),
+        ("normal float64", "normal float64", "NumPy PCG64", 3, 1.8),
+    )
+    for group, their_group, method, *limits in single:
+        for isa, limit in zip(("avx512", "avx2"), limits, strict=True):
+            ours, theirs = find(group, f"winit_fast {isa}", isa=isa), find(their_group, method)
+            yield Target(f"{group} / {method} {their_group}", isa, *ratio(ours, theirs), f">= {limit}")
+    for isa in ("avx512", "avx2"):
+        ours = f"winit_fast {isa}"
+        narrow, wide = find("normal bfloat16", ours, isa=isa), find("normal float32", ours, isa=isa)
+        yield Target("normal bfloat16 / our float32, elements", isa, *ratio(narrow, wide), ">= 0.9")
+    for isa in ("avx512", "avx2"):
+        two = find("normal float32", f"winit_fast {isa}", 2, isa)
+        one = find("normal float32", f"winit_fast {isa}", 1, isa)
+        yield Target("normal float32, 2 threads / 1 thread", isa, *ratio(two, one), ">= 1.85")
+    ceiling = find("memset", "memset", 2)
+    for distribution, limit in (("uniform", ">= 0.6"), ("normal", ">= 0.5 (the aim)")):
+        two = find(f"{distribution} float32", "winit_fast avx512", 2, "avx512")
+        yield Target(f"{distribution} float32 / memset, 2 threads", "avx512", *ratio(two, ceiling), limit)
+    for way, limit in (
+        ("half_the_columns", 0.7), ("half_the_columns_in_place", 0.7), ("transposed", 0.4), ("random_rows", 0.6)
+    ):  # fmt: skip
+        for scheme in ("uniform", "normal", "truncated_normal"):
+            for isa in ("avx512", "avx2"):
+                part, whole = (find(f"layouts {scheme}", name, 2, isa) for name in (way, "contiguous"))
+                what = f"{scheme}, {way.replace('_', ' ')} / contiguous, 2 threads"
+                yield Target(what, isa, *ratio(part, whole), f">= {limit}")
+    for isa, limit in (("avx512", 8), ("avx2", 11)):
+        for found in find("64 x 64 float32", "winit_fast", isa=isa):
+            best, middle = (1e6 * found["stats"][key] for key in ("min", "median"))
+            yield Target(f"64 x 64 {found['extra_info']['scheme']}", isa, middle, best, f"<= {limit} us (by median)")
+    for found in find("import", "winit_fast"):
+        yield Target("import after NumPy's", "", found["extra_info"]["milliseconds"], None, "<= 20 ms (by median)")
+    for found in memory:
+        if found["method"].startswith("winit_fast") and "beyond" in found:
+            what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
+            yield Target(what, "", found["beyond"] / 2**20, None, "<= 32 MiB")
+
+
+def table(rows: list[Target]) -> str:
+    """The table in Markdown."""
+    words = {True: "yes", False: "**no**", None: "not measured"}
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    lines = ["| what | ISA | measured | by the other | target | reached |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        cells = (row.what, row.isa, number(row.measured), number(row.median), row.bound, words[row.is_reached])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "Ratios of the fastest rounds; by the other: of the median rounds, or the reverse."])
+
+
+def main() -> int:
+    """Print the table."""
+    speed = json.loads(Path(sys.argv[1]).read_text())
+    memory = json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else []
+    machine = speed["machine_info"]
+    print(f"{machine['cpu']['brand_raw']}, {machine['cpu']['count']} CPUs; buffers of {machine['megabytes']} MiB\n")
+    rows = list(targets(Results(speed["benchmarks"]), memory))
+    print(table(rows))
+    return int(any(row.is_reached is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

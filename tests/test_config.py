@@ -1,0 +1,45 @@
+"""show_config: what a bug report needs."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import pytest
+
+import winit_fast
+from winit_fast.dispatch import ISA, compiled_isas, usable_isas
+from winit_fast.parallel import default_threads
+
+
+def test_show_config_prints_versions_isas_and_threads(capsys):
+    winit_fast.show_config()
+    shown = capsys.readouterr().out
+    assert f"winit_fast {winit_fast.__version__}, stream version {winit_fast.STREAM_VERSION}" in shown
+    assert f"Python {platform.python_version()}" in shown
+    assert platform.machine() in shown
+    assert f"NumPy {np.__version__}" in shown
+    assert f"ISA {ISA}, of {', '.join(compiled_isas())} compiled" in shown
+    assert f"threads {default_threads()} by default" in shown
+
+
+def test_the_stream_is_version_1():
+    assert winit_fast.STREAM_VERSION == 1
+
+
+def test_the_version_is_that_of_the_installed_package():
+    try:
+        installed = version("winit_fast")
+    except PackageNotFoundError:
+        pytest.skip("not installed, run from its folder")
+    assert winit_fast.__version__ == installed
+
+
+def test_every_name_that_the_package_lists_is_there():
+    assert sorted(winit_fast.__all__) == winit_fast.__all__
+    assert all(hasattr(winit_fast, name) for name in winit_fast.__all__)
+
+
+def test_the_isa_chosen_is_compiled_and_runs_here():
+    assert ISA in usable_isas()
+    assert set(usable_isas()) <= set(compiled_isas())
+    assert usable_isas()[-1] == "baseline"

@@ -1,0 +1,81 @@
+"""empty: memory at an aligned address."""
+
+import numpy as np
+import pytest
+from arrays import DTYPES, untouched
+from hypothesis import given
+from hypothesis import strategies as st
+
+import winit_fast
+
+
+@given(
+    st.lists(st.integers(0, 6), max_size=5),
+    st.sampled_from([*DTYPES.values(), np.dtype("c16"), np.dtype("?")]),
+    st.sampled_from([1, 2, 4, 8, 16, 64, 128, 4096, 65536]),
+)
+def test_empty_gives_a_writable_contiguous_array_at_an_aligned_address(shape, dtype, align):
+    out = winit_fast.empty(shape, dtype, align=align)
+    assert type(out) is np.ndarray
+    assert out.shape == tuple(shape)
+    assert out.dtype == dtype
+    assert out.flags.c_contiguous
+    assert out.flags.writeable
+    assert out.ctypes.data % align == 0
+    out[...] = 1
+    assert (out == 1).all()
+
+
+def test_empty_is_aligned_to_64_bytes_and_of_float32_by_default():
+    arrays = [winit_fast.empty(size) for size in range(1, 200)]
+    assert {array.ctypes.data % 64 for array in arrays} == {0}
+    assert {array.dtype for array in arrays} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [(7, (7,)), ((), ()), (np.int64(3), (3,)), ([2, 3], (2, 3)), ((0, 9), (0, 9))]
+)
+def test_empty_takes_shapes_as_numpy_does(shape, expected):
+    assert winit_fast.empty(shape, "float16").shape == expected
+
+
+def test_empty_arrays_do_not_share_memory():
+    first, second = winit_fast.empty(100), winit_fast.empty(100)
+    first[...] = 1
+    second[...] = 2
+    assert (first == 1).all()
+
+
+def test_empty_is_filled_as_any_array():
+    out = winit_fast.fill(winit_fast.empty((100, 30)), "normal", seed=1)
+    assert (out == winit_fast.fill(untouched((100, 30), "float32"), "normal", seed=1)).all()
+
+
+@pytest.mark.parametrize("align", [0, -64, 3, 48, 2**40 + 1])
+def test_empty_refuses_an_alignment_that_is_no_power_of_two(align):
+    with pytest.raises(ValueError, match=f"align must be a power of two, got {align}"):
+        winit_fast.empty(4, align=align)
+
+
+@pytest.mark.parametrize("align", [True, 64.0, "64", None])
+def test_empty_refuses_an_alignment_that_is_no_int(align):
+    with pytest.raises(TypeError, match="align must be an int"):
+        winit_fast.empty(4, align=align)
+
+
+@pytest.mark.parametrize("shape", [-1, (3, -1)])
+def test_empty_refuses_a_negative_size(shape):
+    with pytest.raises(ValueError, match=r"shape must not be negative, got .*-1"):
+        winit_fast.empty(shape)
+
+
+@pytest.mark.parametrize("shape", [1.5, (2, 1.5), None, "ab", {3}.pop])
+def test_empty_refuses_a_shape_that_is_not_made_of_ints(shape):
+    with pytest.raises(TypeError):
+        winit_fast.empty(shape)
+
+
+@pytest.mark.parametrize("shape", [2**62, (2**40, 2**40)])
+def test_empty_refuses_what_no_memory_holds(shape):
+    with pytest.raises((ValueError, MemoryError)):
+        winit_fast.empty(shape, "float64")
