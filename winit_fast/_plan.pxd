@@ -34,7 +34,8 @@ cdef struct plan_t:
     int outer_rank
     axis_t outer[MOST_AXES]
     axis_t rows, columns
-    bint is_across
+    bint is_across         # columns lie farther apart in memory than rows
+    bint is_aligned        # every element's address is a multiple of its size
     const int64_t* row_list
     int row_list_axis
     # Units of work: tiles of a panel, columns fastest.

@@ -26,8 +26,8 @@ STORES = ("as_it_is", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
 cdef enum:
     GROUP_WORDS = 32
     TILE_VALUES = 32768        # some 20 microseconds of work: threads share it evenly, and its cost of starting is lost
-    ACROSS_ROWS = 256          # a tile of a transposed target: rows fill cache lines, columns fill groups;
-    ACROSS_COLUMNS = 64        # 64 x 256, 128 x 128 and 1024 x 64 were all slower
+    ACROSS_ROWS = 512          # a tile of a transposed target: rows fill cache lines, columns fill groups;
+    ACROSS_COLUMNS = 64        # 256 x 64, 128 x 128 and 1024 x 32 were slower
 
 
 cdef int64_t magnitude(int64_t value) noexcept nogil:
@@ -127,6 +127,7 @@ cdef class Plan:
         else:
             plan.first_group = begin >> plan.group_shift
             plan.first_place = <int> (begin & ((<uint64_t> 1 << plan.group_shift) - 1))
+        plan.is_aligned = cnp.PyArray_ISALIGNED(out)
         if not cnp.PyArray_IS_C_CONTIGUOUS(out) and not strides_nest(axes, rank, plan.item_size):
             raise ValueError(
                 f"out must not overlap itself in memory, got shape {(<object> out).shape} with strides "

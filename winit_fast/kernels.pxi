@@ -3,7 +3,7 @@
 # (a) A batch is eight groups of 32 consecutive words, anywhere in the stream: Philox fills two rows of words, a transform
 #     turns them into values, a store rounds them to the caller's type.
 # (b) A long contiguous run of memory takes its batches directly. Everything else (short rows, ends of runs, strides,
-#     lists of rows) queues pieces of groups, each with the place it goes to; a full queue is one batch. So rows of 64
+#     lists of rows) queues groups or pieces of them, each with the place it goes to; a full queue is one batch. So rows of 64
 #     values cost no more words than one run of the same length.
 # (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
 #     out along the memory.
@@ -27,6 +27,10 @@ cdef extern from "philox.h" nogil:
 cdef extern from "prefetch.h" nogil:
     void prefetch_for_write(const void* address)
 
+cdef extern from "transpose.h" nogil:
+    int transpose_block_items(int item_size)
+    void transpose_block(char* target, int64_t target_stride, const char* source, int64_t source_stride, int item_size)
+
 cdef enum:
     CACHE_LINE = 64
     COLUMNS_AHEAD = 8
@@ -37,8 +41,8 @@ cdef extern from "floating_point.h" nogil:
     floating_point_state floating_point_default()
     void floating_point_restore(floating_point_state found)
 
-ctypedef void (*transform_t)(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil
-ctypedef void (*store_t)(const float* values, void* out) noexcept nogil
+ctypedef void (*transform_t)(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil
+ctypedef void (*store_t)(const float* values, char** out) noexcept nogil
 
 cdef struct queue_t:
     philox_state state
@@ -54,6 +58,7 @@ cdef struct queue_t:
     char* target[GROUPS]
     int first[GROUPS]          # the piece of the group: from this value on ...
     int count[GROUPS]          # ... so many
+    bint is_whole[GROUPS]      # all of it, side by side and aligned: it is made where it goes
 
 
 cdef transform_t transform_of(transform_name name) noexcept nogil:
@@ -123,46 +128,49 @@ cdef inline void copy_items(
             target[i * stride] = source[i * step]
 
 
+cdef inline void transform_batch(
+    const queue_t* queue, const uint32_t* even, const uint32_t* odd, char** out
+) noexcept nogil:
+    """The values of eight groups, those of each to where `out` says."""
+    cdef float values[BATCH]
+    cdef char* floats[GROUPS]
+    cdef int i
+    if queue.store == NULL:
+        queue.transform(even, odd, queue.constants, out)
+    else:
+        for i in range(GROUPS):
+            floats[i] = <char*> &values[2 * ROW * i]
+        queue.transform(even, odd, queue.constants, floats)
+        queue.store(values, out)
+
+
 cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef uint32_t even[GROUPS * ROW]
     cdef uint32_t odd[GROUPS * ROW]
-    cdef float values[BATCH]
-    cdef float rounded[BATCH]
-    cdef double wide[BATCH64]
-    cdef const char* source
-    cdef int i, group_bytes = queue.item_size << queue.group_shift
+    cdef double scratch[GROUPS * ROW]  # for groups of which only a piece is wanted, or not side by side
+    cdef char* out[GROUPS]
+    cdef int i
     if queue.filled == 0:
         return
-    for i in range(queue.filled, GROUPS):
-        queue.first_block[i] = queue.first_block[0]
+    for i in range(GROUPS):
+        if i >= queue.filled:
+            queue.first_block[i] = queue.first_block[0]
+            queue.is_whole[i] = False
+        out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch[ROW * i]
     if queue.draws:
         philox_batch(&queue.state, queue.first_block, even, odd)
-    if queue.item_size == 8:
-        queue.transform(even, odd, queue.constants, wide)
-        source = <const char*> wide
-    else:
-        queue.transform(even, odd, queue.constants, values)
-        source = <const char*> values
-        if queue.store != NULL:
-            queue.store(values, rounded)
-            source = <const char*> rounded
+    transform_batch(queue, even, odd, out)
     for i in range(queue.filled):
-        if queue.stride != queue.item_size:
+        if not queue.is_whole[i]:
             copy_items(
-                queue.target[i], queue.stride, source + i * group_bytes + queue.first[i] * queue.item_size,
-                queue.item_size, queue.count[i], queue.item_size)
-        elif queue.count[i] == 32 and queue.item_size == 4:
-            memcpy(queue.target[i], source + i * group_bytes, 128)  # a constant size needs no call
-        elif queue.count[i] == 32 and queue.item_size == 2:
-            memcpy(queue.target[i], source + i * group_bytes, 64)
-        else:
-            memcpy(
-                queue.target[i], source + i * group_bytes + queue.first[i] * queue.item_size,
-                queue.count[i] * queue.item_size)
+                queue.target[i], queue.stride, out[i] + queue.first[i] * queue.item_size, queue.item_size,
+                queue.count[i], queue.item_size)
     queue.filled = 0
 
 
-cdef inline void queue_put(queue_t* queue, uint64_t group, int first, int count, char* target) noexcept nogil:
+cdef inline void queue_put(
+    queue_t* queue, uint64_t group, int first, int count, char* target, bint is_direct
+) noexcept nogil:
     cdef int i, line
     queue_reach(queue, group)
     i = queue.filled
@@ -170,6 +178,7 @@ cdef inline void queue_put(queue_t* queue, uint64_t group, int first, int count,
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
+    queue.is_whole[i] = is_direct and count == 1 << queue.group_shift
     queue.filled = i + 1
     if queue.stride == queue.item_size:
         # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
@@ -195,23 +204,20 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     """Whole batches into contiguous, aligned memory; the caller has seen to it that they share their high half."""
     cdef uint32_t even[GROUPS * ROW]
     cdef uint32_t odd[GROUPS * ROW]
-    cdef float values[BATCH]
     cdef uint32_t first_block[GROUPS]
-    cdef int64_t batch, batch_bytes = (GROUPS * queue.item_size) << queue.group_shift
+    cdef char* out[GROUPS]
+    cdef int64_t batch
     cdef int i
     queue_reach(queue, group)
     for batch in range(batches):
+        for i in range(GROUPS):
+            first_block[i] = <uint32_t> (group << 3) + 8 * i
+            out[i] = target + (i * queue.item_size << queue.group_shift)
         if queue.draws:
-            for i in range(GROUPS):
-                first_block[i] = <uint32_t> (group << 3) + 8 * i
             philox_batch(&queue.state, first_block, even, odd)
-        if queue.store == NULL:
-            queue.transform(even, odd, queue.constants, target)
-        else:
-            queue.transform(even, odd, queue.constants, values)
-            queue.store(values, target)
+        transform_batch(queue, even, odd, out)
         group += GROUPS
-        target += batch_bytes
+        target += GROUPS * queue.item_size << queue.group_shift
     return target
 
 
@@ -229,7 +235,7 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
                 count -= (batches * GROUPS) << queue.group_shift
                 continue
         piece = min(count, group_values - place)
-        queue_put(queue, group, place, <int> piece, target)
+        queue_put(queue, group, place, <int> piece, target, is_direct)
         target += piece * queue.stride
         count -= piece
         place = 0
@@ -250,12 +256,10 @@ cdef void fill_tile(
     cdef int64_t rows = min(plan.tile_rows, plan.rows.extent - row)
     cdef int64_t columns = min(plan.tile_columns, plan.columns.extent - column)
     cdef int64_t buffer_stride = across_stride(plan)
-    cdef bint is_direct = (
-        not plan.is_across and plan.columns.stride == plan.item_size and plan.rows.stride % plan.item_size == 0
-        and <uint64_t> data % <uint64_t> plan.item_size == 0)
+    cdef bint is_direct = plan.is_across or (plan.is_aligned and plan.columns.stride == plan.item_size)
     cdef uint64_t start
     cdef char* target
-    cdef int64_t i, j
+    cdef int64_t i
     before += <uint64_t> column + <uint64_t> plan.first_place
     for i in range(rows):
         start = before + position(plan, &plan.rows, plan.outer_rank, row + i)
@@ -268,15 +272,37 @@ cdef void fill_tile(
             <int> (start & ((<uint64_t> 1 << plan.group_shift) - 1)), columns, target, is_direct)
     if plan.is_across:
         queue_flush(queue)
-        data += row * plan.rows.stride + column * plan.columns.stride
-        for i in range(columns):
-            # The columns lie far apart, each on a page of its own: without a word ahead every one is a miss.
-            if i + COLUMNS_AHEAD < columns:
-                for j in range(rows * plan.item_size // CACHE_LINE):
-                    prefetch_for_write(data + (i + COLUMNS_AHEAD) * plan.columns.stride + j * CACHE_LINE)
+        copy_across(
+            data + row * plan.rows.stride + column * plan.columns.stride, &plan.rows, &plan.columns,
+            buffer, buffer_stride, rows, columns, plan.item_size)
+
+
+cdef void copy_across(
+    char* target, const axis_t* row_axis, const axis_t* column_axis, const char* buffer, int64_t buffer_stride,
+    int64_t rows, int64_t columns, int size
+) noexcept nogil:
+    """From the rows of the buffer to the columns of the target, which lie along its memory."""
+    cdef int64_t block = transpose_block_items(size) if row_axis.stride == size else 1
+    cdef int64_t block_rows = rows - rows % block, block_columns = columns - columns % block
+    cdef int64_t row, column, line
+    for column in range(0, columns):
+        # Columns lie far apart, each on a page of its own: without a word ahead every one is a miss.
+        if column + COLUMNS_AHEAD < columns:
+            for line in range(rows * size // CACHE_LINE):
+                prefetch_for_write(target + (column + COLUMNS_AHEAD) * column_axis.stride + line * CACHE_LINE)
+        if block > 1 and column < block_columns:
+            if column % block == 0:
+                for row in range(block_rows // block):
+                    transpose_block(
+                        target + row * block * row_axis.stride + column * column_axis.stride, column_axis.stride,
+                        buffer + row * block * buffer_stride + column * size, buffer_stride, size)
+            if block_rows < rows:
+                copy_items(
+                    target + block_rows * row_axis.stride + column * column_axis.stride, row_axis.stride,
+                    buffer + block_rows * buffer_stride + column * size, buffer_stride, rows - block_rows, size)
+        else:
             copy_items(
-                data + i * plan.columns.stride, plan.rows.stride,
-                buffer + i * plan.item_size, buffer_stride, rows, plan.item_size)
+                target + column * column_axis.stride, row_axis.stride, buffer + column * size, buffer_stride, rows, size)
 
 
 cdef inline int64_t across_stride(const plan_t* plan) noexcept nogil:

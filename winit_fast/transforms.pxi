@@ -3,7 +3,7 @@
 # (a) Point functions turn the words of one element, or of a pair, into numbers. They are plain C: + - * /, sqrt, integer
 #     operations and conversions from signed 32-bit integers, each rounded once; nothing that a libm or an FMA decides.
 # (b) A transform turns one batch of words (rows `even` and `odd` of 8 groups, see philox.h) into 256 floats or 128
-#     doubles. Its loops run over a row of 16 so that the compiler makes them one AVX-512 vector, two of AVX2, four of
+#     doubles, and puts those of each group where `out` says. Its loops run over a row of 16 so that the compiler makes them one AVX-512 vector, two of AVX2, four of
 #     SSE2 or NEON; branches are selects.
 # (c) `store_*` round a batch of floats once to a narrower type.
 
@@ -40,7 +40,6 @@ cdef enum:
     ROW = 16
     GROUPS = 8
     BATCH = 256      # values of 32 bits in a batch
-    BATCH64 = 128    # values of 64 bits
 
 
 # ---------------------------------------------------------------------------------------------------------------- float32
@@ -117,36 +116,39 @@ cdef inline float quantile32(
 
 
 cdef inline void scaled_uniform32(
-    const uint32_t* even, const uint32_t* odd, float low, float scale, float width, float maximum, float* values
+    const uint32_t* even, const uint32_t* odd, float low, float scale, float width, float maximum, char** out
 ) noexcept nogil:
+    cdef float* values
     cdef float value
     cdef int group, k
     for group in range(GROUPS):
+        values = <float*> out[group]
         for k in range(ROW):
             value = low + width * (<float> <int32_t> (even[group * ROW + k] >> 8) * scale)
-            values[2 * group * ROW + k] = value if value < maximum else maximum
+            values[k] = value if value < maximum else maximum
         for k in range(ROW):
             value = low + width * (<float> <int32_t> (odd[group * ROW + k] >> 8) * scale)
-            values[(2 * group + 1) * ROW + k] = value if value < maximum else maximum
+            values[ROW + k] = value if value < maximum else maximum
 
 
-cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     cdef float low = <float> constants[0], width = <float> constants[1], maximum = <float> constants[2]
     cdef float scale = <float> 5.9604644775390625e-08  # 2^-24
     if width * scale / scale == width:  # exact: one multiplication gives the same product as two
-        scaled_uniform32(even, odd, low, 1.0, width * scale, maximum, <float*> out)
+        scaled_uniform32(even, odd, low, 1.0, width * scale, maximum, out)
     else:
-        scaled_uniform32(even, odd, low, scale, width, maximum, <float*> out)
+        scaled_uniform32(even, odd, low, scale, width, maximum, out)
 
 
-cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """Box and Muller (1958): the sign of the first of the pair is that of its word, the angle covers half a turn."""
     cdef float mean = <float> constants[0], std = <float> constants[1]
-    cdef float* values = <float*> out
+    cdef float* values
     cdef float x, y, radius, cosine
     cdef uint32_t signed_bits
     cdef int group, k
     for group in range(GROUPS):
+        values = <float*> out[group]
         for k in range(ROW):
             # One less: the next float32 towards 0. So u stays below 1, and the radius is never 0.
             signed_bits = bits_of_float(<float> <int32_t> (even[group * ROW + k] | 1)) - 1
@@ -154,18 +156,19 @@ cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* cons
             x = <float> <int32_t> (odd[group * ROW + k] | 1) * <float> 4.656612595521636e-10  # 2^-31 - 2^-55
             y = x * x
             cosine = float_of_bits(bits_of_float(cosine32(y)) ^ (signed_bits & FLOAT_SIGN))
-            values[2 * group * ROW + k] = mean + radius * cosine
-            values[(2 * group + 1) * ROW + k] = mean + radius * sine32(x, y)
+            values[k] = mean + radius * cosine
+            values[ROW + k] = mean + radius * sine32(x, y)
 
 
-cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """Bounds -b and b, b <= 2: the quantile is x times a rational in x * x; a pair of elements shares one division."""
     cdef float mean = <float> constants[0], std = <float> constants[1], scale = <float> constants[2]
     cdef float minimum = <float> constants[3], maximum = <float> constants[4]
-    cdef float* values = <float*> out
+    cdef float* values
     cdef float x0, x1, t0, t1, below0, below1, inverse
     cdef int group, k
     for group in range(GROUPS):
+        values = <float*> out[group]
         for k in range(ROW):
             x0 = <float> <int32_t> (even[group * ROW + k] | 1) * scale
             x1 = <float> <int32_t> (odd[group * ROW + k] | 1) * scale
@@ -176,35 +179,37 @@ cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const do
             inverse = <float> 1.0 / (below0 * below1)
             x0 = x0 * polynomial4(t0, CENTRE32_ABOVE) * (below1 * inverse)
             x1 = x1 * polynomial4(t1, CENTRE32_ABOVE) * (below0 * inverse)
-            values[2 * group * ROW + k] = clamp32(mean + std * x0, minimum, maximum)
-            values[(2 * group + 1) * ROW + k] = clamp32(mean + std * x1, minimum, maximum)
+            values[k] = clamp32(mean + std * x0, minimum, maximum)
+            values[ROW + k] = clamp32(mean + std * x1, minimum, maximum)
 
 
 cdef inline void truncated_any32(
-    const uint32_t* even, const uint32_t* odd, const double* constants, float* values, bint far
+    const uint32_t* even, const uint32_t* odd, const double* constants, char** out, bint far
 ) noexcept nogil:
     cdef float mean = <float> constants[0], std = <float> constants[1]
     cdef float minimum = <float> constants[2], maximum = <float> constants[3]
     cdef int32_t threshold = <int32_t> constants[4]
     cdef float left = <float> constants[5], right = <float> constants[6]
     cdef float slope = <float> constants[7], base = <float> constants[8]
+    cdef float* values
     cdef float z
     cdef int group, k
     for group in range(GROUPS):
+        values = <float*> out[group]
         for k in range(ROW):
             z = quantile32(even[group * ROW + k], threshold, left, right, slope, base, far)
-            values[2 * group * ROW + k] = clamp32(mean + std * z, minimum, maximum)
+            values[k] = clamp32(mean + std * z, minimum, maximum)
         for k in range(ROW):
             z = quantile32(odd[group * ROW + k], threshold, left, right, slope, base, far)
-            values[(2 * group + 1) * ROW + k] = clamp32(mean + std * z, minimum, maximum)
+            values[ROW + k] = clamp32(mean + std * z, minimum, maximum)
 
 
-cdef void truncated_near32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    truncated_any32(even, odd, constants, <float*> out, False)
+cdef void truncated_near32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    truncated_any32(even, odd, constants, out, False)
 
 
-cdef void truncated_far32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    truncated_any32(even, odd, constants, <float*> out, True)
+cdef void truncated_far32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    truncated_any32(even, odd, constants, out, True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- float64
@@ -280,25 +285,30 @@ cdef inline double clamp64(double value, double minimum, double maximum) noexcep
     return value if value < maximum else maximum
 
 
-cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     cdef double low = constants[0], width = constants[1], maximum = constants[2]
-    cdef double* values = <double*> out
+    cdef double* values
     cdef double u, value
-    cdef int k
-    for k in range(BATCH64):
-        u = <double> <int32_t> (even[k] >> 5) * 67108864.0 + <double> <int32_t> (odd[k] >> 6)  # 27 bits and 26
-        value = low + width * (u * 1.1102230246251565e-16)  # 2^-53
-        values[k] = value if value < maximum else maximum
+    cdef int group, k
+    for group in range(GROUPS):
+        values = <double*> out[group]
+        for k in range(ROW):
+            # 27 bits and 26
+            u = (<double> <int32_t> (even[group * ROW + k] >> 5) * 67108864.0
+                 + <double> <int32_t> (odd[group * ROW + k] >> 6))
+            value = low + width * (u * 1.1102230246251565e-16)  # 2^-53
+            values[k] = value if value < maximum else maximum
 
 
-cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """As normal32; the pair is element k of the group's first half and element k of its second."""
     cdef double mean = constants[0], std = constants[1]
-    cdef double* values = <double*> out
+    cdef double* values
     cdef double x, y, radius, cosine
     cdef uint64_t signed_bits
     cdef int group, k, first
     for group in range(GROUPS):
+        values = <double*> out[group]
         for k in range(ROW // 2):
             first = group * ROW + k
             signed_bits = bits_of_double(signed64(even[first], odd[first]) * 4.656612873077393e-10)  # 2^-31
@@ -309,54 +319,66 @@ cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* cons
             y = x * x
             cosine = double_of_bits(
                 bits_of_double(polynomial8(y, COS64) * (1.0 - y)) ^ (signed_bits & DOUBLE_SIGN))
-            values[first] = mean + radius * cosine
-            values[first + ROW // 2] = mean + radius * (polynomial8(y, SIN64) * x)
+            values[k] = mean + radius * cosine
+            values[k + ROW // 2] = mean + radius * (polynomial8(y, SIN64) * x)
 
 
-cdef void truncated64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void truncated64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     cdef double mean = constants[0], std = constants[1], minimum = constants[2], maximum = constants[3]
     cdef int32_t threshold = <int32_t> constants[4]
     cdef double left = constants[5], right = constants[6], slope = constants[7], base = constants[8]
     cdef double centre = constants[9]
-    cdef double* values = <double*> out
-    cdef int k
-    for k in range(BATCH64):
-        values[k] = clamp64(
-            mean + std * quantile64(even[k], odd[k], threshold, left, right, slope, base, centre), minimum, maximum)
+    cdef double* values
+    cdef double z
+    cdef int group, k
+    for group in range(GROUPS):
+        values = <double*> out[group]
+        for k in range(ROW):
+            z = quantile64(
+                even[group * ROW + k], odd[group * ROW + k], threshold, left, right, slope, base, centre)
+            values[k] = clamp64(mean + std * z, minimum, maximum)
 
 
 # ------------------------------------------------------------------------------------------- words, constants and rounding
 
-cdef void words32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
+cdef void words32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """The words themselves, in stream order."""
-    cdef uint32_t* words = <uint32_t*> out
-    cdef int k
-    for k in range(BATCH64):
+    cdef uint32_t words[BATCH]
+    cdef int group, k
+    for k in range(GROUPS * ROW):
         words[2 * k] = even[k]
         words[2 * k + 1] = odd[k]
+    for group in range(GROUPS):
+        memcpy(out[group], &words[2 * ROW * group], 2 * ROW * sizeof(uint32_t))
 
 
-cdef void constant32(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    cdef float* values = <float*> out
-    cdef int k
-    for k in range(BATCH):
-        values[k] = <float> constants[0]
+cdef void constant32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    cdef float* values
+    cdef int group, k
+    for group in range(GROUPS):
+        values = <float*> out[group]
+        for k in range(2 * ROW):
+            values[k] = <float> constants[0]
 
 
-cdef void constant64(const uint32_t* even, const uint32_t* odd, const double* constants, void* out) noexcept nogil:
-    cdef double* values = <double*> out
-    cdef int k
-    for k in range(BATCH64):
-        values[k] = constants[0]
+cdef void constant64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    cdef double* values
+    cdef int group, k
+    for group in range(GROUPS):
+        values = <double*> out[group]
+        for k in range(ROW):
+            values[k] = constants[0]
 
 
-cdef void store_bfloat16(const float* values, void* out) noexcept nogil:
-    cdef uint16_t* rounded = <uint16_t*> out
+cdef void store_bfloat16(const float* values, char** out) noexcept nogil:
+    cdef uint16_t* rounded
     cdef uint32_t bits
-    cdef int k
-    for k in range(BATCH):
-        bits = bits_of_float(values[k])
-        rounded[k] = <uint16_t> ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+    cdef int group, k
+    for group in range(GROUPS):
+        rounded = <uint16_t*> out[group]
+        for k in range(2 * ROW):
+            bits = bits_of_float(values[2 * group * ROW + k])
+            rounded[k] = <uint16_t> ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
 
 
 cdef inline uint32_t narrow(float value, int mantissa, uint32_t smallest_normal, float aligner) noexcept nogil:
@@ -375,28 +397,34 @@ cdef inline uint32_t narrow(float value, int mantissa, uint32_t smallest_normal,
     return (normal if magnitude >= smallest_normal else subnormal) | sign
 
 
-cdef void store_float16(const float* values, void* out) noexcept nogil:
-    cdef uint16_t* rounded = <uint16_t*> out
+cdef void store_float16(const float* values, char** out) noexcept nogil:
+    cdef uint16_t* rounded
     cdef uint32_t bits
-    cdef int k
-    for k in range(BATCH):
-        bits = narrow(values[k], 10, 0x38800000, 0.5)  # 2^-14; steps of 2^-24
-        rounded[k] = <uint16_t> (bits | (bits >> 16))
+    cdef int group, k
+    for group in range(GROUPS):
+        rounded = <uint16_t*> out[group]
+        for k in range(2 * ROW):
+            bits = narrow(values[2 * group * ROW + k], 10, 0x38800000, 0.5)  # 2^-14; steps of 2^-24
+            rounded[k] = <uint16_t> (bits | (bits >> 16))
 
 
-cdef void store_float8_e5m2(const float* values, void* out) noexcept nogil:
-    cdef uint8_t* rounded = <uint8_t*> out
+cdef void store_float8_e5m2(const float* values, char** out) noexcept nogil:
+    cdef uint8_t* rounded
     cdef uint32_t bits
-    cdef int k
-    for k in range(BATCH):
-        bits = narrow(values[k], 2, 0x38800000, 128.0)  # 2^-14; steps of 2^-16
-        rounded[k] = <uint8_t> (bits | (bits >> 24))
+    cdef int group, k
+    for group in range(GROUPS):
+        rounded = <uint8_t*> out[group]
+        for k in range(2 * ROW):
+            bits = narrow(values[2 * group * ROW + k], 2, 0x38800000, 128.0)  # 2^-14; steps of 2^-16
+            rounded[k] = <uint8_t> (bits | (bits >> 24))
 
 
-cdef void store_float8_e4m3fn(const float* values, void* out) noexcept nogil:
-    cdef uint8_t* rounded = <uint8_t*> out
+cdef void store_float8_e4m3fn(const float* values, char** out) noexcept nogil:
+    cdef uint8_t* rounded
     cdef uint32_t bits
-    cdef int k
-    for k in range(BATCH):
-        bits = narrow(values[k], 3, 0x3C800000, 16384.0)  # 2^-6; steps of 2^-9
-        rounded[k] = <uint8_t> (bits | (bits >> 24))
+    cdef int group, k
+    for group in range(GROUPS):
+        rounded = <uint8_t*> out[group]
+        for k in range(2 * ROW):
+            bits = narrow(values[2 * group * ROW + k], 3, 0x3C800000, 16384.0)  # 2^-6; steps of 2^-9
+            rounded[k] = <uint8_t> (bits | (bits >> 24))
