@@ -1,7 +1,9 @@
 """Extension modules: the plan, and the kernels once for each ISA of the target machine."""
 
 import os
+import shlex
 import struct
+import subprocess
 import sysconfig
 
 import numpy
@@ -15,6 +17,17 @@ MACHINE = PLATFORM.rpartition("-")[2].lower() if struct.calcsize("P") == 8 else 
 IS_X86_64 = MACHINE in ("x86_64", "amd64")
 IS_ARM64 = MACHINE in ("aarch64", "arm64")
 IS_MSVC = PLATFORM.startswith("win")
+
+
+def is_gcc() -> bool:
+    """Whether the compiler is gcc by its own word; its name may be anything (``cc`` is clang on macOS)."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    try:
+        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return False
+    return "Free Software Foundation" in said
+
 
 # Promise 1 hangs on these. Both compilers fuse a*b+c by default where the CPU can; /fp:strict is MSVC's word for not
 # doing so. No errno from sqrt and no traps: neither changes a value, and loops vectorize. Reassociation of integer
@@ -30,7 +43,7 @@ else:
         "-fno-trapping-math",
         "-fno-strict-overflow",
     ]
-    FLAGS += [] if "clang" in os.environ.get("CC", sysconfig.get_config_var("CC") or "") else ["-fno-tree-reassoc"]
+    FLAGS += ["-fno-tree-reassoc"] if is_gcc() else []  # clang does not know it
 
 ISA_FLAGS = {"baseline": []}
 if IS_X86_64:

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from winit_fast import Scheme, empty, fill
 from winit_fast.fans import Axes
+from winit_fast.messages import as_int
 
 __all__ = ["init", "init_"]
 
@@ -164,4 +165,4 @@ def _integer_seed(seed: Seed) -> SupportsIndex:
         return int(seed.generate_state(1, np.uint64)[0])
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(1 << 64, dtype=np.uint64))
-    return seed
+    return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")

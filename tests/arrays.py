@@ -117,20 +117,21 @@ def untouched(shape, dtype):
     return np.full(prod(shape) * kind.itemsize, UNTOUCHED, np.uint8).view(kind).reshape(shape)
 
 
-def python(code, **environment):
-    """Run code in a fresh Python, without the variables that winit_fast reads unless given here."""
+def python(*arguments, cwd=None, **environment):
+    """Run a fresh Python, without the variables that winit_fast reads unless given here."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("WINIT_FAST", "LOCAL_WORLD_SIZE"))
     }
     places = [str(Path(winit_fast.__file__).parents[1]), str(Path(__file__).parent), kept.get("PYTHONPATH", "")]
     kept["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
     return subprocess.run(
-        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, *arguments],
+        cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
-def printed(code, **environment):
-    """What the code prints; it must end well."""
-    done = python(code, **environment)
+def printed(code, *, cwd=None, **environment):
+    """What the code prints in a fresh Python; it must end well."""
+    done = python("-c", code, cwd=cwd, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

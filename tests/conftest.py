@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import ctypes
+import platform
+import sys
 from importlib import import_module
 
 import pytest
@@ -14,3 +17,37 @@ def isa(request, monkeypatch):
     kernels = import_module(f"winit_fast._kernels_{request.param}")
     monkeypatch.setattr(parallel, "fill_units", kernels.fill_units)
     return request.param
+
+
+@pytest.fixture
+def control_register():
+    """Sets MXCSR: the last 4 of the 32 bytes of glibc's fenv_t on x86-64."""
+    if not (sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"):
+        pytest.skip("written for glibc on x86-64")
+    libm = ctypes.CDLL("libm.so.6")
+
+    class Register:
+        def __init__(self):
+            self.found = self.environment()
+
+        def environment(self):
+            buffer = (ctypes.c_uint32 * 8)()
+            assert libm.fegetenv(buffer) == 0
+            return buffer
+
+        @property
+        def value(self):
+            return self.environment()[7]
+
+        @value.setter
+        def value(self, value):
+            environment = self.environment()
+            environment[7] = value
+            assert libm.fesetenv(environment) == 0
+
+        def restore(self):
+            assert libm.fesetenv(self.found) == 0
+
+    register = Register()
+    yield register
+    register.restore()

@@ -205,7 +205,7 @@ def lower(law, working):
         minimum=-largest if a == -math.inf else up(mean + std * Fraction(a)),
         maximum=largest if b == math.inf else down(mean + std * Fraction(b)),
     )
-    if working is F32 and -a == b <= 2:
+    if working is F32 and 2**-64 <= -a == b <= 2:
         return common._replace(scale=fl(exactly(lambda: mpmath.erf(b / mpmath.sqrt(2))) / 2**31))
     if a < 0 < b:
         left, right = Q(-a), Q(b)

@@ -12,6 +12,9 @@ import mpmath
 import numpy as np
 import pytest
 import reference
+from arrays import DTYPES
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy import special
 
 import winit_fast
@@ -84,7 +87,7 @@ def as_blocks(words):
 def met(words, scheme, dtype):
     """The groups that hold these words, and what the kernel makes of them: both a row a group."""
     blocks = as_blocks(words)
-    size = 32 if dtype == "float32" else 16
+    size = 16 if dtype == "float64" else 32
     group_words, values = np.empty((len(blocks), 32), np.uint32), np.empty((len(blocks), size), dtype)
     for row, (seed, stream, block) in enumerate(places_of(blocks).tolist()):
         winit_fast.random_bits(group_words[row], seed=seed, name=stream, offset=block // 8 * 32)
@@ -97,7 +100,7 @@ def met(words, scheme, dtype):
 def drawn(scheme, dtype, count=DRAWN, seed=11):
     """As `met`, for the first words of a stream."""
     words = winit_fast.random_bits(np.empty((count // 32, 32), np.uint32), seed=seed)
-    return words, winit_fast.fill(np.empty((len(words), 32 if dtype == "float32" else 16), dtype), scheme, seed=seed)
+    return words, winit_fast.fill(np.empty((len(words), 16 if dtype == "float64" else 32), dtype), scheme, seed=seed)
 
 
 @cache
@@ -347,6 +350,77 @@ def test_the_largest_normals_are_those_that_overflow_is_judged_by():
     # The smallest number in twenty blocks: in some it makes a radius, in others an angle.
     group = met([[0, 0, other, other] for other in range(20)], "normal", "float64")[1]
     assert 9.345 < np.hypot(group[:, :8], group[:, 8:]).max() <= LARGEST_NORMAL[64]
+
+
+LARGEST = {
+    "float32": Fraction(2**24 - 1) * 2**104,
+    "float64": Fraction(2**53 - 1) * 2**971,
+    "float16": Fraction(65504),
+    "bfloat16": Fraction(2**8 - 1) * 2**120,
+    "float8_e4m3fn": Fraction(448),
+    "float8_e5m2": Fraction(57344),
+}
+# Half a step of the type beyond: from there on to nearest is infinite, or nan.
+OVERFLOWS = {
+    "float32": LARGEST["float32"] + 2**103,
+    "float64": LARGEST["float64"],
+    "float16": Fraction(65520),
+    "bfloat16": LARGEST["bfloat16"] + 2**119,
+    "float8_e4m3fn": Fraction(464),
+    "float8_e5m2": Fraction(61440),
+}
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from(sorted(LARGEST)),
+    st.booleans(),
+    st.integers(-64, 8).map(lambda sixteenths: sixteenths / 16) | st.floats(-4, 0.5),
+    st.integers(0, 64).map(lambda sixteenths: sixteenths / 16) | st.floats(0, 4),
+    st.sampled_from([None, (-2.0, 2.0), (-2.0, INF), (-INF, 2.0), (-1.0, 2.5), (1.0, 2.0), (30.0, INF)]),
+    st.sampled_from([1, -1]),
+)
+@example("float32", False, -0.4, 0.89, None, 1)
+@example("float16", True, (65519.9945 - 65520) * 256, 0.0035 * 256, None, 1)
+@example("float16", True, (65519.9945 - 65520) * 256, 0.0035 * 256, (-2.0, INF), -1)
+@example("bfloat16", True, -2.5625, 1.625, (30.0, INF), 1)  # the lower bound itself, rounded up, is too large
+@example("float16", True, -0.5 - 1e-9, 0.5 + 2e-9, (-2.0, 2.0), 1)
+def test_what_is_accepted_at_the_ends_of_a_type_is_finite(dtype, is_overflow, mean_steps, std_steps, bounds, sign):
+    """Means a few steps of the working type from where the type ends, and stds that reach a few steps farther."""
+    bits = 64 if dtype == "float64" else 32
+    exponent = math.frexp(LARGEST[dtype])[1]
+    step = Fraction(2) ** (exponent - (53 if bits == 64 else 24))
+    low, high = bounds or (-INF, INF)
+    if bounds is None:
+        reach = LARGEST_NORMAL[bits]
+    else:
+        reach = max(Fraction(_reach(low, high, bits) if math.isinf(bound) else abs(bound)) for bound in bounds)
+    end = (OVERFLOWS if is_overflow else LARGEST)[dtype]
+    mean = sign * float(min(end + Fraction(mean_steps) * step, LARGEST["float64"]))
+    std = float(Fraction(std_steps) * step / reach)
+    if sign < 0:
+        low, high = -high, -low
+    scheme = winit_fast.scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
+    edge = [0, 0, 0, 2**31, 1, 2**31 - 1, 0, 2**32 - 1, 2**32 - 1, 2**31, 2**32 - 2, 2**31 - 1, 2**31, 2**31, 2**31, 0]
+    try:
+        winit_fast.fill(np.empty(0, DTYPES[dtype]), scheme, seed=1)
+    except ValueError:
+        return
+    for values in (met(edge, scheme, dtype)[1], drawn(scheme, dtype, 1 << 12)[1]):
+        assert np.isfinite(values.astype(float)).all()
+
+
+@pytest.mark.parametrize("bound", [1e-10, 2.0**-64, 2.0**-65, 1e-36, 1e-38])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_normal_cut_very_near_its_mean_is_not_zero_and_lies_in_its_interval(bound, dtype):
+    scheme = truncated((-bound, bound))
+    samples = [drawn(scheme, dtype, 1 << 18)[1]]
+    if bound > 2.0**-70 or dtype == "float64":  # else those nearest 0 are below the smallest number of the type
+        samples.append(met(extreme_words(), scheme, dtype)[1])
+    for values in samples:
+        assert values.all()
+        assert -bound <= float(values.min()) < -0.98 * bound
+        assert 0.98 * bound < float(values.max()) <= bound
 
 
 @pytest.mark.parametrize(

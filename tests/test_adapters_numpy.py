@@ -134,6 +134,17 @@ def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
     assert (array == 9).all()
 
 
+@pytest.mark.parametrize(
+    "seed", [np.random.RandomState(0), np.random.PCG64(0), "7", 1.5], ids=lambda seed: type(seed).__name__
+)
+def test_what_is_no_seed_is_refused_with_all_that_is_one(seed):
+    with pytest.raises(TypeError) as caught:
+        init(3, "normal", seed=seed)
+    message = str(caught.value)
+    assert message.startswith("seed must be ")
+    assert all(kind in message for kind in ("int", "Generator", "SeedSequence", "None"))
+
+
 def test_what_is_no_float_array_is_refused():
     with pytest.raises(TypeError, match="NumPy array, got list"):
         init_([0.0], "normal", seed=0)

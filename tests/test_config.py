@@ -22,6 +22,15 @@ def test_show_config_prints_versions_isas_and_threads(capsys):
     assert f"threads {default_threads()} by default" in shown
 
 
+def test_show_config_shows_a_bad_number_of_threads(capsys, monkeypatch):
+    monkeypatch.setenv("WINIT_FAST_THREADS", "zero")
+    winit_fast.show_config()
+    shown = capsys.readouterr().out
+    assert f"winit_fast {winit_fast.__version__}" in shown
+    assert "WINIT_FAST_THREADS must be " in shown
+    assert "'zero'" in shown
+
+
 def test_the_stream_is_version_1():
     assert winit_fast.STREAM_VERSION == 1
 

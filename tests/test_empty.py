@@ -33,7 +33,9 @@ def test_empty_is_aligned_to_64_bytes_and_of_float32_by_default():
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [(7, (7,)), ((), ()), (np.int64(3), (3,)), ([2, 3], (2, 3)), ((0, 9), (0, 9))]
+    ("shape", "expected"),
+    [(7, (7,)), ((), ()), (np.int64(3), (3,)), ([2, 3], (2, 3)), ((0, 9), (0, 9)), (np.array([2, 3]), (2, 3))],
+    ids=repr,
 )
 def test_empty_takes_shapes_as_numpy_does(shape, expected):
     assert winit_fast.empty(shape, "float16").shape == expected
@@ -57,21 +59,28 @@ def test_empty_refuses_an_alignment_that_is_no_power_of_two(align):
         winit_fast.empty(4, align=align)
 
 
+@pytest.mark.parametrize("integer", [np.uint8, np.int64, np.uint64, np.array])
+def test_empty_takes_an_alignment_of_any_integer_type(integer):
+    out = winit_fast.empty(3, align=integer(64))
+    assert out.shape == (3,)
+    assert out.ctypes.data % 64 == 0
+
+
 @pytest.mark.parametrize("align", [True, 64.0, "64", None])
 def test_empty_refuses_an_alignment_that_is_no_int(align):
     with pytest.raises(TypeError, match="align must be an int"):
         winit_fast.empty(4, align=align)
 
 
-@pytest.mark.parametrize("shape", [-1, (3, -1)])
+@pytest.mark.parametrize("shape", [-1, (3, -1), (2, -1), np.int8(-1)])
 def test_empty_refuses_a_negative_size(shape):
     with pytest.raises(ValueError, match=r"shape must not be negative, got .*-1"):
         winit_fast.empty(shape)
 
 
-@pytest.mark.parametrize("shape", [1.5, (2, 1.5), None, "ab", {3}.pop])
+@pytest.mark.parametrize("shape", [1.5, (2, 1.5), None, "ab", "3", b"3", {3}, {3}.pop, True, (2, True)])
 def test_empty_refuses_a_shape_that_is_not_made_of_ints(shape):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"shape.* must be "):
         winit_fast.empty(shape)
 
 

@@ -1,11 +1,10 @@
 """``python -m winit_fast``: what it prints, what it writes, and that it fails when something is wrong."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from arrays import DTYPES, python
 
 import winit_fast
 from winit_fast import embeddings
@@ -23,10 +22,7 @@ def fingerprints(text):
 
 
 def test_the_module_runs_as_a_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "winit_fast", *TINY],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    done = python("-m", "winit_fast", *TINY)
     assert done.returncode == 0, done.stderr
     assert "Llama 3" in done.stdout
     assert "DLRM" in done.stdout
@@ -34,7 +30,7 @@ def test_the_module_runs_as_a_command():
     assert done.stdout.endswith("all checks hold\n")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "scheme",
     [
@@ -49,8 +45,6 @@ def test_the_module_runs_as_a_command():
     ],
 )
 def test_every_dtype_and_scheme_keeps_what_it_promises(dtype, scheme, capsys):
-    if "float8" in dtype or dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     status = main([*TINY, "--table", "dlrm", "--dtype", dtype, "--scheme", scheme, "--threads", "3"])
     assert status == 0, capsys.readouterr().out
 

@@ -11,6 +11,7 @@ import pytest
 import winit_fast
 
 README = Path(__file__).parents[1] / "README.md"
+BENCH_README = README.parent / "bench" / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +80,13 @@ def test_each_command_is_one_line_in_one_block(text, heading):
     assert blocks[0].count("\n") == 1
 
 
-def test_no_number_is_left_to_be_measured(text):
-    assert re.findall(r"@[A-Z0-9_]+@", text) == []
+@pytest.mark.parametrize("file", [README, BENCH_README], ids=["README", "bench/README"])
+def test_no_number_is_left_to_be_measured(file):
+    assert re.findall(r"@[A-Z0-9_]+@", file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", [README, BENCH_README], ids=["README", "bench/README"])
+def test_every_picture_and_file_linked_to_is_in_the_repository(file):
+    links = re.findall(r"\]\(([^)#:\s]+)\)|\bsrc=\"([^\":]+)\"", file.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in map("".join, links) if not (file.parent / link).is_file()] == []

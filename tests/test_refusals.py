@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from arrays import DTYPES, UNTOUCHED, untouched
+from arrays import DTYPES, UNTOUCHED, python, untouched
 
 import winit_fast
 from winit_fast import fill, fill_rows, random_bits
@@ -285,6 +285,14 @@ def test_negative_sizes_and_offsets_are_refused():
 
 def test_an_offset_without_a_shape_is_refused():
     fill_refused(ValueError, "shape must be given with offset", (0, 0), offset=(0, 0))
+
+
+@pytest.mark.parametrize("size", [2**63, pytest.param(10**400, id="10^400"), pytest.param(10**5000, id="10^5000")])
+@pytest.mark.parametrize("scheme", ["he_normal", "normal", "zeros"])
+def test_a_size_of_2_to_the_63_is_refused_where_there_are_no_elements(size, scheme):
+    for extent, shape in (((0, 0), (0, size)), ((0, 3, 0), (size, 3, 0))):
+        words = ("shape must have fewer than 2^63 elements",)
+        fill_refused(ValueError, *words, scheme=scheme, extent=extent, shape=shape)
 
 
 @pytest.mark.parametrize(
@@ -585,6 +593,19 @@ def test_a_scheme_that_reaches_beyond_the_type_is_refused(scheme, dtype):
 @pytest.mark.parametrize(
     ("scheme", "dtype"),
     [
+        (f"normal(mean={3.4028234663852886e38 - 0.4 * 2.0**104!r}, std={0.89 * 2.0**104 / 6.5557!r})", "float32"),
+        (f"normal(mean=65519.9945, std={0.0035 / 6.5557!r})", "float16"),
+        (f"truncated_normal(mean=65519.9945, std={0.0035 / 6.9!r}, low=-2, high=inf)", "float16"),
+    ],
+)
+def test_a_scheme_whose_rounded_numbers_reach_beyond_the_type_is_refused(scheme, dtype):
+    # As real numbers they stay below; the mean is nearer to the end once it is rounded to float32.
+    fill_refused(ValueError, dtype, "wider", scheme=scheme, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "dtype"),
+    [
         ("normal(std=9990)", "float16"),
         ("normal(mean=-65000, std=75)", "float16"),
         ("normal(std=70)", "float8_e4m3fn"),
@@ -755,6 +776,102 @@ def test_rows_need_a_shape():
 
 
 # All together
+
+
+LONG = (1,) * 5000
+
+
+@pytest.mark.parametrize(
+    ("error", "argument", "arguments"),
+    [
+        (ValueError, "name", {"name": "\ud800" * 60_000}),
+        (TypeError, "name", {"name": LONG}),
+        (TypeError, "seed", {"seed": "7" * 60_000}),
+        (TypeError, "threads", {"threads": "7" * 60_000}),
+        (ValueError, "shape", {"shape": LONG}),
+        (ValueError, "shape", {"shape": (-1,) * 5000}),
+        (TypeError, "shape", {"shape": (1.5,) * 5000}),
+        (TypeError, "shape", {"shape": "7" * 60_000}),
+        (ValueError, "shape", {"shape": (10**4000, 6)}),
+        (ValueError, "offset", {"offset": LONG}),
+        (ValueError, "offset", {"shape": SHAPE, "offset": LONG}),
+        (ValueError, "offset", {"shape": SHAPE, "offset": (10**4000, 10**4000)}),
+        (ValueError, "in_axis", {"scheme": "he_normal", "in_axis": (0,) * 5000}),
+        (ValueError, "out_axis", {"scheme": "he_normal", "out_axis": tuple(range(5000))}),
+        (ValueError, "batch_axis", {"scheme": "he_normal", "batch_axis": 10**4000}),
+        (ValueError, "batch_axis", {"scheme": "he_normal", "batch_axis": 10**5000}),
+        (TypeError, "in_axis", {"scheme": "he_normal", "in_axis": (1.5,) * 5000}),
+        (TypeError, "scheme", {"scheme": LONG}),
+        (ValueError, "scheme", {"scheme": "7" * 60_000}),
+        (ValueError, "scheme", {"scheme": f"normal({'x' * 900})"}),
+        (TypeError, "unknown", {"scheme": f"normal({'x' * 900}=1)"}),
+        (TypeError, "seed", {"scheme": f"normal(std={'0' * 900}1.5)", "seed": None}),
+    ],
+)
+def test_a_message_is_short_and_names_the_argument_however_long_that_is(error, argument, arguments):
+    out = untouched(SHAPE, "float32")
+    with pytest.raises(error) as caught:
+        fill(out, **{"scheme": NORMAL, "seed": 1} | arguments)
+    assert argument in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert (out == untouched(SHAPE, "float32")).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments"),
+    [
+        (ValueError, {"rows": range(40), "shape": LONG}),
+        (ValueError, {"rows": [0] * 5000, "shape": SHAPE}),
+        (TypeError, {"rows": [1.5] * 5000, "shape": SHAPE}),
+        (TypeError, {"rows": "7" * 5000, "shape": SHAPE}),
+        (TypeError, {"rows": [[1, 2], [3]] * 5000, "shape": SHAPE}),
+    ],
+)
+def test_a_message_about_rows_is_short_however_many_there_are(error, arguments):
+    with pytest.raises(error) as caught:
+        fill_rows(untouched(SHAPE, "float32"), scheme=NORMAL, seed=1, **arguments)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        (LONG, {"in_axis": 9999}),
+        (LONG, {"in_axis": (0, 0)}),
+        (LONG, {"in_axis": 0, "batch_axis": 0}),
+        ((-1,) * 5000, {}),
+        ((3,) * 5000, {}),
+        ((10**400, 3), {}),
+        ((10**5000, 3), {"in_axis": 7}),
+        ((-(10**5000), 3), {}),
+    ],
+    ids=["out of range", "repeated", "batch", "negative", "fans", "10^400", "10^5000", "-10^5000"],
+)
+def test_a_message_about_fans_is_short_however_long_the_shape(shape, axes):
+    with pytest.raises(ValueError, match=r"shape|axis") as caught:
+        winit_fast.scheme("he_normal").distribution(shape, **axes)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [
+        *((mode, (10**400, 10**400)) for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")),
+        ("fan_in", (10**400, 3)),
+        ("fan_avg", (10**308, 10**308)),
+        ("fan_geo_avg", (10**200, 10**200)),
+    ],
+    ids=["in", "out", "avg", "geo_avg", "in alone", "their sum", "their product"],
+)
+def test_fans_beyond_float64_are_refused(mode, shape):
+    with pytest.raises(ValueError, match="shape must have fans within float64"):
+        winit_fast.scheme("he_normal", mode=mode).distribution(shape)
+
+
+def test_a_message_about_an_isa_is_short_however_long_its_name():
+    message = python("-c", "import winit_fast", WINIT_FAST_ISA="x" * 5000).stderr.splitlines()[-1]
+    assert message.startswith("ImportError: WINIT_FAST_ISA must be one of ")
+    assert len(message) < 300
 
 
 def test_bad_arguments_are_refused_for_empty_arrays_too():

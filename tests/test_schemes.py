@@ -178,6 +178,49 @@ def test_distributions_of_different_kinds_differ():
     assert Constant(1.0) != 1.0
 
 
+# The rounding mode
+
+UPWARDS, DOWNWARDS, DEFAULT = 0x4000, 0x2000, 0x1F80
+
+
+@pytest.mark.parametrize("mode", [UPWARDS, DOWNWARDS])
+def test_numbers_do_not_depend_on_the_rounding_mode(control_register, mode):
+    slopes = [number / 997 for number in range(1, 200)]
+    one, tiny = 1.0, 2.0**-60
+    texts = [
+        text.format(number)
+        for number in range(101, 170)
+        for text in (
+            "he_normal(nonlinearity='leaky_relu', slope=0.{})",
+            "he_uniform(nonlinearity='leaky_relu', slope=0.{})",
+            "he_truncated_normal(nonlinearity='leaky_relu', slope=0.{})",
+            "variance_scaling(0.{}, distribution='truncated_normal')",
+            "truncated_normal(mean=0.{0}, std=0.1{0}, low=0.7, high=0.7)",
+        )
+    ]
+    shapes = [(3, 7), (11, 13, 17)]
+    spare = scheme("he_uniform", mode="fan_geo_avg")  # made under the default, asked under the other
+    control_register.value = DEFAULT | mode
+    try:
+        is_other = one + tiny > one if mode == UPWARDS else -one - tiny < -one
+        gains = [calculate_gain("leaky_relu", slope) for slope in slopes]
+        made = [scheme(text) for text in texts]
+        changed = [scheme("he_normal", nonlinearity="leaky_relu", slope=slope) for slope in slopes]
+        found = [[one.distribution(shape) for one in (*made, spare)] for shape in shapes]
+        left = control_register.value
+    finally:
+        control_register.restore()
+    assert is_other
+    assert left & ~0x3F == DEFAULT | mode
+    assert gains == [math.sqrt(2.0 / (1.0 + slope * slope)) for slope in slopes]
+    for shape, distributions in zip(shapes, found, strict=True):
+        read_again = [scheme(f" {text}") for text in texts]  # other texts, which nothing remembers
+        expected = [each.distribution(shape) for each in (*read_again, spare)]
+        assert distributions == expected
+        assert [each.distribution(shape) for each in (*made, spare)] == expected
+    assert [each.distribution((1, 1)) for each in changed] == [Normal(0.0, gain) for gain in gains]
+
+
 # How they are written and read
 
 
@@ -364,6 +407,8 @@ def test_calculate_gain_follows_the_slope_of_leaky_relu(slope, gain):
         (("relu", 0.1), ValueError, "slope needs nonlinearity='leaky_relu', got 0.1 with 'relu'"),
         (("leaky_relu", math.nan), ValueError, "slope must be a number, got nan"),
         (("leaky_relu", math.inf), ValueError, "slope must be finite, got inf"),
+        (("leaky_relu", 1e200), ValueError, "slope must have a square within float64, got 1e+200"),
+        (("leaky_relu", -1.4e154), ValueError, "slope must have a square within float64, got -1.4e+154"),
         (("leaky_relu", True), TypeError, "slope must be a number, got True"),
         (("leaky_relu", "0.1"), TypeError, "slope must be a number, got '0.1'"),
     ],

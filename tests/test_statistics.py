@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
+from arrays import DTYPES, NARROW
 from scipy import special, stats
 
 import winit_fast
@@ -26,13 +26,6 @@ LEAST_P = 1e-9
 LARGEST_MOMENT_ERROR = 5.0
 CHUNK = 1 << 18
 INF = math.inf
-
-NARROW = {
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "float16": np.dtype("float16"),
-    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
-    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
-}
 
 Draw = Callable[[int, int], np.ndarray]  # (start, count) -> the values from `start` on, so many
 DrawTwo = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
@@ -371,7 +364,7 @@ def test_float64_values_are_drawn_from_the_distribution_named(distribution, size
     ids=lambda distribution: distribution.scheme,
 )
 def test_narrow_values_are_drawn_from_the_distribution_named(distribution, dtype, size):
-    check_narrow(from_kernel(distribution.scheme, NARROW[dtype]), distribution, NARROW[dtype], size)
+    check_narrow(from_kernel(distribution.scheme, DTYPES[dtype]), distribution, DTYPES[dtype], size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -471,9 +464,9 @@ def test_a_bin_that_is_too_full_is_refused():
 
 def test_bfloat16_that_is_cut_off_and_not_rounded_is_refused():
     def draw(start: int, count: int) -> np.ndarray:
-        return (from_kernel("normal")(start, count).view(np.uint32) >> 16).astype(np.uint16).view(ml_dtypes.bfloat16)
+        return (from_kernel("normal")(start, count).view(np.uint32) >> 16).astype(np.uint16).view(DTYPES["bfloat16"])
 
-    refuses(check_narrow, draw, Normal(), NARROW["bfloat16"], 10**7)
+    refuses(check_narrow, draw, Normal(), DTYPES["bfloat16"], 10**7)
 
 
 def test_a_trace_of_the_neighbour_is_refused():

@@ -1,4 +1,4 @@
-"""The stream: words that others confirm, names, and values that never change."""
+"""The stream: words that others confirm, and values that never change."""
 
 import json
 
@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import reference
 from make_golden import FILE, SCHEMES, record
-from randomgen import Philox
 
 from winit_fast import STREAM_VERSION, fill, random_bits
-from winit_fast.streams import stream_of
 
 GOLDEN = json.loads(FILE.read_text())
 
@@ -32,8 +30,6 @@ KNOWN_ANSWERS = [
         "d16cfe09 94fdcceb 5001e420 24126ea1",
     ),
 ]
-
-SEEDS_AND_NAMES = [(0, 0), (2**64 - 1, 2**64 - 1), (0x299F31D0A4093822, 0x0370734413198A2E), (7, "user_id")]
 
 
 def words_of(text):
@@ -63,15 +59,6 @@ def test_the_reference_gives_the_known_answers_of_random123(counter, key, expect
     assert reference.words(key[0] + (key[1] << 32), stream, index).tolist() == words_of(expected)
 
 
-@pytest.mark.parametrize(("seed", "name"), SEEDS_AND_NAMES)
-@pytest.mark.parametrize("block", [0, 1, 2**30 - 5, 2**32 - 1000, 2**45 + 12345, 2**63 - 7, 2**64 - 25_001])
-def test_random_bits_are_those_of_randomgen(isa, seed, name, block):
-    # randomgen steps its 128-bit counter before it makes a block.
-    before = (block + (stream_of(name) << 64) - 1) % 2**128
-    theirs = Philox(key=seed, counter=before, number=4, width=32).random_raw(100_003)
-    np.testing.assert_array_equal(bits(100_003, seed=seed, name=name, offset=4 * block), theirs)
-
-
 @pytest.mark.parametrize("around", [0, 2**31, 2**32, 2**34, 2**36, 2**63, 2**64, 2**65, 2**66])
 def test_random_bits_are_those_of_the_reference_at_any_offset_and_length(isa, around):
     every = np.array([word for word in range(around - 301, around + 301) if 0 <= word < 2**66], object)
@@ -93,25 +80,6 @@ def test_random_bits_follow_the_logical_order_of_any_memory(isa, threads):
     np.testing.assert_array_equal(out, expected)
     out[...] = 0
     assert not memory.any()  # nothing beside it was written
-
-
-# Names
-
-
-@pytest.mark.parametrize("name", ["", "a", "user_id", "layers.11.weight", "größe", "重み", "\0", "x" * 1000])
-def test_the_stream_of_a_text_is_its_blake2b(name):
-    assert stream_of(name) == reference.stream_of(name)
-    np.testing.assert_array_equal(bits(9, seed=1, name=name), bits(9, seed=1, name=reference.stream_of(name)))
-
-
-@pytest.mark.parametrize("name", [0, 1, 2**32, 2**63, 2**64 - 1, np.uint64(2**64 - 1), np.int8(5)])
-def test_the_stream_of_an_integer_is_itself(name):
-    assert stream_of(name) == int(name)
-
-
-def test_the_stream_of_a_known_name_never_changes():
-    # printf user_id | b2sum -l 64
-    assert stream_of("user_id").to_bytes(8, "little").hex() == "b2d201ec7c9a8702"
 
 
 # Golden values

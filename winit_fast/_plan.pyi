@@ -10,7 +10,9 @@ STORES: tuple[str, ...]
 Result = TypeVar("Result")
 
 def cpu_isas() -> tuple[str, ...]: ...
-def with_default_floating_point(function: Callable[..., Result], *arguments: Any) -> Result: ...
+def with_default_floating_point(
+    function: Callable[..., Result], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Result: ...
 
 class Plan:
     def __init__(

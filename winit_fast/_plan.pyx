@@ -61,11 +61,11 @@ def cpu_isas() -> tuple:
     return tuple(isa for isa, is_there in found if is_there)
 
 
-def with_default_floating_point(function, *arguments):
+def with_default_floating_point(function, tuple arguments, dict named):
     """Call a Python function under the default rounding and without flush-to-zero, whatever this thread has set."""
     cdef floating_point_state found = floating_point_default()
     try:
-        return function(*arguments)
+        return function(*arguments, **named)
     finally:
         floating_point_restore(found)
 
@@ -109,7 +109,9 @@ cdef class Plan:
         plan.stream = stream
         plan.transform = <transform_name> transform
         plan.store = <store_name> store
-        for k in range(len(constants)):
+        if len(constants) > CONSTANTS:
+            raise ValueError(f"constants must be at most {CONSTANTS}, got {len(constants)}")
+        for k in range(<int> len(constants)):
             plan.constants[k] = constants[k]
         plan.item_size = <int> cnp.PyArray_ITEMSIZE(out)
         plan.group_shift = 4 if plan.item_size == 8 else 5

@@ -30,4 +30,7 @@ def show_config() -> None:
     print(f"winit_fast {__version__}, stream version {STREAM_VERSION}")
     print(f"Python {platform.python_version()} ({sys.platform}, {platform.machine()}), NumPy {np.__version__}")
     print(f"ISA {ISA}, of {', '.join(compiled_isas())} compiled")
-    print(f"threads {default_threads()} by default")
+    try:
+        print(f"threads {default_threads()} by default")
+    except ValueError as error:  # a bad setting is what a bug report should show
+        print(f"threads {error}")

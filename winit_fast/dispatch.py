@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from winit_fast._plan import cpu_isas
+from winit_fast.messages import shown
 
 __all__ = ["ISA", "compiled_isas", "fill_units", "usable_isas"]
 
@@ -34,7 +35,7 @@ def _choose() -> str:
     if forced:
         if forced not in usable_isas():
             raise ImportError(
-                f"{_ENVIRONMENT} must be one of {', '.join(usable_isas())} on this CPU, got {forced!r}"
+                f"{_ENVIRONMENT} must be one of {', '.join(usable_isas())} on this CPU, got {shown(forced)}"
                 f" (compiled: {', '.join(compiled_isas())})"
             )
         return forced

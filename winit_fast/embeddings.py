@@ -11,7 +11,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, SupportsFloat
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
-from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail
+from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail, with_precision
 from winit_fast.fill import fill
 from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL
 from winit_fast.memory import empty
@@ -274,7 +274,7 @@ def promised(distribution: Distribution, format: Format, largest_normal: Support
 
 
 def _truncated(location: float, width: float, below: float, above: float) -> tuple[float, float]:
-    with localcontext(Context(prec=60)):
+    with localcontext(with_precision(60)):
 
         def density(x: float) -> Decimal:
             return Decimal(0) if math.isinf(x) else (-(Decimal(x) ** 2) / 2).exp() / Decimal(2 * math.pi).sqrt()

@@ -31,6 +31,7 @@ __all__ = [
     "Format",
     "erf_over_sqrt2",
     "upper_tail",
+    "with_precision",
 ]
 
 DIGITS = 60
@@ -71,7 +72,7 @@ def upper_tail(x: float) -> Decimal:
     if abs(x) > FARTHEST:
         return Decimal(0 if x > 0 else 1)
     cancelled = int(0.2172 * x * x) + 4 if x > 0 else 0  # 1/2 minus nearly 1/2: log10(1 / Q(x)) digits go
-    with localcontext(_with_precision(DIGITS + GUARD + cancelled)):
+    with localcontext(with_precision(DIGITS + GUARD + cancelled)):
         half = _probability_between_0_and(abs(x))
         tail = Decimal("0.5") - half if x > 0 else Decimal("0.5") + half
     return _rounded(tail)
@@ -105,7 +106,7 @@ def erf_over_sqrt2(x: float) -> Decimal:
     _refuse_nan(x)
     if abs(x) > FARTHEST:
         return Decimal(1 if x > 0 else -1)
-    with localcontext(_with_precision(DIGITS + GUARD)):
+    with localcontext(with_precision(DIGITS + GUARD)):
         half = _probability_between_0_and(abs(x))
         between = half + half if x > 0 else -half - half
     return _rounded(between)
@@ -116,7 +117,8 @@ def _refuse_nan(x: float) -> None:
         raise ValueError("x must be a number, got nan")
 
 
-def _with_precision(digits: int) -> Context:
+def with_precision(digits: int) -> Context:
+    """A context of so many digits that owes nothing to the process's own."""
     return Context(
         prec=digits,
         rounding=ROUND_HALF_EVEN,
@@ -128,7 +130,7 @@ def _with_precision(digits: int) -> Context:
 
 
 def _rounded(value: Decimal) -> Decimal:
-    return value.normalize(_with_precision(DIGITS))
+    return value.normalize(with_precision(DIGITS))
 
 
 def _probability_between_0_and(x: float) -> Decimal:

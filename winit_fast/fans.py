@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
+from winit_fast.messages import shown
+
 __all__ = ["Axes", "Fans", "axes_tuple", "fans"]
 
 Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
@@ -75,11 +77,11 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
     outs = _positions("out_axis", out_axis, sizes)
     batch = _positions("batch_axis", batch_axis, sizes)
     if len(sizes) < 2 and ins and ins == outs:
-        raise ValueError(f"in_axis and out_axis are the same axis of shape {sizes}{_NEEDS_TWO_AXES}")
+        raise ValueError(f"in_axis and out_axis are the same axis of shape {shown(sizes)}{_NEEDS_TWO_AXES}")
     for axis in batch:
         if axis in ins or axis in outs:
             other = "in_axis" if axis in ins else "out_axis"
-            raise ValueError(f"batch_axis must differ from {other}, got axis {axis} of shape {sizes} in both")
+            raise ValueError(f"batch_axis must differ from {other}, got axis {axis} of shape {shown(sizes)} in both")
     fan_in = fan_out = 1
     for axis, size in enumerate(sizes):
         if axis in batch:
@@ -101,9 +103,9 @@ def _sizes(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
     try:
         sizes = tuple(map(index, shape))
     except TypeError:
-        raise TypeError(f"shape must be a sequence of integers, got {shape!r}") from None
+        raise TypeError(f"shape must be a sequence of integers, got {shown(shape)}") from None
     if sizes and min(sizes) < 0:
-        raise ValueError(f"shape must have sizes >= 0, got {sizes}")
+        raise ValueError(f"shape must have sizes >= 0, got {shown(sizes)}")
     return sizes
 
 
@@ -116,10 +118,10 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
     for axis in given:
         if not -rank <= axis < rank:
             reason = _NEEDS_TWO_AXES if rank < 2 else f", which has {rank} axes"
-            raise ValueError(f"{argument} {axis} is out of range for shape {sizes}{reason}")
+            raise ValueError(f"{argument} {shown(axis)} is out of range for shape {shown(sizes)}{reason}")
     positions = tuple(axis % rank for axis in given)
     if len(set(positions)) < len(positions):
-        raise ValueError(f"{argument} must name each axis once, got {given} for shape {sizes}")
+        raise ValueError(f"{argument} must name each axis once, got {shown(given)} for shape {shown(sizes)}")
     return positions
 
 
@@ -133,4 +135,4 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
             raise TypeError
         return tuple(map(index, members))
     except TypeError:
-        raise TypeError(f"{argument} must be an integer or a sequence of integers, got {axes!r}") from None
+        raise TypeError(f"{argument} must be an integer or a sequence of integers, got {shown(axes)}") from None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 
-from winit_fast._plan import TRANSFORMS, Plan, with_default_floating_point
+from winit_fast._plan import TRANSFORMS, Plan
 from winit_fast.fans import Axes, axes_tuple
+from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, Recipe, lower
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.parallel import checked_threads, run
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
@@ -89,10 +91,10 @@ def fill(
     element_type = _checked_array(out)
     if shape is None:
         if offset is not None:
-            raise ValueError(f"shape must be given with offset, got offset={offset!r} alone")
+            raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
         global_shape, start = out.shape, None
     else:
-        global_shape = _sizes("shape", shape)
+        global_shape = _global_shape(shape)
         start = _checked_region(out.shape, global_shape, offset)
     recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
     key = _key(seed, draws, scheme)
@@ -151,7 +153,7 @@ def fill_rows(
     True
     """
     element_type = _checked_array(out)
-    global_shape = _sizes("shape", shape)
+    global_shape = _global_shape(shape)
     row_list = _checked_rows(rows, out.shape, global_shape)
     recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
     key = _key(seed, draws, scheme)
@@ -236,17 +238,9 @@ def _element_type(dtype: np.dtype[Any]) -> ElementType:
     return found
 
 
-def _sizes(argument: str, values: object) -> tuple[int, ...]:
-    is_unordered = isinstance(values, str | bytes | bytearray | Set | Mapping)
-    if is_unordered or not isinstance(values, Iterable) or (isinstance(values, np.ndarray) and values.ndim != 1):
-        raise TypeError(f"{argument} must be a sequence of int, got {shown(values)}")
-    sizes = tuple(as_int(f"{argument}[{axis}]", value) for axis, value in enumerate(values))
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"{argument} must not be negative, got {shown(sizes)}")
-    count = 1
-    for size in sizes:
-        count *= size
-    if argument == "shape" and count >= 1 << 63:
+def _global_shape(shape: object) -> tuple[int, ...]:
+    sizes = as_sizes("shape", shape)
+    if prod(sizes) >= 1 << 63 or max(sizes, default=0) >= 1 << 63:
         raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}")
     return sizes
 
@@ -254,14 +248,16 @@ def _sizes(argument: str, values: object) -> tuple[int, ...]:
 def _checked_region(
     extent: tuple[int, ...], shape: tuple[int, ...], offset: Sequence[SupportsIndex] | None
 ) -> tuple[int, ...]:
-    start = (0,) * len(shape) if offset is None else _sizes("offset", offset)
+    start = (0,) * len(shape) if offset is None else as_sizes("offset", offset)
     if not len(extent) == len(shape) == len(start):
         raise ValueError(
             "out, shape and offset must have as many axes as each other, "
             f"got {len(extent)}, {len(shape)} and {len(start)}"
         )
     if any(first + size > whole for first, size, whole in zip(start, extent, shape, strict=True)):
-        raise ValueError(f"out must lie within shape, got {extent} from offset {shown(start)} on in {shape}")
+        raise ValueError(
+            f"out must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(shape)}"
+        )
     return start
 
 
@@ -278,7 +274,7 @@ def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ..
         raise ValueError("shape must have at least one axis, whose rows to take, got ()")
     needed = (row_list.size, *shape[1:])
     if extent != needed:
-        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {needed}, got {extent}")
+        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
     if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}")
     return np.require(row_list, np.int64, ["C", "A"])
@@ -293,7 +289,7 @@ def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
     if seed is None and not draws:
         return 0
     if seed is None:
-        raise TypeError(f"seed must be given: {scheme} draws random values")
+        raise TypeError(f"seed must be given: {shown(str(scheme))} draws random values")
     return seed_key(seed)
 
 
@@ -311,18 +307,20 @@ def _recipe(
     element_type: ElementType,
 ) -> tuple[Recipe, bool]:  # fmt: skip
     if not isinstance(scheme, str | Scheme):
-        raise TypeError(f"scheme must be a str or a Scheme, got {scheme!r}")
+        raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}")
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     return _resolve(scheme, shape, *axes, element_type.name)
 
 
 @lru_cache(maxsize=4096, typed=True)
+@default_floating_point
 def _resolve(
-    scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes, type_name: str
+    scheme: str | Scheme,
+    shape: tuple[int, ...],
+    in_axis: int | tuple[int, ...],
+    out_axis: int | tuple[int, ...],
+    batch_axis: int | tuple[int, ...],
+    type_name: str,
 ) -> tuple[Recipe, bool]:
-    def resolve() -> tuple[Recipe, bool]:
-        made = make_scheme(scheme)
-        distribution = made.distribution(shape, in_axis, out_axis, batch_axis)
-        return lower(distribution, ELEMENT_TYPES[type_name]), made.draws
-
-    return with_default_floating_point(resolve)
+    distribution = make_scheme(scheme).distribution(shape, in_axis, out_axis, batch_axis)
+    return lower(distribution, ELEMENT_TYPES[type_name]), distribution.draws

@@ -24,6 +24,14 @@ cdef extern from "philox.h" nogil:
     void philox_start(philox_state* state, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
 
+cdef extern from "batch.h" nogil:
+    ctypedef struct batch_words:
+        uint32_t even[GROUPS * ROW]
+        uint32_t odd[GROUPS * ROW]
+    ctypedef union batch_values:
+        float singles[BATCH]
+        double doubles[GROUPS * ROW]
+
 cdef extern from "prefetch.h" nogil:
     void prefetch_for_write(const void* address)
 
@@ -128,26 +136,23 @@ cdef inline void copy_items(
             target[i * stride] = source[i * step]
 
 
-cdef inline void transform_batch(
-    const queue_t* queue, const uint32_t* even, const uint32_t* odd, char** out
-) noexcept nogil:
+cdef inline void transform_batch(const queue_t* queue, const batch_words* words, char** out) noexcept nogil:
     """The values of eight groups, those of each to where `out` says."""
-    cdef float values[BATCH]
-    cdef char* floats[GROUPS]
+    cdef batch_values values
+    cdef char* singles[GROUPS]
     cdef int i
     if queue.store == NULL:
-        queue.transform(even, odd, queue.constants, out)
+        queue.transform(words.even, words.odd, queue.constants, out)
     else:
         for i in range(GROUPS):
-            floats[i] = <char*> &values[2 * ROW * i]
-        queue.transform(even, odd, queue.constants, floats)
-        queue.store(values, out)
+            singles[i] = <char*> &values.singles[2 * ROW * i]
+        queue.transform(words.even, words.odd, queue.constants, singles)
+        queue.store(values.singles, out)
 
 
 cdef void queue_flush(queue_t* queue) noexcept nogil:
-    cdef uint32_t even[GROUPS * ROW]
-    cdef uint32_t odd[GROUPS * ROW]
-    cdef double scratch[GROUPS * ROW]  # for groups of which only a piece is wanted, or not side by side
+    cdef batch_words words
+    cdef batch_values scratch  # for groups of which only a piece is wanted, or not side by side
     cdef char* out[GROUPS]
     cdef int i
     if queue.filled == 0:
@@ -156,10 +161,10 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
         if i >= queue.filled:
             queue.first_block[i] = queue.first_block[0]
             queue.is_whole[i] = False
-        out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch[ROW * i]
+        out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
     if queue.draws:
-        philox_batch(&queue.state, queue.first_block, even, odd)
-    transform_batch(queue, even, odd, out)
+        philox_batch(&queue.state, queue.first_block, words.even, words.odd)
+    transform_batch(queue, &words, out)
     for i in range(queue.filled):
         if not queue.is_whole[i]:
             copy_items(
@@ -202,8 +207,7 @@ cdef inline void queue_reach(queue_t* queue, uint64_t group) noexcept nogil:
 
 cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
     """Whole batches into contiguous, aligned memory; the caller has seen to it that they share their high half."""
-    cdef uint32_t even[GROUPS * ROW]
-    cdef uint32_t odd[GROUPS * ROW]
+    cdef batch_words words
     cdef uint32_t first_block[GROUPS]
     cdef char* out[GROUPS]
     cdef int64_t batch
@@ -214,8 +218,8 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
             first_block[i] = <uint32_t> (group << 3) + 8 * i
             out[i] = target + (i * queue.item_size << queue.group_shift)
         if queue.draws:
-            philox_batch(&queue.state, first_block, even, odd)
-        transform_batch(queue, even, odd, out)
+            philox_batch(&queue.state, first_block, words.even, words.odd)
+        transform_batch(queue, &words, out)
         group += GROUPS
         target += GROUPS * queue.item_size << queue.group_shift
     return target

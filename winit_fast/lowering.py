@@ -6,7 +6,7 @@ Every constant is the exact number rounded once to the kernel's type, so that an
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from winit_fast.exact import (
     Format,
     erf_over_sqrt2,
     upper_tail,
+    with_precision,
 )
 
 __all__ = ["ELEMENT_TYPES", "ElementType", "Recipe", "lower"]
@@ -63,10 +64,12 @@ LARGEST_NORMAL = {32: Fraction("6.5557"), 64: Fraction("9.3455")}
 SMALLEST_FRACTION = {32: 33, 64: 65}
 # Beyond this probability in the nearer tail, the logarithm of it is the constant.
 LOG_FORM_BELOW = Decimal(2) ** -60
+# Symmetric bounds from here to 2 have a quantile of their own in float32; below, its scale would not be normal.
+CENTRE_FROM = 2.0**-64
 # The median region of Wichura's rational: |Phi(z) - 1/2| <= 0.425.
 MEDIAN_FROM, MEDIAN_NEVER = 0.075, 2.0
 
-_DIGITS = Context(prec=60)
+_DIGITS = with_precision(60)
 _HALF = Decimal("0.5")
 
 
@@ -84,12 +87,12 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
     constants: tuple[float, ...]
     match distribution:
         case Constant(value):
-            _refuse_overflow(distribution, element_type, Fraction(value), Fraction(0))
+            _refuse_overflow(distribution, element_type, value)
             name = "constant"
             constants = (value if value == 0.0 else working.nearest(value),)
         case Uniform(low, high):
-            _refuse_overflow(distribution, element_type, Fraction(low), Fraction(0))
-            _refuse_overflow(distribution, element_type, Fraction(high), Fraction(0))
+            _refuse_overflow(distribution, element_type, low)
+            _refuse_overflow(distribution, element_type, high)
             width = working.nearest(Fraction(high) - Fraction(low))
             if math.isinf(width):
                 raise ValueError(
@@ -100,23 +103,37 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
             minimum, maximum = _bounds(distribution, working.at_least(low), working.below(high))
             constants = (minimum, width, maximum)
         case Normal(mean, std):
-            _refuse_overflow(distribution, element_type, Fraction(mean), LARGEST_NORMAL[bits] * Fraction(std))
+            _refuse_overflow(distribution, element_type, mean, std, LARGEST_NORMAL[bits])
             name = "normal"
             constants = (working.nearest(mean), working.nearest(std))
         case TruncatedNormal(mean, std, low, high):
-            for bound in (low, high):
-                reach = Fraction(_reach(low, high, bits) if math.isinf(bound) else abs(bound)) * Fraction(std)
-                _refuse_overflow(distribution, element_type, Fraction(mean), reach)
+            for bound, inwards in ((low, working.at_least), (high, working.at_most)):
+                reach = _reach(low, high, bits) if math.isinf(bound) else abs(bound)
+                _refuse_overflow(distribution, element_type, mean, std, Fraction(reach))
+                if not math.isinf(bound):  # what values are clamped to: of the numbers before they are rounded
+                    edge = inwards(Fraction(mean) + Fraction(std) * Fraction(bound))
+                    _refuse_overflow(distribution, element_type, 0.0 if edge is None else edge)
             name, constants = _truncated(distribution, working, bits)
     return Recipe(TRANSFORMS.index(f"{name}{bits}"), element_type.store, constants)
 
 
-def _refuse_overflow(distribution: Distribution, element_type: ElementType, mean: Fraction, reach: Fraction) -> None:
+def _refuse_overflow(
+    distribution: Distribution,
+    element_type: ElementType,
+    mean: float,
+    std: float = 0.0,
+    reach: Fraction = Fraction(0),
+) -> None:
+    """Refuse what reaches too far, judged by the constants of the kernel: rounded, they may be larger."""
     working = FLOAT32 if element_type.bits == 32 else FLOAT64
-    rounded = working.nearest(abs(mean) + reach)
+    size = abs(Fraction(mean)) + reach * Fraction(std)
+    constants = (working.nearest(mean), working.nearest(std))
+    if not any(map(math.isinf, constants)):
+        size = abs(Fraction(constants[0])) + reach * Fraction(constants[1])
+    rounded = working.nearest(size)
     if math.isinf(rounded) or math.isinf(element_type.format.nearest(rounded)):
         raise ValueError(
-            f"{distribution} reaches {_shown(abs(mean) + reach)} in size, but {element_type.name} ends at "
+            f"{distribution} reaches {_shown(size)} in size, but {element_type.name} ends at "
             f"{element_type.format.max_finite:.6g}; it needs smaller arguments or a wider dtype"
         )
 
@@ -148,7 +165,7 @@ def _truncated(distribution: TruncatedNormal, working: Format, bits: int) -> tup
         working.max_finite if at[1] is None else working.at_most(at[1]),
     )
     affine = (working.nearest(mean), working.nearest(std))
-    if bits == 32 and -low == high <= 2.0:
+    if bits == 32 and CENTRE_FROM <= -low == high <= 2.0:
         return "truncated_centre", (*affine, working.nearest(Fraction(erf_over_sqrt2(high)) / 2**31), minimum, maximum)
 
     below, above = upper_tail(-low), upper_tail(high)  # what is cut off

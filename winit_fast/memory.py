@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
+
+from winit_fast.messages import as_int, as_sizes, shown
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -46,15 +47,13 @@ def empty(
     >>> table.shape, table.ctypes.data % 64
     ((1000, 3), 0)
     """
-    if isinstance(align, bool) or not hasattr(align, "__index__"):
-        raise TypeError(f"align must be an int, a power of two, got {align!r}")
-    if align < 1 or align & (align - 1):
-        raise ValueError(f"align must be a power of two, got {align}")
+    boundary = as_int("align", align, "an int, a power of two")
+    if boundary < 1 or boundary & (boundary - 1):
+        raise ValueError(f"align must be a power of two, got {shown(align)}")
     kind = np.dtype(dtype)
-    sizes = (index(shape),) if hasattr(shape, "__index__") else tuple(index(size) for size in shape)
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"shape must not be negative, got {sizes}")
+    is_integer = hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0  # any NumPy array has the method
+    sizes = as_sizes("shape", (shape,) if is_integer else shape)
     count = prod(sizes)
-    memory = np.empty(count * kind.itemsize + align, np.uint8)
-    skipped = -memory.ctypes.data % align
+    memory = np.empty(count * kind.itemsize + boundary, np.uint8)
+    skipped = -memory.ctypes.data % boundary
     return np.ndarray(sizes, kind, memory, skipped)  # unlike a slice, at that address even without elements

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Set
 from operator import index
 
-__all__ = ["as_int", "shown"]
+__all__ = ["as_int", "as_sizes", "shown"]
 
 
 def shown(value: object) -> str:
@@ -26,3 +27,14 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
         except TypeError:
             pass
     raise TypeError(f"{argument} must be {needed}, got {shown(value)}")
+
+
+def as_sizes(argument: str, values: object) -> tuple[int, ...]:
+    """The integers >= 0, one for each axis, that a caller gave for `argument`."""
+    is_unordered = isinstance(values, str | bytes | bytearray | Set | Mapping)
+    if is_unordered or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        raise TypeError(f"{argument} must be a sequence of int, got {shown(values)}")
+    sizes = tuple(as_int(f"{argument}[{axis}]", value) for axis, value in enumerate(values))
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{argument} must not be negative, got {shown(sizes)}")
+    return sizes

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, SupportsIndex, TypeAlia
 
 from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, fans
+from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import shown
 
 __all__ = ["REQUIRED", "Argument", "Entry", "Scheme", "calculate_gain", "scheme", "schemes"]
@@ -62,6 +63,7 @@ class Scheme:
         """
         return self._law.draws
 
+    @default_floating_point
     def distribution(
         self, shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
     ) -> Distribution:
@@ -109,6 +111,7 @@ class Scheme:
         return scheme, (self._text,)
 
 
+@default_floating_point
 def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
 
@@ -178,6 +181,7 @@ def schemes() -> "tuple[Entry, ...]":
     return tuple(dict.fromkeys(_registry.values()))
 
 
+@default_floating_point
 def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     """The factor by which weights must be wider to keep the variance through a nonlinearity.
 
@@ -211,7 +215,10 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
             raise ValueError(f"slope needs nonlinearity='leaky_relu', got {shown(slope)} with {nonlinearity!r}")
         return _GAINS[nonlinearity]
     negative_slope = 0.01 if slope is None else finite("slope", slope)
-    return math.sqrt(2.0 / (1.0 + negative_slope * negative_slope))
+    square = negative_slope * negative_slope
+    if math.isinf(square):
+        raise ValueError(f"slope must have a square within float64, got {negative_slope}")
+    return math.sqrt(2.0 / (1.0 + square))
 
 
 # Kinds of arguments: each takes the argument's name and what was given, and returns the canonical value or raises.
@@ -295,7 +302,7 @@ _GAINS = {
     "conv_transpose3d": 1.0,
     "sigmoid": 1.0,
     "tanh": 5.0 / 3.0,
-    "relu": math.sqrt(2.0),
+    "relu": 1.4142135623730951,
     "leaky_relu": math.nan,
     "selu": 3.0 / 4.0,
 }
@@ -314,7 +321,7 @@ def _close(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None
 
 # Laws: what a scheme says before any shape is known.
 
-_SQRT3 = math.sqrt(3.0)
+_SQRT3 = 1.7320508075688772
 
 # The standard deviation of N(0, 1) cut at +-2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)); the constant of Keras and JAX.
 _STD_OF_TRUNCATED = 0.87962566103423978
@@ -350,7 +357,12 @@ class FanScaled:
 
     def distribution(self, fans: Fans) -> Distribution:
         """The distribution for these fans; a fan below 1 (an empty tensor's) counts as 1."""
-        fan = _FANS[self.mode](float(fans.fan_in), float(fans.fan_out))
+        try:
+            fan = _FANS[self.mode](float(fans.fan_in), float(fans.fan_out))
+        except OverflowError:
+            fan = math.inf
+        if math.isinf(fan):
+            raise ValueError(f"shape must have fans within float64, got {shown(tuple(fans))}")
         std = self.std(max(1.0, fan))
         return _KINDS[self.kind](std) if std > 0.0 else Constant(0.0)
 
@@ -416,7 +428,7 @@ class Entry:
         for name in given:
             if name not in known:
                 hint = _nearest(name, known) if known else "it takes none"
-                raise TypeError(f"{self.name}: argument {name!r} is unknown; {hint}")
+                raise TypeError(f"{self.name}: argument {shown(name)} is unknown; {hint}")
         values: dict[str, Value] = {}
         changed: list[str] = []
         try:
@@ -507,7 +519,7 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
         if keyword.arg is None:
             raise _unreadable(text)
         if keyword.arg in given:
-            raise TypeError(f"{entry.name}: argument {keyword.arg!r} is given twice in {shown(text)}")
+            raise TypeError(f"{entry.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
         given[keyword.arg] = _literal(keyword.value, text)
     return entry, given
 
@@ -523,7 +535,7 @@ def _literal(node: ast.expr, text: str) -> Any:
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
         case ast.Name(id=word):
-            raise ValueError(f"scheme {shown(text)} cannot be read at {word}; a word needs quotes: {word!r}")
+            raise ValueError(f"scheme {shown(text)} cannot be read at {word[:80]}; a word needs quotes: {shown(word)}")
     raise _unreadable(text)
 
 

@@ -52,7 +52,7 @@ def _hashed(name: str) -> int:
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"name must be text that UTF-8 can encode, got {name!r}") from None
+        raise ValueError(f"name must be text that UTF-8 can encode, got {shown(name)}") from None
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 

@@ -1,10 +1,10 @@
-# How words become values: STREAM.md, sections 3 and 4, operation by operation.
+# How words become values: STREAM.md, sections 4 to 6, operation by operation.
 #
 # (a) Point functions turn the words of one element, or of a pair, into numbers. They are plain C: + - * /, sqrt, integer
 #     operations and conversions from signed 32-bit integers, each rounded once; nothing that a libm or an FMA decides.
 # (b) A transform turns one batch of words (rows `even` and `odd` of 8 groups, see philox.h) into 256 floats or 128
-#     doubles, and puts those of each group where `out` says. Its loops run over a row of 16 so that the compiler makes them one AVX-512 vector, two of AVX2, four of
-#     SSE2 or NEON; branches are selects.
+#     doubles, and puts those of each group where `out` says. Its loops run over a row of 16 so that the compiler makes
+#     them one AVX-512 vector, two of AVX2, four of SSE2 or NEON; branches are selects.
 # (c) `store_*` round a batch of floats once to a narrower type.
 
 from libc.math cimport sqrt, sqrtf

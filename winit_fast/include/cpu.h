@@ -3,9 +3,30 @@
 #define WINIT_FAST_CPU_H
 
 #if defined(_MSC_VER)
-#include <windows.h>
-static int cpu_has_avx2(void) { return IsProcessorFeaturePresent(40); }   /* PF_AVX2_INSTRUCTIONS_AVAILABLE */
-static int cpu_has_avx512(void) { return IsProcessorFeaturePresent(41); } /* PF_AVX512F_INSTRUCTIONS_AVAILABLE */
+#include <intrin.h>
+#if defined(_M_X64)
+/* Leaf 7's bits of EBX, and the state that the operating system saves: 6 is xmm and ymm, E0 the masks and zmm. */
+static int cpu_has(int ebx_bits, unsigned long long saved)
+{
+    int registers[4];
+    __cpuid(registers, 0);
+    if (registers[0] < 7)
+        return 0;
+    __cpuid(registers, 1);
+    if (!(registers[2] & (1 << 27)) || (_xgetbv(0) & saved) != saved) /* OSXSAVE */
+        return 0;
+    __cpuidex(registers, 7, 0);
+    return (registers[1] & ebx_bits) == ebx_bits;
+}
+static int cpu_has_avx2(void) { return cpu_has(1 << 5, 0x06); }
+static int cpu_has_avx512(void) /* F, DQ, CD, BW, VL: what /arch:AVX512 may use */
+{
+    return cpu_has((int)(1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31), 0xE6);
+}
+#else
+static int cpu_has_avx2(void) { return 0; }
+static int cpu_has_avx512(void) { return 0; }
+#endif
 #elif defined(__x86_64__)
 /* cpuid and xgetbv, by the compiler's own run-time library. */
 static int cpu_has_avx2(void)

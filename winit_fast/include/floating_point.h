@@ -6,8 +6,14 @@
 #ifndef WINIT_FAST_FLOATING_POINT_H
 #define WINIT_FAST_FLOATING_POINT_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
+
+/* x87 and a few others compute floats in a wider type, which would give other bits. */
+#if !defined(_MSC_VER) && defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "winit_fast needs arithmetic in the type of its operands; on 32-bit x86 add -msse2 -mfpmath=sse"
+#endif
 
 static const uint32_t FLOAT_SIGN = 0x80000000u, FLOAT_MAGNITUDE = 0x7FFFFFFFu;
 static const uint64_t DOUBLE_SIGN = 0x8000000000000000u, DOUBLE_MAGNITUDE = 0x7FFFFFFFFFFFFFFFu;

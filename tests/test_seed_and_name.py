@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from winit_fast import random_bits
 from winit_fast.streams import seed_key, stream_of
 
 words64 = st.integers(0, 2**64 - 1)
@@ -41,7 +42,7 @@ def test_a_text_is_hashed_by_blake2b(name):
     ("name", "stream"),
     [
         ("", 0xB4B2797457A0A6E4),
-        ("user_id", 0x02879A7CEC01D2B2),
+        ("user_id", 0x02879A7CEC01D2B2),  # printf user_id | b2sum -l 64
         ("layer.0.weight", 0x999C522D46D00EF0),
         ("größe", 0xE99A32C955E1F8F4),
         ("重み", 0xED13CFC534E5AE32),
@@ -49,6 +50,12 @@ def test_a_text_is_hashed_by_blake2b(name):
 )
 def test_streams_of_texts_never_change(name, stream):
     assert stream_of(name) == stream
+
+
+@pytest.mark.parametrize("name", ["", "a", "user_id", "größe", "重み", "\0", "x" * 1000])
+def test_random_bits_of_a_text_are_those_of_its_stream(name):
+    expected = random_bits(np.empty(9, np.uint32), seed=1, name=stream_of(name))
+    np.testing.assert_array_equal(random_bits(np.empty(9, np.uint32), seed=1, name=name), expected)
 
 
 @pytest.mark.parametrize("value", [-1, 2**64, 2**100, np.int64(-1)])
@@ -79,7 +86,8 @@ def test_a_text_is_no_seed():
         seed_key("7")
 
 
-@pytest.mark.parametrize("name", ["\ud800", "a\udfffb"])
-def test_a_name_that_utf8_cannot_encode_is_refused(name):
-    with pytest.raises(ValueError, match="name must be text that UTF-8 can encode, got "):
+@pytest.mark.parametrize("name", ["\ud800", "a\udfffb", "\ud800" * 60_000], ids=["one", "inside", "long"])
+def test_a_name_that_utf8_cannot_encode_is_refused_in_short(name):
+    with pytest.raises(ValueError, match="name must be text that UTF-8 can encode, got ") as caught:
         stream_of(name)
+    assert len(str(caught.value)) < 300
