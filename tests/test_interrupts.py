@@ -17,6 +17,7 @@ FILL = """
 import _thread, os, signal, threading, time
 import numpy as np
 from winit_fast import fill, fill_rows
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 out = np.zeros((1 << 13, 1 << 13), "float64")
 sent = []
 def interrupt():
