@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from arrays import printed
 
+import winit_fast
 from winit_fast import adapters
 
 ROOT = Path(__file__).parent.parent
@@ -142,3 +143,13 @@ def test_dir_leaves_out_adapters_whose_framework_is_missing(new_adapter):
     assert "numpy" in dir(adapters)
     assert "fantasy" not in dir(adapters)
     assert all(hasattr(adapters, name) for name in dir(adapters))  # what help() does
+
+
+def test_adapters_are_an_attribute_of_the_package_and_not_imported_before():
+    code = """
+import sys, winit_fast
+print("winit_fast.adapters" in sys.modules, winit_fast.adapters is sys.modules["winit_fast.adapters"])
+"""
+    assert printed(code) == "False True\n"
+    with pytest.raises(AttributeError, match="has no attribute 'adaptors'"):
+        _ = winit_fast.adaptors

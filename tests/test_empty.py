@@ -1,8 +1,10 @@
 """empty: memory at an aligned address."""
 
+import sys
+
 import numpy as np
 import pytest
-from arrays import DTYPES, untouched
+from arrays import DTYPES, printed, untouched
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +90,15 @@ def test_empty_refuses_a_shape_that_is_not_made_of_ints(shape):
 def test_empty_refuses_what_no_memory_holds(shape):
     with pytest.raises((ValueError, MemoryError)):
         winit_fast.empty(shape, "float64")
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_types_of_ml_dtypes_are_known_by_name_without_its_import(name):
+    code = f"from winit_fast import empty; print(empty((3, 4), {name!r}).dtype.name)"
+    assert printed(code) == f"{name}\n"
+
+
+def test_a_type_of_ml_dtypes_says_what_it_needs_where_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(TypeError, match="dtype 'bfloat16' needs ml_dtypes: pip install ml_dtypes"):
+        winit_fast.empty(3, "bfloat16")

@@ -86,6 +86,7 @@ def test_a_fill_after_an_interrupted_one_is_whole():
 import os, signal, threading
 import numpy as np
 from winit_fast import fill
+signal.signal(signal.SIGINT, signal.default_int_handler)
 out = np.empty(1 << 22, "float64")
 expected = fill(np.empty_like(out), "normal", seed=1).tobytes()
 interrupts = 0

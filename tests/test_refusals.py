@@ -901,3 +901,29 @@ def test_the_sentinel_of_these_tests_is_no_number_that_fill_writes():
     assert not math.isnan(untouched((1,), "float32")[0])
     tables = itertools.chain.from_iterable(accepted(NORMAL, dtype).flat for dtype in DTYPES)
     assert all(value != untouched((1,), "float32")[0] for value in tables)
+
+
+@pytest.mark.parametrize("dtype", ["V1", "V2"])
+def test_a_dtype_that_lost_its_name_is_refused_with_the_cure(dtype):
+    with pytest.raises(TypeError, match=r"out must be of a dtype with a name, got .*; import ml_dtypes, then view it"):
+        fill(np.zeros(4, dtype), "normal", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        ({"in_axis": 1}, "out_axis"),
+        ({"in_axis": -1}, "out_axis"),
+        ({"in_axis": (0, 1)}, "out_axis"),
+        ({"out_axis": 0}, "in_axis"),
+        ({"out_axis": -2}, "in_axis"),
+    ],
+)
+def test_one_axis_alone_is_refused_where_it_is_the_default_of_the_other(given, other):
+    out = np.zeros((6, 4), np.float32)
+    with pytest.raises(ValueError, match=f"{other} must be given with "):
+        fill(out, "he_normal", seed=1, **given)
+    assert not out.any()
+    fill(out, "he_normal", seed=1, in_axis=0, out_axis=0)  # said outright it may be one axis
+    fill(out, "he_normal", seed=1, in_axis=0)
+    fill(out, "he_normal", seed=1, out_axis=1)

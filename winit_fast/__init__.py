@@ -4,6 +4,9 @@
 ``winit_fast.adapters``. README.md shows how; STREAM.md says what every value is.
 """
 
+from importlib import import_module
+from typing import Any
+
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_rows, random_bits
 from winit_fast.memory import empty
@@ -22,3 +25,10 @@ __all__ = [
     "schemes",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``winit_fast.adapters`` there without an import of its own, and not imported before it is used."""
+    if name == "adapters":
+        return import_module("winit_fast.adapters")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -231,6 +231,11 @@ def _checked_array(out: NDArray[Any]) -> ElementType:
 def _element_type(dtype: np.dtype[Any]) -> ElementType:
     # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
     found = ELEMENT_TYPES.get(dtype.name)
+    if found is None and dtype.kind == "V" and dtype.names is None and dtype.itemsize in (1, 2):
+        raise TypeError(
+            f"out must be of a dtype with a name, got {dtype!r}: files and other libraries drop those of bfloat16 and "
+            "8-bit floats; import ml_dtypes, then view it, as in out.view('bfloat16')"
+        )
     if found is None:
         raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {dtype.name}")
     if not dtype.isnative:
@@ -308,8 +313,20 @@ def _recipe(
 ) -> tuple[Recipe, bool]:  # fmt: skip
     if not isinstance(scheme, str | Scheme):
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}")
+    if (in_axis is None) != (out_axis is None):
+        _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     return _resolve(scheme, shape, *axes, element_type.name)
+
+
+def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
+    """Both may be one axis on purpose, but not because the default of the one left out meets the other."""
+    given, name, other = (out_axis, "out_axis", "in_axis") if in_axis is None else (in_axis, "in_axis", "out_axis")
+    default = len(shape) - (2 if in_axis is None else 1)
+    axes = _axes(name, given, ())
+    for axis in (axes,) if isinstance(axes, int) else axes:
+        if axis in (default, default - len(shape)):
+            raise ValueError(f"{other} must be given with {name}={axis}, which is the axis that {other} is by default")
 
 
 @lru_cache(maxsize=4096, typed=True)

@@ -28,6 +28,7 @@ def empty(
     ----------
     shape : int or sequence of int
     dtype : data-type, default float32
+        ``"bfloat16"`` and the 8-bit floats need ml_dtypes.
     align : int, default 64
         In bytes; a power of two.
 
@@ -50,10 +51,20 @@ def empty(
     boundary = as_int("align", align, "an int, a power of two")
     if boundary < 1 or boundary & (boundary - 1):
         raise ValueError(f"align must be a power of two, got {shown(align)}")
-    kind = np.dtype(dtype)
+    kind = _dtype(dtype)
     is_integer = hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0  # any NumPy array has the method
     sizes = as_sizes("shape", (shape,) if is_integer else shape)
     count = prod(sizes)
     memory = np.empty(count * kind.itemsize + boundary, np.uint8)
     skipped = -memory.ctypes.data % boundary
     return np.ndarray(sizes, kind, memory, skipped)  # unlike a slice, at that address even without elements
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """The dtype; bfloat16 and the 8-bit floats by name too, which NumPy knows once ml_dtypes has been imported."""
+    if isinstance(dtype, str) and dtype.startswith(("bfloat16", "float8_")):
+        try:
+            import ml_dtypes  # noqa: F401
+        except ImportError:
+            raise TypeError(f"dtype {dtype!r} needs ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(dtype)

@@ -276,7 +276,9 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
         if not isinstance(value, str):
             raise TypeError(f"{argument} must be a str, got {shown(value)}")
         if value not in choices:
-            raise ValueError(f"{argument} {shown(value)} is unknown; {_nearest(value, choices)}")
+            close = _close(value, choices)
+            hint = f"did you mean {close!r}? It" if close else "it"
+            raise ValueError(f"{argument} {shown(value)} is unknown; {hint} must be one of {', '.join(choices)}")
         return str(value)
 
     return check
