@@ -28,7 +28,6 @@ def fit(
     x = _nodes(low, high)
     exact = [function(mp.mpf(float(point))) for point in x]
     scale = np.array([float(weight(mp.mpf(float(point)))) for point in x])
-    # Least squares in double would stop at 1e-16; fitting the residual of a first fit reaches further.
     numerator, denominator = np.zeros(degree + 1), np.r_[1.0, np.zeros(below)]
     unit = (2 * x - low - high) / (high - low)
     above_basis, below_basis = chebyshev.chebvander(unit, degree), chebyshev.chebvander(unit, below)
@@ -111,7 +110,7 @@ def main() -> None:
         x = mp.sqrt(max(edge - t, mp.mpf(0)))
         return mp.sqrt(2) * mp.erfinv(x) / x if x > 1e-12 else mp.sqrt(half_pi)
 
-    print(f"/* T0 = {np.float32(edge)!s}f */")
+    print(f"static const float CENTRE32_EDGE = {np.float32(edge)!s}f; /* erf(sqrt(2))^2 */")
     above, below = fit("quantile / x, relative", central, lambda t: 1 / central(t), 0, float(edge), 4, 3)
     show("CENTRE32_ABOVE", above), show("CENTRE32_BELOW", below)
     for suffix, low, high in (("NEAR", float(mp.sqrt(2 * ln2)), 11.4), ("FAR", 9.0, 37.9)):
