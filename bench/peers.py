@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import winit_fast
-import winit_fast.parallel
+from winit_fast import dispatch
 from winit_fast.dispatch import ISA, usable_isas
 
 SCHEMES = {"uniform": "uniform", "normal": "normal", "truncated_normal": "truncated_normal"}
@@ -53,13 +53,13 @@ class Method:
 @contextmanager
 def kernels_of(isa: str | None) -> Iterator[None]:
     """Let the kernels of another ISA run, which `WINIT_FAST_ISA` does for a whole process."""
-    usual = winit_fast.parallel.fill_units
+    usual = dispatch.kernels
     if isa is not None and isa != ISA:
-        winit_fast.parallel.fill_units = import_module(f"winit_fast._kernels_{isa}").fill_units
+        dispatch.kernels = import_module(f"winit_fast._kernels_{isa}")
     try:
         yield
     finally:
-        winit_fast.parallel.fill_units = usual
+        dispatch.kernels = usual
 
 
 def ours(scheme: str, isas: tuple[str, ...] = ISAS, threads: tuple[int, ...] = (1, 2)) -> list[Method]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from arrays import printed
 
-from winit_fast import parallel
+from winit_fast import dispatch, parallel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
@@ -123,7 +123,7 @@ def slow_units(monkeypatch):
         time.sleep(0.001 if threading.current_thread() is caller else 0.1)
         done.extend(range(first, last))
 
-    monkeypatch.setattr(parallel, "fill_units", fill_units)
+    monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=fill_units))
     return SimpleNamespace(plan=SimpleNamespace(units=100, unit_values=1 << 20), done=done)
 
 
@@ -159,7 +159,7 @@ def interrupt_before(monkeypatch, name):
 def test_an_interrupt_while_threads_start_or_end_leaves_none(monkeypatch, slow_units, moment, interrupt):
     interrupt(monkeypatch, moment)
     with pytest.raises(KeyboardInterrupt):
-        parallel.run(slow_units.plan, 3)
+        parallel.fill_plan(slow_units.plan, 3)
     assert helpers() == []
     done = len(slow_units.done)
     time.sleep(0.15)
@@ -177,7 +177,7 @@ def test_an_interrupt_stops_threads_that_are_about_to_take_a_share(monkeypatch):
             time.sleep(0.1)
         return min(values)
 
-    def fill_units(plan, first, last):
+    def work(first, last):
         if threading.current_thread() is caller:
             caller_works.set()
             other_reads.wait(1)
@@ -186,9 +186,8 @@ def test_an_interrupt_stops_threads_that_are_about_to_take_a_share(monkeypatch):
         assert len(done) < 1000
         time.sleep(0.001)
 
-    monkeypatch.setattr(parallel, "fill_units", fill_units)
     monkeypatch.setattr(parallel, "min", slow_min, raising=False)
-    crew = parallel.Crew(None, 10**6, 1)
+    crew = parallel.Crew(work, 10**6, 1)
     with pytest.raises(KeyboardInterrupt):
         crew.work(2)
     assert len(done) < 500

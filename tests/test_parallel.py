@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winit_fast import parallel
+from winit_fast import dispatch, parallel
 from winit_fast.parallel import default_threads
 
 # How many by default
@@ -134,7 +134,7 @@ class Work:
     def __init__(self, monkeypatch, units, unit_values, seconds=0.0):
         self.plan = SimpleNamespace(units=units, unit_values=unit_values)
         self.done, self.threads, self.seconds = [], set(), seconds
-        monkeypatch.setattr(parallel, "fill_units", self.fill_units)
+        monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=self.fill_units))
 
     def fill_units(self, plan, first, last):
         assert plan is self.plan
@@ -151,20 +151,20 @@ class Work:
 def test_every_unit_is_done_once(units, unit_values, threads):
     with pytest.MonkeyPatch.context() as monkeypatch:
         work = Work(monkeypatch, units, unit_values)
-        parallel.run(work.plan, threads)
+        parallel.fill_plan(work.plan, threads)
         assert work.is_done_once()
 
 
 def test_little_work_is_done_by_the_caller_alone(monkeypatch):
     work = Work(monkeypatch, 31, 32768)
-    parallel.run(work.plan, None)
+    parallel.fill_plan(work.plan, None)
     assert work.threads == {threading.current_thread()}
 
 
 def test_much_work_is_shared_among_the_default_threads(monkeypatch):
     monkeypatch.setenv("WINIT_FAST_THREADS", "3")
     work = Work(monkeypatch, 320, 32768, seconds=0.003)
-    parallel.run(work.plan, None)
+    parallel.fill_plan(work.plan, None)
     assert work.is_done_once()
     assert len(work.threads) == 3
 
@@ -172,7 +172,7 @@ def test_much_work_is_shared_among_the_default_threads(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_as_many_threads_work_as_were_asked_for(monkeypatch, threads):
     work = Work(monkeypatch, 100, 1, seconds=0.003)
-    parallel.run(work.plan, threads)
+    parallel.fill_plan(work.plan, threads)
     assert work.is_done_once()
     assert len(work.threads) == threads
 
@@ -182,7 +182,7 @@ def test_no_more_threads_are_started_than_there_are_units(monkeypatch):
     started = []
     plain = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), plain(self)))
-    parallel.run(work.plan, 10**6)
+    parallel.fill_plan(work.plan, 10**6)
     assert work.is_done_once()
     assert len(started) == 2
 
@@ -199,7 +199,7 @@ def test_a_system_that_gives_no_more_threads_gets_the_same_work_done_by_fewer(mo
         plain(self)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    parallel.run(work.plan, 8)
+    parallel.fill_plan(work.plan, 8)
     assert work.is_done_once()
     assert len(work.threads) == granted + 1
 
@@ -214,8 +214,8 @@ def test_the_error_of_any_thread_is_raised_once_all_have_ended(monkeypatch, is_i
         if (threading.current_thread() is not caller) == is_in_helper:
             raise MemoryError("no memory for the tile buffer")
 
-    monkeypatch.setattr(parallel, "fill_units", fill_units)
+    monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=fill_units))
     with pytest.raises(MemoryError, match="no memory for the tile buffer"):
-        parallel.run(work.plan, 3)
+        parallel.fill_plan(work.plan, 3)
     assert len(work.done) < 1000
     assert not [thread for thread in threading.enumerate() if thread.name == "winit_fast"]

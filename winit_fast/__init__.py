@@ -9,8 +9,9 @@ from typing import Any
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_rows, random_bits
+from winit_fast.gains import calculate_gain
 from winit_fast.memory import empty
-from winit_fast.schemes import Scheme, calculate_gain, scheme, schemes
+from winit_fast.schemes import Scheme, scheme, schemes
 
 __all__ = [
     "STREAM_VERSION",

@@ -9,6 +9,7 @@ STORES: tuple[str, ...]
 
 Result = TypeVar("Result")
 
+def refuse_overlap(out: NDArray[Any]) -> None: ...
 def cpu_isas() -> tuple[str, ...]: ...
 def with_default_floating_point(
     function: Callable[..., Result], arguments: tuple[Any, ...], named: dict[str, Any]
@@ -27,6 +28,7 @@ class Plan:
         offset: tuple[int, ...] | None = None,
         start: int = 0,
         row_list: NDArray[np.int64] | None = None,
+        is_auxiliary: bool = False,
     ) -> None: ...
     @property
     def units(self) -> int: ...

@@ -29,6 +29,8 @@ cdef enum:
     ACROSS_ROWS = 512          # a tile of a transposed target: rows fill cache lines, columns fill groups;
     ACROSS_COLUMNS = 64        # 256 x 64, 128 x 128 and 1024 x 32 were slower
 
+cdef uint64_t AUXILIARY_GROUP = <uint64_t> 1 << 60  # block 2^63
+
 
 cdef int64_t magnitude(int64_t value) noexcept nogil:
     return -value if value < 0 else value
@@ -53,6 +55,21 @@ cdef bint strides_nest(const axis_t* axes, int rank, int64_t item_size) noexcept
             return False
         reach += magnitude(axes[smallest].stride) * (axes[smallest].extent - 1)
     return True
+
+
+def refuse_overlap(cnp.ndarray out not None):
+    """Raise ValueError where two elements of an array share memory."""
+    cdef axis_t axes[MOST_AXES]
+    cdef int k
+    if cnp.PyArray_IS_C_CONTIGUOUS(out):
+        return
+    for k in range(cnp.PyArray_NDIM(out)):
+        axes[k].extent = cnp.PyArray_DIM(out, k)
+        axes[k].stride = cnp.PyArray_STRIDE(out, k)
+    if not strides_nest(axes, cnp.PyArray_NDIM(out), cnp.PyArray_ITEMSIZE(out)):
+        raise ValueError(
+            f"out must not overlap itself in memory, got shape {(<object> out).shape} with strides "
+            f"{(<object> out).strides}: a stride of 0, or one shorter than the axis below it")
 
 
 def cpu_isas() -> tuple:
@@ -89,6 +106,8 @@ cdef class Plan:
         For words32 alone: the first word, in [0, 2^66).
     row_list : ndarray of int64 or None
         Which row of the global tensor each index of axis 0 is. Contiguous, already checked.
+    is_auxiliary : bool
+        Whether words come from the blocks from 2^63 on, which belong to no element.
 
     Raises
     ------
@@ -98,7 +117,7 @@ cdef class Plan:
 
     def __init__(
         self, cnp.ndarray out not None, int transform, int store, tuple constants, uint64_t seed, uint64_t stream,
-        tuple shape=None, tuple offset=None, start=0, cnp.ndarray row_list=None,
+        tuple shape=None, tuple offset=None, start=0, cnp.ndarray row_list=None, bint is_auxiliary=False,
     ):
         cdef plan_t* plan = &self.c
         cdef axis_t axes[MOST_AXES]
@@ -129,11 +148,10 @@ cdef class Plan:
         else:
             plan.first_group = begin >> plan.group_shift
             plan.first_place = <int> (begin & ((<uint64_t> 1 << plan.group_shift) - 1))
+        if is_auxiliary:
+            plan.first_group += AUXILIARY_GROUP
         plan.is_aligned = cnp.PyArray_ISALIGNED(out)
-        if not cnp.PyArray_IS_C_CONTIGUOUS(out) and not strides_nest(axes, rank, plan.item_size):
-            raise ValueError(
-                f"out must not overlap itself in memory, got shape {(<object> out).shape} with strides "
-                f"{(<object> out).strides}: a stride of 0, or one shorter than the axis below it")
+        refuse_overlap(out)
         plan.row_list = NULL if row_list is None else <const int64_t*> cnp.PyArray_DATA(row_list)
         lay_out(plan, axes, rank)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from winit_fast._plan import cpu_isas
 from winit_fast.messages import shown
 
-__all__ = ["ISA", "compiled_isas", "fill_units", "usable_isas"]
+__all__ = ["ISA", "compiled_isas", "kernels", "usable_isas"]
 
 _ENVIRONMENT = "WINIT_FAST_ISA"
 
@@ -46,4 +47,6 @@ def _choose() -> str:
 
 
 ISA = _choose()
-fill_units = import_module(f"winit_fast._kernels_{ISA}").fill_units
+
+#: The module of compiled kernels that runs; looked up at every use.
+kernels: Any = import_module(f"winit_fast._kernels_{ISA}")

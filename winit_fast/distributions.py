@@ -1,15 +1,33 @@
-"""What a scheme becomes once the fans are known: a distribution with numbers in it.
+"""What a scheme becomes once shape and fans are known: a distribution with numbers in it.
 
-All numbers are float64. Two distributions are equal, and hash alike, only where every element drawn from them is.
+All numbers are float64. Two distributions are equal, and hash alike, only where every element drawn from them is. The
+first four, and the three of complex numbers, draw each element by itself; the others say how elements hang together.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, TypeAlias
 
-__all__ = ["Constant", "Distribution", "Normal", "TruncatedNormal", "Uniform"]
+__all__ = [
+    "ComplexNormal",
+    "ComplexTruncatedNormal",
+    "ComplexUniform",
+    "Constant",
+    "DeltaOrthogonal",
+    "Dirac",
+    "Distribution",
+    "Elementwise",
+    "Identity",
+    "Normal",
+    "Orthogonal",
+    "Sparse",
+    "Table",
+    "TruncatedNormal",
+    "Uniform",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +124,187 @@ class TruncatedNormal:
     draws: ClassVar[bool] = True
 
 
-Distribution: TypeAlias = Constant | Uniform | Normal | TruncatedNormal
+@dataclass(frozen=True, slots=True)
+class ComplexNormal:
+    """The circular complex normal distribution: real and imaginary part are independent, each N(0, std^2 / 2).
+
+    Parameters
+    ----------
+    std : float
+        Finite, std > 0: the root of the mean of |z|^2.
+
+    Examples
+    --------
+    >>> ComplexNormal(0.02)
+    ComplexNormal(std=0.02)
+    """
+
+    std: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ComplexUniform:
+    """The uniform distribution on the disk around 0 of radius sqrt(2) std.
+
+    Parameters
+    ----------
+    std : float
+        Finite, std > 0: the root of the mean of |z|^2.
+
+    Examples
+    --------
+    >>> ComplexUniform(0.02)
+    ComplexUniform(std=0.02)
+    """
+
+    std: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ComplexTruncatedNormal:
+    """`ComplexNormal` given that |z| <= 2 std.
+
+    Parameters
+    ----------
+    std : float
+        Finite, std > 0: that of the normal before it is cut; afterwards it is 0.9619618280082135 std.
+
+    Examples
+    --------
+    >>> ComplexTruncatedNormal(0.02)
+    ComplexTruncatedNormal(std=0.02)
+    """
+
+    std: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Orthogonal:
+    """A matrix of the Haar distribution, times `gain`: its rows or columns, whichever are fewer, are orthonormal.
+
+    Parameters
+    ----------
+    gain : float
+        Finite, not 0.
+
+    Examples
+    --------
+    >>> Orthogonal(1.0)
+    Orthogonal(gain=1.0)
+    """
+
+    gain: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOrthogonal:
+    """A convolution kernel that is an `Orthogonal` matrix at its centre and 0 elsewhere.
+
+    Parameters
+    ----------
+    gain : float
+        Finite, not 0.
+
+    Examples
+    --------
+    >>> DeltaOrthogonal(1.0)
+    DeltaOrthogonal(gain=1.0)
+    """
+
+    gain: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`gain` on the diagonal of a matrix, 0 elsewhere.
+
+    Parameters
+    ----------
+    gain : float
+        Finite.
+
+    Examples
+    --------
+    >>> Identity(1.0).draws
+    False
+    """
+
+    gain: float
+    draws: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dirac:
+    """A convolution kernel that hands the inputs through: 1 at its centre, for one input of each output.
+
+    Parameters
+    ----------
+    groups : int
+        How many groups the outputs are split into; each group begins again with the first input.
+
+    Examples
+    --------
+    >>> Dirac(2).draws
+    False
+    """
+
+    groups: int
+    draws: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """N(0, std^2), and 0 at as many places of every unit, chosen at random.
+
+    Parameters
+    ----------
+    sparsity : float
+        In (0, 1]: the part of a unit's weights that is 0, rounded up to a whole number.
+    std : float
+        Finite, std > 0.
+    per : str
+        ``"in"``: a unit is an input with its weights to all outputs; ``"out"``: the reverse.
+
+    Examples
+    --------
+    >>> Sparse(0.9, 0.01, "in")
+    Sparse(sparsity=0.9, std=0.01, per='in')
+    """
+
+    sparsity: float
+    std: float
+    per: str
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Given values, the same along every axis of size 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Broadcasts to that of the tensor: as many axes, each of the tensor's size or 1.
+    values : tuple of float or Fraction
+        Exact, in row-major order.
+
+    Examples
+    --------
+    >>> Table((1, 2), (0.0, 0.5)).draws
+    False
+    """
+
+    shape: tuple[int, ...]
+    values: tuple[float | Fraction, ...]
+    draws: ClassVar[bool] = False
+
+
+Elementwise: TypeAlias = (
+    Constant | Uniform | Normal | TruncatedNormal | ComplexNormal | ComplexUniform | ComplexTruncatedNormal
+)
+Distribution: TypeAlias = Elementwise | Orthogonal | DeltaOrthogonal | Identity | Dirac | Sparse | Table

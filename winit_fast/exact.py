@@ -30,6 +30,7 @@ __all__ = [
     "FLOAT64",
     "Format",
     "erf_over_sqrt2",
+    "power",
     "upper_tail",
     "with_precision",
 ]
@@ -110,6 +111,30 @@ def erf_over_sqrt2(x: float) -> Decimal:
         half = _probability_between_0_and(abs(x))
         between = half + half if x > 0 else -half - half
     return _rounded(between)
+
+
+def power(base: int, exponent: Fraction) -> float:
+    """base^exponent as a float64, rounded once.
+
+    Parameters
+    ----------
+    base : int
+        >= 1.
+    exponent : Fraction
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> power(16, Fraction(-1, 4)), power(2, Fraction(1, 2))
+    (0.5, 1.4142135623730951)
+    """
+    context = with_precision(DIGITS + GUARD)
+    logarithm = context.divide(context.multiply(context.ln(Decimal(base)), exponent.numerator), exponent.denominator)
+    # To 60 digits: what is exact comes out exact, and nothing else lies so close to a tie.
+    return FLOAT64.nearest(Fraction(_rounded(context.exp(logarithm))))
 
 
 def _refuse_nan(x: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
 from winit_fast.messages import shown
 
-__all__ = ["Axes", "Fans", "axes_tuple", "fans"]
+__all__ = ["Axes", "Fans", "Layout", "axes_tuple", "fans", "sizes_of"]
 
 Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
@@ -72,25 +73,74 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
     >>> fans((512,), in_axis=0, out_axis=())
     Fans(fan_in=512, fan_out=1)
     """
-    sizes = _sizes(shape)
-    ins = _positions("in_axis", in_axis, sizes)
-    outs = _positions("out_axis", out_axis, sizes)
-    batch = _positions("batch_axis", batch_axis, sizes)
-    if len(sizes) < 2 and ins and ins == outs:
-        raise ValueError(f"in_axis and out_axis are the same axis of shape {shown(sizes)}{_NEEDS_TWO_AXES}")
-    for axis in batch:
-        if axis in ins or axis in outs:
-            other = "in_axis" if axis in ins else "out_axis"
-            raise ValueError(f"batch_axis must differ from {other}, got axis {axis} of shape {shown(sizes)} in both")
-    fan_in = fan_out = 1
-    for axis, size in enumerate(sizes):
-        if axis in batch:
-            continue
-        if axis not in outs:
-            fan_in *= size
-        if axis not in ins:
-            fan_out *= size
-    return Fans(fan_in, fan_out)
+    return Layout(sizes_of(shape), in_axis, out_axis, batch_axis).fans()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The global shape of a tensor, and what its axes and elements are; checked where it is asked.
+
+    Parameters
+    ----------
+    shape, in_axis, out_axis, batch_axis
+        As in `fans`; the shape is made of sizes >= 0.
+    is_complex : bool
+        Whether the elements are complex numbers.
+    """
+
+    shape: tuple[int, ...]
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: Axes = ()
+    is_complex: bool = False
+
+    def fans(self) -> Fans:
+        """The fans of one unit, as the function of that name."""
+        ins, outs, batch = self.roles()
+        fan_in = fan_out = 1
+        for axis, size in enumerate(self.shape):
+            if axis in batch:
+                continue
+            if axis not in outs:
+                fan_in *= size
+            if axis not in ins:
+                fan_out *= size
+        return Fans(fan_in, fan_out)
+
+    def roles(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The positions of the input, output and batch axes, counted from the front."""
+        ins = _positions("in_axis", self.in_axis, self.shape)
+        outs = _positions("out_axis", self.out_axis, self.shape)
+        batch = self.batch()
+        if len(self.shape) < 2 and ins and ins == outs:
+            raise ValueError(f"in_axis and out_axis are the same axis of shape {shown(self.shape)}{_NEEDS_TWO_AXES}")
+        for axis in batch:
+            if axis in ins or axis in outs:
+                other = "in_axis" if axis in ins else "out_axis"
+                raise ValueError(
+                    f"batch_axis must differ from {other}, got axis {axis} of shape {shown(self.shape)} in both"
+                )
+        return ins, outs, batch
+
+    def batch(self) -> tuple[int, ...]:
+        """The positions of the batch axes alone."""
+        return _positions("batch_axis", self.batch_axis, self.shape)
+
+    def matrix(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The axes of the rows, of the columns and of the stack, where the tensor is a matrix of inputs and outputs.
+
+        The output axes are one side and all others but the batch axes the other. Rows are the side that the first of
+        these axes belongs to, so that the matrix is PyTorch's ``(out, in * kernel)`` and JAX's ``(kernel * in, out)``.
+        """
+        _, outs, batch = self.roles()
+        rest = tuple(axis for axis in range(len(self.shape)) if axis not in outs and axis not in batch)
+        if not outs or not rest:
+            raise ValueError(
+                f"shape must have an output axis and at least one other for a matrix, got {shown(self.shape)} "
+                f"with out_axis={shown(self.out_axis)} and batch_axis={shown(self.batch_axis)}"
+            )
+        outs = tuple(sorted(outs))
+        return (outs, rest, batch) if outs[0] < rest[0] else (rest, outs, batch)
 
 
 _NEEDS_TWO_AXES = (
@@ -99,7 +149,8 @@ _NEEDS_TWO_AXES = (
 )
 
 
-def _sizes(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
+def sizes_of(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
+    """The sizes of a shape as plain ints, none of them negative."""
     try:
         sizes = tuple(map(index, shape))
     except TypeError:

@@ -14,7 +14,7 @@ from winit_fast.fans import Axes, axes_tuple
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, Recipe, lower
 from winit_fast.messages import as_int, as_sizes, shown
-from winit_fast.parallel import checked_threads, run
+from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
 from winit_fast.streams import seed_key, stream_of
@@ -102,7 +102,7 @@ def fill(
     thread_count = checked_threads(threads)
     if out.size:
         whole = None if shape is None else global_shape
-        run(Plan(out, *recipe, key, stream, whole, start), thread_count)
+        fill_plan(Plan(out, *recipe, key, stream, whole, start), thread_count)
     return out
 
 
@@ -160,7 +160,7 @@ def fill_rows(
     stream = stream_of(name)
     thread_count = checked_threads(threads)
     if out.size:
-        run(Plan(out, *recipe, key, stream, global_shape, None, 0, row_list), thread_count)
+        fill_plan(Plan(out, *recipe, key, stream, global_shape, None, 0, row_list), thread_count)
     return out
 
 
@@ -211,7 +211,7 @@ def random_bits(
     stream = stream_of(name)
     thread_count = checked_threads(threads)
     if out.size:
-        run(Plan(out, _WORDS, 0, (), key, stream, None, None, start), thread_count)
+        fill_plan(Plan(out, _WORDS, 0, (), key, stream, None, None, start), thread_count)
     return out
 
 

@@ -7,6 +7,7 @@
 #     values cost no more words than one run of the same length.
 # (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
 #     out along the memory.
+# (d) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
 
 include "transforms.pxi"
 
@@ -352,3 +353,6 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
         fill_tiles(&plan.c, first, last, buffer)
         floating_point_restore(found)
     free(buffer)
+
+
+include "orthogonal.pxi"

@@ -10,39 +10,55 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
+from winit_fast import dispatch
 from winit_fast._plan import Plan
-from winit_fast.dispatch import fill_units
 from winit_fast.messages import as_int, shown
 
-__all__ = ["checked_threads", "default_threads", "run"]
+__all__ = ["checked_threads", "default_threads", "fill_plan", "run"]
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
 
 
-def run(plan: Plan, threads: int | None) -> None:
+def fill_plan(plan: Plan, threads: int | None) -> None:
     """Do all units of a plan."""
-    units = plan.units
-    values = units * plan.unit_values
-    if values < _THREADS_FROM_VALUES and threads is None:
-        fill_units(plan, 0, units)
+    run(partial(dispatch.kernels.fill_units, plan), plan.units, plan.unit_values, threads)
+
+
+def run(work: Callable[[int, int], None], units: int, unit_values: int, threads: int | None) -> None:
+    """Call ``work(first, last)`` for shares of `units` that make up the whole, in any order and several at once.
+
+    Parameters
+    ----------
+    work : callable
+        Holds no lock for long.
+    units : int
+        How many units of work there are.
+    unit_values : int
+        What a unit costs, counted in values drawn.
+    threads : int or None
+        At most so many; None: the default, and the caller alone for little work.
+    """
+    if units * unit_values < _THREADS_FROM_VALUES and threads is None:
+        work(0, units)
         return
     count = min(default_threads() if threads is None else threads, units)
     # Eight shares a thread: at the end none waits long for another.
-    share = max(1, min(_SHARE_VALUES // plan.unit_values, -(-units // (8 * count))))
-    Crew(plan, units, share).work(count)
+    share = max(1, min(_SHARE_VALUES // unit_values, -(-units // (8 * count))))
+    Crew(work, units, share).work(count)
 
 
 class Crew:
-    """The threads of one fill: they take shares from a common heap until it is empty or one of them fails."""
+    """The threads of one piece of work: they take shares from a common heap until it is empty or one of them fails."""
 
-    def __init__(self, plan: Plan, units: int, share: int) -> None:
-        self.plan = plan
+    def __init__(self, do: Callable[[int, int], None], units: int, share: int) -> None:
+        self.do = do
         self.units = units
         self.share = share
         self.taken = 0
@@ -92,7 +108,7 @@ class Crew:
                 if self.is_stopped or first >= self.units:
                     return
                 self.taken = last = min(first + self.share, self.units)
-            fill_units(self.plan, first, last)
+            self.do(first, last)
 
 
 def checked_threads(threads: object) -> int | None:

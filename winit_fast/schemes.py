@@ -1,337 +1,85 @@
-"""The schemes: what a user asks for by name, with arguments checked and one text form that reads back.
+"""The catalogue: every scheme, with its formula, its arguments, its paper, and what other libraries call it.
 
-To add a scheme, write one function under `register` (or `family`) at the end of this file. Its signature gives the
-names, kinds and defaults of the arguments, its docstring the formula and, after ``Source:``, where that comes from.
+To add a scheme, write one function under `register` (or `family`) in this file. Its signature gives the names, kinds and
+defaults of the arguments, its docstring the formula; it returns a distribution, or a law that makes one from the shape.
 """
 
-import ast
-import inspect
 import math
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias
+from fractions import Fraction
+from itertools import product
+from typing import Annotated, ClassVar, TypeAlias
 
-from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
-from winit_fast.fans import Axes, Fans, fans
-from winit_fast.floating_point import default_floating_point
+from winit_fast.arguments import (
+    Value,
+    finite,
+    leaves_of_array,
+    lower_bound,
+    not_negative,
+    numbers_of_array,
+    one_of,
+    optional,
+    part,
+    shape_of_array,
+    upper_bound,
+    whole_from,
+)
+from winit_fast.distributions import (
+    ComplexNormal,
+    ComplexTruncatedNormal,
+    ComplexUniform,
+    Constant,
+    DeltaOrthogonal,
+    Dirac,
+    Distribution,
+    Identity,
+    Normal,
+    Orthogonal,
+    Sparse,
+    Table,
+    TruncatedNormal,
+    Uniform,
+)
+from winit_fast.exact import power
+from winit_fast.fans import Layout
+from winit_fast.gains import GAINS, calculate_gain
 from winit_fast.messages import shown
-
-__all__ = ["REQUIRED", "Argument", "Entry", "Scheme", "calculate_gain", "scheme", "schemes"]
-
-Value: TypeAlias = float | str | None
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scheme:
-    """A scheme with its arguments, made by `scheme`. Hashable; ``str`` of it reads back to an equal one.
-
-    Attributes
-    ----------
-    name : str
-        The canonical name.
-    arguments : mapping of str to float, str or None
-        All arguments in their declared order, defaults included. Read-only.
-
-    Examples
-    --------
-    >>> he = scheme("kaiming_normal", gain=1)
-    >>> he
-    scheme('he_normal', gain=1.0)
-    >>> str(he)
-    'he_normal(gain=1.0)'
-    >>> dict(he.arguments)
-    {'gain': 1.0, 'mode': 'fan_in', 'nonlinearity': None, 'slope': None}
-    """
-
-    name: str
-    arguments: Mapping[str, Value]
-    _changed: tuple[str, ...]
-    _text: str
-    _law: "Law"
-
-    @property
-    def draws(self) -> bool:
-        """Whether values depend on a seed; a constant's do not.
-
-        Examples
-        --------
-        >>> scheme("normal").draws, scheme("normal(std=0)").draws
-        (True, False)
-        """
-        return self._law.draws
-
-    @default_floating_point
-    def distribution(
-        self, shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
-    ) -> Distribution:
-        """The distribution of the elements of a tensor of this (global) shape.
-
-        Parameters
-        ----------
-        shape, in_axis, out_axis, batch_axis
-            As in `fans`; not looked at by schemes without fans.
-
-        Returns
-        -------
-        Constant, Uniform, Normal or TruncatedNormal
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `fans`.
-
-        Examples
-        --------
-        >>> scheme("he_normal").distribution((2, 256))
-        Normal(mean=0.0, std=1.0)
-        >>> scheme("truncated_normal", std=0.02).distribution(())
-        TruncatedNormal(mean=0.0, std=0.02, low=-2.0, high=2.0)
-        """
-        law = self._law
-        if isinstance(law, FanScaled):
-            return law.distribution(fans(shape, in_axis, out_axis, batch_axis))
-        return law
-
-    def __str__(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return f"scheme({', '.join([repr(self.name), *self._changed])})"
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        return self._text == other._text if isinstance(other, Scheme) else NotImplemented
-
-    def __reduce__(self) -> tuple[Callable[..., "Scheme"], tuple[str]]:
-        return scheme, (self._text,)
-
-
-@default_floating_point
-def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
-    """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
-
-    Parameters
-    ----------
-    spec : str or Scheme
-        A name, an alias, or a call of one with literal arguments, by position or by name. It is parsed, never
-        evaluated; besides literals only ``inf`` may stand in it.
-    **arguments
-        Arguments of the scheme; they replace those that `spec` has. NumPy scalars do; a bool is no number.
-
-    Returns
-    -------
-    Scheme
-
-    Raises
-    ------
-    TypeError
-        If an argument is unknown, missing or of the wrong type.
-    ValueError
-        If the text cannot be read, the name is unknown, or an argument is out of its range.
-
-    See Also
-    --------
-    schemes : every name with its formula, arguments and aliases.
-
-    Examples
-    --------
-    >>> scheme("uniform(-0.1, 0.1)")
-    scheme('uniform', low=-0.1, high=0.1)
-    >>> print(scheme("truncated_normal", std=0.02, low=-3, high=3))
-    truncated_normal(std=0.02, low=-3.0, high=3.0)
-    >>> scheme("he_norml")
-    Traceback (most recent call last):
-        ...
-    ValueError: scheme 'he_norml' is unknown; did you mean 'he_normal'?
-    """
-    if not arguments:
-        if isinstance(spec, str):
-            return _read(spec)
-        if isinstance(spec, Scheme):
-            return spec
-    elif isinstance(spec, str):
-        entry, given = _parse(spec)
-        return entry.scheme({**given, **arguments})
-    elif isinstance(spec, Scheme):
-        return _registry[spec.name].scheme({**spec.arguments, **arguments})
-    raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
-
-
-def schemes() -> "tuple[Entry, ...]":
-    """List every scheme.
-
-    Returns
-    -------
-    tuple of Entry
-        Each with `name`, `aliases`, `formula`, `arguments` and `source`; ``str`` of one is its line of a table.
-
-    Examples
-    --------
-    >>> entry = next(entry for entry in schemes() if entry.name == "he_normal")
-    >>> entry.aliases
-    ('kaiming_normal', 'msra_normal')
-    >>> print(next(entry for entry in schemes() if entry.name == "normal"))
-    normal(mean=0.0, std=1.0): N(mean, std^2)
-    """
-    return tuple(dict.fromkeys(_registry.values()))
-
-
-@default_floating_point
-def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
-    """The factor by which weights must be wider to keep the variance through a nonlinearity.
-
-    Parameters
-    ----------
-    nonlinearity : str
-        ``linear``, ``conv`` (also ``conv1d`` ... ``conv_transpose3d``) and ``sigmoid`` have gain 1, ``tanh`` 5/3,
-        ``relu`` sqrt(2), ``leaky_relu`` sqrt(2 / (1 + slope^2)), ``selu`` 3/4: PyTorch's table.
-    slope : float, optional
-        The negative slope of ``leaky_relu``, 0.01 where left out. The others have none.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the nonlinearity is unknown, or the slope is not a finite number or has no use.
-
-    Examples
-    --------
-    >>> calculate_gain("tanh")
-    1.6666666666666667
-    >>> calculate_gain("leaky_relu", slope=1)
-    1.0
-    """
-    nonlinearity = one_of(*_GAINS)("nonlinearity", nonlinearity)
-    if nonlinearity != "leaky_relu":
-        if slope is not None:
-            raise ValueError(f"slope needs nonlinearity='leaky_relu', got {shown(slope)} with {nonlinearity!r}")
-        return _GAINS[nonlinearity]
-    negative_slope = 0.01 if slope is None else finite("slope", slope)
-    square = negative_slope * negative_slope
-    if math.isinf(square):
-        raise ValueError(f"slope must have a square within float64, got {negative_slope}")
-    return math.sqrt(2.0 / (1.0 + square))
-
-
-# Kinds of arguments: each takes the argument's name and what was given, and returns the canonical value or raises.
-
-
-def _number(argument: str, value: Any) -> float:
-    scalar = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy, ml_dtypes or a framework
-    if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):
-        raise TypeError(f"{argument} must be a number, got {shown(value)}")
-    try:
-        number = float(scalar)
-    except OverflowError:
-        raise ValueError(f"{argument} must be within the range of float64, got {shown(value)}") from None
-    if math.isnan(number):
-        raise ValueError(f"{argument} must be a number, got nan")
-    return number
-
-
-def finite(argument: str, value: Any) -> float:
-    """Any finite number."""
-    number = _number(argument, value)
-    if math.isinf(number):
-        raise ValueError(f"{argument} must be finite, got {number}")
-    return number
-
-
-def not_negative(argument: str, value: Any) -> float:
-    """A finite number >= 0."""
-    number = finite(argument, value)
-    if number < 0.0:
-        raise ValueError(f"{argument} must be >= 0, got {number}")
-    return abs(number)
-
-
-def lower_bound(argument: str, value: Any) -> float:
-    """Where a normal is cut below, in standard deviations."""
-    number = _number(argument, value)
-    if number > _FARTHEST:
-        raise ValueError(f"{argument} must be <= {_FARTHEST:g} standard deviations, got {number}")
-    return number
-
-
-def upper_bound(argument: str, value: Any) -> float:
-    """Where a normal is cut above, in standard deviations."""
-    number = _number(argument, value)
-    if number < -_FARTHEST:
-        raise ValueError(f"{argument} must be >= {-_FARTHEST:g} standard deviations, got {number}")
-    return number
-
-
-def one_of(*choices: str) -> Callable[[str, Any], str]:
-    """One of these words."""
-
-    def check(argument: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise TypeError(f"{argument} must be a str, got {shown(value)}")
-        if value not in choices:
-            close = _close(value, choices)
-            hint = f"did you mean {close!r}? It" if close else "it"
-            raise ValueError(f"{argument} {shown(value)} is unknown; {hint} must be one of {', '.join(choices)}")
-        return str(value)
-
-    return check
-
-
-def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
-    """None, or what `check` takes."""
-    return lambda argument, value: None if value is None else check(argument, value)
-
-
-# N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
-_FARTHEST = 37.0
-
-# PyTorch's torch.nn.init.calculate_gain; leaky_relu's follows from its slope.
-_GAINS = {
-    "linear": 1.0,
-    "conv": 1.0,
-    "conv1d": 1.0,
-    "conv2d": 1.0,
-    "conv3d": 1.0,
-    "conv_transpose1d": 1.0,
-    "conv_transpose2d": 1.0,
-    "conv_transpose3d": 1.0,
-    "sigmoid": 1.0,
-    "tanh": 5.0 / 3.0,
-    "relu": 1.4142135623730951,
-    "leaky_relu": math.nan,
-    "selu": 3.0 / 4.0,
-}
-
-
-def _nearest(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    close = _close(word, known)
-    return f"did you mean {close!r}?" if close else f"it must be one of {', '.join(known)}"
-
-
-def _close(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
-    from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word
-
-    return next(iter(get_close_matches(word.lower(), known, n=1)), None)
-
-
-# Laws: what a scheme says before any shape is known.
+from winit_fast.registry import (
+    REQUIRED,
+    Argument,
+    Entry,
+    Equivalent,
+    Law,
+    Scheme,
+    ShapeLaw,
+    family,
+    register,
+    scheme,
+    schemes,
+)
+
+__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Scheme", "scheme", "schemes"]
+
+# What scales with a fan
 
 _SQRT3 = 1.7320508075688772
 
 # The standard deviation of N(0, 1) cut at +-2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)); the constant of Keras and JAX.
 _STD_OF_TRUNCATED = 0.87962566103423978
+# That of the complex normal, |z| cut at 2: sqrt((1 - 5 e^-4) / (1 - e^-4)). JAX's constant lacks the divisor.
+_STD_OF_COMPLEX_TRUNCATED = 0.9619618280082135
 
 _KINDS: dict[str, Callable[[float], Distribution]] = {
     "uniform": lambda std: Uniform(-_SQRT3 * std, _SQRT3 * std),
     "normal": lambda std: Normal(0.0, std),
     "truncated_normal": lambda std: TruncatedNormal(0.0, std / _STD_OF_TRUNCATED, -2.0, 2.0),
+}
+
+_COMPLEX_KINDS: dict[str, Callable[[float], Distribution]] = {
+    "uniform": ComplexUniform,
+    "normal": ComplexNormal,
+    "truncated_normal": lambda std: ComplexTruncatedNormal(std / _STD_OF_COMPLEX_TRUNCATED),
 }
 
 _FORMULAS = {
@@ -349,16 +97,16 @@ _FANS: dict[str, Callable[[float, float], float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FanScaled:
+class FanScaled(ShapeLaw):
     """A distribution around 0 whose standard deviation `std` falls with a fan."""
 
     std: Callable[[float], float]
     mode: str
     kind: str
-    draws: ClassVar[bool] = True
 
-    def distribution(self, fans: Fans) -> Distribution:
-        """The distribution for these fans; a fan below 1 (an empty tensor's) counts as 1."""
+    def distribution(self, layout: Layout) -> Distribution:
+        """The distribution for the fans of this layout; a fan below 1 (an empty tensor's) counts as 1."""
+        fans = layout.fans()
         try:
             fan = _FANS[self.mode](float(fans.fan_in), float(fans.fan_out))
         except OverflowError:
@@ -366,15 +114,13 @@ class FanScaled:
         if math.isinf(fan):
             raise ValueError(f"shape must have fans within float64, got {shown(tuple(fans))}")
         std = self.std(max(1.0, fan))
-        return _KINDS[self.kind](std) if std > 0.0 else Constant(0.0)
-
-
-Law: TypeAlias = Distribution | FanScaled
+        kinds = _COMPLEX_KINDS if layout.is_complex else _KINDS
+        return kinds[self.kind](std) if std > 0.0 else Constant(0.0)
 
 
 def _fan_scaled(std: Callable[[float], float], mode: str, kind: str) -> Law:
     law = FanScaled(std, mode, kind)
-    match law.distribution(Fans(1, 1)):  # the widest it gets
+    match law.distribution(Layout((1, 1))):  # the widest it gets
         case Constant() as constant:
             return constant
         case Uniform(high=spread) | TruncatedNormal(std=spread) if math.isinf(spread):
@@ -382,206 +128,51 @@ def _fan_scaled(std: Callable[[float], float], mode: str, kind: str) -> Law:
     return law
 
 
-# The registry
-
-REQUIRED: Any = inspect.Parameter.empty
-
-
-class Argument(NamedTuple):
-    """An argument of a scheme: its `name`, its `default` (`REQUIRED` where it has none) and its `check`."""
-
-    name: str
-    default: Any
-    check: Callable[[str, Any], Value]
-
-    def __str__(self) -> str:
-        return self.name if self.default is REQUIRED else f"{self.name}={self.default!r}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """A registered scheme.
-
-    Attributes
-    ----------
-    name : str
-        The canonical name.
-    aliases : tuple of str
-        Names that mean the same.
-    formula, source : str
-        What it draws, and the paper that says so (may be empty).
-    arguments : tuple of Argument
-        In order; each has `name` and `default`.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    formula: str
-    source: str
-    arguments: tuple[Argument, ...]
-    _law: Callable[..., Law]
-
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(str, self.arguments))}): {self.formula}"
-
-    def scheme(self, given: Mapping[str, Any]) -> Scheme:
-        """Check the arguments given and make the scheme."""
-        known = [argument.name for argument in self.arguments]
-        for name in given:
-            if name not in known:
-                hint = _nearest(name, known) if known else "it takes none"
-                raise TypeError(f"{self.name}: argument {shown(name)} is unknown; {hint}")
-        values: dict[str, Value] = {}
-        changed: list[str] = []
-        try:
-            for name, default, check in self.arguments:
-                value = given.get(name, default)
-                if value is REQUIRED:
-                    raise TypeError(f"argument {name!r} is missing")
-                values[name] = check(name, value)
-                if repr(values[name]) != repr(default):
-                    changed.append(f"{name}={values[name]!r}")
-            law = self._law(**values)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self.name}: {error}") from None
-        text = f"{self.name}({', '.join(changed)})" if changed else self.name
-        return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
-
-
-_registry: dict[str, Entry] = {}  # every name and alias
-
-
-def register(function: Callable[..., Law]) -> Callable[..., Law]:
-    """Register a scheme under the name of the function that turns its checked arguments into a law."""
-    _add(function.__name__, (), "", function, function)
-    return function
-
-
-def family(*aliases: str) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
-    """Register ``*_uniform``, ``*_normal`` and ``*_truncated_normal``; the function's first argument says which."""
-
-    def decorate(function: Callable[..., Law]) -> Callable[..., Law]:
-        for kind, formula in _FORMULAS.items():
-            names = tuple(f"{alias}_{kind}" for alias in aliases)
-            _add(f"{function.__name__}_{kind}", names, f"{formula}. ", partial(function, kind), function)
-        return function
-
-    return decorate
-
-
-def _add(
-    name: str, aliases: tuple[str, ...], prefix: str, law: Callable[..., Law], documented: Callable[..., Law]
-) -> None:
-    formula, _, source = (inspect.getdoc(documented) or "").partition("\n\nSource: ")
-    parameters = inspect.signature(law).parameters.values()
-    arguments = tuple(Argument(p.name, p.default, p.annotation.__metadata__[0]) for p in parameters)
-    formula, source = " ".join(formula.split()).rstrip("."), " ".join(source.split()).rstrip(".")
-    entry = Entry(name, aliases, prefix + formula, source, arguments, law)
-    for known in (name, *aliases):
-        if known in _registry:
-            raise ValueError(f"scheme {known!r} is registered already")
-        _registry[known] = entry
-
-
-# Reading a text
-
-_LONGEST = 1000  # characters: ast.parse may exhaust the stack on a deeply nested text
-
-
-@lru_cache(maxsize=1024)
-def _read(text: str) -> Scheme:
-    entry, given = _parse(text)
-    return entry.scheme(given)
-
-
-def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
-    """The entry that a text names, and the arguments it gives."""
-    if text in _registry:
-        return _registry[text], {}
-    try:
-        if len(text) > _LONGEST:
-            raise ValueError
-        call = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _unreadable(text) from None
-    match call:
-        case ast.Name(id=name):
-            call = ast.Call(func=call, args=[], keywords=[])
-        case ast.Call(func=ast.Name(id=name)):
-            pass
-        case _:
-            raise _unreadable(text)
-    if name not in _registry:
-        raise ValueError(f"scheme {shown(name)} is unknown; {_nearest(name, _registry)}")
-    entry = _registry[name]
-    if len(call.args) > len(entry.arguments):
-        raise TypeError(f"{entry.name}: takes at most {len(entry.arguments)} arguments, got {len(call.args)}")
-    given = {argument.name: _literal(node, text) for argument, node in zip(entry.arguments, call.args, strict=False)}
-    for keyword in call.keywords:
-        if keyword.arg is None:
-            raise _unreadable(text)
-        if keyword.arg in given:
-            raise TypeError(f"{entry.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
-        given[keyword.arg] = _literal(keyword.value, text)
-    return entry, given
-
-
-def _literal(node: ast.expr, text: str) -> Any:
-    match node:
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            number = _literal(operand, text) if not isinstance(operand, ast.UnaryOp) else None
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                return -number if isinstance(sign, ast.USub) else number
-        case ast.Constant(value=value):
-            return value
-        case ast.Name(id="inf" | "nan" as name):
-            return float(name)
-        case ast.Name(id=word):
-            raise ValueError(f"scheme {shown(text)} cannot be read at {word[:80]}; a word needs quotes: {shown(word)}")
-    raise _unreadable(text)
-
-
-def _unreadable(text: str) -> ValueError:
-    close = _close(text, _registry)
-    hint = f"; did you mean {close!r}?" if close else ""
-    return ValueError(
-        f"scheme {shown(text)} cannot be read; it must be a name, or a call with literal arguments "
-        f"such as 'normal(std=0.02)'{hint}"
-    )
-
-
-# The schemes
+# Kinds of arguments
 
 Finite: TypeAlias = Annotated[float, finite]
 NotNegative: TypeAlias = Annotated[float, not_negative]
+Part: TypeAlias = Annotated[float, part]
+Count: TypeAlias = Annotated[int, whole_from(1)]
+CountOrNone: TypeAlias = Annotated[int, whole_from(0)]
+Values: TypeAlias = Annotated[tuple[Value, ...], numbers_of_array]
 Low: TypeAlias = Annotated[float, lower_bound]
 High: TypeAlias = Annotated[float, upper_bound]
 Mode: TypeAlias = Annotated[str, one_of(*_FANS)]
 Kind: TypeAlias = Annotated[str, one_of(*_KINDS)]
-Nonlinearity: TypeAlias = Annotated[str | None, optional(one_of(*_GAINS))]
+Nonlinearity: TypeAlias = Annotated[str | None, optional(one_of(*GAINS))]
 Slope: TypeAlias = Annotated[float | None, optional(finite)]
 Gain: TypeAlias = Annotated[float | None, optional(not_negative)]
+Side: TypeAlias = Annotated[str, one_of("in", "out")]
+Coder: TypeAlias = Annotated[str, one_of("encoder", "decoder")]
+Place: TypeAlias = Annotated[str, one_of("input", "hidden", "output")]
+GateOrder: TypeAlias = Annotated[str, one_of("ifgo", "ifog", "iofg", "figo", "fiog", "foig", "gifo", "ofig")]
+
+# The schemes
 
 
-@register
+@register(Equivalent("zeros", "zeros_(w)", "Zeros()", "zeros"))
 def zeros() -> Law:
     """0 everywhere."""
     return Constant(0.0)
 
 
-@register
+@register(Equivalent("ones", "ones_(w)", "Ones()", "ones"))
 def ones() -> Law:
     """1 everywhere."""
     return Constant(1.0)
 
 
-@register
+@register(Equivalent("constant(0.5)", "constant_(w, 0.5)", "Constant(0.5)", "constant(0.5)"))
 def constant(value: Finite) -> Law:
     """The value everywhere."""
     return Constant(value)
 
 
-@register
+@register(
+    Equivalent("uniform(-0.05, 0.05)", "uniform_(w, -0.05, 0.05)", "RandomUniform(-0.05, 0.05)"),
+    Equivalent("uniform(0, 0.01)", "uniform_(w, 0, 0.01)", "RandomUniform(0, 0.01)", "uniform(0.01)"),
+)
 def uniform(low: Finite = 0.0, high: Finite = 1.0) -> Law:
     """U(low, high), its values in [low, high); low where low == high."""
     if low > high:
@@ -589,17 +180,33 @@ def uniform(low: Finite = 0.0, high: Finite = 1.0) -> Law:
     return Uniform(low, high) if low < high else Constant(low)
 
 
-@register
+@register(Equivalent("normal(std=0.02)", "normal_(w, std=0.02)", "RandomNormal(stddev=0.02)", "normal(0.02)"))
 def normal(mean: Finite = 0.0, std: NotNegative = 1.0) -> Law:
     """N(mean, std^2)."""
     return Normal(mean, std) if std > 0.0 else Constant(mean)
 
 
-@register
+@register(
+    Equivalent(
+        "truncated_normal(std=0.02)",
+        "trunc_normal_(w, std=0.02, a=-0.04, b=0.04)",
+        "TruncatedNormal(stddev=0.02)",
+        "truncated_normal(0.02)",
+    ),
+    Equivalent(
+        "truncated_normal(std=0.02, low=-100, high=100)",
+        "trunc_normal_(w, std=0.02)",
+        "",
+        "truncated_normal(0.02, lower=-100, upper=100)",
+    ),
+)
 def truncated_normal(mean: Finite = 0.0, std: NotNegative = 1.0, low: Low = -2.0, high: High = 2.0) -> Law:
     """N(mean, std^2) given that it falls in [mean + low std, mean + high std].
 
     Source: Robert 1995, "Simulation of truncated normal variables", arXiv:0907.4010
+
+    Differs: torch's bounds are values, so that its defaults of -2 and 2 cut nothing off where std is 0.02; here, in Keras
+    and in JAX they are standard deviations. It is not widened to make up for what was cut, as in all three
     """
     if low > high:
         raise ValueError(f"low must be <= high, got low={low}, high={high}")
@@ -612,22 +219,52 @@ def truncated_normal(mean: Finite = 0.0, std: NotNegative = 1.0, low: Low = -2.0
     return TruncatedNormal(mean, std, low, high)
 
 
-@register
+@register(
+    Equivalent(
+        "variance_scaling(scale=1, distribution='truncated_normal')",
+        "",
+        "VarianceScaling()",
+        "variance_scaling(1, 'fan_in', 'truncated_normal')",
+    ),
+)
 def variance_scaling(scale: NotNegative = 1.0, mode: Mode = "fan_in", distribution: Kind = "normal") -> Law:
     """The distribution named, around 0, with std = sqrt(scale / fan).
 
     Source: Keras's VarianceScaling, after He et al. 2015
+
+    Differs: Keras's distribution "normal" is the truncated normal; here and in JAX it is not. JAX widens a complex
+    truncated normal by 1 / 0.9531..., which is 0.9 % too much; here it is 1 / 0.96196...
     """
     return _fan_scaled(lambda fan: math.sqrt(scale / fan), mode, distribution)
 
 
-@family("kaiming", "msra")
+@family(
+    _FORMULAS,
+    Equivalent(
+        "he_normal",
+        "kaiming_normal_(w)",
+        "VarianceScaling(2, 'fan_in', 'untruncated_normal')",
+        "variance_scaling(2, 'fan_in', 'normal')",
+    ),
+    Equivalent("he_truncated_normal", "", "HeNormal()", "he_normal()"),
+    Equivalent("he_uniform", "kaiming_uniform_(w)", "HeUniform()", "he_uniform()"),
+    Equivalent(
+        "he_uniform(nonlinearity='leaky_relu', slope=2.23606797749979)",
+        "kaiming_uniform_(w, a=math.sqrt(5))",
+        "VarianceScaling(1/3, 'fan_in', 'uniform')",
+        "variance_scaling(1/3, 'fan_in', 'uniform')",
+    ),
+    aliases=("kaiming", "msra"),
+)
 def he(
     kind: Kind, /, gain: Gain = None, mode: Mode = "fan_in", nonlinearity: Nonlinearity = None, slope: Slope = None
 ) -> Law:
     """Here std = gain / sqrt(fan), gain = calculate_gain(nonlinearity, slope), or sqrt(2) where neither is given.
 
     Source: He, Zhang, Ren and Sun 2015, "Delving Deep into Rectifiers", arXiv:1502.01852
+
+    Differs: Keras and JAX give the name he_normal to he_truncated_normal; here, in torch and in the paper it is not
+    truncated. kaiming_uniform_ with a = sqrt(5) is the default of torch.nn.Linear: U(-b, b), b = 1 / sqrt(fan_in)
     """
     if nonlinearity is None:
         if slope is not None:
@@ -640,19 +277,298 @@ def he(
     return _fan_scaled(lambda fan: factor / math.sqrt(fan), mode, kind)
 
 
-@family("glorot")
+@family(
+    _FORMULAS,
+    Equivalent(
+        "xavier_normal",
+        "xavier_normal_(w)",
+        "VarianceScaling(1, 'fan_avg', 'untruncated_normal')",
+        "variance_scaling(1, 'fan_avg', 'normal')",
+    ),
+    Equivalent("xavier_truncated_normal", "", "GlorotNormal()", "glorot_normal()"),
+    Equivalent("xavier_uniform", "xavier_uniform_(w)", "GlorotUniform()", "glorot_uniform()"),
+    aliases=("glorot",),
+)
 def xavier(kind: Kind, /, gain: NotNegative = 1.0, mode: Mode = "fan_avg") -> Law:
     """Here std = gain / sqrt(fan).
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"
+
+    Differs: Keras and JAX give the name glorot_normal to xavier_truncated_normal
     """
     return _fan_scaled(lambda fan: gain / math.sqrt(fan), mode, kind)
 
 
-@family()
+@family(
+    _FORMULAS,
+    Equivalent(
+        "lecun_normal",
+        "kaiming_normal_(w, nonlinearity='linear')",
+        "VarianceScaling(1, 'fan_in', 'untruncated_normal')",
+        "variance_scaling(1, 'fan_in', 'normal')",
+    ),
+    Equivalent("lecun_truncated_normal", "", "LecunNormal()", "lecun_normal()"),
+    Equivalent("lecun_uniform", "kaiming_uniform_(w, nonlinearity='linear')", "LecunUniform()", "lecun_uniform()"),
+)
 def lecun(kind: Kind, /, mode: Mode = "fan_in") -> Law:
     """Here std = 1 / sqrt(fan).
 
     Source: LeCun, Bottou, Orr and Müller 1998, "Efficient BackProp"
+
+    Differs: Keras and JAX give the name lecun_normal to lecun_truncated_normal
     """
     return _fan_scaled(lambda fan: 1.0 / math.sqrt(fan), mode, kind)
+
+
+# What hangs together: matrices, convolution kernels
+
+
+@register(
+    Equivalent("orthogonal", "orthogonal_(w)", "Orthogonal()", "orthogonal()"),
+    Equivalent("orthogonal(gain=1.5)", "orthogonal_(w, gain=1.5)", "Orthogonal(gain=1.5)", "orthogonal(1.5)"),
+)
+def orthogonal(gain: Finite = 1.0) -> Law:
+    """Haar-distributed: a matrix of all other axes by `out_axis`, its shorter side orthonormal, times gain.
+
+    Source: Saxe, McClelland and Ganguli 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks", arXiv:1312.6120; Stewart 1980, "The efficient generation of random orthogonal matrices"
+
+    Differs: others take the Q of a QR decomposition by LAPACK, whose bits change with its version, threads and CPU
+    """
+    return Orthogonal(gain) if gain != 0.0 else Constant(0.0)
+
+
+@register(
+    Equivalent("delta_orthogonal", jax="delta_orthogonal()"),
+)
+def delta_orthogonal(gain: Finite = 1.0) -> Law:
+    """A convolution kernel of 1 to 3 dimensions: at its centre `orthogonal`, 0 elsewhere; needs fan_in <= fan_out.
+
+    Source: Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington 2018, "Dynamical Isometry and a Mean Field Theory of
+    CNNs", arXiv:1806.05393
+    """
+    return DeltaOrthogonal(gain) if gain != 0.0 else Constant(0.0)
+
+
+@register(
+    Equivalent("identity", "eye_(w)", "Identity()"),
+    Equivalent("identity(gain=0.5)", keras="Identity(gain=0.5)"),
+    aliases=("eye",),
+)
+def identity(gain: Finite = 1.0) -> Law:
+    """Gain on the diagonal of a matrix, 0 elsewhere.
+
+    Source: Le, Jaitly and Hinton 2015, "A Simple Way to Initialize Recurrent Networks of Rectified Linear Units",
+    arXiv:1504.00941
+    """
+    return Identity(gain) if gain != 0.0 else Constant(0.0)
+
+
+@register(Equivalent("dirac", "dirac_(w)"), Equivalent("dirac(groups=2)", "dirac_(w, groups=2)"))
+def dirac(groups: Count = 1) -> Law:
+    """A convolution kernel of 1 to 3 dimensions that hands inputs through: 1 at its centre for output k of each group
+    and input k, 0 elsewhere.
+
+    Source: Zagoruyko and Komodakis 2017, "DiracNets", arXiv:1706.00388
+    """
+    return Dirac(groups)
+
+
+@register(Equivalent("sparse(0.1)", "sparse_(w, 0.1)"), Equivalent("sparse(0.9, std=1.0)", "sparse_(w, 0.9, std=1.0)"))
+def sparse(sparsity: Part, std: NotNegative = 0.01, per: Side = "in") -> Law:
+    """N(0, std^2), but 0 at ceil(sparsity n) of the n weights of every input (per="in") or output (per="out").
+
+    Source: Martens 2010, "Deep learning via Hessian-free optimization"
+
+    Differs: torch empties the weights of each input, MLX and the paper those of each output
+    """
+    if std == 0.0:
+        return Constant(0.0)
+    return Sparse(sparsity, std, per) if sparsity > 0.0 else Normal(0.0, std)
+
+
+# What is given: values that stand somewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Given(ShapeLaw):
+    """A table that fits the shape."""
+
+    table: Callable[[Layout], Table]
+    draws: ClassVar[bool] = False
+
+    def distribution(self, layout: Layout) -> Distribution:
+        """The table for this shape."""
+        return self.table(layout)
+
+
+@register(Equivalent("array([0.0, 1.0, 2.0])"), aliases=("assign",))
+def array(values: Values) -> Law:
+    """The values of an array, which broadcasts to the shape as NumPy's do: from the last axis on."""
+    sizes, numbers = shape_of_array(values), leaves_of_array(values)
+
+    def table(layout: Layout) -> Table:
+        spread = (1,) * (len(layout.shape) - len(sizes)) + sizes
+        if len(spread) != len(layout.shape) or any(
+            size not in (1, whole) for size, whole in zip(spread, layout.shape, strict=True)
+        ):
+            raise ValueError(f"values must broadcast to shape {shown(layout.shape)}, got an array of shape {sizes}")
+        return Table(spread, numbers)
+
+    return Given(table)
+
+
+@register(aliases=("bilinear_upsampling",))
+def bilinear() -> Law:
+    """A kernel of 1 to 3 dimensions that interpolates: the product of 1 - abs(k / f - c) over its axes, with
+    f = ceil(size / 2), c = (2 f - 1 - f mod 2) / (2 f); the same for all inputs and outputs.
+
+    Source: Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation", arXiv:1411.4038;
+    MXNet's and Paddle's Bilinear
+    """
+
+    def table(layout: Layout) -> Table:
+        ins, outs, batch = layout.roles()
+        kernel = [axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch)]
+        if not 1 <= len(kernel) <= 3:
+            raise ValueError(f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {shown(layout.shape)}")
+        rows = []
+        for size in (layout.shape[axis] for axis in kernel):
+            half = max(1, -(-size // 2))
+            centre = Fraction(2 * half - 1 - half % 2, 2 * half)
+            rows.append([1 - abs(Fraction(k, half) - centre) for k in range(size)])
+        spread = tuple(size if axis in kernel else 1 for axis, size in enumerate(layout.shape))
+        return Table(spread, tuple(math.prod(weights, start=Fraction(1)) for weights in product(*rows)))
+
+    return Given(table)
+
+
+@register(aliases=("unit_forget_gate",))
+def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
+    """The bias of an LSTM's four gates along `out_axis`: forget for the gate f, 0 for the others.
+
+    Source: Jozefowicz, Zaremba and Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures"; order
+    is that of torch, Keras, MXNet and cuDNN; ONNX has "iofg"
+    """
+
+    def table(layout: Layout) -> Table:
+        rank = len(layout.shape)
+        outs = (rank - 1,) if rank == 1 else layout.roles()[1]
+        if len(outs) != 1 or layout.shape[outs[0]] % 4:
+            raise ValueError(f"lstm_bias: shape must have four gates along out_axis, got {shown(layout.shape)}")
+        units = layout.shape[outs[0]] // 4
+        spread = tuple(4 * units if axis == outs[0] else 1 for axis in range(rank))
+        return Table(spread, tuple(forget if gate == "f" else 0.0 for gate in order for _ in range(units)))
+
+    return Given(table)
+
+
+# Embeddings: the first axis (after batch axes) counts the entries, the others are the vector of one
+
+
+@dataclass(frozen=True, slots=True)
+class EntryScaled(ShapeLaw):
+    """A distribution that depends on the number of entries of a table and the width of one."""
+
+    make: Callable[[float, float], Distribution]
+
+    def distribution(self, layout: Layout) -> Distribution:
+        """The distribution for this table."""
+        batch = layout.batch()
+        sizes = [size for axis, size in enumerate(layout.shape) if axis not in batch]
+        if not sizes:
+            raise ValueError(f"shape must have an axis that counts the embeddings, got {shown(layout.shape)}")
+        try:
+            return self.make(float(max(1, sizes[0])), float(max(1, math.prod(sizes[1:]))))
+        except OverflowError:
+            raise ValueError(f"shape must have sizes within float64, got {shown(layout.shape)}") from None
+
+
+@register()
+def embedding_uniform() -> Law:
+    """U(-b, b), b = 1 / sqrt(number of embeddings): the size of the first axis that is no batch axis.
+
+    Source: Naumov et al. 2019, "Deep Learning Recommendation Model", arXiv:1906.00091; TorchRec's default
+    """
+    return EntryScaled(lambda entries, width: Uniform(-1.0 / math.sqrt(entries), 1.0 / math.sqrt(entries)))
+
+
+@register(Equivalent("embedding_normal", jax="variance_scaling(1, 'fan_in', 'normal', out_axis=0)"))
+def embedding_normal() -> Law:
+    """N(0, 1 / width), width the size of one embedding: the product of all axes but the first and the batch axes.
+
+    Source: Flax's default for nn.Embed
+    """
+    return EntryScaled(lambda entries, width: Normal(0.0, 1.0 / math.sqrt(width)))
+
+
+# Depth and width: what keeps very deep or wide networks trainable
+
+
+@register()
+def residual_normal(layers: Count, std: NotNegative = 0.02) -> Law:
+    """N(0, std^2 / (2 layers)): for the weights that write into the residual stream of a transformer of so many layers.
+
+    Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2); Megatron-LM
+    """
+    return normal(0.0, std / math.sqrt(2.0 * layers))
+
+
+@register()
+def fixup(layers: Count, depth: Count = 2, mode: Mode = "fan_in", distribution: Kind = "normal") -> Law:
+    """He's, times layers^(-1 / (2 depth - 2)): layers residual branches, depth weights in each; its last weight is zeros.
+
+    Source: Zhang, Dauphin and Ma 2019, "Fixup Initialization", arXiv:1901.09321
+    """
+    if depth < 2:
+        raise ValueError(f"depth must be >= 2: the last weight of a branch is zeros, got {depth}")
+    return he(distribution, math.sqrt(2.0) * power(layers, Fraction(-1, 2 * depth - 2)), mode)
+
+
+@register()
+def t_fixup(layers: Count, coder: Coder = "decoder", mode: Mode = "fan_avg", distribution: Kind = "uniform") -> Law:
+    """Xavier's, times (9 layers)^(-1/4) in a decoder and 0.67 layers^(-1/4) in an encoder: values, outputs, MLPs.
+
+    Source: Huang, Perez, Ba and Volkovs 2020, "Improving Transformer Optimization Through Better Initialization"
+    """
+    root = Fraction(-1, 4)
+    gain = power(9 * layers, root) if coder == "decoder" else 0.67 * power(layers, root)
+    return xavier(distribution, gain, mode)
+
+
+@register()
+def deepnet(
+    encoder: CountOrNone = 0,
+    decoder: CountOrNone = 0,
+    coder: Coder = "encoder",
+    mode: Mode = "fan_avg",
+    distribution: Kind = "normal",
+) -> Law:
+    """Xavier's, times beta: (8 layers)^(-1/4) with an encoder or a decoder alone; with both (12 decoder)^(-1/4) in the
+    decoder and 0.87 (encoder^4 decoder)^(-1/16) in the encoder. For values, outputs and MLPs.
+
+    Source: Wang, Ma, Dong, Huang, Zhang and Wei 2022, "DeepNet: Scaling Transformers to 1,000 Layers", arXiv:2203.00555
+    """
+    if encoder == decoder == 0:
+        raise ValueError(f"encoder or decoder must be a number of layers, got {encoder} and {decoder}")
+    if encoder == 0 or decoder == 0:
+        gain = power(8 * (encoder or decoder), Fraction(-1, 4))
+    elif coder == "decoder":
+        gain = power(12 * decoder, Fraction(-1, 4))
+    else:
+        gain = 0.87 * power(encoder**4 * decoder, Fraction(-1, 16))
+    return xavier(distribution, gain, mode)
+
+
+@register()
+def mup(base_fan: Count, std: NotNegative = 0.02, place: Place = "hidden", distribution: Kind = "normal") -> Law:
+    """Around 0 with std times (fan_in / base_fan)^-1/2 in hidden weights, ^-1 in output and ^0 in input weights.
+
+    Source: Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, table 3: std was found at a width of base_fan
+    """
+    widened: dict[str, Callable[[float], float]] = {
+        "input": lambda fan: std,
+        "hidden": lambda fan: std * math.sqrt(base_fan / fan),
+        "output": lambda fan: std * (base_fan / fan),
+    }
+    return _fan_scaled(widened[place], "fan_in", distribution)

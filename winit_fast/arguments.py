@@ -1,0 +1,170 @@
+"""Kinds of arguments of schemes: each takes the argument's name and what was given, and returns the canonical value.
+
+What cannot be used raises with the argument's name, what it got and what it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from winit_fast.messages import as_int, shown
+
+__all__ = [
+    "Value",
+    "did_you_mean",
+    "finite",
+    "leaves_of_array",
+    "lower_bound",
+    "nearest_word",
+    "not_negative",
+    "numbers_of_array",
+    "one_of",
+    "optional",
+    "part",
+    "shape_of_array",
+    "upper_bound",
+    "whole_from",
+]
+
+Value: TypeAlias = "float | int | str | tuple[Value, ...] | None"
+
+
+def _number(argument: str, value: Any) -> float:
+    scalar = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy, ml_dtypes or a framework
+    if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):
+        raise TypeError(f"{argument} must be a number, got {shown(value)}")
+    try:
+        number = float(scalar)
+    except OverflowError:
+        raise ValueError(f"{argument} must be within the range of float64, got {shown(value)}") from None
+    if math.isnan(number):
+        raise ValueError(f"{argument} must be a number, got nan")
+    return number
+
+
+def finite(argument: str, value: Any) -> float:
+    """Any finite number."""
+    number = _number(argument, value)
+    if math.isinf(number):
+        raise ValueError(f"{argument} must be finite, got {number}")
+    return number
+
+
+def not_negative(argument: str, value: Any) -> float:
+    """A finite number >= 0."""
+    number = finite(argument, value)
+    if number < 0.0:
+        raise ValueError(f"{argument} must be >= 0, got {number}")
+    return abs(number)
+
+
+def part(argument: str, value: Any) -> float:
+    """A number in [0, 1]."""
+    number = finite(argument, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{argument} must be in [0, 1], got {number}")
+    return abs(number)
+
+
+def whole_from(smallest: int) -> Callable[[str, Any], int]:
+    """An int that is not too small, nor beyond 2^31."""
+
+    def check(argument: str, value: Any) -> int:
+        needed = f"an int in [{smallest}, 2^31)"
+        whole = as_int(argument, value, needed)
+        if not smallest <= whole < 1 << 31:
+            raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+        return whole
+
+    return check
+
+
+def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
+    """Finite numbers, one or more, nested to a rectangle: a list, a tuple or an array."""
+    nested = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(nested, list | tuple):
+        raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
+    read = _nested(argument, nested)
+    if len(leaves_of_array(read)) > MOST_VALUES:
+        raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(leaves_of_array(read))}")
+    return read
+
+
+def _nested(argument: str, value: Any) -> tuple[Value, ...]:
+    read: tuple[Value, ...] = tuple(
+        _nested(argument, member) if isinstance(member, list | tuple) else finite(argument, member) for member in value
+    )
+    if not read or len({shape_of_array(member) for member in read}) > 1:
+        raise ValueError(f"{argument} must be a rectangle of at least one number, got {shown(value)}")
+    return read
+
+
+def shape_of_array(nested: Value) -> tuple[int, ...]:
+    """The shape of what `numbers_of_array` returns."""
+    return (len(nested), *shape_of_array(nested[0])) if isinstance(nested, tuple) else ()
+
+
+def leaves_of_array(nested: Value) -> tuple[float, ...]:
+    """The numbers of what `numbers_of_array` returns, in row-major order."""
+    if isinstance(nested, tuple):
+        return tuple(number for member in nested for number in leaves_of_array(member))
+    return (float(nested),)  # type: ignore[arg-type]
+
+
+def lower_bound(argument: str, value: Any) -> float:
+    """Where a normal is cut below, in standard deviations."""
+    number = _number(argument, value)
+    if number > _FARTHEST:
+        raise ValueError(f"{argument} must be <= {_FARTHEST:g} standard deviations, got {number}")
+    return number
+
+
+def upper_bound(argument: str, value: Any) -> float:
+    """Where a normal is cut above, in standard deviations."""
+    number = _number(argument, value)
+    if number < -_FARTHEST:
+        raise ValueError(f"{argument} must be >= {-_FARTHEST:g} standard deviations, got {number}")
+    return number
+
+
+def one_of(*choices: str) -> Callable[[str, Any], str]:
+    """One of these words."""
+
+    def check(argument: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} must be a str, got {shown(value)}")
+        if value not in choices:
+            close = nearest_word(value, choices)
+            hint = f"did you mean {close!r}? It" if close else "it"
+            raise ValueError(f"{argument} {shown(value)} is unknown; {hint} must be one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
+    """None, or what `check` takes."""
+    return lambda argument, value: None if value is None else check(argument, value)
+
+
+# Of an array in a scheme's text; a larger one is copied by NumPy just as well.
+MOST_VALUES = 1 << 16
+
+# N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
+_FARTHEST = 37.0
+
+
+def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    """A hint for a word that is not known."""
+    close = nearest_word(word, known)
+    return f"did you mean {close!r}?" if close else f"it must be one of {', '.join(known)}"
+
+
+def nearest_word(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
+    """The known word that is most like this one, if any is."""
+    from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word
+
+    return next(iter(get_close_matches(word.lower(), known, n=1)), None)

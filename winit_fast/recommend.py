@@ -1,0 +1,131 @@
+"""Recommendations: which scheme the papers give to the weights around an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from winit_fast.arguments import one_of
+from winit_fast.gains import GAINS, SLOPED
+from winit_fast.messages import shown
+from winit_fast.registry import Scheme, scheme
+
+__all__ = ["Recommendation", "recommend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A scheme and why it is recommended, made by `recommend`.
+
+    Attributes
+    ----------
+    scheme : Scheme
+        What `fill` and the adapters take.
+    reason : str
+        Why, and which paper says so.
+
+    Examples
+    --------
+    >>> import winit_fast
+    >>> winit_fast.recommend("gelu").scheme
+    scheme('he_normal', nonlinearity='gelu')
+    """
+
+    scheme: Scheme
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}: {self.reason}"
+
+
+def recommend(activation: str, slope: float | None = None) -> Recommendation:
+    """Recommend a scheme for the weights of layers with this activation.
+
+    Parameters
+    ----------
+    activation : str
+        A nonlinearity that `calculate_gain` knows.
+    slope : float, optional
+        The negative slope of ``leaky_relu`` or ``prelu``; 0.01 or 0.25 where left out. The others have none.
+
+    Returns
+    -------
+    Recommendation
+        `xavier_normal` for ``sigmoid``, ``tanh`` and ``softsign``, `lecun_normal` for ``selu`` and for layers without
+        an activation (``linear``, ``conv``, ...), `he_normal` with the gain of the activation for the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the activation is unknown, or the slope is not a finite number or has no use.
+
+    See Also
+    --------
+    calculate_gain : the gains, and where they come from.
+
+    Examples
+    --------
+    >>> import winit_fast
+    >>> print(winit_fast.recommend("relu"))  # doctest: +ELLIPSIS
+    he_normal: He et al. 2015 (arXiv:1502.01852) derive std sqrt(2 / fan_in) for relu, ...
+    >>> winit_fast.recommend("leaky_relu", slope=0.2).scheme
+    scheme('he_normal', nonlinearity='leaky_relu', slope=0.2)
+    >>> winit_fast.recommend("tanh").scheme
+    scheme('xavier_normal')
+    >>> winit_fast.recommend("rellu")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: activation 'rellu' is unknown; did you mean 'relu'? It must be one of linear, conv, ...
+    """
+    activation = one_of(*GAINS)("activation", activation)
+    if slope is not None and activation not in SLOPED:
+        raise ValueError(
+            f"slope needs activation='leaky_relu' or activation='prelu', got {shown(slope)} with {activation!r}"
+        )
+    if activation in _XAVIER:
+        return Recommendation(scheme("xavier_normal"), f"{_GLOROT} {_XAVIER[activation]}")
+    if activation == "selu":
+        return Recommendation(scheme("lecun_normal"), _SELU)
+    if activation == "linear" or activation.startswith("conv"):
+        return Recommendation(scheme("lecun_normal"), _LINEAR)
+    if activation == "relu":
+        return Recommendation(scheme("he_normal"), _RELU)
+    if activation in SLOPED:
+        given = {} if slope is None else {"slope": slope}
+        return Recommendation(scheme("he_normal", nonlinearity=activation, **given), _SLOPE)
+    return Recommendation(scheme("he_normal", nonlinearity=activation), f"{_HE} {activation}{_DERIVED}")
+
+
+_GLOROT = (
+    "Glorot and Bengio 2010 average fan_in and fan_out, to keep the variance of signals forward and of gradients "
+    "backward, for units that are nearly linear around 0."
+)
+
+_XAVIER = {
+    "sigmoid": "The sigmoid, with slope 1/4 there, is no such unit: their last layer of sigmoids saturated.",
+    "tanh": "The tanh has slope 1 there and needs no gain; 5/3 is PyTorch's, not theirs.",
+    "softsign": "The softsign has slope 1 there and needs no gain.",
+}
+
+_SELU = (
+    "Klambauer et al. 2017 (arXiv:1706.02515) prove that selu normalizes its own signals where weights have variance "
+    "1 / fan_in; PyTorch's gain of 3/4 gives that up."
+)
+
+_LINEAR = (
+    "LeCun et al. 1998 (Efficient BackProp) give weights std 1 / sqrt(fan_in), which keeps the variance of signals; "
+    "exactly so here, where no nonlinearity changes it."
+)
+
+_RELU = (
+    "He et al. 2015 (arXiv:1502.01852) derive std sqrt(2 / fan_in) for relu, which halves the second moment of what "
+    "passes it."
+)
+
+_SLOPE = (
+    "He et al. 2015 (arXiv:1502.01852) derive std sqrt(2 / ((1 + slope^2) fan_in)) for a rectifier with a negative "
+    "slope; their prelu starts at 0.25."
+)
+
+_HE = "He et al. 2015 (arXiv:1502.01852) keep the second moment of signals through a rectifier; the gain of"
+
+_DERIVED = " follows from their argument, 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1)."

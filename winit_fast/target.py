@@ -1,0 +1,86 @@
+"""What a call of fill writes: the caller's array, and which part of the global tensor it holds."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Side", "Target"]
+
+
+class Target(NamedTuple):
+    """An array and its place in the global tensor.
+
+    Attributes
+    ----------
+    out : ndarray
+        The caller's array; elements do not overlap.
+    shape : tuple of int
+        The global tensor's.
+    start : tuple of int
+        The index in it where `out` begins.
+    rows : ndarray of int64 or None
+        Which row of the global tensor each index of axis 0 is, in place of `start[0]`.
+    """
+
+    out: NDArray[Any]
+    shape: tuple[int, ...]
+    start: tuple[int, ...]
+    rows: NDArray[np.int64] | None = None
+
+    def side(self, axes: tuple[int, ...]) -> Side:
+        """Some axes, in this order, taken together."""
+
+        def of(sizes: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(sizes[axis] for axis in axes)
+
+        rows = self.rows if 0 in axes else None
+        return Side(of(self.shape), of(self.out.shape), of(self.start), of(self.out.strides), rows)
+
+
+class Side(NamedTuple):
+    """Some axes of a target as one: its places are counted in row-major order.
+
+    Attributes
+    ----------
+    sizes, extents, starts, strides : tuple of int
+        Of each axis: the global tensor's size, the array's, where the array begins, bytes from one place to the next.
+    rows : ndarray of int64 or None
+        The list of rows, where axis 0 is among them; it is then the first.
+    """
+
+    sizes: tuple[int, ...]
+    extents: tuple[int, ...]
+    starts: tuple[int, ...]
+    strides: tuple[int, ...]
+    rows: NDArray[np.int64] | None
+
+    @property
+    def count(self) -> int:
+        """How many places the array has."""
+        return prod(self.extents)
+
+    @property
+    def total(self) -> int:
+        """How many the global tensor has."""
+        return prod(self.sizes)
+
+    def places(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of places `first` up to, not including, `last`: their indices in the global tensor, their offsets in bytes."""
+        rest = np.arange(first, last, dtype=np.int64)
+        indices, offsets = np.zeros_like(rest), np.zeros_like(rest)
+        step = 1
+        for axis in range(len(self.extents) - 1, -1, -1):
+            if axis:
+                rest, place = np.divmod(rest, self.extents[axis])
+            else:
+                place = rest
+            indices += step * (self.rows[place] if axis == 0 and self.rows is not None else self.starts[axis] + place)
+            offsets += self.strides[axis] * place
+            step *= self.sizes[axis]
+        return indices, offsets
