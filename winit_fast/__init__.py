@@ -11,10 +11,12 @@ from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_rows, random_bits
 from winit_fast.gains import calculate_gain
 from winit_fast.memory import empty
+from winit_fast.recommend import Recommendation, recommend
 from winit_fast.schemes import Scheme, scheme, schemes
 
 __all__ = [
     "STREAM_VERSION",
+    "Recommendation",
     "Scheme",
     "__version__",
     "calculate_gain",
@@ -22,6 +24,7 @@ __all__ = [
     "fill",
     "fill_rows",
     "random_bits",
+    "recommend",
     "scheme",
     "schemes",
     "show_config",

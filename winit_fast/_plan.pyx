@@ -19,7 +19,7 @@ cnp.import_array()
 # The order of transform_name and store_name in _plan.pxd.
 TRANSFORMS = (
     "words32", "constant32", "uniform32", "normal32", "truncated_centre32", "truncated_near32", "truncated_far32",
-    "constant64", "uniform64", "normal64", "truncated64",
+    "disk32", "truncated_disk32", "constant64", "uniform64", "normal64", "truncated64", "disk64", "truncated_disk64",
 )
 STORES = ("as_it_is", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
 

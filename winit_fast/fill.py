@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from winit_fast._plan import TRANSFORMS, Plan
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.distributions import Constant, Distribution, Elementwise, Table
+from winit_fast.elements import Writer, fill_elements
+from winit_fast.fans import Axes, Layout, axes_tuple
 from winit_fast.floating_point import default_floating_point
-from winit_fast.lowering import ELEMENT_TYPES, ElementType, Recipe, lower
+from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
 from winit_fast.streams import seed_key, stream_of
+from winit_fast.target import Target
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -42,6 +46,7 @@ def fill(
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
     """Fill an array, or its part of a larger tensor, with the starting weights that a scheme names.
@@ -51,6 +56,7 @@ def fill(
     out : ndarray
         Written in place, in its logical order: any shape and strides without overlap (views, transposed, negative
         steps), memory-mapped or not. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
+        Constants and schemes with fans fill complex64 and complex128 too.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
@@ -64,6 +70,9 @@ def fill(
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
+    padding_idx : int, optional
+        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme: the
+        embedding of padding.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -88,21 +97,23 @@ def fill(
     >>> bool((lower_half == table[500:]).all())
     True
     """
-    element_type = _checked_array(out)
+    dtype = _checked_array(out)
     if shape is None:
         if offset is not None:
             raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
-        global_shape, start = out.shape, None
+        global_shape, start = out.shape, (0,) * out.ndim
     else:
         global_shape = _global_shape(shape)
         start = _checked_region(out.shape, global_shape, offset)
-    recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
+    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
     key = _key(seed, draws, scheme)
     stream = stream_of(name)
+    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
     thread_count = checked_threads(threads)
     if out.size:
-        whole = None if shape is None else global_shape
-        fill_plan(Plan(out, *recipe, key, stream, whole, start), thread_count)
+        write(Target(out, global_shape, start), key, stream, thread_count)
+        if padding is not None and 0 <= padding - start[0] < len(out):
+            out[padding - start[0]] = 0
     return out
 
 
@@ -117,6 +128,7 @@ def fill_rows(
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
     """Fill ``out[k]`` with row ``rows[k]`` of the global tensor: the rows of an embedding that grows or evicts.
@@ -127,8 +139,8 @@ def fill_rows(
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
         One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands.
-    scheme, seed, name, in_axis, out_axis, batch_axis, threads
-        As in `fill`.
+    scheme, seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
+        As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
     shape : sequence of int
         The shape of the global tensor.
 
@@ -152,15 +164,18 @@ def fill_rows(
     >>> bool((rows == table[[998, 3]]).all())
     True
     """
-    element_type = _checked_array(out)
+    dtype = _checked_array(out)
     global_shape = _global_shape(shape)
     row_list = _checked_rows(rows, out.shape, global_shape)
-    recipe, draws = _recipe(scheme, global_shape, in_axis, out_axis, batch_axis, element_type)
+    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
     key = _key(seed, draws, scheme)
     stream = stream_of(name)
+    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
     thread_count = checked_threads(threads)
     if out.size:
-        fill_plan(Plan(out, *recipe, key, stream, global_shape, None, 0, row_list), thread_count)
+        write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
+        if padding is not None:
+            out[row_list == padding] = 0
     return out
 
 
@@ -222,9 +237,10 @@ def _checked_memory(out: object) -> None:
         raise ValueError("out must be writable, got a read-only array")
 
 
-def _checked_array(out: NDArray[Any]) -> ElementType:
+def _checked_array(out: NDArray[Any]) -> np.dtype[Any]:
     _checked_memory(out)
-    return _element_type(out.dtype)
+    _element_type(out.dtype)
+    return out.dtype
 
 
 @lru_cache(maxsize=256)
@@ -307,16 +323,26 @@ def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> i
     return axes_tuple(argument, axes.tolist() if isinstance(axes, np.ndarray) else axes)
 
 
-def _recipe(
+def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...]) -> int:
+    index = as_int("padding_idx", padding_idx, "an int or None")
+    if not shape:
+        raise ValueError(f"shape must have at least one axis where there is a padding_idx, got () and {shown(index)}")
+    if not -shape[0] <= index < shape[0]:
+        raise ValueError(f"padding_idx must be in [-{shape[0]}, {shape[0]}), got {shown(index)}")
+    return index % shape[0]
+
+
+def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
-    element_type: ElementType,
-) -> tuple[Recipe, bool]:  # fmt: skip
+    dtype: np.dtype[Any],
+) -> tuple[Writer, bool]:  # fmt: skip
+    """What writes a target, and whether it draws."""
     if not isinstance(scheme, str | Scheme):
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}")
     if (in_axis is None) != (out_axis is None):
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
-    return _resolve(scheme, shape, *axes, element_type.name)
+    return _resolve(scheme, shape, *axes, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -337,7 +363,44 @@ def _resolve(
     in_axis: int | tuple[int, ...],
     out_axis: int | tuple[int, ...],
     batch_axis: int | tuple[int, ...],
-    type_name: str,
-) -> tuple[Recipe, bool]:
-    distribution = make_scheme(scheme).distribution(shape, in_axis, out_axis, batch_axis)
-    return lower(distribution, ELEMENT_TYPES[type_name]), distribution.draws
+    dtype: np.dtype[Any],
+) -> tuple[Writer, bool]:
+    element_type = _element_type(dtype)
+    layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
+    made = make_scheme(scheme)
+    distribution = made.distribution(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
+    if element_type.is_complex:
+        return _complex_writer(distribution, layout, element_type, dtype), distribution.draws
+    if isinstance(distribution, Elementwise):
+        return partial(fill_elements, lower(distribution, element_type)), distribution.draws
+    from winit_fast.structures import prepare  # what few calls need is not imported with the package
+
+    try:
+        return prepare(distribution, layout, element_type, dtype), distribution.draws
+    except ValueError as error:
+        raise ValueError(f"{made.name}: {error}") from None
+
+
+def _complex_writer(
+    distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
+) -> Writer:
+    """Two real numbers in a row: one more axis."""
+    write: Writer
+    if not isinstance(distribution, Elementwise) or (isinstance(distribution, Constant) and distribution.value != 0.0):
+        from winit_fast.structures import prepare
+
+        if isinstance(distribution, Constant):
+            distribution = Table((1,) * len(layout.shape) + (2,), (distribution.value, 0.0))
+            write = prepare(distribution, layout, element_type, dtype)
+        else:
+            refuse_complex(distribution, element_type)
+    else:
+        write = partial(fill_elements, lower(distribution, element_type))
+
+    def parts(target: Target, seed: int, stream: int, threads: int | None) -> None:
+        real = target.out.real
+        both = as_strided(real, (*real.shape, 2), (*real.strides, real.itemsize))
+        write(Target(both, (*target.shape, 2), (*target.start, 0), target.rows), seed, stream, threads)
+
+    return parts
+

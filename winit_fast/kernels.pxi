@@ -14,9 +14,9 @@ include "transforms.pxi"
 from libc.stdlib cimport free, malloc
 
 from winit_fast._plan cimport (
-    AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
-    TRUNCATED64, TRUNCATED_CENTRE32, TRUNCATED_FAR32, TRUNCATED_NEAR32, UNIFORM32, UNIFORM64, WORDS32,
-    Plan, axis_t, plan_t, store_name, transform_name)
+    AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, DISK32, DISK64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
+    TRUNCATED64, TRUNCATED_CENTRE32, TRUNCATED_DISK32, TRUNCATED_DISK64, TRUNCATED_FAR32, TRUNCATED_NEAR32, UNIFORM32,
+    UNIFORM64, WORDS32, Plan, axis_t, plan_t, store_name, transform_name)
 
 cdef extern from "philox.h" nogil:
     ctypedef struct philox_state:
@@ -85,12 +85,20 @@ cdef transform_t transform_of(transform_name name) noexcept nogil:
         return truncated_near32
     elif name == TRUNCATED_FAR32:
         return truncated_far32
+    elif name == DISK32:
+        return disk32
+    elif name == TRUNCATED_DISK32:
+        return truncated_disk32
     elif name == CONSTANT64:
         return constant64
     elif name == UNIFORM64:
         return uniform64
     elif name == NORMAL64:
         return normal64
+    elif name == DISK64:
+        return disk64
+    elif name == TRUNCATED_DISK64:
+        return truncated_disk64
     return truncated64
 
 
@@ -356,3 +364,4 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
 
 
 include "orthogonal.pxi"
+include "sparse.pxi"

@@ -8,10 +8,20 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from winit_fast._plan import STORES, TRANSFORMS
-from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from winit_fast.distributions import (
+    ComplexNormal,
+    ComplexTruncatedNormal,
+    ComplexUniform,
+    Constant,
+    Distribution,
+    Elementwise,
+    Normal,
+    TruncatedNormal,
+    Uniform,
+)
 from winit_fast.exact import (
     BFLOAT16,
     FLOAT8_E4M3FN,
@@ -25,20 +35,24 @@ from winit_fast.exact import (
     with_precision,
 )
 
-__all__ = ["ELEMENT_TYPES", "ElementType", "Recipe", "lower"]
+__all__ = ["ELEMENT_TYPES", "ElementType", "Recipe", "lower", "refuse_complex", "refuse_overflow"]
 
 
 class ElementType(NamedTuple):
-    """A type that `fill` writes: its NumPy name, its format, and what its kernels compute in and store as."""
+    """A type that `fill` writes: its NumPy name, its format, and what its kernels compute in and store as.
+
+    A complex number is two elements of its real type in a row, and `format` that of each.
+    """
 
     name: str
     format: Format
     bits: int
     store: int
+    is_complex: bool = False
 
 
 ELEMENT_TYPES = {
-    name: ElementType(name, format, bits, STORES.index(store))
+    name: ElementType(name, format, bits, STORES.index(store), name.startswith("complex"))
     for name, format, bits, store in (
         ("float32", FLOAT32, 32, "as_it_is"),
         ("float64", FLOAT64, 64, "as_it_is"),
@@ -46,6 +60,8 @@ ELEMENT_TYPES = {
         ("float16", FLOAT16, 32, "float16"),
         ("float8_e4m3fn", FLOAT8_E4M3FN, 32, "float8_e4m3fn"),
         ("float8_e5m2", FLOAT8_E5M2, 32, "float8_e5m2"),
+        ("complex64", FLOAT32, 32, "as_it_is"),
+        ("complex128", FLOAT64, 64, "as_it_is"),
     )
 }
 
@@ -69,11 +85,17 @@ CENTRE_FROM = 2.0**-64
 # The median region of Wichura's rational: |Phi(z) - 1/2| <= 0.425.
 MEDIAN_FROM, MEDIAN_NEVER = 0.075, 2.0
 
+# Beside constants, what a complex type takes.
+_COMPLEX = (Constant, ComplexNormal, ComplexUniform, ComplexTruncatedNormal)
+# What rounding may leave of a radius of 1.
+_LARGEST_OF_UNIT = 1 + Fraction(1, 1 << 20)
+
 _DIGITS = with_precision(60)
+_SQRT2 = _DIGITS.sqrt(Decimal(2))
 _HALF = Decimal("0.5")
 
 
-def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
+def lower(distribution: Elementwise, element_type: ElementType) -> Recipe:
     """Turn a distribution into the constants of a kernel that writes `element_type`.
 
     Raises
@@ -85,14 +107,16 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
     bits = element_type.bits
     working = FLOAT32 if bits == 32 else FLOAT64
     constants: tuple[float, ...]
+    if element_type.is_complex and not isinstance(distribution, _COMPLEX):
+        refuse_complex(distribution, element_type)
     match distribution:
         case Constant(value):
-            _refuse_overflow(distribution, element_type, value)
+            refuse_overflow(distribution, element_type, value)
             name = "constant"
             constants = (value if value == 0.0 else working.nearest(value),)
         case Uniform(low, high):
-            _refuse_overflow(distribution, element_type, low)
-            _refuse_overflow(distribution, element_type, high)
+            refuse_overflow(distribution, element_type, low)
+            refuse_overflow(distribution, element_type, high)
             width = working.nearest(Fraction(high) - Fraction(low))
             if math.isinf(width):
                 raise ValueError(
@@ -103,25 +127,51 @@ def lower(distribution: Distribution, element_type: ElementType) -> Recipe:
             minimum, maximum = _bounds(distribution, working.at_least(low), working.below(high))
             constants = (minimum, width, maximum)
         case Normal(mean, std):
-            _refuse_overflow(distribution, element_type, mean, std, LARGEST_NORMAL[bits])
+            refuse_overflow(distribution, element_type, mean, std, LARGEST_NORMAL[bits])
             name = "normal"
             constants = (working.nearest(mean), working.nearest(std))
+        case ComplexNormal(std):
+            part = Fraction(_DIGITS.divide(Decimal(std), _SQRT2))
+            refuse_overflow(distribution, element_type, 0.0, part, LARGEST_NORMAL[bits])
+            name = "normal"
+            constants = (0.0, working.nearest(part))
+        case ComplexUniform(std):
+            radius = Fraction(_DIGITS.multiply(Decimal(std), _SQRT2))
+            refuse_overflow(distribution, element_type, 0.0, radius, _LARGEST_OF_UNIT)
+            name = "disk"
+            constants = (working.nearest(radius),)
+        case ComplexTruncatedNormal(std):
+            part = Fraction(_DIGITS.divide(Decimal(std), _SQRT2))
+            refuse_overflow(distribution, element_type, 0.0, std, 2 * _LARGEST_OF_UNIT)
+            outside = _DIGITS.exp(Decimal(-4))  # P(|z| > 2) where the mean of |z|^2 is 1
+            name = "truncated_disk"
+            constants = (
+                working.nearest(part), working.nearest(outside), working.nearest(_DIGITS.subtract(Decimal(1), outside))
+            )  # fmt: skip
         case TruncatedNormal(mean, std, low, high):
             for bound, inwards in ((low, working.at_least), (high, working.at_most)):
                 reach = _reach(low, high, bits) if math.isinf(bound) else abs(bound)
-                _refuse_overflow(distribution, element_type, mean, std, Fraction(reach))
+                refuse_overflow(distribution, element_type, mean, std, Fraction(reach))
                 if not math.isinf(bound):  # what values are clamped to: of the numbers before they are rounded
                     edge = inwards(Fraction(mean) + Fraction(std) * Fraction(bound))
-                    _refuse_overflow(distribution, element_type, 0.0 if edge is None else edge)
+                    refuse_overflow(distribution, element_type, 0.0 if edge is None else edge)
             name, constants = _truncated(distribution, working, bits)
     return Recipe(TRANSFORMS.index(f"{name}{bits}"), element_type.store, constants)
 
 
-def _refuse_overflow(
+def refuse_complex(distribution: Distribution, element_type: ElementType) -> NoReturn:
+    """Say which schemes there are in complex numbers."""
+    raise ValueError(
+        f"{distribution} has no complex form: {element_type.name} takes constants and the schemes with fans, such as "
+        "'he_normal'"
+    )
+
+
+def refuse_overflow(
     distribution: Distribution,
     element_type: ElementType,
-    mean: float,
-    std: float = 0.0,
+    mean: float | Fraction,
+    std: float | Fraction = 0.0,
     reach: Fraction = Fraction(0),
 ) -> None:
     """Refuse what reaches too far, judged by the constants of the kernel: rounded, they may be larger."""

@@ -39,8 +39,8 @@ class Target(NamedTuple):
         def of(sizes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(sizes[axis] for axis in axes)
 
-        rows = self.rows if 0 in axes else None
-        return Side(of(self.shape), of(self.out.shape), of(self.start), of(self.out.strides), rows)
+        listed = axes.index(0) if self.rows is not None and 0 in axes else -1
+        return Side(of(self.shape), of(self.out.shape), of(self.start), of(self.out.strides), self.rows, listed)
 
 
 class Side(NamedTuple):
@@ -51,14 +51,17 @@ class Side(NamedTuple):
     sizes, extents, starts, strides : tuple of int
         Of each axis: the global tensor's size, the array's, where the array begins, bytes from one place to the next.
     rows : ndarray of int64 or None
-        The list of rows, where axis 0 is among them; it is then the first.
+        The target's list of rows.
+    listed : int
+        Which of these axes it lists; -1: none.
     """
 
     sizes: tuple[int, ...]
     extents: tuple[int, ...]
     starts: tuple[int, ...]
     strides: tuple[int, ...]
-    rows: NDArray[np.int64] | None
+    rows: NDArray[np.int64] | None = None
+    listed: int = -1
 
     @property
     def count(self) -> int:
@@ -80,7 +83,8 @@ class Side(NamedTuple):
                 rest, place = np.divmod(rest, self.extents[axis])
             else:
                 place = rest
-            indices += step * (self.rows[place] if axis == 0 and self.rows is not None else self.starts[axis] + place)
+            is_listed = self.rows is not None and axis == self.listed
+            indices += step * (self.rows[place] if is_listed else self.starts[axis] + place)
             offsets += self.strides[axis] * place
             step *= self.sizes[axis]
         return indices, offsets

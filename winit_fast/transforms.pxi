@@ -183,6 +183,39 @@ cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const do
             values[ROW + k] = clamp32(mean + std * x1, minimum, maximum)
 
 
+cdef inline void complex32(
+    const uint32_t* even, const uint32_t* odd, float radius, float base, float slope, char** out, bint normal
+) noexcept nogil:
+    """Complex numbers in a disk: the angle as in normal32, the radius that of a uniform or of a truncated normal."""
+    cdef float* values
+    cdef float x, y, v, size, cosine
+    cdef uint32_t signed_bits
+    cdef int group, k
+    for group in range(GROUPS):
+        values = <float*> out[group]
+        for k in range(ROW):
+            signed_bits = bits_of_float(<float> <int32_t> (even[group * ROW + k] | 1)) - 1
+            v = float_of_bits(signed_bits & FLOAT_MAGNITUDE) * <float> 4.656612873077393e-10  # 2^-31
+            if normal:
+                size = radius * sqrtf(squared_radius32(bits_of_float(base + slope * v), 0x3F800000))
+            else:
+                size = radius * sqrtf(v)
+            x = <float> <int32_t> (odd[group * ROW + k] | 1) * <float> 4.656612595521636e-10  # 2^-31 - 2^-55
+            y = x * x
+            cosine = float_of_bits(bits_of_float(cosine32(y)) ^ (signed_bits & FLOAT_SIGN))
+            values[2 * k] = size * cosine
+            values[2 * k + 1] = size * sine32(x, y)
+
+
+cdef void disk32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    complex32(even, odd, <float> constants[0], 0, 0, out, False)
+
+
+cdef void truncated_disk32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    """Where |z| <= 2, v of the numbers nearer to 0 are nearer than sqrt(-ln(e^-4 + (1 - e^-4) (1 - v)))."""
+    complex32(even, odd, <float> constants[0], <float> constants[1], <float> constants[2], out, True)
+
+
 cdef inline void truncated_any32(
     const uint32_t* even, const uint32_t* odd, const double* constants, char** out, bint far
 ) noexcept nogil:
@@ -321,6 +354,42 @@ cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* cons
                 bits_of_double(polynomial8(y, COS64) * (1.0 - y)) ^ (signed_bits & DOUBLE_SIGN))
             values[k] = mean + radius * cosine
             values[k + ROW // 2] = mean + radius * (polynomial8(y, SIN64) * x)
+
+
+cdef inline void complex64(
+    const uint32_t* even, const uint32_t* odd, double radius, double base, double slope, char** out, bint normal
+) noexcept nogil:
+    """As complex32, with the words of normal64."""
+    cdef double* values
+    cdef double x, y, v, tail, size, cosine
+    cdef uint64_t signed_bits
+    cdef int group, k, first
+    for group in range(GROUPS):
+        values = <double*> out[group]
+        for k in range(ROW // 2):
+            first = group * ROW + k
+            signed_bits = bits_of_double(signed64(even[first], odd[first]) * 4.656612873077393e-10)  # 2^-31
+            v = double_of_bits(signed_bits & DOUBLE_MAGNITUDE)
+            if normal:
+                tail = base + slope * v
+                tail = tail if tail < 1.0 else 1.0
+                size = radius * sqrt(squared_radius64(tail) + 2.220446049250313e-16)
+            else:
+                size = radius * sqrt(v)
+            x = signed64(even[first + ROW // 2], odd[first + ROW // 2]) * 4.656612873077392e-10  # 2^-31 - 2^-84
+            y = x * x
+            cosine = double_of_bits(
+                bits_of_double(polynomial8(y, COS64) * (1.0 - y)) ^ (signed_bits & DOUBLE_SIGN))
+            values[2 * k] = size * cosine
+            values[2 * k + 1] = size * (polynomial8(y, SIN64) * x)
+
+
+cdef void disk64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    complex64(even, odd, constants[0], 0, 0, out, False)
+
+
+cdef void truncated_disk64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
+    complex64(even, odd, constants[0], constants[1], constants[2], out, True)
 
 
 cdef void truncated64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:

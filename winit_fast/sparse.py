@@ -1,0 +1,58 @@
+"""Sparse weights: a normal fill, of which every unit keeps some entries and loses the others. STREAM.md, section 9."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from winit_fast import dispatch
+from winit_fast.parallel import run
+from winit_fast.target import Target
+
+__all__ = ["empty_entries", "zeros_of"]
+
+TILE_UNITS = 16
+MOST_ENTRIES = 1 << 18  # of one piece of work
+
+
+def zeros_of(sparsity: float, entries: int) -> int:
+    """How many of a unit's entries are empty."""
+    return min(entries, math.ceil(sparsity * entries))
+
+
+def empty_entries(
+    target: Target, units: tuple[int, ...], entries: tuple[int, ...], sparsity: float, seed: int, stream: int,
+    threads: int | None,
+) -> None:  # fmt: skip
+    """Make the empty entries 0.
+
+    Parameters
+    ----------
+    target : Target
+    units, entries : tuple of int
+        The axes that tell units apart (those of the batch first), and those of one unit's entries.
+    sparsity, seed, stream, threads
+        As for the scheme and `fill`; checked.
+    """
+    unit_side, entry_side = target.side(units), target.side(entries)
+    total = entry_side.total
+    zeros = zeros_of(sparsity, total)
+    columns = dispatch.kernels.grid_columns(total)
+    tiles = -(-unit_side.count // TILE_UNITS)
+    size = target.out.itemsize
+
+    for begin in range(0, entry_side.count, MOST_ENTRIES):
+        indices, offsets = entry_side.places(begin, min(begin + MOST_ENTRIES, entry_side.count))
+        rows, places = (part.astype(np.int32) for part in np.divmod(indices, columns))
+        is_joined = bool((np.diff(offsets) == size).all())
+
+        def work(first: int, last: int) -> None:
+            unit, unit_offsets = unit_side.places(
+                first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count)
+            )
+            dispatch.kernels.empty_entries(
+                target.out, unit, unit_offsets, rows, places, offsets, total, zeros, seed, stream, is_joined
+            )  # fmt: skip
+
+        run(work, tiles, 2 * TILE_UNITS * len(indices), threads)
