@@ -3,12 +3,21 @@
 #
 # (a) A unit of few entries is permuted by the ranks of as many words. A larger one stands as a grid, filled row by row,
 #     whose rows and columns are turned round in turn, each by a distance of its own: an entry's place costs eight look-ups.
-# (b) Some units at once, so that either of entries and units may be what lies side by side in memory.
+# (b) Where many entries of a unit are wanted, look-ups are too slow (7 ns an entry). The grid then starts with a mark at
+#     each place that is kept, and the turns are undone: each row stands twice in a row, so that one copy from the distance on
+#     turns it, and that copy transposes the grid for the next turn.
+# (c) Some units at once, so that either of entries and units may be what lies side by side in memory.
+
+cdef extern from "transpose.h" nogil:
+    void transpose_turned(
+        char* target, Py_ssize_t target_stride, const char* source, Py_ssize_t source_stride, const int32_t* turns,
+        Py_ssize_t rows, Py_ssize_t columns)
 
 cdef enum:
     TILE_UNITS = 16
     FEW_ENTRIES = 128
     TURNS = 4                  # of all rows, and of all columns
+    MOST_MARKS = 1 << 20       # bytes of marks for all units of a tile
 
 cdef struct grid_t:
     int32_t rows, columns      # as far as columns go in the last row, they are full
@@ -61,96 +70,187 @@ cdef void turns_of(uint32_t* words, const grid_t* grid, int32_t* turns) noexcept
         words += grid.columns
 
 
-cdef void ranks_of(const uint32_t* words, int count, int32_t* ranks) noexcept nogil:
-    """How many words are smaller, or equal and earlier."""
-    cdef int i, k
-    cdef int32_t rank
+cdef void keep_ranks(char* kept, const uint32_t* words, int count, int zeros) noexcept nogil:
+    """Mark the entries whose word has a rank of `zeros` or more; equal words rank by their number.
+
+    Words are counted by their leading bits. Those below the leading bits of the word of rank `zeros` are known to be
+    empty, those above to be kept, and the few that share them are compared.
+    """
+    cdef int counts[64]
+    cdef int members[FEW_ENTRIES]
+    cdef int i, k, bucket = 0, before = 0, rank, shared = 0
+    memset(counts, 0, sizeof(counts))
     for i in range(count):
-        rank = 0
-        for k in range(i):
-            rank += words[k] <= words[i]
-        for k in range(i + 1, count):
-            rank += words[k] < words[i]
-        ranks[i] = rank
+        counts[words[i] >> 26] += 1
+    while bucket < 63 and before + counts[bucket] <= zeros:
+        before += counts[bucket]
+        bucket += 1
+    for i in range(count):
+        kept[i] = <int> (words[i] >> 26) > bucket
+    for i in range(count):
+        members[shared] = i
+        shared += <int> (words[i] >> 26) == bucket
+    for i in range(shared):
+        rank = before
+        for k in range(shared):
+            rank += words[members[k]] < words[members[i]] or (words[members[k]] == words[members[i]] and k < i)
+        kept[members[i]] = rank >= zeros
 
 
-cdef void kept_by_turns(
-    uint32_t* kept, const int32_t* rows, const int32_t* columns, int count, const grid_t* grid, const int32_t* turns,
-    int32_t zeros
+cdef inline void copy16(char* target, const char* source, int32_t size) noexcept nogil:
+    """At least `size` bytes, in pieces of 16: a call of memcpy costs more than the short rows of a grid."""
+    cdef int32_t i
+    for i in range(0, size, 16):
+        memcpy(target + i, source + i, 16)
+
+
+cdef inline void double_row(char* row, int32_t size) noexcept nogil:
+    copy16(row + size, row, size)
+
+
+cdef void mark_grid(char* tall, const grid_t* grid, int64_t zeros) noexcept nogil:
+    """A mark at every place that is kept, column by column; each column twice in a row."""
+    cdef int64_t stride = doubled(grid.rows)
+    cdef int32_t row, column
+    for column in range(grid.columns):
+        for row in range(grid.rows):
+            tall[column * stride + row] = <int64_t> row * grid.columns + column >= zeros
+        double_row(tall + column * stride, grid.rows if column < grid.last else grid.rows - 1)
+
+
+cdef void keep_grid(
+    char* kept, const char* marked, char* wide, char* tall, const grid_t* grid, const int32_t* turns
 ) noexcept nogil:
-    """All ones for each entry, given by its row and column, that is not empty; 0 for the others."""
-    cdef int32_t row[BLOCK]
-    cdef int32_t column[BLOCK]
-    cdef int32_t most_rows = grid.rows, most_columns = grid.columns, last = grid.last, size, place
-    cdef int turn, k
-    for k in range(BLOCK):
-        row[k] = rows[k] if k < count else 0
-        column[k] = columns[k] if k < count else 0
+    """Mark all entries that are kept: the turns undone, from the last to the first.
+
+    `marked` is what `mark_grid` makes; `wide` and `tall` hold the grid and its transpose. Behind `kept` there are 15 bytes
+    more.
+    """
+    cdef int64_t width = doubled(grid.columns), height = doubled(grid.rows)
+    cdef const int32_t* distances = turns + TURNS * (<int64_t> grid.rows + grid.columns)
+    cdef int32_t row, column
+    cdef int turn
     for turn in range(TURNS):
-        for k in range(BLOCK):
-            size = last if row[k] == most_rows - 1 else most_columns
-            place = column[k] + turns[row[k]]
-            column[k] = place - size if place >= size else place
-        turns += most_rows
-        for k in range(BLOCK):
-            size = most_rows if column[k] < last else most_rows - 1
-            place = row[k] + turns[column[k]]
-            row[k] = place - size if place >= size else place
-        turns += most_columns
-    for k in range(BLOCK):
-        kept[k] = 0xFFFFFFFF if row[k] * most_columns + column[k] >= zeros else 0
+        distances -= grid.columns
+        transpose_turned(wide, width, marked if turn == 0 else tall, height, distances, grid.columns, grid.rows)
+        for row in range(grid.rows):
+            double_row(wide + row * width, grid.last if row == grid.rows - 1 else grid.columns)
+        distances -= grid.rows
+        if turn < TURNS - 1:
+            transpose_turned(tall, height, wide, width, distances, grid.rows, grid.columns)
+            for column in range(grid.columns):
+                double_row(tall + column * height, grid.rows if column < grid.last else grid.rows - 1)
+    for row in range(grid.rows):
+        copy16(kept + <int64_t> row * grid.columns, wide + row * width + distances[row],
+               grid.last if row == grid.rows - 1 else grid.columns)
 
 
-cdef void kept_by_ranks(
-    uint32_t* kept, const int32_t* entries, int count, const int32_t* ranks, int32_t zeros
+cdef inline int64_t doubled(int64_t count) noexcept nogil:
+    """Bytes of a row that stands twice, with what is written and read beyond it in pieces of 16."""
+    return 2 * ((count + 15) // 16 * 16) + 16
+
+
+cdef void keep_entries(
+    char* kept, const int32_t* entries, int64_t count, const grid_t* grid, const int32_t* turns, int32_t zeros
 ) noexcept nogil:
-    cdef int k
-    for k in range(count):
-        kept[k] = 0xFFFFFFFF if ranks[entries[k]] >= zeros else 0
+    """Mark those of some entries that are kept, each looked up by itself."""
+    cdef const int32_t* distances
+    cdef int32_t row, column, size
+    cdef int64_t i
+    cdef int turn
+    for i in range(count):
+        row, column = entries[i] // grid.columns, entries[i] % grid.columns
+        distances = turns
+        for turn in range(TURNS):
+            size = grid.last if row == grid.rows - 1 else grid.columns
+            column += distances[row]
+            column -= size if column >= size else 0
+            distances += grid.rows
+            size = grid.rows if column < grid.last else grid.rows - 1
+            row += distances[column]
+            row -= size if row >= size else 0
+            distances += grid.columns
+        kept[i] = <int64_t> row * grid.columns + column >= zeros
 
 
-cdef inline void keep(char* item, uint32_t kept, int size) noexcept nogil:
-    """Make an item 0 unless it is kept; no branch, which half of the time would be predicted wrongly."""
-    cdef uint64_t eight
-    cdef uint32_t four
-    cdef uint16_t two
+cdef inline void keep_item(char* item, int32_t mask, int size) noexcept nogil:
+    """An item where the mask is all ones, else 0; no branch, which half of the time would be predicted wrongly."""
+    cdef int64_t eight
+    cdef int32_t four
+    cdef int16_t two
     if size == 4:
         memcpy(&four, item, 4)
-        four &= kept
+        four &= mask
         memcpy(item, &four, 4)
     elif size == 2:
         memcpy(&two, item, 2)
-        two &= <uint16_t> kept
+        two &= <int16_t> mask
         memcpy(item, &two, 2)
     elif size == 8:
         memcpy(&eight, item, 8)
-        eight &= <uint64_t> <int64_t> <int32_t> kept
+        eight &= <int64_t> mask
         memcpy(item, &eight, 8)
     else:
-        item[0] = <char> (<uint8_t> item[0] & <uint8_t> kept)
+        item[0] = <char> (<int32_t> item[0] & mask)
 
 
-cdef void keep_run(char* items, const uint32_t* kept, int count, int size) noexcept nogil:
+cdef void keep_run(char* items, const char* kept, int64_t count, int size) noexcept nogil:
     """Items side by side."""
-    cdef int k
+    cdef int64_t k
     if size == 4:
         for k in range(count):
-            keep(items + 4 * k, kept[k], 4)
+            keep_item(items + 4 * k, -<int32_t> kept[k], 4)
     elif size == 2:
         for k in range(count):
-            keep(items + 2 * k, kept[k], 2)
+            keep_item(items + 2 * k, -<int32_t> kept[k], 2)
     elif size == 8:
         for k in range(count):
-            keep(items + 8 * k, kept[k], 8)
+            keep_item(items + 8 * k, -<int32_t> kept[k], 8)
     else:
         for k in range(count):
-            keep(items + k, kept[k], 1)
+            keep_item(items + k, -<int32_t> kept[k], 1)
+
+
+cdef void empty_tile(
+    char* target, const int64_t* unit_offsets, int units, const int32_t* entries, const int64_t* entry_offsets,
+    int64_t count, const char* kept, int64_t marks, int size
+) noexcept nogil:
+    """`entries`: where the marks of an entry stand; NULL: one after the other."""
+    cdef char square[16 * 16]
+    cdef int32_t nowhere[16]
+    cdef int64_t k = 0, mark
+    cdef int u, i
+    if entries == NULL and follows(entry_offsets, count, size):
+        for u in range(units):
+            keep_run(target + unit_offsets[u] + entry_offsets[0], kept + u * marks, count, size)
+        return
+    if entries == NULL and units == TILE_UNITS and follows(unit_offsets, units, size):
+        memset(nowhere, 0, sizeof(nowhere))
+        while k + 16 <= count:
+            transpose_turned(square, 16, kept + k, marks, nowhere, 16, 16)
+            for i in range(16):
+                keep_run(target + unit_offsets[0] + entry_offsets[k + i], square + 16 * i, 16, size)
+            k += 16
+    while k < count:
+        mark = k if entries == NULL else entries[k]
+        for u in range(units):
+            keep_item(target + unit_offsets[u] + entry_offsets[k], -<int32_t> kept[u * marks + mark], size)
+        k += 1
+
+
+cdef bint follows(const int64_t* offsets, int64_t count, int size) noexcept nogil:
+    """Whether items of this size lie side by side."""
+    cdef int64_t k
+    for k in range(1, count):
+        if offsets[k] != offsets[k - 1] + size:
+            return False
+    return True
 
 
 def empty_entries(
     cnp.ndarray out not None, cnp.ndarray units not None, cnp.ndarray unit_offsets not None,
-    cnp.ndarray rows not None, cnp.ndarray columns not None, cnp.ndarray entry_offsets not None,
-    int64_t entries, int32_t zeros, uint64_t seed, uint64_t stream, bint is_joined
+    cnp.ndarray entries not None, cnp.ndarray entry_offsets not None, int64_t total, int32_t zeros, uint64_t seed,
+    uint64_t stream, bint is_run
 ):
     """Make 0 what is empty among some units and entries of an array.
 
@@ -160,72 +260,88 @@ def empty_entries(
         Items of 1, 2, 4 or 8 bytes, any strides.
     units, unit_offsets : ndarray of int64
         The units' numbers, and their offsets in bytes.
-    rows, columns, entry_offsets : ndarray of int32, int32, int64
-        The entries' rows and columns in the grid (of few entries: 0 and their numbers), and their offsets.
-    entries, zeros : int
+    entries, entry_offsets : ndarray of int32, int64
+        The entries' numbers, and their offsets.
+    total, zeros : int
         How many entries a unit has in all, and how many of them are empty.
-    is_joined : bool
-        Whether the entries lie side by side in memory.
+    is_run : bool
+        Whether the entries' numbers follow each other.
     """
     cdef const int64_t* unit = <const int64_t*> cnp.PyArray_DATA(units)
     cdef const int64_t* unit_at = <const int64_t*> cnp.PyArray_DATA(unit_offsets)
-    cdef const int32_t* row = <const int32_t*> cnp.PyArray_DATA(rows)
-    cdef const int32_t* column = <const int32_t*> cnp.PyArray_DATA(columns)
+    cdef const int32_t* entry = <const int32_t*> cnp.PyArray_DATA(entries)
     cdef const int64_t* entry_at = <const int64_t*> cnp.PyArray_DATA(entry_offsets)
     cdef char* target = <char*> cnp.PyArray_DATA(out)
-    cdef int size = cnp.PyArray_ITEMSIZE(out), some, u, count, k
-    cdef int64_t unit_count = cnp.PyArray_DIM(units, 0), count_in_all = cnp.PyArray_DIM(rows, 0), first, start, words
-    cdef bint is_few = entries <= FEW_ENTRIES
-    cdef grid_t grid
-    cdef uint32_t kept[TILE_UNITS][BLOCK]
+    cdef int size = cnp.PyArray_ITEMSIZE(out)
+    cdef int64_t unit_count = cnp.PyArray_DIM(units, 0), count = cnp.PyArray_DIM(entries, 0)
+    cdef bint is_few = total <= FEW_ENTRIES
+    cdef bint is_whole = is_few or (4 * count >= total and total <= MOST_MARKS)
+    cdef int64_t marks = total if is_whole else count, words, wide, tall, first, u, tile, some
+    cdef uint64_t groups
+    cdef bint is_drawn
+    cdef grid_t grid = grid_of(total)
     cdef philox_state state
     cdef uint32_t* drawn
-    cdef int32_t* tables
-    grid.columns = <int32_t> grid_columns(entries)
-    grid.rows = <int32_t> ((entries + grid.columns - 1) // grid.columns)
-    grid.last = <int32_t> (entries - <int64_t> (grid.rows - 1) * grid.columns)
-    words = entries if is_few else TURNS * (<int64_t> grid.rows + grid.columns)
-    drawn = <uint32_t*> malloc((words + BATCH) * sizeof(uint32_t))
-    tables = <int32_t*> malloc(TILE_UNITS * words * sizeof(int32_t))
-    if drawn == NULL or tables == NULL:
+    cdef uint32_t* own
+    cdef int32_t* turns
+    cdef char* memory
+    cdef char* grids
+    words = total if is_few else TURNS * (<int64_t> grid.rows + grid.columns)
+    groups = (words + 31) // 32
+    # Rows beyond the grid, up to 16, are read and come to nothing.
+    wide = 0 if is_few or not is_whole else (<int64_t> grid.rows + 15) * doubled(grid.columns)
+    tall = 0 if is_few or not is_whole else (<int64_t> grid.columns + 15) * doubled(grid.rows)
+    tile = max(<int64_t> 1, min(<int64_t> TILE_UNITS, MOST_MARKS // marks))
+    drawn = <uint32_t*> malloc((tile * groups * 32 + BATCH) * sizeof(uint32_t))
+    turns = <int32_t*> malloc(words * sizeof(int32_t))
+    memory = <char*> malloc(tile * marks + 16 + wide + 2 * tall)
+    if drawn == NULL or turns == NULL or memory == NULL:
         free(drawn)
-        free(tables)
+        free(turns)
+        free(memory)
         raise MemoryError("no memory for the permutations of a sparse fill")
+    grids = memory + tile * marks + 16
     with nogil:
         philox_start(&state, seed, stream, <uint32_t> 1 << 31)
-        for first in range(0, unit_count, 16):  # TILE_UNITS
-            some = <int> min(<int64_t> TILE_UNITS, unit_count - first)
+        if wide > 0:
+            memset(grids, 0, wide + 2 * tall)
+            mark_grid(grids, &grid, zeros)
+        first = 0
+        while first < unit_count:
+            some = min(tile, unit_count - first)
+            is_drawn = unit[first + some - 1] - unit[first] == some - 1 and follows(unit + first, some, 1)
+            if is_drawn:
+                auxiliary_words(&state, <uint64_t> unit[first] * groups, some * groups * 32, drawn)
             for u in range(some):
-                auxiliary_words(&state, <uint64_t> unit[first + u] * <uint64_t> ((words + 31) // 32), words, drawn)
+                own = drawn + (u * groups * 32 if is_drawn else 0)
+                if not is_drawn:
+                    auxiliary_words(&state, <uint64_t> unit[first + u] * groups, words, own)
                 if is_few:
-                    ranks_of(drawn, <int> words, tables + u * words)
+                    keep_ranks(memory + u * marks, own, <int> total, zeros)
+                    continue
+                turns_of(own, &grid, turns)
+                if is_whole:
+                    keep_grid(memory + u * marks, grids, grids + tall, grids + tall + wide, &grid, turns)
                 else:
-                    turns_of(drawn, &grid, tables + u * words)
-            for start in range(0, count_in_all, 64):  # BLOCK
-                count = <int> min(<int64_t> BLOCK, count_in_all - start)
-                for u in range(some):
-                    if is_few:
-                        kept_by_ranks(kept[u], column + start, count, tables + u * words, zeros)
-                    else:
-                        kept_by_turns(kept[u], row + start, column + start, count, &grid, tables + u * words, zeros)
-                    if is_joined:
-                        keep_run(target + unit_at[first + u] + entry_at[start], kept[u], count, size)
-                if not is_joined:
-                    for k in range(count):
-                        for u in range(some):
-                            keep(target + unit_at[first + u] + entry_at[start + k], kept[u][k], size)
+                    keep_entries(memory + u * marks, entry, count, &grid, turns, zeros)
+            empty_tile(
+                target, unit_at + first, <int> some, NULL if is_run or not is_whole else entry, entry_at, count,
+                memory + (entry[0] if is_run and is_whole else 0), marks, size)
+            first += some
     free(drawn)
-    free(tables)
+    free(turns)
+    free(memory)
 
 
-def grid_columns(int64_t entries):
-    """The columns of the grid: the smallest whole number whose square is not below `entries`; all of few entries."""
-    cdef int64_t columns = 1
-    if entries <= FEW_ENTRIES:
-        return entries
-    columns = <int64_t> sqrt(<double> entries)
-    while columns * columns < entries:
+cdef grid_t grid_of(int64_t total) noexcept nogil:
+    """The columns are the smallest whole number whose square is not below `total`."""
+    cdef grid_t grid
+    cdef int64_t columns = <int64_t> sqrt(<double> total)
+    while columns * columns < total:
         columns += 1
-    while (columns - 1) * (columns - 1) >= entries:
+    while (columns - 1) * (columns - 1) >= total:
         columns -= 1
-    return columns
+    grid.columns = <int32_t> columns
+    grid.rows = <int32_t> ((total + columns - 1) // columns)
+    grid.last = <int32_t> (total - <int64_t> (grid.rows - 1) * columns)
+    return grid

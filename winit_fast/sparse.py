@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from winit_fast import dispatch
 from winit_fast.parallel import run
 from winit_fast.target import Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["empty_entries", "zeros_of"]
 
@@ -38,21 +42,17 @@ def empty_entries(
     unit_side, entry_side = target.side(units), target.side(entries)
     total = entry_side.total
     zeros = zeros_of(sparsity, total)
-    columns = dispatch.kernels.grid_columns(total)
     tiles = -(-unit_side.count // TILE_UNITS)
-    size = target.out.itemsize
 
     for begin in range(0, entry_side.count, MOST_ENTRIES):
         indices, offsets = entry_side.places(begin, min(begin + MOST_ENTRIES, entry_side.count))
-        rows, places = (part.astype(np.int32) for part in np.divmod(indices, columns))
-        is_joined = bool((np.diff(offsets) == size).all())
+        is_run = bool((np.diff(indices) == 1).all())
 
-        def work(first: int, last: int) -> None:
-            unit, unit_offsets = unit_side.places(
-                first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count)
-            )
-            dispatch.kernels.empty_entries(
-                target.out, unit, unit_offsets, rows, places, offsets, total, zeros, seed, stream, is_joined
-            )  # fmt: skip
+        def work(
+            first: int, last: int, some: NDArray[np.int32] = indices.astype(np.int32), offsets: NDArray[np.int64] = offsets,
+            is_run: bool = is_run,
+        ) -> None:  # fmt: skip
+            tile = unit_side.places(first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count))
+            dispatch.kernels.empty_entries(target.out, *tile, some, offsets, total, zeros, seed, stream, is_run)
 
-        run(work, tiles, 2 * TILE_UNITS * len(indices), threads)
+        run(work, tiles, TILE_UNITS * len(indices), threads)

@@ -1,10 +1,11 @@
-/* Copies a rectangle so that its rows become columns, items of 2 or 4 bytes, in blocks that fill vector registers.
+/* Copies a rectangle so that its rows become columns, items of 1, 2 or 4 bytes, in blocks that fill vector registers.
  *
  * Written with the vector extension that gcc (from 12) and clang share: the shuffles below are single instructions of
  * SSE2 and NEON. Other compilers copy item by item. */
 #ifndef WINIT_FAST_TRANSPOSE_H
 #define WINIT_FAST_TRANSPOSE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,9 +16,12 @@
 #endif
 
 #if defined(TRANSPOSE_VECTORS)
+typedef uint8_t items1 __attribute__((vector_size(16)));
 typedef uint16_t items2 __attribute__((vector_size(16)));
 typedef uint32_t items4 __attribute__((vector_size(16)));
 typedef uint64_t items8 __attribute__((vector_size(16)));
+#define LOW1(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH1(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define LOW2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define HIGH2(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #define LOW4(a, b) (items4) __builtin_shufflevector((items4)(a), (items4)(b), 0, 4, 1, 5)
@@ -68,6 +72,23 @@ static inline void transpose_block2(char *target, int64_t target_stride, const c
         memcpy(target + c * target_stride, &column[c], 16);
 }
 
+/* The same for 16 x 16 bytes, from this column of rows anywhere on: four times, rows 8 apart are interleaved, so that a byte's row moves into its place bit by bit. */
+static inline void transpose_bytes16(char *target, ptrdiff_t target_stride, const char *const *source, ptrdiff_t column)
+{
+    items1 row[16], next[16];
+    for (int r = 0; r < 16; r++)
+        memcpy(&row[r], source[r] + column, 16);
+    for (int step = 0; step < 4; step++) {
+        for (int r = 0; r < 8; r++) {
+            next[2 * r] = LOW1(row[r], row[r + 8]);
+            next[2 * r + 1] = HIGH1(row[r], row[r + 8]);
+        }
+        memcpy(row, next, sizeof row);
+    }
+    for (int c = 0; c < 16; c++)
+        memcpy(target + c * target_stride, &row[c], 16);
+}
+
 static inline int transpose_block_items(int item_size) { return item_size == 4 ? 4 : item_size == 2 ? 8 : 1; }
 
 static inline void transpose_block(char *target, int64_t target_stride, const char *source, int64_t source_stride,
@@ -80,6 +101,8 @@ static inline void transpose_block(char *target, int64_t target_stride, const ch
     else
         memcpy(target, source, (size_t)item_size);
 }
+#undef LOW1
+#undef HIGH1
 #undef LOW2
 #undef HIGH2
 #undef LOW4
@@ -95,6 +118,26 @@ static inline void transpose_block(char *target, int64_t target_stride, const ch
     (void)source_stride;
     memcpy(target, source, (size_t)item_size);
 }
+static inline void transpose_bytes16(char *target, ptrdiff_t target_stride, const char *const *source, ptrdiff_t column)
+{
+    for (int r = 0; r < 16; r++)
+        for (int c = 0; c < 16; c++)
+            target[c * target_stride + r] = source[r][column + c];
+}
 #endif
+
+/* A grid of bytes, turned and transposed: target[column][row] = source[row][column + turns[row]]. Rows are rounded up to 16 in
+ * the source, columns in both; turns has an entry for every row that is asked for. */
+static inline void transpose_turned(char *target, ptrdiff_t target_stride, const char *source, ptrdiff_t source_stride,
+                                    const int32_t *turns, ptrdiff_t rows, ptrdiff_t columns)
+{
+    for (ptrdiff_t row = 0; row < rows; row += 16) {
+        const char *start[16];
+        for (ptrdiff_t r = 0; r < 16; r++)
+            start[r] = source + (row + r) * source_stride + (row + r < rows ? turns[row + r] : 0);
+        for (ptrdiff_t column = 0; column < columns; column += 16)
+            transpose_bytes16(target + column * target_stride + row, target_stride, start, column);
+    }
+}
 
 #endif
