@@ -52,7 +52,7 @@ def fill_orthogonal(
         As for `fill`; checked.
     """
     rows, columns, batch = (target.side(side) for side in axes)
-    is_tall = rows.total >= columns.total
+    is_tall = rows.total > columns.total  # of a square matrix each row stands by itself
     long, short = (rows, columns) if is_tall else (columns, rows)
     reflectors = Reflectors(long.total, short.total, element_type.bits, seed, stream, threads)
     indices, offsets = batch.places(0, batch.count)
