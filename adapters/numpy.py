@@ -28,6 +28,7 @@ def init(
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> NDArray[Any]:
     """Make an array of starting weights.
@@ -38,8 +39,9 @@ def init(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
-        float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
-    seed, name, in_axis, out_axis, batch_axis, threads
+        float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for
+        constants and schemes with fans.
+    seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
         As in `init_`.
 
     Returns
@@ -69,6 +71,7 @@ def init(
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        padding_idx=padding_idx,
         threads=threads,
     )
 
@@ -84,6 +87,7 @@ def init_(
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
     """Fill an array, or its part of a larger tensor, with starting weights, in place.
@@ -108,6 +112,8 @@ def init_(
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
         `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    padding_idx : int, optional
+        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -154,6 +160,7 @@ def init_(
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        padding_idx=padding_idx,
         threads=threads,
     )
 

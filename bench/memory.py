@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def ours(scheme: str, dtype: str) -> Callable[[int], object]:
+def ours(scheme: str, dtype: str) -> Callable[[int], Any]:
     """Fill an array of our own."""
     import winit_fast
 
@@ -27,6 +29,18 @@ def ours(scheme: str, dtype: str) -> Callable[[int], object]:
         dtype = getattr(ml_dtypes, dtype)
     kind = np.dtype(dtype)
     return lambda octets: winit_fast.fill(winit_fast.empty(octets // kind.itemsize, kind), scheme, seed=7, name="table")
+
+
+def orthogonal(rows: int, columns: int) -> Callable[[int], Any]:
+    """An orthogonal matrix of a 32nd of the octets: its work grows with their power of 3/2."""
+    import winit_fast
+
+    def fill(octets: int) -> object:
+        unit = math.isqrt(octets // 128 // (rows * columns))
+        out = winit_fast.empty((rows * unit, columns * unit))
+        return winit_fast.fill(out, "orthogonal", seed=7, name="weight")
+
+    return fill
 
 
 def numpy_in_place(octets: int) -> object:
@@ -40,18 +54,24 @@ def numpy_scaled(octets: int) -> object:
     return np.random.default_rng(7).normal(0.0, 0.02, octets // 4).astype(np.float32)
 
 
-def torch(scheme: str) -> Callable[[int], object]:
-    """An initializer of torch.nn.init."""
+def torch(scheme: str, is_square: bool = False) -> Callable[[int], Any]:
+    """An initializer of torch.nn.init; of a matrix as `orthogonal` makes it."""
     import torch as module
 
     fill = getattr(module.nn.init, scheme)
+    if is_square:
+        return lambda octets: fill(module.empty(math.isqrt(octets // 128), math.isqrt(octets // 128)))
     return lambda octets: fill(module.empty(octets // 4))
 
 
-METHODS: dict[str, Callable[[], Callable[[int], object]]] = {
+METHODS: dict[str, Callable[[], Callable[[int], Any]]] = {
     "winit_fast normal float32": lambda: ours("normal", "float32"),
     "winit_fast truncated_normal float32": lambda: ours("truncated_normal", "float32"),
     "winit_fast normal bfloat16": lambda: ours("normal", "bfloat16"),
+    "winit_fast orthogonal float32, square": lambda: orthogonal(1, 1),
+    "winit_fast orthogonal float32, tall": lambda: orthogonal(4, 1),
+    "winit_fast orthogonal float32, wide": lambda: orthogonal(1, 4),
+    "torch.nn.init.orthogonal_ float32, square": lambda: torch("orthogonal_", is_square=True),
     "NumPy standard_normal(out=) float32": lambda: numpy_in_place,
     "NumPy normal(0, 0.02).astype(float32)": lambda: numpy_scaled,
     "torch.nn.init.normal_ float32": lambda: torch("normal_"),
@@ -73,9 +93,16 @@ def measure_here(name: str, octets: int) -> None:
         print(json.dumps({"method": name, "skipped": str(error)}))
         return
     before = held("VmRSS")
-    fill(octets)
-    peak = held("VmHWM")
-    print(json.dumps({"method": name, "array": octets, "beyond": peak - before - octets, "in_all": peak - octets}))
+    filled = fill(octets)
+    peak, size = held("VmHWM"), filled.nbytes
+    # An orthogonal matrix may take 64 MiB, and twice the square of its short side where that is at most half the other.
+    short = min(filled.shape)
+    allowed = (64 << 20) + (2 * short * short * 4 if 2 * short <= max(filled.shape) else 0)
+    print(
+        json.dumps(
+            {"method": name, "array": size, "beyond": peak - before - size, "in_all": peak - size, "allowed": allowed}
+        )
+    )
 
 
 def main() -> int:

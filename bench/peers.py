@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -62,16 +62,29 @@ def kernels_of(isa: str | None) -> Iterator[None]:
         dispatch.kernels = usual
 
 
-def ours(scheme: str, isas: tuple[str, ...] = ISAS, threads: tuple[int, ...] = (1, 2)) -> list[Method]:
-    """winit_fast with every ISA asked for, by one thread and by two."""
+def ours(
+    scheme: str,
+    isas: tuple[str, ...] = ISAS,
+    threads: tuple[int, ...] = (1, 2),
+    shape: tuple[int, ...] | None = None,
+    offset: tuple[int, ...] | None = None,
+    **arguments: Any,
+) -> list[Method]:
+    """winit_fast with every ISA asked for, by one thread and by two; the buffer is the whole or a part of `shape`."""
+    arguments |= {"seed": SEED, "name": "table", "shape": shape, "offset": offset}
 
     def method(isa: str, count: int) -> Method:
         def bind(buffer: np.ndarray) -> Callable[[], Any]:
-            return lambda: winit_fast.fill(buffer, scheme, seed=SEED, name="table", threads=count)
+            return lambda: winit_fast.fill(buffer, scheme, threads=count, **arguments)
 
         return Method(f"winit_fast {isa}", bind, count, isa)
 
     return [method(isa, count) for isa in isas for count in threads]
+
+
+def renamed(method: Method, label: str) -> Method:
+    """The same under another name."""
+    return replace(method, label=label)
 
 
 def memset() -> list[Method]:
@@ -175,6 +188,25 @@ def torch_in_place(distribution: str) -> list[Method]:
 
     share = 1 / 8 if distribution == "truncated_normal" else 1.0
     return [method(1, share), method(2, share)]
+
+
+def torch_init(name: str, **arguments: Any) -> list[Method]:
+    """An initializer of torch.nn.init on the same memory, with one thread and with two."""
+
+    def method(threads: int) -> Method:
+        def bind(buffer: np.ndarray) -> Callable[[], Any]:
+            torch = _module("torch")
+            tensor, fill = torch.from_numpy(buffer), getattr(torch.nn.init, name)
+
+            def run() -> None:
+                torch.set_num_threads(threads)
+                fill(tensor, **arguments)
+
+            return run
+
+        return Method(f"torch {name}", bind, threads)
+
+    return [method(1), method(2)]
 
 
 def scipy_truncated() -> list[Method]:

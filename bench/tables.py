@@ -17,7 +17,7 @@ from targets import table as targets_table
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     ROOT / "README.md": ("speed", "peak"),
-    ROOT / "bench" / "README.md": ("types", "layouts", "first touch", "memory", "targets"),
+    ROOT / "bench" / "README.md": ("types", "layouts", "structures", "first touch", "memory", "targets"),
 }
 ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "baseline": "baseline"}
 Infos = list[dict[str, Any]]
@@ -104,11 +104,43 @@ def first_touch(groups: dict[str, Infos]) -> str:
     return markdown(["first touch, normal float32", "GB/s"], cells)
 
 
+def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """Milliseconds of matrices and kernels, ours and torch's."""
+    isa = machine["isa"]
+    rows = [
+        *(
+            (f"orthogonal {side} x {side}", f"winit_fast {isa}", "torch orthogonal_")
+            for side in (256, 1024, 2048, 4096)
+        ),
+        *((f"orthogonal {ratio}", f"winit_fast {isa}", "torch orthogonal_") for ratio in ("4 : 1", "1 : 4", "64 : 1")),
+        ("sparse 4096 x 4096", "winit_fast sparse(0.9, per='in')", "torch sparse_"),
+        ("identity 4096 x 4096", f"winit_fast {isa}", "torch eye_"),
+        ("dirac 1024 x 1024 x 4 x 4", f"winit_fast {isa}", "torch dirac_"),
+    ]
+
+    def milliseconds(group: str, method: str, threads: int) -> str:
+        times = [
+            1e3 * info["elements"] / info["elements_per_second"]
+            for info in groups.get(group, [])
+            if info["method"] == method and info["threads"] == threads and info["isa"] in (isa, None)
+        ]
+        return f"{min(times):.3g}" if times else ""
+
+    head = ["milliseconds, float32", "winit_fast", "2 threads", "torch", "2 threads"]
+    return markdown(
+        head, [[group, *(milliseconds(group, way, count) for way in ways for count in (1, 2))] for group, *ways in rows]
+    )
+
+
 def memory_table(memory: list[dict[str, Any]]) -> str:
     """Peak memory beyond the array."""
     size = next((found["array"] >> 20 for found in memory if "array" in found), 0)
     cells = [
-        [found["method"], f"{max(0.0, found['beyond']) / 2**20:.1f} MiB", f"{found['in_all'] / 2**20:.0f} MiB"]
+        [
+            found["method"] + f", {found['array'] >> 20} MiB" * (found["array"] >> 20 != size),
+            f"{max(0.0, found['beyond']) / 2**20:.1f} MiB",
+            f"{found['in_all'] / 2**20:.0f} MiB",
+        ]
         for found in memory
         if "array" in found
     ]
@@ -127,7 +159,8 @@ def main() -> None:
     groups: dict[str, Infos] = {}
     for benchmark in run["benchmarks"]:
         groups.setdefault(benchmark["group"], []).append(benchmark["extra_info"])
-    beyond = max(found["beyond"] for found in memory if found["method"].startswith("winit_fast"))
+    plain = [one for one in memory if one["method"].startswith("winit_fast") and "orthogonal" not in one["method"]]
+    beyond = max(found["beyond"] for found in plain)
     array = next(found["array"] for found in memory if "array" in found)
     tables = {
         "speed": speed(groups, machine),
@@ -136,6 +169,7 @@ def main() -> None:
         "layouts": layouts(groups, machine),
         "first touch": first_touch(groups),
         "memory": memory_table(memory),
+        "structures": structures(groups, machine),
         "targets": targets_table(list(targets(Results(run["benchmarks"]), memory))),
     }
     for path, names in FILES.items():

@@ -50,6 +50,13 @@ class Results:
             and info.get("isa") == isa
         ]
 
+    def times(self, part: list[Benchmark], whole: list[Benchmark]) -> tuple[float | None, float | None]:
+        """Seconds of `part` by those of `whole`: of the fastest rounds, of the median rounds."""
+        if not part or not whole:
+            return None, None
+        best, middle = (part[0]["stats"][key] / whole[0]["stats"][key] for key in ("min", "median"))
+        return best, middle
+
     def ratio(self, fast: list[Benchmark], slow: list[Benchmark]) -> tuple[float | None, float | None]:
         """Elements per second of `fast` by those of `slow`: of the fastest rounds, of the median rounds."""
         if not fast or not slow:
@@ -98,10 +105,65 @@ def targets(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
             yield Target(f"64 x 64 {found['extra_info']['scheme']}", isa, middle, best, f"<= {limit} us (by median)")
     for found in find("import", "winit_fast"):
         yield Target("import after NumPy's", "", found["extra_info"]["milliseconds"], None, "<= 20 ms (by median)")
+    yield from structures(results)
     for found in memory:
-        if found["method"].startswith("winit_fast") and "beyond" in found:
+        if found["method"].startswith("winit_fast orthogonal") and "beyond" in found:
+            what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
+            yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
+        elif found["method"].startswith("winit_fast") and "beyond" in found:
             what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
             yield Target(what, "", found["beyond"] / 2**20, None, "<= 32 MiB")
+
+
+def structures(results: Results) -> Iterator[Target]:
+    """The lines about matrices, kernels and truncations."""
+    find, ratio, times = results.find, results.ratio, results.times
+    isa = next(
+        (
+            isa
+            for isa in ("avx512", "avx2", "neon", "baseline")
+            if find("identity 4096 x 4096", f"winit_fast {isa}", 2, isa)
+        ),
+        "",
+    )
+    ours = f"winit_fast {isa}"
+    for side in (2048, 4096):
+        group = f"orthogonal {side} x {side}"
+        for lower in ("avx512", "avx2"):
+            mine, theirs = find(group, f"winit_fast {lower}", 2, lower), find(group, "torch orthogonal_", 2)
+            yield Target(f"{group} / torch, 2 threads", lower, *ratio(mine, theirs), ">= 1")
+    for place in ("first", "last"):
+        for part, limit in (("a quarter of the rows", 0.5), ("a quarter of the columns", 1), ("half of both", 1)):
+            group = "orthogonal 2048 x 2048"
+            mine, whole = find(f"{group}, {place} {part}", ours, 2, isa), find(group, ours, 2, isa)
+            yield Target(f"{group}, {place} {part}: time / that of the whole", isa, *times(mine, whole), f"<= {limit}")
+    group = "sparse 4096 x 4096"
+    for threads in (1, 2):
+        for sparsity in (0.1, 0.9):
+            for per in ("in", "out"):
+                name = f"sparse({sparsity}, per={per!r})"
+                mine = find(group, f"winit_fast {name}", threads, isa)
+                what = f"{name}, {threads} thread{'s' * (threads - 1)}"
+                yield Target(
+                    f"{what}: time / that of normal", isa, *times(mine, find(group, ours, threads, isa)), "<= 4"
+                )
+                yield Target(
+                    f"{what} / torch sparse_", isa, *ratio(mine, find(group, "torch sparse_", threads)), ">= 1"
+                )
+    for group in ("identity 4096 x 4096", "dirac 1024 x 1024 x 4 x 4"):
+        for threads in (1, 2):
+            pair = find(group, ours, threads, isa), find(group, f"{ours}, constant", threads, isa)
+            what = f"{group}, {threads} thread{'s' * (threads - 1)}: time / that of a constant"
+            yield Target(what, isa, *times(*pair), "<= 2")
+    for dtype in ("float32", "float64", "bfloat16"):
+        group = f"truncated normals {dtype}"
+        names = {b["extra_info"]["method"] for b in results.benchmarks if b["group"] == group}
+        for lower in ("avx512", "avx2", "neon", "baseline"):
+            within = find(group, "low=-2, high=2", 1, lower)
+            rates = [ratio(find(group, name, 1, lower), within) for name in names if within]
+            if rates:
+                slowest = min(rates, key=lambda pair: pair[0] or 0.0)
+                yield Target(f"{group}, any bounds / +-2 sigma: the slowest", lower, *slowest, ">= 0.4")
 
 
 def table(rows: list[Target]) -> str:

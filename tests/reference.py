@@ -24,18 +24,28 @@ def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1
     `scheme` is a text such as ``"normal(std=0.02)"`` or a distribution, say ``("normal", 0.0, 0.02)``; `shape` is the
     global one and `index` holds row-major indices in it, in any order. Returns an array like `index`.
     """
-    law = scheme if isinstance(scheme, tuple) else distribution(scheme, shape, in_axis, out_axis, batch_axis)
-    index = np.asarray(index, U64)
-    working = F64 if dtype == F64 else F32
-    constants = lower(law, working)
-    if law[0] == "constant":
-        return np.full(index.shape, constants.value).astype(dtype)
-    draw = TRANSFORMS[law[0], working]
+    dtype, index = np.dtype(dtype), np.asarray(index, U64)
+    is_complex = dtype.kind == "c"
+    layout = layout_of(shape, in_axis, out_axis, batch_axis)
+    law = scheme if isinstance(scheme, tuple) else distribution(scheme, layout, is_complex)
+    working = F64 if dtype in (np.dtype(F64), np.dtype(np.complex128)) else F32
     # Subnormal results lose bits by right; anything that overflows or is not a number must not go by unseen.
     with np.errstate(over="raise", divide="raise", invalid="raise", under="ignore"):
-        result = draw(constants, seed, stream_of(name), index.ravel())
-        assert result.dtype == working, "a float32 operation left float32"
+        if law[0] in STRUCTURES:
+            result = STRUCTURES[law[0]](*law[1:], layout, working, seed, stream_of(name), index.ravel())
+        else:
+            result = drawn(law, working, seed, stream_of(name), index.ravel())
+        drawn_complex = is_complex and law[0] != "constant"
+        assert result.dtype == (dtype if drawn_complex else working), "an operation left the working type"
         return result.astype(dtype).reshape(index.shape)  # section 6; the rounding itself is tested in test_kernels.py
+
+
+def drawn(law, working, seed, stream, index):
+    """The elements of a distribution, each of which depends on its index alone."""
+    constants = lower(law, working)
+    if law[0] == "constant":
+        return np.full(index.shape, constants.value)
+    return TRANSFORMS[law[0], working](constants, seed, stream, index)
 
 
 # 1. Words
@@ -44,7 +54,11 @@ def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1
 def words(seed, stream, index):
     """Words of Philox4x32-10 at these indices: an array of uint64, or of Python integers below 2^66."""
     index = np.asarray(index)
-    block, place = (index >> 2).astype(U64), (index & 3).astype(np.intp)
+    return words_of_blocks(seed, stream, (index >> 2).astype(U64), (index & 3).astype(np.intp))
+
+
+def words_of_blocks(seed, stream, block, place):
+    """The words at these places, 0 to 3, of these blocks."""
     low = U64(0xFFFFFFFF)
     counter = [block & low, block >> U64(32), U64(stream) & low, U64(stream) >> U64(32)]
     key = [seed % 2**32, seed // 2**32]
@@ -60,6 +74,11 @@ def words(seed, stream, index):
     return np.choose(place, counter).astype(U32)
 
 
+def auxiliary_words(seed, stream, first, place):
+    """Auxiliary words `first` + `place`; `first` is a multiple of 32, given in units of 32."""
+    return words_of_blocks(seed, stream, U64(2**63) + first * U64(8) + (place >> U64(2)), (place & U64(3)).astype(np.intp))
+
+
 # 2. Seed, name, element
 
 
@@ -72,7 +91,8 @@ def stream_of(name):
 
 def rows_of_words(seed, stream, group, k):
     """even[k] and odd[k] of these groups."""
-    return words(seed, stream, 32 * group + 2 * k), words(seed, stream, 32 * group + 2 * k + 1)
+    block, place = group * U64(8) + k // U64(2), (k % U64(2) * U64(2)).astype(np.intp)
+    return words_of_blocks(seed, stream, block, place), words_of_blocks(seed, stream, block, place + 1)
 
 
 def own_word(seed, stream, index):
@@ -87,25 +107,88 @@ def own_words(seed, stream, index):
     return rows_of_words(seed, stream, index // 16, index % 16)
 
 
-def pair(index):
-    """float32: the words of the pair each element belongs to, and whether it is the first of the two."""
-    group, place = index // 32, index % 32
-    return group, place % 16, place < 16
+def pair(index, size=32, first_group=0):
+    """Group and k of the pair each element belongs to, and whether it is the first of the two; 16 in a group of float64."""
+    group, place = index // size + U64(first_group), index % size
+    return group, place % (size // 2), place < size // 2
+
+
+AUXILIARY_GROUPS = 2**60
+
+
+# Shape and axes
+
+
+class Layout(NamedTuple):
+    """A global shape and its axes, each role's in the order in which they stand in the tensor."""
+
+    shape: tuple
+    ins: tuple
+    outs: tuple
+    batch: tuple
+
+    def others(self, *taken):
+        """The axes that are none of these."""
+        return tuple(axis for axis in range(len(self.shape)) if axis not in sum(taken, ()))
+
+    def size(self, axes):
+        """How many indices there are along these axes."""
+        return math.prod(self.shape[axis] for axis in axes)
+
+    def coordinates(self, index):
+        """Along every axis, the place of these elements."""
+        places = []
+        for size in reversed(self.shape):
+            places.insert(0, index % U64(size))
+            index = index // U64(size)
+        return places
+
+    def along(self, axes, index):
+        """The row-major index along these axes alone."""
+        places, joint = self.coordinates(index), np.zeros_like(index)
+        for axis in axes:
+            joint = joint * U64(self.shape[axis]) + places[axis]
+        return joint
+
+
+def layout_of(shape, in_axis, out_axis, batch_axis):
+    def axes(given):
+        return tuple(sorted({axis % len(shape) for axis in ([given] if isinstance(given, int) else given)}))
+
+    return Layout(tuple(shape), axes(in_axis), axes(out_axis), axes(batch_axis))
 
 
 # 3. From arguments to constants
 
 
-def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
-    """The distribution that a scheme's text names, for a global shape."""
+# Numbers of winit_fast/gains.py.
+GAINS = {
+    **dict.fromkeys(["linear", "conv", "conv1d", "conv2d", "conv3d", "sigmoid"], 1.0),
+    **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], 1.0),
+    "tanh": 5 / 3,
+    "relu": 1.4142135623730951,
+    "leaky_relu": 1.4141428569978354,
+    "selu": 3 / 4,
+    "prelu": 1.3719886811400708,
+    "relu6": 1.4142135650950736,
+    "elu": 1.2451983007007066,
+    "gelu": 1.5335304411955353,
+    "gelu_tanh": 1.533580521666147,
+    "silu": 1.676532470331091,
+    "swish": 1.676532470331091,
+    "hard_swish": 1.7366572127665416,
+    "mish": 1.486847581273208,
+    "softplus": 1.0418668355353018,
+    "softsign": 2.3375333631085398,
+}
 
-    def axes(given):
-        return {axis % len(shape) for axis in ([given] if isinstance(given, int) else given)}
+
+def distribution(text, layout, is_complex=False):
+    """The distribution that a scheme's text names; with its numbers, or what a structure of sections 8 to 10 needs."""
+    shape, ins, outs, batch = layout
 
     def fan(mode):
-        ins, outs, batch = axes(in_axis), axes(out_axis), axes(batch_axis)
-        fan_in = float(math.prod(size for axis, size in enumerate(shape) if axis not in outs | batch))
-        fan_out = float(math.prod(size for axis, size in enumerate(shape) if axis not in ins | batch))
+        fan_in, fan_out = float(layout.size(layout.others(outs, batch))), float(layout.size(layout.others(ins, batch)))
         choices = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
         return max(1.0, math.sqrt(fan_in * fan_out) if mode == "fan_geo_avg" else choices[mode])
 
@@ -121,6 +204,9 @@ def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
         return ("truncated_normal", mean, std, low, high) if low < high else ("constant", mean + std * low)
 
     def around_zero(kind, std):
+        if is_complex:
+            spread = std / 0.9619618280082135 if kind == "truncated_normal" else std
+            return (f"complex_{kind}", spread) if std > 0 else ("constant", 0.0)
         if kind == "uniform":
             return uniform(-(math.sqrt(3.0) * std), math.sqrt(3.0) * std)
         if kind == "truncated_normal":
@@ -130,15 +216,65 @@ def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
     def variance_scaling(scale=1.0, mode="fan_in", distribution="normal"):
         return around_zero(distribution, math.sqrt(scale / fan(mode)))
 
-    def he(kind, gain=None, mode="fan_in", nonlinearity="relu", slope=0.01):
-        gains = {"tanh": 5 / 3, "relu": math.sqrt(2.0), "leaky_relu": math.sqrt(2 / (1 + slope * slope)), "selu": 3 / 4}
-        return around_zero(kind, (gains.get(nonlinearity, 1.0) if gain is None else gain) / math.sqrt(fan(mode)))
+    def he(kind, gain=None, mode="fan_in", nonlinearity="relu", slope=None):
+        if gain is None:
+            gain = GAINS[nonlinearity] if slope is None else math.sqrt(2 / (1 + slope * slope))
+        return around_zero(kind, gain / math.sqrt(fan(mode)))
 
     def xavier(kind, gain=1.0, mode="fan_avg"):
         return around_zero(kind, gain / math.sqrt(fan(mode)))
 
     def lecun(kind, mode="fan_in"):
         return around_zero(kind, 1.0 / math.sqrt(fan(mode)))
+
+    def residual_normal(layers, std=0.02):
+        return normal(0.0, std / math.sqrt(2 * layers))
+
+    def fixup(layers, depth=2, mode="fan_in", distribution="normal"):
+        return he(distribution, math.sqrt(2.0) * power(layers, Fraction(-1, 2 * depth - 2)), mode)
+
+    def t_fixup(layers, coder="decoder", mode="fan_avg", distribution="uniform"):
+        root = Fraction(-1, 4)
+        gain = power(9 * layers, root) if coder == "decoder" else 0.67 * power(layers, root)
+        return xavier(distribution, gain, mode)
+
+    def deepnet(encoder=0, decoder=0, coder="encoder", mode="fan_avg", distribution="normal"):
+        if 0 in (encoder, decoder):
+            gain = power(8 * (encoder + decoder), Fraction(-1, 4))
+        elif coder == "decoder":
+            gain = power(12 * decoder, Fraction(-1, 4))
+        else:
+            gain = 0.87 * power(encoder**4 * decoder, Fraction(-1, 16))
+        return xavier(distribution, gain, mode)
+
+    def mup(base_fan, std=0.02, place="hidden", distribution="normal"):
+        ratio = base_fan / fan("fan_in")
+        return around_zero(distribution, std * {"input": 1.0, "hidden": math.sqrt(ratio), "output": ratio}[place])
+
+    def embedding(kind):
+        entries, *widths = (size for axis, size in enumerate(shape) if axis not in batch)
+        if kind == "uniform":
+            return uniform(-1 / math.sqrt(max(1, entries)), 1 / math.sqrt(max(1, entries)))
+        return normal(0.0, 1 / math.sqrt(max(1, math.prod(widths))))
+
+    def sparse(sparsity, std=0.01, per="in"):
+        return ("sparse", sparsity, std, per)
+
+    def array(values):
+        return ("array", np.array(values, object))
+
+    def bilinear():
+        kernel = layout.others(ins, outs, batch)
+        product = np.array(Fraction(1), object)
+        for axis, size in enumerate(shape):
+            factors = bilinear_factors(size) if axis in kernel else [Fraction(1)]
+            product = product[..., None] * np.array(factors, object)
+        return ("array", product)
+
+    def lstm_bias(forget=1.0, order="ifgo"):
+        (axis,) = outs
+        gates = np.array([forget if gate == "f" else 0.0 for gate in order], object)
+        return ("array", gates.repeat(shape[axis] // 4).reshape([-1 if other == axis else 1 for other in range(len(shape))]))
 
     basic = {
         "zeros": lambda: ("constant", 0.0),
@@ -148,6 +284,19 @@ def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
         "normal": normal,
         "truncated_normal": truncated_normal,
         "variance_scaling": variance_scaling,
+        "residual_normal": residual_normal,
+        "fixup": fixup,
+        "t_fixup": t_fixup,
+        "deepnet": deepnet,
+        "mup": mup,
+        "orthogonal": lambda gain=1.0: ("orthogonal", gain),
+        "delta_orthogonal": lambda gain=1.0: ("delta_orthogonal", gain),
+        "sparse": sparse,
+        "identity": lambda gain=1.0: ("identity", gain),
+        "dirac": lambda groups=1: ("dirac", groups),
+        "array": array,
+        "bilinear": bilinear,
+        "lstm_bias": lstm_bias,
     }
     call = ast.parse(text if "(" in text else f"{text}()", mode="eval").body
     positional = [number(node) for node in call.args]
@@ -155,7 +304,13 @@ def distribution(text, shape, in_axis=-2, out_axis=-1, batch_axis=()):
     if call.func.id in basic:
         return basic[call.func.id](*positional, **named)
     family, kind = call.func.id.split("_", 1)
-    return {"he": he, "xavier": xavier, "lecun": lecun}[family](kind, *positional, **named)
+    families = {"he": he, "xavier": xavier, "lecun": lecun, "embedding": embedding}
+    return families[family](kind, *positional, **named)
+
+
+def power(n, exponent):
+    """n to a rational power, rounded once to float64."""
+    return float(rounding(F64, round)(exactly(lambda: mpmath.mpf(n) ** (mpmath.mpf(exponent.numerator) / exponent.denominator))))
 
 
 def number(node):
@@ -174,6 +329,7 @@ class Constants(NamedTuple):
     width: float = None
     minimum: float = None
     maximum: float = None
+    radius: float = None
     scale: float = None
     left: float = None
     right: float = None
@@ -194,6 +350,13 @@ def lower(law, working):
         low, high = map(Fraction, numbers)
         under = down(high) if down(high) < high else np.nextafter(down(high), working(-math.inf))
         return Constants(low=up(low), width=fl(high - low), maximum=under)
+    if kind.startswith("complex"):
+        std = Fraction(numbers[0])
+        if kind == "complex_normal":
+            return Constants(mean=fl(0), std=fl(std * ROOT_OF_HALF))
+        if kind == "complex_uniform":
+            return Constants(radius=fl(std * 2 * ROOT_OF_HALF))
+        return Constants(radius=fl(std * ROOT_OF_HALF), base=fl(E_TO_MINUS_4), slope=fl(1 - E_TO_MINUS_4))
     mean, std = map(Fraction, numbers[:2])
     if kind == "normal":
         return Constants(mean=fl(mean), std=fl(std))
@@ -253,6 +416,10 @@ def exactly(compute):
     with mpmath.workdps(400):
         mantissa, exponent = compute().man_exp
         return mantissa * Fraction(2) ** exponent
+
+
+ROOT_OF_HALF = exactly(lambda: mpmath.sqrt(0.5))
+E_TO_MINUS_4 = exactly(lambda: mpmath.exp(-4))
 
 
 @lru_cache
@@ -316,18 +483,46 @@ def uniform32(constants, seed, stream, index):
     return not_above(constants.maximum, constants.low + constants.width * u)
 
 
-def normal32(constants, seed, stream, index):
-    group, k, is_first = pair(index)
-    w0, w1 = rows_of_words(seed, stream, group, k)
+def direction32(w0, w1):
+    """s, and the cosine and sine that go with it."""
     s = signed_float(w0 | U32(1)).view(U32) - U32(1)
-    radius = constants.std * np.sqrt(radius2(s & U32(0x7FFFFFFF), 0x4F000000))
     x = signed_float(w1 | U32(1)) * F32(2**-31 * (1 - 2**-24))
     y = x * x
     c = poly(COS32, y) * (F32(1) - y)
-    c = (c.view(U32) ^ (s & U32(0x80000000))).view(F32)
-    first = constants.mean + radius * c
-    second = constants.mean + radius * (poly(SIN32, y) * x)
-    return np.where(is_first, first, second)
+    return s, (c.view(U32) ^ (s & U32(0x80000000))).view(F32), poly(SIN32, y) * x
+
+
+def normal32(constants, seed, stream, index, first_group=0):
+    group, k, is_first = pair(index, first_group=first_group)
+    s, cosine, sine = direction32(*rows_of_words(seed, stream, group, k))
+    radius = constants.std * np.sqrt(radius2(s & U32(0x7FFFFFFF), 0x4F000000))
+    return constants.mean + radius * np.where(is_first, cosine, sine)
+
+
+def complex_normal32(constants, seed, stream, index):
+    return joined(normal32(constants, seed, stream, 2 * index), normal32(constants, seed, stream, 2 * index + 1))
+
+
+def complex_uniform32(constants, seed, stream, index):
+    s, cosine, sine = direction32(*rows_of_words(seed, stream, index // 16, index % 16))
+    v = (s & U32(0x7FFFFFFF)).view(F32) * F32(2**-31)
+    size = constants.radius * np.sqrt(v)
+    return joined(size * cosine, size * sine)
+
+
+def complex_truncated_normal32(constants, seed, stream, index):
+    s, cosine, sine = direction32(*rows_of_words(seed, stream, index // 16, index % 16))
+    v = (s & U32(0x7FFFFFFF)).view(F32) * F32(2**-31)
+    size = constants.radius * np.sqrt(radius2((constants.base + constants.slope * v).view(U32), 0x3F800000))
+    return joined(size * cosine, size * sine)
+
+
+def joined(real, imaginary):
+    """Complex numbers of these parts."""
+    assert real.dtype == imaginary.dtype
+    result = np.empty(real.shape, np.complex64 if real.dtype == F32 else np.complex128)
+    result.real, result.imag = real, imaginary
+    return result
 
 
 def truncated_normal32(constants, seed, stream, index):
@@ -420,17 +615,38 @@ def uniform64(constants, seed, stream, index):
     return not_above(constants.maximum, constants.low + constants.width * u)
 
 
-def normal64(constants, seed, stream, index):
-    group, k, is_first = index // 16, index % 8, index % 16 < 8
+def direction64(seed, stream, group, k):
+    """|number(s)|, and the cosine and sine that go with it."""
     s = (signed(*rows_of_words(seed, stream, group, k)) * 2**-31).view(U64)
-    radius = constants.std * np.sqrt(radius2_64((s & U64(0x7FFFFFFFFFFFFFFF)).view(F64)) + 2**-52)
     x = signed(*rows_of_words(seed, stream, group, 8 + k)) * (2**-31 * (1 - 2**-53))
     y = x * x
     c = poly(COS64, y) * (1 - y)
-    c = (c.view(U64) ^ (s & U64(0x8000000000000000))).view(F64)
-    first = constants.mean + radius * c
-    second = constants.mean + radius * (poly(SIN64, y) * x)
-    return np.where(is_first, first, second)
+    cosine = (c.view(U64) ^ (s & U64(0x8000000000000000))).view(F64)
+    return (s & U64(0x7FFFFFFFFFFFFFFF)).view(F64), cosine, poly(SIN64, y) * x
+
+
+def normal64(constants, seed, stream, index, first_group=0):
+    group, k, is_first = pair(index, 16, first_group)
+    v, cosine, sine = direction64(seed, stream, group, k)
+    radius = constants.std * np.sqrt(radius2_64(v) + 2**-52)
+    return constants.mean + radius * np.where(is_first, cosine, sine)
+
+
+def complex_normal64(constants, seed, stream, index):
+    return joined(normal64(constants, seed, stream, 2 * index), normal64(constants, seed, stream, 2 * index + 1))
+
+
+def complex_uniform64(constants, seed, stream, index):
+    v, cosine, sine = direction64(seed, stream, index // 8, index % 8)
+    size = constants.radius * np.sqrt(v)
+    return joined(size * cosine, size * sine)
+
+
+def complex_truncated_normal64(constants, seed, stream, index):
+    v, cosine, sine = direction64(seed, stream, index // 8, index % 8)
+    t = not_above(F64(1), constants.base + constants.slope * v)
+    size = constants.radius * np.sqrt(radius2_64(t) + 2**-52)
+    return joined(size * cosine, size * sine)
 
 
 def truncated_normal64(constants, seed, stream, index):
@@ -457,6 +673,12 @@ TRANSFORMS = {
     ("uniform", F64): uniform64,
     ("normal", F64): normal64,
     ("truncated_normal", F64): truncated_normal64,
+    ("complex_uniform", F32): complex_uniform32,
+    ("complex_normal", F32): complex_normal32,
+    ("complex_truncated_normal", F32): complex_truncated_normal32,
+    ("complex_uniform", F64): complex_uniform64,
+    ("complex_normal", F64): complex_normal64,
+    ("complex_truncated_normal", F64): complex_truncated_normal64,
 }
 
 # 6. Narrower types: `astype`, which NumPy and ml_dtypes round once, to nearest, ties to even.
@@ -468,4 +690,234 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+COMPLEX_DTYPES = {"complex64": np.dtype(np.complex64), "complex128": np.dtype(np.complex128)}
+
+# 7. Matrices
+
+
+def matrix_axes(layout):
+    """The axes of the rows and of the columns."""
+    inputs = layout.others(layout.outs, layout.batch)
+    first = layout.others(layout.batch)[0]
+    return (layout.outs, inputs) if first in layout.outs else (inputs, layout.outs)
+
+
+# 8. Orthogonal
+
+BLOCK = 64
+
+
+def orthogonal(gain, layout, working, seed, stream, index):
+    rows, columns = matrix_axes(layout)
+    t, i, j = (layout.along(axes, index) for axes in (layout.batch, rows, columns))
+    n, m = layout.size(rows), layout.size(columns)
+    if n <= m:
+        n, m, i, j = m, n, j, i
+    gain = rounding(working, round)(gain)
+    result = np.empty(index.shape, working)
+    for matrix in np.unique(t):
+        here = t == matrix
+        signs, q = signs_and_lanes(working, seed, stream, int(matrix), n, m)
+        result[here] = (gain * signs)[j[here]] * q[i[here], j[here]]
+    return result
+
+
+@lru_cache
+def signs_and_lanes(working, seed, stream, t, n, m):
+    """D[j] and q[i, j], for all positions i and lanes j of matrix t."""
+    element = (t * n + np.arange(n, dtype=U64)[:, None]) * m + np.arange(m, dtype=U64)
+    normal = {F32: normal32, F64: normal64}[working]
+    standard = Constants(mean=working(0), std=working(1))
+    x = normal(standard, seed, stream, element.ravel(), AUXILIARY_GROUPS).reshape(n, m)
+    v, signs, S = reflectors(x, working)  # noqa: N806, its name in STREAM.md
+    q = near_square(v, S, working) if n < 2 * m else tall(v, S, working)
+    assert x.dtype == v.dtype == signs.dtype == q.dtype == working
+    return signs, q
+
+
+def reflectors(x, working):
+    """v, D and S."""
+    n, m = x.shape
+    lane, diagonal = np.arange(m), np.arange(m)
+    wide = x.astype(F64)
+    squares = np.zeros(m)
+    for i in range(n):
+        squares = squares + np.where(i > lane, wide[i] * wide[i], 0)
+    own = wide[diagonal, diagonal]
+    norm = np.sqrt(squares + own * own)
+    head = np.where(own >= 0, own + norm, own - norm).astype(working)
+
+    v = np.where(np.arange(n)[:, None] > lane, x, working(0))
+    v[diagonal, diagonal] = head
+    signs = np.where(head < 0, working(1), working(-1))
+
+    products = np.zeros((m, m))
+    for block in blocks(0, n):
+        within = np.zeros((m, m), working)
+        for i in block:
+            within = within + np.where(i > lane, x[i, :, None] * x[i, None, :], working(0))
+        products = products + within
+    wide_head = head.astype(F64)
+    S = np.triu(products + wide[:m].T * wide_head, 1)  # noqa: N806
+    S[diagonal, diagonal] = (squares + wide_head * wide_head) * 0.5
+    return v, signs, S
+
+
+def blocks(first, last):
+    """Indices from a multiple of 64 on, in ascending order, block by block."""
+    return [range(start, min(start + BLOCK, last)) for start in range(first, last, BLOCK)]
+
+
+def near_square(v, S, working):  # noqa: N803
+    n, m = v.shape
+    q = np.eye(n, m, dtype=working)
+    s = S.astype(working)
+    for panel in reversed(blocks(0, m)):
+        start = panel.start
+        lanes = q[:, start:]  # those with j div 64 >= b
+        p = np.zeros((len(panel), m - start), working)
+        for block in blocks(start, n):
+            within = np.zeros_like(p)
+            for i in block:
+                within = within + v[i, panel, None] * lanes[i]
+            p = p + within
+        for k in reversed(panel):
+            p[k - start] = p[k - start] / s[k, k]
+            p[: k - start] = p[: k - start] - s[start:k, k, None] * p[k - start]
+        total = np.zeros((n - start, m - start), working)
+        for k in panel:
+            total = total + v[start:, k, None] * -p[k - start]
+        q[start:, start:] = q[start:, start:] + total
+    return q
+
+
+def tall(v, S, working):  # noqa: N803
+    n, m = v.shape
+    lane = np.arange(m)
+    N = np.zeros((m, m))  # noqa: N806, its name in STREAM.md
+    for block in reversed(blocks(0, m)):
+        first, end = block.start, block.stop
+        t = v[:m, first:end].T.astype(F64)  # t[k, j]
+        for later in blocks(end, m):
+            within = np.zeros_like(t)
+            for k_ in later:
+                within = within + S[first:end, k_, None] * N[k_]
+            t = t + within
+        for k in reversed(block):
+            N[k] = np.where(k <= lane, -(t[k - first] / S[k, k]), 0)
+            t[: k - first] = t[: k - first] + S[first:k, k, None] * N[k]
+
+    rounded = N.astype(working)
+    q = np.eye(n, m, dtype=working)
+    for block in blocks(0, m):
+        within = np.zeros_like(q)
+        for k in block:
+            within = within + v[:, k, None] * rounded[k]
+        q = q + within
+    return q
+
+
+def delta_orthogonal(gain, layout, working, seed, stream, index):
+    kernel = layout.others(layout.ins, layout.outs, layout.batch)
+    kept = layout.others(kernel)
+    without = Layout(
+        tuple(layout.shape[axis] for axis in kept),
+        *(tuple(kept.index(axis) for axis in axes) for axes in (layout.ins, layout.outs, layout.batch)),
+    )
+    inner = orthogonal(gain, without, working, seed, stream, layout.along(kept, index))
+    places = layout.coordinates(index)
+    is_centre = np.ones(index.shape, bool)
+    for axis in kernel:
+        is_centre &= places[axis] == (layout.shape[axis] - 1) // 2
+    return np.where(is_centre, inner, working(0))
+
+
+# 9. Sparse
+
+
+def sparse(sparsity, std, per, layout, working, seed, stream, index):
+    inputs = layout.others(layout.outs, layout.batch)
+    unit_axes, entry_axes = (inputs, layout.outs) if per == "in" else (layout.outs, inputs)
+    n = layout.size(entry_axes)
+    z = min(n, math.ceil(sparsity * float(n)))
+    u = layout.along(layout.batch, index) * U64(layout.size(unit_axes)) + layout.along(unit_axes, index)
+    o = layout.along(entry_axes, index)
+    units, which = np.unique(u, return_inverse=True)
+    places = (ranks if n <= 128 else places_in_turned_grid)(seed, stream, units, n)
+    weights = drawn(("normal", 0.0, std) if std > 0 else ("constant", 0.0), working, seed, stream, index)
+    return np.where(places[which, o.astype(np.intp)] < z, working(0), weights)
+
+
+def ranks(seed, stream, units, n):
+    """The place of each of the n entries (columns) of these units (rows)."""
+    entry = np.arange(n, dtype=U64)
+    drawn_words = auxiliary_words(seed, stream, units[:, None] * U64(-(-n // 32)), entry)
+    places = np.empty(drawn_words.shape, np.intp)
+    np.put_along_axis(places, np.argsort(drawn_words, axis=1, kind="stable"), np.arange(n)[None, :], axis=1)
+    return places
+
+
+def places_in_turned_grid(seed, stream, units, n):
+    """The place of each of the n entries (columns) of these units (rows)."""
+    a = math.isqrt(n - 1) + 1
+    b = -(-n // a)
+    last = n - (b - 1) * a
+    width = np.array([a] * (b - 1) + [last], U64)  # of each row
+    height = np.array([b] * last + [b - 1] * (a - last), U64)  # of each column
+    word = auxiliary_words(
+        seed, stream, units[:, None] * U64(-(-4 * (a + b) // 32)), np.arange(4 * (a + b), dtype=U64)
+    ).astype(U64)
+    row = np.broadcast_to(np.arange(n, dtype=U64) // U64(a), (len(units), n))
+    column = np.broadcast_to(np.arange(n, dtype=U64) % U64(a), (len(units), n))
+    unit = np.arange(len(units))[:, None]
+    for turn in range(4):
+        of_rows = word[:, turn * (a + b) : turn * (a + b) + b]
+        of_columns = word[:, turn * (a + b) + b : (turn + 1) * (a + b)]
+        column = turned(column, of_rows[unit, row], width[row])
+        row = turned(row, of_columns[unit, column], height[column])
+    return row * U64(a) + column
+
+
+def turned(place, word, size):
+    return (place + (word * size >> U64(32))) % size
+
+
+# 10. What is given
+
+
+def identity(gain, layout, working, seed, stream, index):
+    rows, columns = matrix_axes(layout)
+    on_diagonal = layout.along(rows, index) == layout.along(columns, index)
+    return np.where(on_diagonal, rounding(working, round)(gain), working(0))
+
+
+def dirac(groups, layout, working, seed, stream, index):
+    per_group = U64(layout.size(layout.outs) // groups)
+    is_one = layout.along(layout.ins, index) == layout.along(layout.outs, index) % per_group
+    places = layout.coordinates(index)
+    for axis in layout.others(layout.ins, layout.outs, layout.batch):
+        is_one &= places[axis] == layout.shape[axis] // 2
+    return np.where(is_one, working(1), working(0))
+
+
+def bilinear_factors(size):
+    f = max(1, -(-size // 2))
+    c = Fraction(2 * f - 1 - f % 2, 2 * f)
+    return [1 - abs(Fraction(k, f) - c) for k in range(size)]
+
+
+def array(given, layout, working, seed, stream, index):
+    fl = rounding(working, round)
+    rounded = np.array([fl(value) for value in given.ravel()], working).reshape(given.shape)
+    return np.broadcast_to(rounded, layout.shape)[tuple(layout.coordinates(index))]
+
+
+STRUCTURES = {
+    "orthogonal": orthogonal,
+    "delta_orthogonal": delta_orthogonal,
+    "sparse": sparse,
+    "identity": identity,
+    "dirac": dirac,
+    "array": array,
 }

@@ -128,6 +128,7 @@ def test_a_layer_with_a_derived_gain_keeps_the_second_moment(nonlinearity):
         (0.25, 1.3719886811400708),
         (-0.25, 1.3719886811400708),
         (1, 1.0),
+        (-1, 1.0),
         (np.float32(0.5), math.sqrt(1.6)),
         (1e154, math.sqrt(2 / 1e308)),
     ],
@@ -138,28 +139,43 @@ def test_the_slope_of_leaky_relu_and_prelu_sets_their_gain(nonlinearity, slope, 
 
 @pytest.mark.parametrize("nonlinearity", sorted(set(GAINS) - {"leaky_relu", "prelu"}))
 def test_no_other_nonlinearity_takes_a_slope(nonlinearity):
-    with pytest.raises(ValueError, match=rf"^slope needs nonlinearity='leaky_relu', got 0\.1 with '{nonlinearity}'"):
+    with pytest.raises(ValueError, match=rf"^slope needs nonlinearity='leaky_relu' or 'prelu', got 0\.1 with '{nonlinearity}'$"):
         calculate_gain(nonlinearity, 0.1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        (("rellu",), ValueError, "nonlinearity 'rellu' is unknown; did you mean 'relu'?"),
         (("geluu",), ValueError, "nonlinearity 'geluu' is unknown; did you mean 'gelu'? It must be one of linear"),
         (("hardswish",), ValueError, "nonlinearity 'hardswish' is unknown; did you mean 'hard_swish'?"),
         (("xyz",), ValueError, "nonlinearity 'xyz' is unknown; it must be one of linear, conv"),
         ((None,), TypeError, "nonlinearity must be a str, got None"),
-        (("prelu", math.nan), ValueError, "slope must be a number, got nan"),
-        (("prelu", math.inf), ValueError, "slope must be finite, got inf"),
-        (("prelu", 1e200), ValueError, "slope must have a square within float64, got 1e+200"),
-        (("prelu", True), TypeError, "slope must be a number, got True"),
-        (("prelu", "0.1"), TypeError, "slope must be a number, got '0.1'"),
+        ((3,), TypeError, "nonlinearity must be a str, got 3"),
     ],
 )
-def test_calculate_gain_refuses_with_the_argument_and_its_value(arguments, error, message):
+def test_calculate_gain_refuses_a_nonlinearity_with_its_value(arguments, error, message):
     with pytest.raises(error) as raised:
         calculate_gain(*arguments)
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize("nonlinearity", ["leaky_relu", "prelu"])
+@pytest.mark.parametrize(
+    ("slope", "error", "message"),
+    [
+        (math.nan, ValueError, "slope must be a number, got nan"),
+        (math.inf, ValueError, "slope must be finite, got inf"),
+        (1e200, ValueError, "slope must have a square within float64, got 1e+200"),
+        (-1.4e154, ValueError, "slope must have a square within float64, got -1.4e+154"),
+        (True, TypeError, "slope must be a number, got True"),
+        ("0.1", TypeError, "slope must be a number, got '0.1'"),
+    ],
+)
+def test_calculate_gain_refuses_a_slope_with_its_value(nonlinearity, slope, error, message):
+    with pytest.raises(error) as raised:
+        calculate_gain(nonlinearity, slope)
+    assert str(raised.value) == message
 
 
 # recommend
@@ -233,8 +249,8 @@ def test_a_recommendation_is_frozen_and_hashable():
         (("rellu",), ValueError, "activation 'rellu' is unknown; did you mean 'relu'? It must be one of linear, conv"),
         (("xyz",), ValueError, "activation 'xyz' is unknown; it must be one of linear, conv"),
         ((3,), TypeError, "activation must be a str, got 3"),
-        (("relu", 0.1), ValueError, "slope needs activation='leaky_relu' or activation='prelu', got 0.1 with 'relu'"),
-        (("tanh", 0), ValueError, "slope needs activation='leaky_relu' or activation='prelu', got 0 with 'tanh'"),
+        (("relu", 0.1), ValueError, "slope needs activation='leaky_relu' or 'prelu', got 0.1 with 'relu'"),
+        (("tanh", 0), ValueError, "slope needs activation='leaky_relu' or 'prelu', got 0 with 'tanh'"),
         (("leaky_relu", math.inf), ValueError, "he_normal: slope must be finite, got inf"),
         (("prelu", "0.1"), TypeError, "he_normal: slope must be a number, got '0.1'"),
     ],

@@ -497,7 +497,7 @@ def test_what_is_no_scheme_is_refused(scheme):
         ("normal(std=True)", TypeError, ["std", "True"]),
         ("normal(std='1')", TypeError, ["std", "'1'"]),
         ("normal(std=None)", TypeError, ["std", "None"]),
-        ("normal(std=[1])", ValueError, ["normal(std=[1])"]),
+        ("normal(std=[1])", TypeError, ["normal: std must be a number, got (1,)"]),
         ("normal(std=1e999)", ValueError, ["std", "inf"]),
     ],
 )

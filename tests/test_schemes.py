@@ -8,13 +8,15 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
-from winit_fast.schemes import REQUIRED, Scheme, calculate_gain, scheme, schemes
+from winit_fast import arguments, registry
+from winit_fast.distributions import Constant, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
+from winit_fast.gains import GAINS, calculate_gain
+from winit_fast.registry import REQUIRED, Scheme, scheme, schemes
 
-registry = import_module("winit_fast.schemes")  # the package's attribute of that name is the function
+catalogue = import_module("winit_fast.schemes")  # the package's attribute of that name is the function
 CORRECTION = 0.87962566103423978
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 fans = st.integers(1, 10_000)
@@ -78,7 +80,7 @@ def test_mode_chooses_the_fan(mode, fan):
 def test_variance_scaling_takes_each_distribution():
     std = math.sqrt(5.0 / 7.0)
     drawn = {
-        kind: scheme("variance_scaling", scale=5, distribution=kind).distribution((7, 2)) for kind in registry._KINDS
+        kind: scheme("variance_scaling", scale=5, distribution=kind).distribution((7, 2)) for kind in catalogue._KINDS
     }
     assert drawn == {
         "uniform": Uniform(-math.sqrt(3.0) * std, math.sqrt(3.0) * std),
@@ -95,7 +97,7 @@ def test_axes_reach_the_fans():
         he.distribution((7,))
 
 
-@pytest.mark.parametrize("mode", registry._FANS)
+@pytest.mark.parametrize("mode", catalogue._FANS)
 def test_a_fan_of_0_counts_as_1(mode):
     assert scheme("lecun_normal", mode=mode).distribution((0, 0)) == Normal(0.0, 1.0)
 
@@ -107,13 +109,13 @@ def test_fans_beyond_2_to_the_53_are_rounded_once():
 
 
 @pytest.mark.parametrize("alias", ["kaiming", "msra"])
-@pytest.mark.parametrize("kind", registry._KINDS)
+@pytest.mark.parametrize("kind", catalogue._KINDS)
 def test_kaiming_and_msra_are_he(alias, kind):
     assert scheme(f"{alias}_{kind}") == scheme(f"he_{kind}")
     assert str(scheme(f"{alias}_{kind}")) == f"he_{kind}"
 
 
-@pytest.mark.parametrize("kind", registry._KINDS)
+@pytest.mark.parametrize("kind", catalogue._KINDS)
 def test_glorot_is_xavier(kind):
     assert scheme(f"glorot_{kind}") == scheme(f"xavier_{kind}")
 
@@ -146,6 +148,12 @@ def test_he_takes_a_gain_or_a_nonlinearity(text, gain):
         ("he_uniform(gain=0)", 0.0),
         ("xavier_truncated_normal(gain=0)", 0.0),
         ("variance_scaling(0)", 0.0),
+        ("orthogonal(0)", 0.0),
+        ("orthogonal(-0.0)", 0.0),
+        ("delta_orthogonal(gain=0)", 0.0),
+        ("sparse(0.5, std=0)", 0.0),
+        ("residual_normal(4, std=0)", 0.0),
+        ("mup(64, std=0)", 0.0),
         ("constant(-2)", -2.0),
     ],
 )
@@ -155,16 +163,29 @@ def test_a_scheme_without_width_is_a_constant_and_draws_nothing(text, value):
     assert made.draws is False
 
 
+GIVEN = {"zeros", "ones", "constant", "identity", "dirac", "array", "bilinear", "lstm_bias"}
+NEEDED = {"array": {"values": [0.5]}, "deepnet": {"encoder": 1}}  # beside what any number will do for
+
+
 @pytest.mark.parametrize("entry", schemes(), ids=lambda entry: entry.name)
-def test_every_scheme_but_the_constants_draws(entry):
+def test_every_scheme_draws_but_those_that_are_given(entry):
     required = {argument.name: 1 for argument in entry.arguments if argument.default is REQUIRED}
-    made = scheme(entry.name, **required)
-    assert made.draws is (entry.name not in {"zeros", "ones", "constant"})
-    assert made.distribution((3, 4)).draws is made.draws
+    made = scheme(entry.name, **required | NEEDED.get(entry.name, {}))
+    assert made.draws is (entry.name not in GIVEN)
+    assert made.distribution((3, 5, 4)).draws is made.draws
 
 
 def test_a_normal_cut_nowhere_is_a_normal():
     assert scheme("truncated_normal(low=-inf, high=inf, mean=2)").distribution(()) == Normal(2.0, 1.0)
+
+
+def test_a_sparse_matrix_without_zeros_is_a_normal():
+    assert scheme("sparse(0)").distribution((3, 4)) == Normal(0.0, 0.01)
+    assert scheme("sparse(0.25)").distribution((3, 4)) == Sparse(0.25, 0.01, "in")
+
+
+def test_the_gain_of_a_matrix_may_be_negative():
+    assert scheme("orthogonal(-2)").distribution((3, 4)) == Orthogonal(-2.0)
 
 
 def test_the_sign_of_a_zero_constant_is_kept():
@@ -224,28 +245,43 @@ def test_numbers_do_not_depend_on_the_rounding_mode(control_register, mode):
 # How they are written and read
 
 
-def any_scheme():
-    choices = {
-        registry.finite: numbers,
-        registry.not_negative: st.floats(0.0, 1e300),
-        registry.lower_bound: st.one_of(st.just(-math.inf), st.floats(-50.0, 0.0)),
-        registry.upper_bound: st.one_of(st.just(math.inf), st.floats(0.0, 50.0)),
-    }
-    plain = [entry for entry in schemes() if all(argument.check in choices for argument in entry.arguments)]
+def nested(sizes):
+    return st.lists(nested(sizes[1:]), min_size=sizes[0], max_size=sizes[0]) if sizes else numbers
 
-    def arguments(entry):
-        drawn = st.fixed_dictionaries({argument.name: choices[argument.check] for argument in entry.arguments})
-        return drawn.filter(lambda values: values.get("low", 0.0) <= values.get("high", 1.0)).map(
-            lambda values: scheme(entry.name, **values)
-        )
 
-    worded = st.builds(
-        lambda name, gain, mode: scheme(name, gain=gain, mode=mode),
-        st.sampled_from(["he_normal", "xavier_uniform"]),
-        st.floats(0.0, 1e300),
-        st.sampled_from(list(registry._FANS)),
-    )
-    return st.one_of(st.sampled_from(plain).flatmap(arguments), worded)
+VALUES = {
+    kind.__metadata__[0]: values
+    for kind, values in {
+        catalogue.Finite: numbers,
+        catalogue.NotNegative: st.floats(0.0, 1e300),
+        catalogue.Part: st.floats(0.0, 1.0),
+        catalogue.Count: st.integers(1, 2**31 - 1),
+        catalogue.CountOrNone: st.integers(0, 2**31 - 1),
+        catalogue.Values: st.lists(st.integers(1, 3), min_size=1, max_size=3).flatmap(nested),
+        catalogue.Low: st.one_of(st.just(-math.inf), st.floats(-50.0, 0.0)),
+        catalogue.High: st.one_of(st.just(math.inf), st.floats(0.0, 50.0)),
+        catalogue.Mode: st.sampled_from(["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]),
+        catalogue.Kind: st.sampled_from(["uniform", "normal", "truncated_normal"]),
+        catalogue.Nonlinearity: st.sampled_from([None, *GAINS]),
+        catalogue.Slope: st.one_of(st.none(), st.floats(-1e150, 1e150)),
+        catalogue.Gain: st.one_of(st.none(), st.floats(0.0, 1e300)),
+        catalogue.Side: st.sampled_from(["in", "out"]),
+        catalogue.Coder: st.sampled_from(["encoder", "decoder"]),
+        catalogue.Place: st.sampled_from(["input", "hidden", "output"]),
+        catalogue.GateOrder: st.permutations("ifgo").map("".join),
+    }.items()
+}
+
+
+@st.composite
+def any_scheme(draw):
+    """Any scheme of the catalogue with any of its arguments, as far as they go together."""
+    entry = draw(st.sampled_from(schemes()))
+    named = [one for one in entry.arguments if one.default is REQUIRED or draw(st.booleans())]
+    try:
+        return scheme(entry.name, **{one.name: draw(VALUES[one.check]) for one in named})
+    except ValueError:
+        reject()
 
 
 @given(any_scheme())
@@ -259,6 +295,14 @@ def test_str_reads_back_to_an_equal_scheme(made):
 @given(any_scheme())
 def test_repr_is_the_call_that_makes_it(made):
     assert eval(repr(made), {"scheme": scheme, "inf": math.inf}) == made
+
+
+@given(any_scheme(), st.data())
+def test_arguments_may_stand_in_their_order_without_names(made, data):
+    known = tuple(made.arguments.values())
+    last = data.draw(st.integers(0, len(known)))
+    text = f"{made.name}({', '.join(map(repr, known[:last]))})"
+    assert scheme(text, **dict(list(made.arguments.items())[last:])) == made
 
 
 @given(any_scheme())
@@ -283,6 +327,14 @@ def test_a_scheme_survives_pickle_and_copy(made):
             "variance_scaling(2, 'fan_avg', 'uniform')",
             "variance_scaling(scale=2.0, mode='fan_avg', distribution='uniform')",
         ),
+        ("eye(2)", "identity(gain=2.0)"),
+        ("dirac(groups=2)", "dirac(groups=2)"),
+        ("sparse(1)", "sparse(sparsity=1.0)"),
+        ("assign([1, -2.5])", "array(values=[1.0, -2.5])"),
+        ("array(((1, 2),))", "array(values=[[1.0, 2.0]])"),
+        ("array([1e-300, -0.0])", "array(values=[1e-300, -0.0])"),
+        ("lstm_bias(order='ifgo')", "lstm_bias"),
+        ("fixup(3, 2)", "fixup(layers=3)"),
     ],
 )
 def test_str_leaves_out_defaults_and_keeps_the_declared_order(text, written):
@@ -338,12 +390,22 @@ def test_reading_a_text_twice_gives_the_same_object():
 # The list of schemes
 
 
+def _is_missing_something(name):
+    try:
+        return not isinstance(scheme(name), Scheme)
+    except (TypeError, ValueError) as error:
+        return "is missing" in str(error) or "must be a number of layers" in str(error)
+
+
 def test_schemes_lists_each_once_with_formula_and_arguments():
     entries = schemes()
     names = [name for entry in entries for name in (entry.name, *entry.aliases)]
     assert len(names) == len(set(names))
     assert all(entry.formula for entry in entries)
-    assert all(isinstance(scheme(name), Scheme) for name in names if name != "constant")
+    needed = [name for name in names if _is_missing_something(name)]
+    assert needed == [
+        "constant", "sparse", "array", "assign", "residual_normal", "fixup", "t_fixup", "deepnet", "mup"
+    ]  # fmt: skip
     lines = {entry.name: str(entry) for entry in entries}
     assert lines["constant"].startswith("constant(value): ")
     assert lines["truncated_normal"].startswith("truncated_normal(mean=0.0, std=1.0, low=-2.0, high=2.0): ")
@@ -351,72 +413,67 @@ def test_schemes_lists_each_once_with_formula_and_arguments():
 
 
 def test_a_name_is_registered_once():
+    before = schemes()
     with pytest.raises(ValueError, match="scheme 'normal' is registered already"):
-        registry.register(registry.normal)
+        registry.register()(catalogue.normal)
+
+    def unheard_of() -> registry.Law:
+        """0."""
+        return Constant(0.0)
+
+    with pytest.raises(ValueError, match="scheme 'eye' is registered already"):
+        registry.register(aliases=("unheard_of_too", "eye"))(unheard_of)
+    assert schemes() == before
+    with pytest.raises(ValueError, match="scheme 'unheard_of' is unknown"):
+        scheme("unheard_of")
 
 
-def test_one_function_makes_a_scheme(monkeypatch):
+@pytest.fixture
+def catalogue_of_one_test(monkeypatch):
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
-    @registry.register
-    def half_normal_test(std: registry.NotNegative = 1.0) -> registry.Law:
-        """Half of N(0, std^2).
 
-        Source: a test
+@pytest.mark.usefixtures("catalogue_of_one_test")
+def test_one_function_makes_a_scheme():
+    equivalent = registry.Equivalent("half_normal_test", jax="half()")
+
+    @registry.register(equivalent, aliases=("half_test",))
+    def half_normal_test(std: catalogue.NotNegative = 1.0) -> registry.Law:
+        """Half of N(0, std^2),
+        the upper one.
+
+        Source: a
+        test.
+
+        Differs: others
+        take the lower
         """
         return TruncatedNormal(0.0, std, 0.0, math.inf)
 
+    entry = schemes()[-1]
     assert scheme("half_normal_test(2)").distribution(()) == TruncatedNormal(0.0, 2.0, 0.0, math.inf)
-    assert str(schemes()[-1]) == "half_normal_test(std=1.0): Half of N(0, std^2)"
-    assert schemes()[-1].source == "a test"
+    assert scheme("half_test") == scheme("half_normal_test")
+    assert str(entry) == "half_normal_test(std=1.0): Half of N(0, std^2), the upper one"
+    assert (entry.source, entry.differs) == ("a test", "others take the lower")
+    assert entry.equivalents == (equivalent,)
 
 
-# calculate_gain
+@pytest.mark.usefixtures("catalogue_of_one_test")
+def test_one_function_makes_a_family():
+    ours = [registry.Equivalent(text) for text in ("test_high(2)", "test_low", "test_high")]
 
+    @registry.family({"low": "At -1", "high": "At 1"}, *ours, aliases=("also_test",))
+    def test(kind: catalogue.Kind, /, factor: catalogue.Finite = 1.0) -> registry.Law:
+        """Here it is times factor."""
+        return Constant(factor if kind == "high" else -factor)
 
-@pytest.mark.parametrize(
-    ("nonlinearity", "gain"),
-    [
-        ("linear", 1.0),
-        ("conv", 1.0),
-        ("conv_transpose2d", 1.0),
-        ("sigmoid", 1.0),
-        ("tanh", 5.0 / 3.0),
-        ("relu", math.sqrt(2.0)),
-        ("leaky_relu", math.sqrt(2.0 / (1.0 + 0.01 * 0.01))),
-        ("selu", 0.75),
-    ],
-)
-def test_calculate_gain_is_pytorchs_table(nonlinearity, gain):
-    assert calculate_gain(nonlinearity) == gain
-
-
-@pytest.mark.parametrize(
-    ("slope", "gain"), [(0, math.sqrt(2.0)), (1, 1.0), (-1, 1.0), (np.float32(0.5), math.sqrt(1.6))]
-)
-def test_calculate_gain_follows_the_slope_of_leaky_relu(slope, gain):
-    assert calculate_gain("leaky_relu", slope) == gain
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (("rellu",), ValueError, "nonlinearity 'rellu' is unknown; did you mean 'relu'?"),
-        (("xyz",), ValueError, "nonlinearity 'xyz' is unknown; it must be one of linear, conv"),
-        ((3,), TypeError, "nonlinearity must be a str, got 3"),
-        (("relu", 0.1), ValueError, "slope needs nonlinearity='leaky_relu', got 0.1 with 'relu'"),
-        (("leaky_relu", math.nan), ValueError, "slope must be a number, got nan"),
-        (("leaky_relu", math.inf), ValueError, "slope must be finite, got inf"),
-        (("leaky_relu", 1e200), ValueError, "slope must have a square within float64, got 1e+200"),
-        (("leaky_relu", -1.4e154), ValueError, "slope must have a square within float64, got -1.4e+154"),
-        (("leaky_relu", True), TypeError, "slope must be a number, got True"),
-        (("leaky_relu", "0.1"), TypeError, "slope must be a number, got '0.1'"),
-    ],
-)
-def test_calculate_gain_refuses_with_the_argument_and_its_value(arguments, error, message):
-    with pytest.raises(error) as raised:
-        calculate_gain(*arguments)
-    assert str(raised.value).startswith(message)
+    low, high = schemes()[-2:]
+    assert (low.name, high.name) == ("test_low", "test_high")
+    assert (low.aliases, high.aliases) == (("also_test_low",), ("also_test_high",))
+    assert str(low) == "test_low(factor=1.0): At -1. Here it is times factor"
+    assert low.equivalents == (ours[1],)
+    assert high.equivalents == (ours[0], ours[2])
+    assert scheme("also_test_low(3)").distribution(()) == Constant(-3.0)
 
 
 # What is refused
@@ -446,6 +503,32 @@ def test_calculate_gain_refuses_with_the_argument_and_its_value(arguments, error
         ("xavier_normal(gain=inf)", "xavier_normal: gain must be finite, got inf"),
         ("variance_scaling(inf)", "variance_scaling: scale must be finite, got inf"),
         (f"constant({10**400})", f"constant: value must be within the range of float64, got 1{'0' * 76}..."),
+        ("sparse(1.5)", "sparse: sparsity must be in [0, 1], got 1.5"),
+        ("sparse(-0.1)", "sparse: sparsity must be in [0, 1], got -0.1"),
+        ("sparse(nan)", "sparse: sparsity must be a number, got nan"),
+        ("sparse(0.5, std=-1)", "sparse: std must be >= 0, got -1.0"),
+        ("sparse(0.5, per='column')", "sparse: per 'column' is unknown; it must be one of in, out"),
+        ("orthogonal(inf)", "orthogonal: gain must be finite, got inf"),
+        ("identity(nan)", "identity: gain must be a number, got nan"),
+        ("dirac(0)", "dirac: groups must be an int in [1, 2^31), got 0"),
+        ("dirac(-1)", "dirac: groups must be an int in [1, 2^31), got -1"),
+        (f"residual_normal({2**31})", "residual_normal: layers must be an int in [1, 2^31), got 2147483648"),
+        ("fixup(0)", "fixup: layers must be an int in [1, 2^31), got 0"),
+        ("fixup(4, depth=1)", "fixup: depth must be >= 2: the last weight of a branch is zeros, got 1"),
+        ("t_fixup(4, coder='coder')", "t_fixup: coder 'coder' is unknown; did you mean 'decoder'?"),
+        ("deepnet", "deepnet: encoder or decoder must be a number of layers, got 0 and 0"),
+        ("deepnet(-1)", "deepnet: encoder must be an int in [0, 2^31), got -1"),
+        ("mup(0)", "mup: base_fan must be an int in [1, 2^31), got 0"),
+        ("mup(8, place='middle')", "mup: place 'middle' is unknown; it must be one of input, hidden, output"),
+        ("lstm_bias(order='fgio')", "lstm_bias: order 'fgio' is unknown; did you mean "),
+        ("array([])", "array: values must be a rectangle of at least one number, got ()"),
+        ("array([[1, 2], [3]])", "array: values must be a rectangle of at least one number, got ((1, 2), (3,))"),
+        ("array([[1], 2])", "array: values must be a rectangle of at least one number, got ((1,), 2)"),
+        ("array([nan])", "array: values must be a number, got nan"),
+        ("array([[0, -inf]])", "array: values must be finite, got -inf"),
+        (f"array({[1] * 65537})", "array: values must be at most 65536 numbers, got 65537"),
+        (f"array([{'1, ' * 400}NaN])", "array: values must be a number, got nan"),
+        (f"array({'[' * 900}1{']' * 900})", "array: values must have at most 64 axes, got lists nested deeper"),
         ("uniform(2, 1)", "uniform: low must be <= high, got low=2.0, high=1.0"),
         ("uniform(low=2)", "uniform: low must be <= high, got low=2.0, high=1.0"),
         ("truncated_normal(low=3)", "truncated_normal: low must be <= high, got low=3.0, high=2.0"),
@@ -466,11 +549,11 @@ def test_calculate_gain_refuses_with_the_argument_and_its_value(arguments, error
         ),
         (
             "he_normal(slope=0.1)",
-            "he_normal: slope needs nonlinearity='leaky_relu', got 0.1 without a nonlinearity",
+            "he_normal: slope needs nonlinearity='leaky_relu' or 'prelu', got 0.1 without a nonlinearity",
         ),
         (
             "he_normal(nonlinearity='relu', slope=0.1)",
-            "he_normal: slope needs nonlinearity='leaky_relu', got 0.1 with 'relu'",
+            "he_normal: slope needs nonlinearity='leaky_relu' or 'prelu', got 0.1 with 'relu'",
         ),
         ("he_uniform(gain=1.7e308)", "he_uniform: gain or scale must keep the weights within float64, got a std of"),
         ("xavier_truncated_normal(gain=1.7e308)", "xavier_truncated_normal: gain or scale must keep the weights"),
@@ -502,6 +585,20 @@ def test_a_bad_value_is_refused_by_name(text, message):
         ("constant(b'1')", "constant: value must be a number, got b'1'"),
         ("normal(std='0.1')", "normal: std must be a number, got '0.1'"),
         ("normal(std=None)", "normal: std must be a number, got None"),
+        ("normal(std=[1])", "normal: std must be a number, got (1,)"),
+        ("normal((1, [2]))", "normal: mean must be a number, got (1, (2,))"),
+        ("sparse", "sparse: argument 'sparsity' is missing"),
+        ("sparse('0.5')", "sparse: sparsity must be a number, got '0.5'"),
+        ("sparse(0.5, per=1)", "sparse: per must be a str, got 1"),
+        ("dirac(2.0)", "dirac: groups must be an int in [1, 2^31), got 2.0"),
+        ("dirac(True)", "dirac: groups must be an int in [1, 2^31), got True"),
+        ("fixup(None)", "fixup: layers must be an int in [1, 2^31), got None"),
+        ("mup([64])", "mup: base_fan must be an int in [1, 2^31), got (64,)"),
+        ("array(3)", "array: values must be an array or a nested list of numbers, got 3"),
+        ("array('12')", "array: values must be an array or a nested list of numbers, got '12'"),
+        ("array([1, None])", "array: values must be a number, got None"),
+        ("array([[True]])", "array: values must be a number, got True"),
+        (f"array([{'1, ' * 400}true])", "array: values must be a number, got True"),
         ("he_normal(mode=1)", "he_normal: mode must be a str, got 1"),
         ("he_normal(mode=None)", "he_normal: mode must be a str, got None"),
         ("he_normal(gain=False)", "he_normal: gain must be a number, got False"),
@@ -528,7 +625,7 @@ def test_a_wrong_type_or_argument_is_refused_by_name(text, message):
         "normal)",
         "normal(std=2**-3)",
         "normal(std=1/0)",
-        "normal(std=[1])",
+        "normal(std={1})",
         "normal(std=-'a')",
         "normal(std=-True)",
         "normal(std=--1)",
@@ -540,6 +637,13 @@ def test_a_wrong_type_or_argument_is_refused_by_name(text, message):
         "np.normal",
         "normal; zeros",
         "nor\0mal",
+        "array({1})",
+        "array(-[1])",
+        "array([1] * 3)",
+        "array([x for x in (1, 2)])",
+        f"array({'[' * 20_000}{']' * 20_000})",
+        f"array({[1] * 400}, 2)",
+        f"normal({[1] * 400})",
         "(" * 1000 + ")" * 1000,
         "-" * 100_000 + "1",
         f"constant({'1' * 5000})",
@@ -573,6 +677,40 @@ def test_what_is_no_call_with_literals_is_refused(text):
 def test_what_is_no_number_is_refused(value, shown):
     with pytest.raises(TypeError, match=rf"^constant: value must be a number, got {shown}"):
         scheme("constant", value=value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1, 2], [0.5, -3]],
+        ((1, 2), (0.5, -3)),
+        np.array([[1, 2], [0.5, -3]], "float16"),
+        [np.array([1.0, 2.0]).tolist(), (np.float32(0.5), np.int8(-3))],
+    ],
+    ids=["lists", "tuples", "array", "mixed"],
+)
+def test_an_array_may_be_given_as_one(values):
+    assert str(scheme("array", values=values)) == "array(values=[[1.0, 2.0], [0.5, -3.0]])"
+
+
+def test_an_array_may_be_of_ml_dtypes():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    assert scheme("array", values=np.array([0.5, 3], ml_dtypes.bfloat16)) == scheme("array([0.5, 3])")
+
+
+@pytest.mark.parametrize("name", ["array", "assign"])
+def test_the_text_of_an_array_may_be_long(name):
+    values = np.random.default_rng(1).standard_normal((arguments.MOST_VALUES // 4, 4))
+    made = scheme(name, values=values)
+    assert len(str(made)) > 10**6
+    assert scheme(f" {name}({values.tolist()})\n") == scheme(str(made)) == made
+
+
+def test_a_list_that_holds_itself_is_refused():
+    values = [1.0]
+    values[0] = values
+    with pytest.raises(ValueError, match="^array: values must have at most 64 axes, got lists nested deeper"):
+        scheme("array", values=values)
 
 
 def test_an_integer_too_long_to_print_is_refused():

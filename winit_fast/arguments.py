@@ -87,15 +87,18 @@ def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
         raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
-    read = _nested(argument, nested)
+    read = _nested(argument, nested, 1)
     if len(leaves_of_array(read)) > MOST_VALUES:
         raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(leaves_of_array(read))}")
     return read
 
 
-def _nested(argument: str, value: Any) -> tuple[Value, ...]:
+def _nested(argument: str, value: Any, depth: int) -> tuple[Value, ...]:
+    if depth > MOST_AXES:
+        raise ValueError(f"{argument} must have at most {MOST_AXES} axes, got lists nested deeper")
     read: tuple[Value, ...] = tuple(
-        _nested(argument, member) if isinstance(member, list | tuple) else finite(argument, member) for member in value
+        _nested(argument, member, depth + 1) if isinstance(member, list | tuple) else finite(argument, member)
+        for member in value
     )
     if not read or len({shape_of_array(member) for member in read}) > 1:
         raise ValueError(f"{argument} must be a rectangle of at least one number, got {shown(value)}")
@@ -152,6 +155,7 @@ def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
 
 # Of an array in a scheme's text; a larger one is copied by NumPy just as well.
 MOST_VALUES = 1 << 16
+MOST_AXES = 64  # NumPy's own limit
 
 # N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
 _FARTHEST = 37.0

@@ -403,4 +403,3 @@ def _complex_writer(
         write(Target(both, (*target.shape, 2), (*target.start, 0), target.rows), seed, stream, threads)
 
     return parts
-

@@ -20,6 +20,8 @@ cdef extern from "matrix.h" nogil:
         float* c, const float* a, Py_ssize_t a_row, Py_ssize_t a_term, const float* b, int rows, int columns, int terms)
     void multiply_add_double(
         double* c, const double* a, Py_ssize_t a_row, Py_ssize_t a_term, const double* b, int rows, int columns, int terms)
+    void subtract_row_float(float* target, float factor, const float* source)
+    void subtract_row_double(double* target, double factor, const double* source)
 
 cdef enum:
     BLOCK = 64                 # MATRIX_BLOCK
@@ -37,6 +39,13 @@ cdef inline void multiply_add(
         multiply_add_float(c, a, a_row, a_term, b, rows, columns, terms)
     else:
         multiply_add_double(c, a, a_row, a_term, b, rows, columns, terms)
+
+
+cdef inline void subtract_row(real* target, real factor, const real* source) noexcept nogil:
+    if real is float:
+        subtract_row_float(target, factor, source)
+    else:
+        subtract_row_double(target, factor, source)
 
 
 cdef inline int64_t blocks_of(int64_t count) noexcept nogil:
@@ -113,8 +122,7 @@ cdef void reflect_vectors(
         for lane in range(BLOCK):
             p[k * BLOCK + lane] = p[k * BLOCK + lane] / s[k * BLOCK + k]
         for j in range(k):
-            for lane in range(BLOCK):
-                p[j * BLOCK + lane] = p[j * BLOCK + lane] - s[j * BLOCK + k] * p[k * BLOCK + lane]
+            subtract_row(&p[j * BLOCK], s[j * BLOCK + k], &p[k * BLOCK])
     for k in range(width * BLOCK):
         p[k] = -p[k]
     for block in range(blocks_of(length)):
@@ -142,10 +150,11 @@ cdef void solve_square(double* n, const double* s, int width) noexcept nogil:
     cdef int j, k, lane
     for k in range(width - 1, -1, -1):
         for lane in range(BLOCK):
-            n[k * BLOCK + lane] = -(n[k * BLOCK + lane] / s[k * BLOCK + k])
+            n[k * BLOCK + lane] = n[k * BLOCK + lane] / s[k * BLOCK + k]
         for j in range(k):
-            for lane in range(BLOCK):
-                n[j * BLOCK + lane] = n[j * BLOCK + lane] + s[j * BLOCK + k] * n[k * BLOCK + lane]
+            subtract_row(n + j * BLOCK, s[j * BLOCK + k], n + k * BLOCK)
+        for lane in range(BLOCK):
+            n[k * BLOCK + lane] = -n[k * BLOCK + lane]
 
 
 cdef void set_heads(

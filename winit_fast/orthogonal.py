@@ -1,12 +1,12 @@
 """Orthogonal matrices of any size: what reflectors are drawn, in what blocks, by which threads. STREAM.md, section 8.
 
-(a) Q is a product of random Householder reflections H_0 H_1 ... times signs (Stewart 1980), `long` x `short`. Reflector k
-    is drawn from the stream like column k of a `long` x `short` normal, so that any panel of 64 reflectors, and any
-    stretch of positions of it, can be made again where it is needed instead of being kept.
-(b) Near-square matrices: each of the `short` vectors Q e_j stands by itself. They are reflected in blocks of 64, as many
-    blocks at a time as the budget holds, panel after panel; the threads share first the panels, then the blocks.
-(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where each of the `long` positions stands by itself once N is
-    there. N takes a pass over all positions and `short`^2 float64 numbers (Joffrain et al. 2006: the UT transform).
+(a) Q is a product of random Householder reflections H_0 H_1 ... times signs (Stewart 1980), `long` x `short`.
+    Reflector k is drawn from the stream like column k of a `long` x `short` normal, so that any panel of 64 reflectors,
+    and any stretch of positions of it, can be made again where it is needed instead of being kept.
+(b) Near-square matrices: each of the `short` vectors Q e_j stands by itself. They are reflected in blocks of 64, as
+    many blocks at a time as the budget holds, panel after panel; threads share first the panels, then the blocks.
+(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where each of the `long` positions stands by itself once N
+    is there. N takes a pass over all positions and `short`^2 float64 numbers (the UT transform, Joffrain et al. 2006).
 (d) Which of the two is used, and so every bit, depends on the global shape alone.
 """
 
@@ -88,16 +88,18 @@ class Reflectors(NamedTuple):
         return min(BLOCK, self.short - BLOCK * panel)
 
     def normals(self, panel: int, out: NDArray[Any], first: int | NDArray[np.int64]) -> Plan:
-        """The plan that draws what stands in a panel at positions from `first` on, or at those of a list."""
-        width = self.width(panel)
-        out[:, width:] = 0
+        """The plan that draws what stands in a panel at positions from `first` on, or at those of a list.
+
+        Columns of `out` beyond the panel's width are left alone.
+        """
         shape = (1 << 62, self.short)
         transform = TRANSFORMS.index(f"normal{self.bits}")
-        is_list = isinstance(first, np.ndarray)
-        start = (0 if is_list else self.first_row + first, panel * BLOCK)
-        rows = first + self.first_row if is_list else None
+        rows = first + self.first_row if isinstance(first, np.ndarray) else None
+        start = (0 if isinstance(first, np.ndarray) else self.first_row + first, panel * BLOCK)
         # A list replaces the row alone; the column where the panel begins is part of the plan's start.
-        return Plan(out[:, :width], transform, 0, (0.0, 1.0), self.seed, self.stream, shape, start, 0, rows, True)
+        return Plan(
+            out[:, : self.width(panel)], transform, 0, (0.0, 1.0), self.seed, self.stream, shape, start, 0, rows, True
+        )
 
     def draw(self, panel: int, out: NDArray[Any], first: int | NDArray[np.int64]) -> None:
         """Draw it in this thread."""
@@ -155,34 +157,37 @@ def _reflect_vectors(
     tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors are not
     heads = np.empty(reflectors.panels * BLOCK, reflectors.dtype)
     columns, column_offsets = output.long.places(0, output.long.count)
-    is_whole = len(columns) == long
-
-    def start(first: int, last: int) -> None:
-        for block in range(first, last):
-            vectors[block].fill(0)
-            vectors[block, blocks[block], np.arange(len(blocks[block]))] = 1
+    is_run = bool((np.diff(columns) == 1).all())
+    wanted = slice(int(columns[0]), int(columns[-1]) + 1) if is_run else columns
 
     def make(group: list[int], first: int, last: int) -> None:
         for panel in group[first:last]:
             v, s = panels.of(panel)
             length, width = long - panel * BLOCK, reflectors.width(panel)
-            v[length:] = 0
+            v[length:], v[:, width:] = 0, 0
             reflectors.draw(panel, v[:length], panel * BLOCK)
             kernels.make_reflectors(v, s, length, width)
             heads[panel * BLOCK : panel * BLOCK + width] = v[:width].diagonal()
 
     def reflect(group: list[int], first: int, last: int) -> None:
         for block in range(len(blocks) - last, len(blocks) - first):  # the longest way first
+            if group[0] == max(tops):
+                vectors[block].fill(0)
+                vectors[block, blocks[block], np.arange(len(blocks[block]))] = 1
             for panel in group:
                 if panel <= tops[block]:
                     v, s = panels.of(panel)
                     x = vectors[block, panel * BLOCK :]
                     kernels.reflect(x, v, s, long - panel * BLOCK, reflectors.width(panel), len(blocks[block]))
             if group[-1] == 0:
-                x = vectors[block] if is_whole else vectors[block][columns]
-                output.put(x, _scale(output.gain, heads[_padded(blocks[block])]), column_offsets, offsets[BLOCK * block :][:BLOCK])
+                x = vectors[block][wanted]
+                output.put(
+                    x,
+                    _scale(output.gain, heads[_padded(blocks[block])]),
+                    column_offsets,
+                    offsets[BLOCK * block :][:BLOCK],
+                )
 
-    run(start, len(blocks), BLOCK * long // 8, reflectors.threads)
     for group in panels.groups(max(tops)):
         length = long - group[-1] * BLOCK
         run(partial(make, group), len(group), 200 * length, reflectors.threads)
@@ -226,7 +231,7 @@ class PanelBuffer:
 def _fill_tall(reflectors: Reflectors, output: Output) -> None:
     dtype, blocks = reflectors.dtype, reflectors.panels
     positions = max(BLOCK, min(BUDGET // (blocks * BLOCK * dtype.itemsize), _rounded_up(reflectors.long)))
-    panels = empty((blocks, positions // BLOCK * BLOCK, BLOCK), dtype)
+    panels = np.zeros((blocks, positions // BLOCK * BLOCK, BLOCK), dtype)
     heads = np.zeros((blocks, BLOCK), dtype)
     n = _solve(reflectors, _products(reflectors, panels, heads), heads)
     _combine(reflectors, output, panels, heads, n)
@@ -266,7 +271,7 @@ def _products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any])
     kernels.make_heads(heads.reshape(-1), squares.reshape(-1))
 
     def complete(first: int, last: int) -> None:
-        v = empty((BLOCK, BLOCK), reflectors.dtype)
+        v = np.zeros((BLOCK, BLOCK), reflectors.dtype)
         for k in range(first, last):
             width = reflectors.width(k)
             for j in range(k + 1):
@@ -357,7 +362,8 @@ def _padded(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _scale(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
     """The gain with the sign D_k, against that of reflector k's head."""
-    return np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
+    signed: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
+    return signed
 
 
 def _slab_height(reflectors: Reflectors) -> int:

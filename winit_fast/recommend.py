@@ -78,9 +78,7 @@ def recommend(activation: str, slope: float | None = None) -> Recommendation:
     """
     activation = one_of(*GAINS)("activation", activation)
     if slope is not None and activation not in SLOPED:
-        raise ValueError(
-            f"slope needs activation='leaky_relu' or activation='prelu', got {shown(slope)} with {activation!r}"
-        )
+        raise ValueError(f"slope needs activation='leaky_relu' or 'prelu', got {shown(slope)} with {activation!r}")
     if activation in _XAVIER:
         return Recommendation(scheme("xavier_normal"), f"{_GLOROT} {_XAVIER[activation]}")
     if activation == "selu":

@@ -22,7 +22,19 @@ from winit_fast.fans import Axes, Layout, sizes_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import shown
 
-__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Law", "Scheme", "ShapeLaw", "family", "register", "scheme", "schemes"]
+__all__ = [
+    "REQUIRED",
+    "Argument",
+    "Entry",
+    "Equivalent",
+    "Law",
+    "Scheme",
+    "ShapeLaw",
+    "family",
+    "register",
+    "scheme",
+    "schemes",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -51,7 +63,7 @@ class Scheme:
     arguments: Mapping[str, Value]
     _changed: tuple[str, ...]
     _text: str
-    _law: "Law"
+    _law: Law
 
     @property
     def draws(self) -> bool:
@@ -116,7 +128,7 @@ class Scheme:
     def __eq__(self, other: object) -> bool:
         return self._text == other._text if isinstance(other, Scheme) else NotImplemented
 
-    def __reduce__(self) -> tuple[Callable[..., "Scheme"], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., Scheme], tuple[str]]:
         return scheme, (self._text,)
 
 
@@ -171,7 +183,7 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
 
 
-def schemes() -> "tuple[Entry, ...]":
+def schemes() -> tuple[Entry, ...]:
     """List every scheme.
 
     Returns
@@ -349,10 +361,11 @@ def _add(
     arguments = tuple(Argument(p.name, p.default, p.annotation.__metadata__[0]) for p in parameters)
     formula = prefix + " ".join(formula.split()).rstrip(".")
     entry = Entry(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
-    for known in (name, *aliases):
+    names = (name, *aliases)
+    for known in names:
         if known in _registry:
             raise ValueError(f"scheme {known!r} is registered already")
-        _registry[known] = entry
+    _registry.update(dict.fromkeys(names, entry))
 
 
 # Reading a text
@@ -377,7 +390,7 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
         return _registry[text], {}
     try:
         if len(text) > _LONGEST:
-            values = re.fullmatch(r"\s*array\((?:values=)?(\[.*\])\)\s*", text, re.DOTALL)
+            values = re.fullmatch(r"\s*(?:array|assign)\((?:values=)?(\[.*\])\)\s*", text, re.DOTALL)
             if values is None:
                 raise ValueError
             return _registry["array"], {"values": json.loads(values[1])}

@@ -1,7 +1,8 @@
 """The catalogue: every scheme, with its formula, its arguments, its paper, and what other libraries call it.
 
-To add a scheme, write one function under `register` (or `family`) in this file. Its signature gives the names, kinds and
-defaults of the arguments, its docstring the formula; it returns a distribution, or a law that makes one from the shape.
+To add a scheme, write one function under `register` (or `family`) in this file. Its signature gives the names, kinds
+and defaults of the arguments, its docstring the formula; it returns a distribution, or a law that makes one from the
+shape.
 """
 
 import math
@@ -205,8 +206,8 @@ def truncated_normal(mean: Finite = 0.0, std: NotNegative = 1.0, low: Low = -2.0
 
     Source: Robert 1995, "Simulation of truncated normal variables", arXiv:0907.4010
 
-    Differs: torch's bounds are values, so that its defaults of -2 and 2 cut nothing off where std is 0.02; here, in Keras
-    and in JAX they are standard deviations. It is not widened to make up for what was cut, as in all three
+    Differs: torch's bounds are values, so that its defaults of -2 and 2 cut nothing off where std is 0.02; here, in
+    Keras and in JAX they are standard deviations. It is not widened to make up for what was cut, as in all three
     """
     if low > high:
         raise ValueError(f"low must be <= high, got low={low}, high={high}")
@@ -268,7 +269,7 @@ def he(
     """
     if nonlinearity is None:
         if slope is not None:
-            raise ValueError(f"slope needs nonlinearity='leaky_relu', got {slope} without a nonlinearity")
+            raise ValueError(f"slope needs nonlinearity='leaky_relu' or 'prelu', got {slope} without a nonlinearity")
         factor = math.sqrt(2.0) if gain is None else gain
     elif gain is not None:
         raise ValueError(f"gain must be left out where a nonlinearity sets it, got {gain} and {nonlinearity!r}")
@@ -366,8 +367,7 @@ def identity(gain: Finite = 1.0) -> Law:
 
 @register(Equivalent("dirac", "dirac_(w)"), Equivalent("dirac(groups=2)", "dirac_(w, groups=2)"))
 def dirac(groups: Count = 1) -> Law:
-    """A convolution kernel of 1 to 3 dimensions that hands inputs through: 1 at its centre for output k of each group
-    and input k, 0 elsewhere.
+    """A kernel of 1 to 3 dimensions that hands inputs through: 1 at the centre, for output k of each group and input k.
 
     Source: Zagoruyko and Komodakis 2017, "DiracNets", arXiv:1706.00388
     """
@@ -420,8 +420,7 @@ def array(values: Values) -> Law:
 
 @register(aliases=("bilinear_upsampling",))
 def bilinear() -> Law:
-    """A kernel of 1 to 3 dimensions that interpolates: the product of 1 - abs(k / f - c) over its axes, with
-    f = ceil(size / 2), c = (2 f - 1 - f mod 2) / (2 f); the same for all inputs and outputs.
+    """A kernel that interpolates: product over its 1 to 3 axes of 1 - abs(k/f - c), f = ceil(size/2), c = 1 - (1 + f%2)/2f.
 
     Source: Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation", arXiv:1411.4038;
     MXNet's and Paddle's Bilinear
@@ -431,7 +430,9 @@ def bilinear() -> Law:
         ins, outs, batch = layout.roles()
         kernel = [axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch)]
         if not 1 <= len(kernel) <= 3:
-            raise ValueError(f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {shown(layout.shape)}")
+            raise ValueError(
+                f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {shown(layout.shape)}"
+            )
         rows = []
         for size in (layout.shape[axis] for axis in kernel):
             half = max(1, -(-size // 2))
@@ -516,7 +517,7 @@ def residual_normal(layers: Count, std: NotNegative = 0.02) -> Law:
 
 @register()
 def fixup(layers: Count, depth: Count = 2, mode: Mode = "fan_in", distribution: Kind = "normal") -> Law:
-    """He's, times layers^(-1 / (2 depth - 2)): layers residual branches, depth weights in each; its last weight is zeros.
+    """He's, times layers^(-1 / (2 depth - 2)), for layers residual branches of depth weights; the last of each is zeros.
 
     Source: Zhang, Dauphin and Ma 2019, "Fixup Initialization", arXiv:1901.09321
     """
@@ -544,8 +545,7 @@ def deepnet(
     mode: Mode = "fan_avg",
     distribution: Kind = "normal",
 ) -> Law:
-    """Xavier's, times beta: (8 layers)^(-1/4) with an encoder or a decoder alone; with both (12 decoder)^(-1/4) in the
-    decoder and 0.87 (encoder^4 decoder)^(-1/16) in the encoder. For values, outputs and MLPs.
+    """Xavier's, times (8 n)^(-1/4) (one coder), (12 decoder)^(-1/4) or 0.87 (encoder^4 decoder)^(-1/16): values, MLPs.
 
     Source: Wang, Ma, Dong, Huang, Zhang and Wei 2022, "DeepNet: Scaling Transformers to 1,000 Layers", arXiv:2203.00555
     """

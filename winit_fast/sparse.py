@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from winit_fast import dispatch
 from winit_fast.parallel import run
 from winit_fast.target import Target
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["empty_entries", "zeros_of"]
 
@@ -48,11 +45,10 @@ def empty_entries(
         indices, offsets = entry_side.places(begin, min(begin + MOST_ENTRIES, entry_side.count))
         is_run = bool((np.diff(indices) == 1).all())
 
-        def work(
-            first: int, last: int, some: NDArray[np.int32] = indices.astype(np.int32), offsets: NDArray[np.int64] = offsets,
-            is_run: bool = is_run,
-        ) -> None:  # fmt: skip
+        which = (indices.astype(np.int32), offsets, total, zeros, seed, stream, is_run)
+
+        def work(first: int, last: int, which: tuple[Any, ...] = which) -> None:
             tile = unit_side.places(first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count))
-            dispatch.kernels.empty_entries(target.out, *tile, some, offsets, total, zeros, seed, stream, is_run)
+            dispatch.kernels.empty_entries(target.out, *tile, *which)
 
         run(work, tiles, TILE_UNITS * len(indices), threads)

@@ -60,7 +60,9 @@ def prepare(distribution: Distribution, layout: Layout, element_type: ElementTyp
                 raise ValueError(f"shape must be that of a matrix (dirac takes kernels), got {shown(layout.shape)}")
             return _prepare_placed(partial(_diagonal, rows[0], columns[0]), gain, layout, element_type)
         case Dirac(groups):
-            return _prepare_placed(partial(_centres, layout, _dirac_axes(layout, groups), groups), 1.0, layout, element_type)
+            return _prepare_placed(
+                partial(_centres, layout, _dirac_axes(layout, groups), groups), 1.0, layout, element_type
+            )
         case Sparse(sparsity, std, per):
             return _prepare_sparse(sparsity, std, per, layout, element_type)
         case Table():
@@ -108,7 +110,13 @@ def _prepare_delta(gain: float, layout: Layout, element_type: ElementType) -> Wr
 
 
 def _write_delta(
-    zeros: Recipe, centre: dict[int, int], orthogonal: Writer, target: Target, seed: int, stream: int, threads: int | None
+    zeros: Recipe,
+    centre: dict[int, int],
+    orthogonal: Writer,
+    target: Target,
+    seed: int,
+    stream: int,
+    threads: int | None,
 ) -> None:
     fill_elements(zeros, target, seed, stream, threads)
     for part in _slices(target, centre):
@@ -117,7 +125,7 @@ def _write_delta(
 
 
 def _slices(target: Target, places: dict[int, int]) -> list[Target]:
-    """The parts of a target where these axes have these places, without the axes; several where a row is listed twice."""
+    """The parts of a target where axes have these places, without the axes; several where a row is listed twice."""
     left = [axis for axis in range(len(target.shape)) if axis not in places]
     here: list[list[int]] = []
     for axis, place in places.items():
@@ -148,8 +156,8 @@ def _prepare_placed(
 
 
 def _write_placed(
-    places: Callable[[Target], dict[int, NDArray[np.int64]]], zeros: Recipe, constant: Recipe, target: Target, seed: int,
-    stream: int, threads: int | None,
+    places: Callable[[Target], dict[int, NDArray[np.int64]]], zeros: Recipe, constant: Recipe, target: Target,
+    seed: int, stream: int, threads: int | None,
 ) -> None:  # fmt: skip
     """0 everywhere, then the constant at the places given by their indices along some axes, all along the others."""
     fill_elements(zeros, target, seed, stream, threads)
@@ -223,7 +231,9 @@ def _prepare_sparse(sparsity: float, std: float, per: str, layout: Layout, eleme
     units, entries = (ins, outs) if per == "in" else (outs, ins)
     count = math.prod(layout.shape[axis] for axis in entries)
     if count >= 1 << 31:
-        raise ValueError(f"sparse: shape must have units of fewer than 2^31 weights, got {count} in {shown(layout.shape)}")
+        raise ValueError(
+            f"sparse: shape must have units of fewer than 2^31 weights, got {count} in {shown(layout.shape)}"
+        )
     normal = lower(Normal(0.0, std), element_type)
     if zeros_of(sparsity, count) == 0:
         return partial(fill_elements, normal)

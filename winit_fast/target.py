@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +44,8 @@ class Target(NamedTuple):
         return Side(of(self.shape), of(self.out.shape), of(self.start), of(self.out.strides), self.rows, listed)
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Side:
     """Some axes of a target as one: its places are counted in row-major order.
 
     Attributes
@@ -74,7 +76,7 @@ class Side(NamedTuple):
         return prod(self.sizes)
 
     def places(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of places `first` up to, not including, `last`: their indices in the global tensor, their offsets in bytes."""
+        """Of places `first` up to, not including, `last`: indices in the global tensor, and offsets in bytes."""
         rest = np.arange(first, last, dtype=np.int64)
         indices, offsets = np.zeros_like(rest), np.zeros_like(rest)
         step = 1
@@ -83,8 +85,9 @@ class Side(NamedTuple):
                 rest, place = np.divmod(rest, self.extents[axis])
             else:
                 place = rest
-            is_listed = self.rows is not None and axis == self.listed
-            indices += step * (self.rows[place] if is_listed else self.starts[axis] + place)
+            indices += step * (
+                self.starts[axis] + place if self.rows is None or axis != self.listed else self.rows[place]
+            )
             offsets += self.strides[axis] * place
             step *= self.sizes[axis]
         return indices, offsets

@@ -81,7 +81,22 @@ typedef double matrix_double __attribute__((vector_size(MATRIX_VECTOR), aligned(
 MATRIX_MULTIPLY_ADD(multiply_add_float, float, matrix_float)
 MATRIX_MULTIPLY_ADD(multiply_add_double, double, matrix_double)
 
+/* One row of a block: target[j] -= factor * source[j], another row. */
+#define MATRIX_SUBTRACT_ROW(NAME, REAL, VECTOR)                                                                        \
+    static inline void NAME(REAL *target, REAL factor, const REAL *source)                                             \
+    {                                                                                                                  \
+        enum { LANES = sizeof(VECTOR) / sizeof(REAL) };                                                                \
+        for (int column = 0; column < MATRIX_BLOCK; column += LANES) {                                                 \
+            VECTOR *difference = (VECTOR *)(target + column);                                                          \
+            *difference = *difference - factor * *(const VECTOR *)(source + column);                                   \
+        }                                                                                                              \
+    }
+
+MATRIX_SUBTRACT_ROW(subtract_row_float, float, matrix_float)
+MATRIX_SUBTRACT_ROW(subtract_row_double, double, matrix_double)
+
 #undef MATRIX_MULTIPLY_ADD
+#undef MATRIX_SUBTRACT_ROW
 #undef MATRIX_UNROLL
 
 #endif
