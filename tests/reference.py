@@ -1,7 +1,8 @@
 """STREAM.md in plain NumPy: every value of the stream, written a second time from that page alone.
 
 Nothing here comes from the kernels, coefficients are typed in once more, and probabilities are mpmath's. Sections are
-those of STREAM.md. Speed is no aim: an element is computed from its index, in arrays, one operation after another.
+those of STREAM.md. Speed is no aim: an element is computed from its index, in arrays, one operation after another, and
+sums are loops in their order.
 """
 
 import ast
@@ -75,8 +76,9 @@ def words_of_blocks(seed, stream, block, place):
 
 
 def auxiliary_words(seed, stream, first, place):
-    """Auxiliary words `first` + `place`; `first` is a multiple of 32, given in units of 32."""
-    return words_of_blocks(seed, stream, U64(2**63) + first * U64(8) + (place >> U64(2)), (place & U64(3)).astype(np.intp))
+    """Auxiliary words 32 `first` + `place`."""
+    block = U64(2**63) + first * U64(8) + (place >> U64(2))
+    return words_of_blocks(seed, stream, block, (place & U64(3)).astype(np.intp))
 
 
 # 2. Seed, name, element
@@ -108,7 +110,7 @@ def own_words(seed, stream, index):
 
 
 def pair(index, size=32, first_group=0):
-    """Group and k of the pair each element belongs to, and whether it is the first of the two; 16 in a group of float64."""
+    """Group and k of the pair each element belongs to, and whether it is the first of the two."""
     group, place = index // size + U64(first_group), index % size
     return group, place % (size // 2), place < size // 2
 
@@ -184,7 +186,7 @@ GAINS = {
 
 
 def distribution(text, layout, is_complex=False):
-    """The distribution that a scheme's text names; with its numbers, or what a structure of sections 8 to 10 needs."""
+    """The distribution that a scheme's text names, or the structure of sections 8 to 10, with its numbers."""
     shape, ins, outs, batch = layout
 
     def fan(mode):
@@ -261,7 +263,7 @@ def distribution(text, layout, is_complex=False):
         return ("sparse", sparsity, std, per)
 
     def array(values):
-        return ("array", np.array(values, object))
+        return ("array", np.array(values, F64))
 
     def bilinear():
         kernel = layout.others(ins, outs, batch)
@@ -273,8 +275,8 @@ def distribution(text, layout, is_complex=False):
 
     def lstm_bias(forget=1.0, order="ifgo"):
         (axis,) = outs
-        gates = np.array([forget if gate == "f" else 0.0 for gate in order], object)
-        return ("array", gates.repeat(shape[axis] // 4).reshape([-1 if other == axis else 1 for other in range(len(shape))]))
+        gates = np.repeat([float(forget) if gate == "f" else 0.0 for gate in order], shape[axis] // 4)
+        return ("array", gates.reshape([-1 if other == axis else 1 for other in range(len(shape))]))
 
     basic = {
         "zeros": lambda: ("constant", 0.0),
@@ -289,10 +291,10 @@ def distribution(text, layout, is_complex=False):
         "t_fixup": t_fixup,
         "deepnet": deepnet,
         "mup": mup,
-        "orthogonal": lambda gain=1.0: ("orthogonal", gain),
-        "delta_orthogonal": lambda gain=1.0: ("delta_orthogonal", gain),
+        "orthogonal": lambda gain=1.0: ("orthogonal", float(gain)),
+        "delta_orthogonal": lambda gain=1.0: ("delta_orthogonal", float(gain)),
         "sparse": sparse,
-        "identity": lambda gain=1.0: ("identity", gain),
+        "identity": lambda gain=1.0: ("identity", float(gain)),
         "dirac": lambda groups=1: ("dirac", groups),
         "array": array,
         "bilinear": bilinear,
@@ -310,7 +312,8 @@ def distribution(text, layout, is_complex=False):
 
 def power(n, exponent):
     """n to a rational power, rounded once to float64."""
-    return float(rounding(F64, round)(exactly(lambda: mpmath.mpf(n) ** (mpmath.mpf(exponent.numerator) / exponent.denominator))))
+    exact = exactly(lambda: mpmath.mpf(n) ** (mpmath.mpf(exponent.numerator) / exponent.denominator))
+    return float(rounding(F64, round)(exact))
 
 
 def number(node):
@@ -343,7 +346,7 @@ def lower(law, working):
     """The constants of a distribution, rounded to the working type."""
     fl = rounding(working, round)
     up, down = rounding(working, math.ceil), rounding(working, math.floor)
-    kind, *numbers = law
+    kind, *numbers = law[0], *map(float, law[1:])
     if kind == "constant":
         return Constants(value=fl(numbers[0]))
     if kind == "uniform":
@@ -850,7 +853,7 @@ def sparse(sparsity, std, per, layout, working, seed, stream, index):
 
 
 def ranks(seed, stream, units, n):
-    """The place of each of the n entries (columns) of these units (rows)."""
+    """Of each of the n entries of these units, the place among them: for every unit a row."""
     entry = np.arange(n, dtype=U64)
     drawn_words = auxiliary_words(seed, stream, units[:, None] * U64(-(-n // 32)), entry)
     places = np.empty(drawn_words.shape, np.intp)
@@ -859,7 +862,7 @@ def ranks(seed, stream, units, n):
 
 
 def places_in_turned_grid(seed, stream, units, n):
-    """The place of each of the n entries (columns) of these units (rows)."""
+    """As `ranks`, where n > 128."""
     a = math.isqrt(n - 1) + 1
     b = -(-n // a)
     last = n - (b - 1) * a

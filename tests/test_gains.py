@@ -139,7 +139,9 @@ def test_the_slope_of_leaky_relu_and_prelu_sets_their_gain(nonlinearity, slope, 
 
 @pytest.mark.parametrize("nonlinearity", sorted(set(GAINS) - {"leaky_relu", "prelu"}))
 def test_no_other_nonlinearity_takes_a_slope(nonlinearity):
-    with pytest.raises(ValueError, match=rf"^slope needs nonlinearity='leaky_relu' or 'prelu', got 0\.1 with '{nonlinearity}'$"):
+    with pytest.raises(
+        ValueError, match=rf"^slope needs nonlinearity='leaky_relu' or 'prelu', got 0\.1 with '{nonlinearity}'$"
+    ):
         calculate_gain(nonlinearity, 0.1)
 
 

@@ -12,6 +12,7 @@ from winit_fast import fill, fill_rows, random_bits
 
 NORMAL = "normal(std=0.02)"
 SHAPE = (40, 6)
+COMPLEX = ("complex64", "complex128")
 TOO_LONG = pytest.param(10**5000, id="too long to print")
 
 
@@ -49,10 +50,11 @@ def fill_refused(error, *words, scheme=NORMAL, dtype="float32", extent=SHAPE, **
 
 
 def accepted(scheme, dtype="float32", extent=SHAPE):
-    out = untouched(extent, DTYPES[dtype])
+    out = untouched(extent, DTYPES.get(dtype, dtype))
     assert fill(out, scheme, seed=1) is out
-    assert np.isfinite(out.astype("float64")).all()
-    return out.astype("float64")
+    numbers = out.view(out.real.dtype) if dtype in COMPLEX else out
+    assert np.isfinite(numbers.astype("float64")).all()
+    return numbers.astype("float64")
 
 
 # out: memory
@@ -157,10 +159,10 @@ def test_a_region_of_an_overlapping_array_is_refused():
 
 @pytest.mark.parametrize(
     "dtype",
-    ["int32", "uint8", "int64", "bool", "complex64", "complex128", "longdouble", "M8[s]", "S4", "U2", "f4,f4", "V4"],
+    ["int32", "uint8", "int64", "bool", "longdouble", "clongdouble", "M8[s]", "S4", "U2", "f4,f4", "V4"],
 )
 def test_arrays_of_other_types_are_refused(dtype):
-    if np.dtype(dtype) == np.dtype("float64"):
+    if np.dtype(dtype) in (np.dtype("float64"), np.dtype("complex128")):
         pytest.skip("long double is double here")
     memory = untouched((960,), "u1")
     kind = np.dtype(dtype)
@@ -169,7 +171,60 @@ def test_arrays_of_other_types_are_refused(dtype):
         lambda: fill(out, NORMAL, seed=1),
         lambda: fill_rows(out, [0] * len(out), NORMAL, seed=1, shape=(9,)),
     ):
-        refused(call, memory, TypeError, "out must be of dtype float32, float64, bfloat16, float16", kind.name)
+        known = ", ".join([*DTYPES, *COMPLEX]).replace("float16, bfloat16", "bfloat16, float16")
+        refused(call, memory, TypeError, f"out must be of dtype {known}, got {kind.name}")
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        NORMAL,
+        "uniform",
+        "truncated_normal",
+        "residual_normal(4)",
+        "embedding_uniform",
+        "embedding_normal",
+        "orthogonal",
+        "sparse(0.5)",
+        "sparse(0)",
+        "identity",
+        "array([0.5])",
+    ],
+)
+def test_schemes_without_a_complex_form_are_refused(scheme, dtype):
+    words = ("has no complex form", f"{dtype} takes constants and the schemes with fans, such as 'he_normal'")
+    fill_refused(ValueError, *words, scheme=scheme, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+@pytest.mark.parametrize("scheme", ["delta_orthogonal", "dirac", "bilinear", "lstm_bias"])
+def test_kernels_and_gates_are_refused_in_complex_numbers(scheme, dtype):
+    fill_refused(ValueError, "has no complex form", dtype, scheme=scheme, dtype=dtype, extent=(3, 3, 2, 4))
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "zeros",
+        "ones",
+        "constant(-0.5)",
+        "uniform(0.5, 0.5)",
+        "normal(mean=2, std=0)",
+        "orthogonal(gain=0)",
+        "variance_scaling(2, 'fan_avg', 'uniform')",
+        "he_normal",
+        "xavier_uniform",
+        "lecun_truncated_normal",
+        "fixup(4)",
+        "t_fixup(4)",
+        "deepnet(4)",
+        "mup(64, place='input')",
+    ],
+)
+def test_constants_and_schemes_with_fans_are_filled_in_complex_numbers(scheme, dtype):
+    accepted(scheme, dtype)
 
 
 def test_an_array_of_objects_is_refused():
@@ -179,12 +234,12 @@ def test_an_array_of_objects_is_refused():
     assert (out == None).all()  # noqa: E711
 
 
-@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "c8", "c16"])
 def test_arrays_in_foreign_byte_order_are_refused(kind):
     foreign = np.dtype(kind).newbyteorder()
     out = untouched(SHAPE, foreign)
-    refused(lambda: fill(out, NORMAL, seed=1), out, TypeError, "out must be in native byte order", repr(foreign))
-    fill(out.view(foreign.newbyteorder()), NORMAL, seed=1)
+    refused(lambda: fill(out, "he_normal", seed=1), out, TypeError, "out must be in native byte order", repr(foreign))
+    fill(out.view(foreign.newbyteorder()), "he_normal", seed=1)
 
 
 @pytest.mark.parametrize("kind", ["int32", "float32", "uint64", "uint16", np.dtype("u4").newbyteorder()])
@@ -538,6 +593,8 @@ ENDS_AT = {
     "bfloat16": 3.3895313892515355e38,
     "float8_e4m3fn": 448.0,
     "float8_e5m2": 57344.0,
+    "complex64": 3.4028234663852886e38,
+    "complex128": 1.7976931348623157e308,
 }
 FARTHEST_NORMAL = {name: 9.3455 if name == "float64" else 6.5557 for name in DTYPES}
 
@@ -584,6 +641,20 @@ FARTHEST_NORMAL = {name: 9.3455 if name == "float64" else 6.5557 for name in DTY
         ("constant(465)", "float8_e4m3fn"),
         ("constant(480)", "float8_e4m3fn"),
         ("constant(61440)", "float8_e5m2"),
+        ("constant(-1e39)", "complex64"),
+        ("mup(40, std=7.5e37)", "complex64"),
+        ("mup(40, std=2.8e307)", "complex128"),
+        ("mup(40, std=2.5e38, distribution='uniform')", "complex64"),
+        ("mup(40, std=1.7e38, distribution='truncated_normal')", "complex64"),
+        ("orthogonal(65600)", "float16"),
+        ("orthogonal(-465)", "float8_e4m3fn"),
+        ("identity(1e39)", "float32"),
+        ("identity(-65520)", "float16"),
+        ("sparse(0.5, std=10000)", "float16"),
+        ("sparse(0.5, std=100)", "float8_e4m3fn"),
+        ("array([1, 65520, 0, 0, 0, 0])", "float16"),
+        ("array([[-1e39]])", "bfloat16"),
+        ("residual_normal(2, std=40000)", "float16"),
     ],
 )
 def test_a_scheme_that_reaches_beyond_the_type_is_refused(scheme, dtype):
@@ -635,6 +706,28 @@ def test_a_scheme_whose_rounded_numbers_reach_beyond_the_type_is_refused(scheme,
 )
 def test_a_scheme_that_nearly_reaches_beyond_the_type_is_filled(scheme, dtype):
     out = accepted(scheme, dtype, (1 << 16,))
+    assert abs(out).max() <= ENDS_AT[dtype]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "dtype"),
+    [
+        ("constant(-3.4028234663852886e38)", "complex64"),
+        ("mup(256, std=7.3e37)", "complex64"),
+        ("mup(256, std=2.7e307, place='input')", "complex128"),
+        ("mup(256, std=2.4e38, distribution='uniform')", "complex64"),
+        ("mup(256, std=1.6e38, distribution='truncated_normal')", "complex64"),
+        ("orthogonal(65400)", "float16"),
+        ("orthogonal(-463)", "float8_e4m3fn"),
+        ("identity(-65519)", "float16"),
+        ("identity(464)", "float8_e4m3fn"),
+        ("sparse(0.5, std=9990)", "float16"),
+        ("array([[65519]])", "float16"),
+        ("array([[-3.4028234663852886e38]])", "float32"),
+    ],
+)
+def test_a_tensor_that_nearly_reaches_beyond_the_type_is_filled(scheme, dtype):
+    out = accepted(scheme, dtype, (256, 256))
     assert abs(out).max() <= ENDS_AT[dtype]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "ComplexTruncatedNormal",
     "ComplexUniform",
     "Constant",
+    "ConvolutionOrthogonal",
     "DeltaOrthogonal",
     "Dirac",
     "Distribution",
@@ -220,6 +221,25 @@ class DeltaOrthogonal:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvolutionOrthogonal:
+    """A convolution kernel that keeps the norm of what it is convolved with, times `gain`.
+
+    Parameters
+    ----------
+    gain : float
+        Finite, not 0.
+
+    Examples
+    --------
+    >>> ConvolutionOrthogonal(1.0)
+    ConvolutionOrthogonal(gain=1.0)
+    """
+
+    gain: float
+    draws: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """`gain` on the diagonal of a matrix, 0 elsewhere.
 
@@ -307,4 +327,6 @@ class Table:
 Elementwise: TypeAlias = (
     Constant | Uniform | Normal | TruncatedNormal | ComplexNormal | ComplexUniform | ComplexTruncatedNormal
 )
-Distribution: TypeAlias = Elementwise | Orthogonal | DeltaOrthogonal | Identity | Dirac | Sparse | Table
+Distribution: TypeAlias = (
+    Elementwise | Orthogonal | DeltaOrthogonal | ConvolutionOrthogonal | Identity | Dirac | Sparse | Table
+)

@@ -107,22 +107,27 @@ cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width) noexc
 
 
 cdef void reflect_vectors(
-    real* x, const real* v, const real* s, int64_t length, int width, int lanes
+    real* x, const real* v, const real* s, int64_t length, int width, int lanes, bint is_reversed
 ) noexcept nogil:
-    """x becomes (H_0 H_1 ... ) x = x - V S^-1 V^T x, for all lanes."""
+    """x becomes (H_0 H_1 ... ) x = x - V S^-1 V^T x, for all lanes; reversed, (... H_1 H_0) x with S^-T."""
     cdef real p[SQUARE]
     cdef int64_t block, start
-    cdef int j, k, lane, terms
+    cdef int j, k, lane, terms, step
     memset(p, 0, sizeof(p))
     for block in range(blocks_of(length)):
         start = block * BLOCK
         terms = <int> min(<int64_t> BLOCK, length - start)
         multiply_add(p, v + start * BLOCK, 1, BLOCK, x + start * BLOCK, width, lanes, terms)
-    for k in range(width - 1, -1, -1):
+    for step in range(width):
+        k = step if is_reversed else width - 1 - step
         for lane in range(BLOCK):
             p[k * BLOCK + lane] = p[k * BLOCK + lane] / s[k * BLOCK + k]
-        for j in range(k):
-            subtract_row(&p[j * BLOCK], s[j * BLOCK + k], &p[k * BLOCK])
+        if is_reversed:
+            for j in range(k + 1, width):
+                subtract_row(&p[j * BLOCK], s[k * BLOCK + j], &p[k * BLOCK])
+        else:
+            for j in range(k):
+                subtract_row(&p[j * BLOCK], s[j * BLOCK + k], &p[k * BLOCK])
     for k in range(width * BLOCK):
         p[k] = -p[k]
     for block in range(blocks_of(length)):
@@ -264,9 +269,10 @@ def make_reflectors(cnp.ndarray v not None, cnp.ndarray s not None, int64_t leng
 
 
 def reflect(
-    cnp.ndarray x not None, cnp.ndarray v not None, cnp.ndarray s not None, int64_t length, int width, int lanes
+    cnp.ndarray x not None, cnp.ndarray v not None, cnp.ndarray s not None, int64_t length, int width, int lanes,
+    bint is_reversed=False
 ):
-    """Apply a panel to a block of vectors, both from the position of the panel's first head on."""
+    """Apply a panel, or its transpose, to a block of vectors, both from the position of the panel's first head on."""
     cdef void* vectors = cnp.PyArray_DATA(x)
     cdef void* numbers = cnp.PyArray_DATA(v)
     cdef void* products = cnp.PyArray_DATA(s)
@@ -275,9 +281,9 @@ def reflect(
     with nogil:
         found = floating_point_default()
         if is_single:
-            reflect_vectors(<float*> vectors, <float*> numbers, <float*> products, length, width, lanes)
+            reflect_vectors(<float*> vectors, <float*> numbers, <float*> products, length, width, lanes, is_reversed)
         else:
-            reflect_vectors(<double*> vectors, <double*> numbers, <double*> products, length, width, lanes)
+            reflect_vectors(<double*> vectors, <double*> numbers, <double*> products, length, width, lanes, is_reversed)
         floating_point_restore(found)
 
 

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,17 @@ from winit_fast.target import Side, Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["fill_orthogonal"]
+__all__ = [
+    "BLOCK",
+    "BUDGET",
+    "Output",
+    "PanelBuffer",
+    "Reflectors",
+    "fill_orthogonal",
+    "padded",
+    "rounded_up",
+    "signed",
+]
 
 BLOCK = 64
 BUDGET = 24 << 20  # bytes of vectors, and as many of panels
@@ -63,7 +73,10 @@ def fill_orthogonal(
 
 
 class Reflectors(NamedTuple):
-    """The normals that reflectors are made of: `long` x `short`, from row `first_row` of the auxiliary tensor on."""
+    """The normals that reflectors are made of: `long` x `short`, from row `first_row` of the auxiliary tensor on.
+
+    A row of that tensor has `row_length` numbers, `short` where that is 0.
+    """
 
     long: int
     short: int
@@ -72,6 +85,7 @@ class Reflectors(NamedTuple):
     stream: int
     threads: int | None
     first_row: int = 0
+    row_length: int = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -92,7 +106,7 @@ class Reflectors(NamedTuple):
 
         Columns of `out` beyond the panel's width are left alone.
         """
-        shape = (1 << 62, self.short)
+        shape = (1 << 62, self.row_length or self.short)
         transform = TRANSFORMS.index(f"normal{self.bits}")
         rows = first + self.first_row if isinstance(first, np.ndarray) else None
         start = (0 if isinstance(first, np.ndarray) else self.first_row + first, panel * BLOCK)
@@ -137,7 +151,7 @@ def _is_joined(offsets: NDArray[np.int64], size: int) -> bool:
 
 
 def _fill_near_square(reflectors: Reflectors, output: Output) -> None:
-    height = _rounded_up(reflectors.long)
+    height = rounded_up(reflectors.long)
     at_once = max(1, BUDGET // (height * BLOCK * reflectors.dtype.itemsize))  # blocks of vectors
     lanes, offsets = output.short.places(0, output.short.count)
     vectors = empty((min(at_once, -(-len(lanes) // BLOCK)), height, BLOCK), reflectors.dtype)
@@ -152,22 +166,13 @@ def _reflect_vectors(
     offsets: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Make Q e_j for the lanes j: as many blocks of them as `vectors` has."""
-    long, kernels = reflectors.long, dispatch.kernels
+    long = reflectors.long
     blocks = [lanes[first : first + BLOCK] for first in range(0, len(lanes), BLOCK)]
     tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors are not
     heads = np.empty(reflectors.panels * BLOCK, reflectors.dtype)
     columns, column_offsets = output.long.places(0, output.long.count)
     is_run = bool((np.diff(columns) == 1).all())
     wanted = slice(int(columns[0]), int(columns[-1]) + 1) if is_run else columns
-
-    def make(group: list[int], first: int, last: int) -> None:
-        for panel in group[first:last]:
-            v, s = panels.of(panel)
-            length, width = long - panel * BLOCK, reflectors.width(panel)
-            v[length:], v[:, width:] = 0, 0
-            reflectors.draw(panel, v[:length], panel * BLOCK)
-            kernels.make_reflectors(v, s, length, width)
-            heads[panel * BLOCK : panel * BLOCK + width] = v[:width].diagonal()
 
     def reflect(group: list[int], first: int, last: int) -> None:
         for block in range(len(blocks) - last, len(blocks) - first):  # the longest way first
@@ -176,41 +181,39 @@ def _reflect_vectors(
                 vectors[block, blocks[block], np.arange(len(blocks[block]))] = 1
             for panel in group:
                 if panel <= tops[block]:
-                    v, s = panels.of(panel)
-                    x = vectors[block, panel * BLOCK :]
-                    kernels.reflect(x, v, s, long - panel * BLOCK, reflectors.width(panel), len(blocks[block]))
+                    panels.reflect(panel, vectors[block], len(blocks[block]))
             if group[-1] == 0:
                 x = vectors[block][wanted]
                 output.put(
                     x,
-                    _scale(output.gain, heads[_padded(blocks[block])]),
+                    signed(output.gain, heads[padded(blocks[block])]),
                     column_offsets,
                     offsets[BLOCK * block :][:BLOCK],
                 )
 
-    for group in panels.groups(max(tops)):
+    for group in panels.groups(range(max(tops), -1, -1)):
         length = long - group[-1] * BLOCK
-        run(partial(make, group), len(group), 200 * length, reflectors.threads)
+        panels.make(group, heads)
         run(partial(reflect, group), len(blocks), 250 * length * len(group), reflectors.threads)
 
 
 class PanelBuffer:
-    """Memory for as many panels as the budget holds: they shrink towards the last, and are asked for from there on."""
+    """Memory for as many panels as the budget holds; they shrink from the first to the last."""
 
     def __init__(self, reflectors: Reflectors, last: int) -> None:
-        self.long = reflectors.long
+        self.reflectors = reflectors
         budget = max(BUDGET // reflectors.dtype.itemsize, self._size(0))
         self.numbers = empty(min(budget, sum(map(self._size, range(last + 1)))), reflectors.dtype)
         self.places: dict[int, int] = {}
 
     def _size(self, panel: int) -> int:
-        return _rounded_up(self.long - panel * BLOCK) * BLOCK + BLOCK * BLOCK  # V and S
+        return rounded_up(self.reflectors.long - panel * BLOCK) * BLOCK + BLOCK * BLOCK  # V and S
 
-    def groups(self, last: int) -> Iterator[list[int]]:
-        """The panels from `last` to 0, in groups that fit; the memory is that of the current one."""
+    def groups(self, order: Sequence[int]) -> Iterator[list[int]]:
+        """The panels in this order, in groups that fit; the memory is that of the current one."""
         group: list[int] = []
         self.places, used = {}, 0
-        for panel in range(last, -1, -1):
+        for panel in order:
             if used + self._size(panel) > len(self.numbers):
                 yield group
                 group, self.places, used = [], {}, 0
@@ -224,13 +227,35 @@ class PanelBuffer:
         numbers = self.numbers[self.places[panel] :][: self._size(panel)].reshape(-1, BLOCK)
         return numbers[:-BLOCK], numbers[-BLOCK:]
 
+    def make(self, group: list[int], heads: NDArray[Any]) -> None:
+        """Make the panels of a group, and put the heads of their reflectors among those of all."""
+        reflectors = self.reflectors
+
+        def make(first: int, last: int) -> None:
+            for panel in group[first:last]:
+                v, s = self.of(panel)
+                length, width = reflectors.long - panel * BLOCK, reflectors.width(panel)
+                v[length:], v[:, width:] = 0, 0
+                reflectors.draw(panel, v[:length], panel * BLOCK)
+                dispatch.kernels.make_reflectors(v, s, length, width)
+                heads[panel * BLOCK : panel * BLOCK + width] = v[:width].diagonal()
+
+        longest = max(reflectors.long - panel * BLOCK for panel in group)
+        run(make, len(group), 200 * longest, reflectors.threads)
+
+    def reflect(self, panel: int, vectors: NDArray[Any], lanes: int, is_reversed: bool = False) -> None:
+        """Apply a panel, or its transpose, to a block of vectors (all their positions) in this thread."""
+        v, s = self.of(panel)
+        length, width = self.reflectors.long - panel * BLOCK, self.reflectors.width(panel)
+        dispatch.kernels.reflect(vectors[panel * BLOCK :], v, s, length, width, lanes, is_reversed)
+
 
 # Tall and wide
 
 
 def _fill_tall(reflectors: Reflectors, output: Output) -> None:
     dtype, blocks = reflectors.dtype, reflectors.panels
-    positions = max(BLOCK, min(BUDGET // (blocks * BLOCK * dtype.itemsize), _rounded_up(reflectors.long)))
+    positions = max(BLOCK, min(BUDGET // (blocks * BLOCK * dtype.itemsize), rounded_up(reflectors.long)))
     panels = np.zeros((blocks, positions // BLOCK * BLOCK, BLOCK), dtype)
     heads = np.zeros((blocks, BLOCK), dtype)
     n = _solve(reflectors, _products(reflectors, panels, heads), heads)
@@ -314,7 +339,7 @@ def _combine(
     blocks, positions = panels.shape[:2]
     kernels, count = dispatch.kernels, output.long.count
     lanes, lane_offsets = output.short.places(0, output.short.count)
-    scale = _scale(output.gain, heads)
+    scale = signed(output.gain, heads)
     wanted = [(block, np.flatnonzero(lanes // BLOCK == block)) for block in np.unique(lanes // BLOCK).tolist()]
     height = max(BLOCK, 2048 // blocks // BLOCK * BLOCK)  # positions of one unit of work
 
@@ -340,7 +365,7 @@ def _combine(
                     kernels.combine(x, panels[:, some.start :], n, indices[some], block, most, reflectors.short)
                     values, factors = x, scale[block]
                     if len(within) < most:  # lanes are missing in between, or come in another order
-                        values, factors = x[:, _padded(within)], factors[_padded(within)]
+                        values, factors = x[:, padded(within)], factors[padded(within)]
                     output.put(values, factors, offsets[some], lane_offsets[here])
 
         run(draw, *_slab_units(reflectors, len(indices)), reflectors.threads)
@@ -351,16 +376,17 @@ def _combine(
 # What both share
 
 
-def _rounded_up(count: int) -> int:
+def rounded_up(count: int) -> int:
+    """Up to a whole number of blocks."""
     return -(-count // BLOCK) * BLOCK
 
 
-def _padded(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
+def padded(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
     """At least a block of them: kernels read whole blocks."""
     return np.concatenate([lanes, np.zeros(max(0, BLOCK - len(lanes)), np.int64)])
 
 
-def _scale(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
+def signed(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
     """The gain with the sign D_k, against that of reflector k's head."""
     signed: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
     return signed
@@ -388,5 +414,5 @@ def _slabs(
     for unit in range(first, last):
         panel, slab = divmod(unit, slabs)
         end = min((slab + 1) * height, length)
-        panels[panel, end : _rounded_up(end)] = 0
+        panels[panel, end : rounded_up(end)] = 0
         yield panel, panels[panel, slab * height : end], slab * height

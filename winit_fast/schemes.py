@@ -31,6 +31,7 @@ from winit_fast.distributions import (
     ComplexTruncatedNormal,
     ComplexUniform,
     Constant,
+    ConvolutionOrthogonal,
     DeltaOrthogonal,
     Dirac,
     Distribution,
@@ -124,8 +125,8 @@ def _fan_scaled(std: Callable[[float], float], mode: str, kind: str) -> Law:
     match law.distribution(Layout((1, 1))):  # the widest it gets
         case Constant() as constant:
             return constant
-        case Uniform(high=spread) | TruncatedNormal(std=spread) if math.isinf(spread):
-            raise ValueError(f"gain or scale must keep the weights within float64, got a std of {std(1.0)}")
+        case Uniform(high=spread) | Normal(std=spread) | TruncatedNormal(std=spread) if math.isinf(spread):
+            raise ValueError(f"gain, scale or std must keep the weights within float64, got a std of {std(1.0)}")
     return law
 
 
@@ -351,6 +352,16 @@ def delta_orthogonal(gain: Finite = 1.0) -> Law:
     return DeltaOrthogonal(gain) if gain != 0.0 else Constant(0.0)
 
 
+@register(aliases=("conv_orthogonal",))
+def convolution_orthogonal(gain: Finite = 1.0) -> Law:
+    """A kernel of 1 to 3 dimensions whose (circular) convolution keeps the norm, times gain; needs fan_in <= fan_out.
+
+    Source: Xiao, Bahri, Sohl-Dickstein, Schoenholz and Pennington 2018, "Dynamical Isometry and a Mean Field Theory of
+    CNNs", arXiv:1806.05393, algorithm 1; TensorFlow 1's ConvolutionOrthogonal1D, 2D and 3D
+    """
+    return ConvolutionOrthogonal(gain) if gain != 0.0 else Constant(0.0)
+
+
 @register(
     Equivalent("identity", "eye_(w)", "Identity()"),
     Equivalent("identity(gain=0.5)", keras="Identity(gain=0.5)"),
@@ -420,7 +431,7 @@ def array(values: Values) -> Law:
 
 @register(aliases=("bilinear_upsampling",))
 def bilinear() -> Law:
-    """A kernel that interpolates: product over its 1 to 3 axes of 1 - abs(k/f - c), f = ceil(size/2), c = 1 - (1 + f%2)/2f.
+    """A kernel that interpolates: product over its 1 to 3 axes of 1 - abs(k/f - c), f = ceil(size/2), c = 1-(1+f%2)/2f.
 
     Source: Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation", arXiv:1411.4038;
     MXNet's and Paddle's Bilinear
@@ -517,7 +528,7 @@ def residual_normal(layers: Count, std: NotNegative = 0.02) -> Law:
 
 @register()
 def fixup(layers: Count, depth: Count = 2, mode: Mode = "fan_in", distribution: Kind = "normal") -> Law:
-    """He's, times layers^(-1 / (2 depth - 2)), for layers residual branches of depth weights; the last of each is zeros.
+    """He's, times layers^(-1 / (2 depth - 2)), for layers residual branches of depth weights, the last of each zeros.
 
     Source: Zhang, Dauphin and Ma 2019, "Fixup Initialization", arXiv:1901.09321
     """

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winit_fast._plan import refuse_overlap
+from winit_fast.convolution import fill_convolution
 from winit_fast.distributions import (
     Constant,
+    ConvolutionOrthogonal,
     DeltaOrthogonal,
     Dirac,
     Distribution,
@@ -54,6 +56,8 @@ def prepare(distribution: Distribution, layout: Layout, element_type: ElementTyp
             return _prepare_orthogonal(gain, layout, element_type)
         case DeltaOrthogonal(gain):
             return _prepare_delta(gain, layout, element_type)
+        case ConvolutionOrthogonal(gain):
+            return _prepare_convolution(gain, layout, element_type)
         case Identity(gain):
             rows, columns, _ = layout.matrix()
             if len(rows) > 1 or len(columns) > 1:
@@ -90,13 +94,33 @@ def _write_orthogonal(
     fill_orthogonal(target, axes, gain, element_type, seed, stream, threads)
 
 
-def _prepare_delta(gain: float, layout: Layout, element_type: ElementType) -> Writer:
+def _prepare_convolution(gain: float, layout: Layout, element_type: ElementType) -> Writer:
+    ins, outs, kernel = _widening_axes(layout)
+    refuse_overflow(ConvolutionOrthogonal(gain), element_type, 0.0, abs(gain), _LARGEST_ENTRY)
+    working = FLOAT32 if element_type.bits == 32 else FLOAT64
+    return partial(_write_convolution, ins, outs, kernel, layout.batch(), working.nearest(gain), element_type)
+
+
+def _write_convolution(
+    ins: int, outs: int, kernel: tuple[int, ...], batch: tuple[int, ...], gain: float, element_type: ElementType,
+    target: Target, seed: int, stream: int, threads: int | None,
+) -> None:  # fmt: skip
+    refuse_overlap(target.out)
+    fill_convolution(target, ins, outs, kernel, batch, gain, element_type, seed, stream, threads)
+
+
+def _widening_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
     ins, outs, kernel = _kernel_axes(layout)
     if layout.shape[ins] > layout.shape[outs]:
         raise ValueError(
-            f"delta_orthogonal: shape must have at most as many inputs as outputs, got {layout.shape[ins]} and "
-            f"{layout.shape[outs]} in {shown(layout.shape)}"
+            f"shape must have at most as many inputs as outputs, got {layout.shape[ins]} and {layout.shape[outs]} "
+            f"in {shown(layout.shape)}"
         )
+    return ins, outs, kernel
+
+
+def _prepare_delta(gain: float, layout: Layout, element_type: ElementType) -> Writer:
+    ins, outs, kernel = _widening_axes(layout)
     left = [axis for axis in range(len(layout.shape)) if axis not in kernel]
     matrix = Layout(
         tuple(layout.shape[axis] for axis in left),
