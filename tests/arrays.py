@@ -103,7 +103,8 @@ def placed(draw, shape, dtype):
 
 def bits(array):
     """The elements in logical order, as unsigned integers: == on them tells -0 from 0, and nan from nothing."""
-    return np.array(array, order="C", subok=False).reshape(-1).view(f"u{array.dtype.itemsize}")
+    numbers = 2 if array.dtype.kind == "c" else 1
+    return np.array(array, order="C", subok=False).reshape(-1).view(f"u{array.dtype.itemsize // numbers}")
 
 
 def same(first, second):

@@ -5,6 +5,7 @@ edited.
 """
 
 import json
+import math
 from hashlib import blake2b
 from pathlib import Path
 
@@ -32,11 +33,60 @@ SCHEMES = (
     "lecun_truncated_normal",
 )
 
+TORCH = {"in_axis": 1, "out_axis": 0}
+
+# Whole tensors: a scheme, the shape, the axes.
+TENSORS = (
+    ("residual_normal(12)", (40, 37), {}),
+    ("fixup(16, 3)", (40, 37), {}),
+    ("t_fixup(6)", (40, 37), {}),
+    ("deepnet(18, 12)", (40, 37), {}),
+    ("mup(64)", (40, 37), {}),
+    ("he_normal(nonlinearity='gelu')", (40, 37), {}),
+    ("embedding_uniform", (40, 37), {}),
+    ("embedding_normal", (40, 37), {}),
+    ("orthogonal", (1, 1), {}),
+    ("orthogonal", (70, 70), {}),
+    ("orthogonal", (100, 130), {}),
+    ("orthogonal", (130, 100), {}),
+    ("orthogonal", (20, 150), {}),
+    ("orthogonal", (150, 20), {}),
+    ("orthogonal", (300, 70), {}),
+    ("orthogonal(-1.4)", (3, 20, 33), {"batch_axis": 0}),
+    ("orthogonal(0.3)", (66, 8, 3, 3), TORCH),
+    ("delta_orthogonal", (3, 4, 20, 31), {}),
+    ("convolution_orthogonal", (3, 4, 20, 31), {}),
+    ("convolution_orthogonal(-0.3)", (70, 9, 3), TORCH),
+    ("sparse(0.4)", (40, 300), {}),
+    ("sparse(0.4)", (300, 40), {}),
+    ("sparse(0.4, std=1.5, per='out')", (40, 300), {}),
+    ("sparse(0.4, std=1.5, per='out')", (300, 40), {}),
+    ("sparse(0.9)", (128, 3, 2, 3), {"in_axis": 1, "out_axis": 0, "batch_axis": 2}),
+    ("sparse(0.9)", (129, 3, 2, 3), {"in_axis": 1, "out_axis": 0, "batch_axis": 2}),
+    ("identity(0.1)", (5, 9), {}),
+    ("dirac(2)", (3, 4, 5, 12), {}),
+    ("bilinear", (5, 4, 2, 3), {}),
+    ("lstm_bias(0.7)", (12,), {}),
+    ("array([[0.1], [2]])", (2, 3), {}),
+)
+
+COMPLEX_TENSORS = (
+    ("constant(0.1)", (40, 37), {}),
+    ("he_normal", (40, 37), {}),
+    ("he_uniform", (40, 37), {}),
+    ("he_truncated_normal", (40, 37), {}),
+    ("xavier_uniform", (5, 9, 3, 2), TORCH),
+)
+
 
 def record(array):
-    """The first values of an array in hexadecimal, and a fingerprint of all, both in little-endian order."""
-    bits = array.view(f"u{array.itemsize}")
-    digits = 2 * array.itemsize
+    """The first values of an array in hexadecimal, and a fingerprint of all, both in little-endian order.
+
+    A complex number is two values.
+    """
+    size = array.real.itemsize
+    bits = array.ravel().view(f"u{size}")
+    digits = 2 * size
     fingerprint = blake2b(bits.astype(bits.dtype.newbyteorder("<")).tobytes(), digest_size=16).hexdigest()
     return {"first": " ".join(f"{int(value):0{digits}x}" for value in bits[:4]), "blake2b": fingerprint}
 
@@ -59,6 +109,24 @@ def make():
                 for dtype, kind in reference.DTYPES.items()
             }
             for scheme in SCHEMES
+        },
+        "tensors": [
+            *(tensor(*case, reference.DTYPES) for case in TENSORS),
+            *(tensor(*case, reference.COMPLEX_DTYPES) for case in COMPLEX_TENSORS),
+        ],
+    }
+
+
+def tensor(scheme, shape, axes, dtypes):
+    """A whole tensor, in every type that its scheme has."""
+    index = np.arange(math.prod(shape))
+    return {
+        "scheme": scheme,
+        "shape": shape,
+        "axes": axes,
+        "values": {
+            dtype: record(reference.values(scheme, kind, seed=SEED, name=NAME, shape=shape, index=index, **axes))
+            for dtype, kind in dtypes.items()
         },
     }
 

@@ -293,6 +293,7 @@ def distribution(text, layout, is_complex=False):
         "mup": mup,
         "orthogonal": lambda gain=1.0: ("orthogonal", float(gain)),
         "delta_orthogonal": lambda gain=1.0: ("delta_orthogonal", float(gain)),
+        "convolution_orthogonal": lambda gain=1.0: ("convolution_orthogonal", float(gain)),
         "sparse": sparse,
         "identity": lambda gain=1.0: ("identity", float(gain)),
         "dirac": lambda groups=1: ("dirac", groups),
@@ -729,14 +730,18 @@ def orthogonal(gain, layout, working, seed, stream, index):
 @lru_cache
 def signs_and_lanes(working, seed, stream, t, n, m):
     """D[j] and q[i, j], for all positions i and lanes j of matrix t."""
-    element = (t * n + np.arange(n, dtype=U64)[:, None]) * m + np.arange(m, dtype=U64)
+    v, signs, S = reflectors(auxiliary_normals(working, seed, stream, t * n, n, m), working)  # noqa: N806, as there
+    q = near_square(v, S, working) if n < 2 * m else tall(v, S, working)
+    assert v.dtype == signs.dtype == q.dtype == working
+    return signs, q
+
+
+def auxiliary_normals(working, seed, stream, first, n, m):
+    """Auxiliary elements (`first` + i) m + k, for i < n and k < m."""
+    element = (first + np.arange(n, dtype=U64)[:, None]) * m + np.arange(m, dtype=U64)
     normal = {F32: normal32, F64: normal64}[working]
     standard = Constants(mean=working(0), std=working(1))
-    x = normal(standard, seed, stream, element.ravel(), AUXILIARY_GROUPS).reshape(n, m)
-    v, signs, S = reflectors(x, working)  # noqa: N806, its name in STREAM.md
-    q = near_square(v, S, working) if n < 2 * m else tall(v, S, working)
-    assert x.dtype == v.dtype == signs.dtype == q.dtype == working
-    return signs, q
+    return normal(standard, seed, stream, element.ravel(), AUXILIARY_GROUPS).reshape(n, m)
 
 
 def reflectors(x, working):
@@ -775,24 +780,29 @@ def blocks(first, last):
 def near_square(v, S, working):  # noqa: N803
     n, m = v.shape
     q = np.eye(n, m, dtype=working)
-    s = S.astype(working)
     for panel in reversed(blocks(0, m)):
-        start = panel.start
-        lanes = q[:, start:]  # those with j div 64 >= b
-        p = np.zeros((len(panel), m - start), working)
-        for block in blocks(start, n):
-            within = np.zeros_like(p)
-            for i in block:
-                within = within + v[i, panel, None] * lanes[i]
-            p = p + within
-        for k in reversed(panel):
-            p[k - start] = p[k - start] / s[k, k]
-            p[: k - start] = p[: k - start] - s[start:k, k, None] * p[k - start]
-        total = np.zeros((n - start, m - start), working)
-        for k in panel:
-            total = total + v[start:, k, None] * -p[k - start]
-        q[start:, start:] = q[start:, start:] + total
+        reflect(v, S.astype(working), q[:, panel.start :], panel)  # the lanes with j div 64 >= b
     return q
+
+
+def reflect(v, s, q, panel, is_projecting=False):
+    """One panel's reflections of the columns of q, in place."""
+    n, start = len(v), panel.start
+    p = np.zeros((len(panel), q.shape[1]), q.dtype)
+    for block in blocks(start, n):
+        within = np.zeros_like(p)
+        for i in block:
+            within = within + v[i, panel, None] * q[i]
+        p = p + within
+    for k in panel if is_projecting else reversed(panel):
+        others = range(k + 1, panel.stop) if is_projecting else range(start, k)
+        p[k - start] = p[k - start] / s[k, k]
+        for j in others:
+            p[j - start] = p[j - start] - (s[k, j] if is_projecting else s[j, k]) * p[k - start]
+    total = np.zeros((n - start, q.shape[1]), q.dtype)
+    for k in panel:
+        total = total + v[start:, k, None] * -p[k - start]
+    q[start:] = q[start:] + total
 
 
 def tall(v, S, working):  # noqa: N803
@@ -834,6 +844,52 @@ def delta_orthogonal(gain, layout, working, seed, stream, index):
     for axis in kernel:
         is_centre &= places[axis] == (layout.shape[axis] - 1) // 2
     return np.where(is_centre, inner, working(0))
+
+
+def convolution_orthogonal(gain, layout, working, seed, stream, index):
+    kernel = layout.others(layout.ins, layout.outs, layout.batch)
+    sizes = tuple(layout.shape[axis] for axis in kernel)
+    t, place, j, i = (layout.along(axes, index) for axes in (layout.batch, kernel, layout.ins, layout.outs))
+    c, n = layout.size(layout.ins), layout.size(layout.outs)
+    gain = rounding(working, round)(gain)
+    result = np.empty(index.shape, working)
+    for matrix in np.unique(t):
+        here = t == matrix
+        signs, vectors = signs_and_vectors(working, seed, stream, int(matrix), sizes, c, n)
+        result[here] = (gain * signs)[j[here]] * vectors.reshape(-1, n, c)[place[here], i[here], j[here]]
+    return result
+
+
+@lru_cache
+def signs_and_vectors(working, seed, stream, t, sizes, c, n):
+    """D[j], and for every place the vectors of all inputs as columns."""
+    F = sum(size - 1 for size in sizes)  # noqa: N806
+    T = t * ((F + 1) * n + F)  # noqa: N806
+    v, signs, S = reflectors(auxiliary_normals(working, seed, stream, T, n, n), working)  # noqa: N806
+    vectors = np.zeros((*sizes, n, c), working)
+    vectors[(0,) * len(sizes)] = near_square(v, S, working)[:, :c]
+    axes = [axis for turn in range(max(sizes) - 1) for axis, size in enumerate(sizes) if turn < size - 1]
+    for f, axis in enumerate(axes):
+        v, _, S = reflectors(auxiliary_normals(working, seed, stream, T + (f + 1) * n, n, n), working)  # noqa: N806
+        r = int((auxiliary_normals(working, seed, stream, T + (F + 1) * n + f, 1, n) > 0).sum())
+        y = np.zeros_like(vectors)
+        for place in np.ndindex(sizes):
+            y[place] = projection(vectors[place], v, S.astype(working), r)
+        rest = np.moveaxis(vectors - y, axis, 0)
+        vectors = y.copy()
+        np.moveaxis(vectors, axis, 0)[1:] += rest[:-1]
+    assert vectors.dtype == working
+    return signs, vectors
+
+
+def projection(x, v, s, r):
+    y = x.copy()
+    for panel in blocks(0, r):
+        reflect(v, s, y, panel, is_projecting=True)
+    y[r:] = 0
+    for panel in reversed(blocks(0, r)):
+        reflect(v, s, y, panel)
+    return y
 
 
 # 9. Sparse
@@ -919,6 +975,7 @@ def array(given, layout, working, seed, stream, index):
 STRUCTURES = {
     "orthogonal": orthogonal,
     "delta_orthogonal": delta_orthogonal,
+    "convolution_orthogonal": convolution_orthogonal,
     "sparse": sparse,
     "identity": identity,
     "dirac": dirac,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import reference
-from make_golden import FILE, SCHEMES, record
+from make_golden import COMPLEX_TENSORS, FILE, SCHEMES, TENSORS, record
 
 from winit_fast import STREAM_VERSION, fill, random_bits
 
@@ -88,6 +88,8 @@ def test_random_bits_follow_the_logical_order_of_any_memory(isa, threads):
 def test_the_stream_version_is_that_of_the_golden_values():
     assert GOLDEN["stream_version"] == STREAM_VERSION
     assert set(GOLDEN["values"]) == set(SCHEMES)
+    written = [(case["scheme"], tuple(case["shape"]), case["axes"]) for case in GOLDEN["tensors"]]
+    assert written == [*TENSORS, *COMPLEX_TENSORS]
 
 
 def test_golden_random_bits_never_change(isa):
@@ -105,3 +107,11 @@ def test_golden_values_never_change(isa, scheme):
         out = np.empty((height, columns), reference.DTYPES[dtype])
         fill(out, scheme, seed=GOLDEN["seed"], name=GOLDEN["name"], shape=(rows, columns), offset=(top, 0))
         assert record(out.ravel()[skipped : skipped + GOLDEN["count"]]) == expected, dtype
+
+
+@pytest.mark.parametrize("case", GOLDEN["tensors"], ids=lambda case: f"{case['scheme']} {case['shape']}")
+def test_golden_tensors_never_change(isa, case):
+    for dtype, expected in case["values"].items():
+        out = np.empty(case["shape"], (reference.DTYPES | reference.COMPLEX_DTYPES)[dtype])
+        fill(out, case["scheme"], seed=GOLDEN["seed"], name=GOLDEN["name"], **case["axes"])
+        assert record(out) == expected, dtype

@@ -1,7 +1,8 @@
 """Orthogonal convolutions of 1 to 3 dimensions: STREAM.md, section 8.
 
-(a) Algorithm 1 of Xiao et al. 2018. A convolution by P + (I - P) z, P an orthogonal projection, keeps the norm. A kernel
-    is an orthogonal matrix followed by such convolutions, one fewer along each axis than it is long, each with a random P.
+(a) Algorithm 1 of Xiao et al. 2018. A convolution by P + (I - P) z, P an orthogonal projection, keeps the norm. A
+    kernel is an orthogonal matrix followed by such convolutions, one fewer along each axis than it is long, each with a
+    random P.
 (b) Rows of the matrix, one for each input, stand by themselves: they are lanes (see orthogonal.py), and a block of them
     has a vector for every place of the kernel. P = Q_r Q_r^T is applied as reflections, and never made.
 """

@@ -123,8 +123,8 @@ class Layout:
         return ins, outs, batch
 
     def batch(self) -> tuple[int, ...]:
-        """The positions of the batch axes alone."""
-        return _positions("batch_axis", self.batch_axis, self.shape)
+        """The positions of the batch axes alone, in ascending order."""
+        return tuple(sorted(_positions("batch_axis", self.batch_axis, self.shape)))
 
     def matrix(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The axes of the rows, of the columns and of the stack, where the tensor is a matrix of inputs and outputs.

@@ -386,7 +386,9 @@ def _complex_writer(
 ) -> Writer:
     """Two real numbers in a row: one more axis."""
     write: Writer
-    if not isinstance(distribution, Elementwise) or (isinstance(distribution, Constant) and distribution.value != 0.0):
+    if not isinstance(distribution, Elementwise) or (
+        isinstance(distribution, Constant) and distribution != Constant(0.0)  # -0 has another imaginary part
+    ):
         from winit_fast.structures import prepare
 
         if isinstance(distribution, Constant):

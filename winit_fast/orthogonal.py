@@ -20,6 +20,7 @@ import numpy as np
 
 from winit_fast import dispatch
 from winit_fast._plan import TRANSFORMS, Plan
+from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ElementType
 from winit_fast.memory import empty
 from winit_fast.parallel import run
@@ -183,7 +184,7 @@ def _reflect_vectors(
                 if panel <= tops[block]:
                     panels.reflect(panel, vectors[block], len(blocks[block]))
             if group[-1] == 0:
-                x = vectors[block][wanted]
+                x = vectors[block][wanted] if isinstance(wanted, slice) else vectors[block].take(wanted, 0)
                 output.put(
                     x,
                     signed(output.gain, heads[padded(blocks[block])]),
@@ -365,7 +366,7 @@ def _combine(
                     kernels.combine(x, panels[:, some.start :], n, indices[some], block, most, reflectors.short)
                     values, factors = x, scale[block]
                     if len(within) < most:  # lanes are missing in between, or come in another order
-                        values, factors = x[:, padded(within)], factors[padded(within)]
+                        values, factors = x.take(padded(within), 1), factors[padded(within)]
                     output.put(values, factors, offsets[some], lane_offsets[here])
 
         run(draw, *_slab_units(reflectors, len(indices)), reflectors.threads)
@@ -386,6 +387,7 @@ def padded(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([lanes, np.zeros(max(0, BLOCK - len(lanes)), np.int64)])
 
 
+@default_floating_point  # the gain may be subnormal
 def signed(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
     """The gain with the sign D_k, against that of reflector k's head."""
     signed: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))

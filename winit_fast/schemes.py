@@ -235,7 +235,7 @@ def variance_scaling(scale: NotNegative = 1.0, mode: Mode = "fan_in", distributi
     Source: Keras's VarianceScaling, after He et al. 2015
 
     Differs: Keras's distribution "normal" is the truncated normal; here and in JAX it is not. JAX widens a complex
-    truncated normal by 1 / 0.9531..., which is 0.9 % too much; here it is 1 / 0.96196...
+    truncated normal by 1 / 0.9531..., which is 0.9 % too much: what the cut leaves has std 0.9619618280082135
     """
     return _fan_scaled(lambda fan: math.sqrt(scale / fan), mode, distribution)
 
@@ -413,7 +413,7 @@ class Given(ShapeLaw):
         return self.table(layout)
 
 
-@register(Equivalent("array([0.0, 1.0, 2.0])"), aliases=("assign",))
+@register(aliases=("assign",))
 def array(values: Values) -> Law:
     """The values of an array, which broadcasts to the shape as NumPy's do: from the last axis on."""
     sizes, numbers = shape_of_array(values), leaves_of_array(values)
