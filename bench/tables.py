@@ -8,16 +8,26 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from targets import Results, targets
+from targets import structures as structure_targets
 from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     ROOT / "README.md": ("speed", "peak"),
-    ROOT / "bench" / "README.md": ("types", "layouts", "structures", "first touch", "memory", "targets"),
+    ROOT / "bench" / "README.md": (
+        "types",
+        "layouts",
+        "first touch",
+        "memory",
+        "targets",
+        "structures",
+        "structure targets",
+    ),
 }
 ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "baseline": "baseline"}
 Infos = list[dict[str, Any]]
@@ -127,9 +137,17 @@ def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
         return f"{min(times):.3g}" if times else ""
 
     head = ["milliseconds, float32", "winit_fast", "2 threads", "torch", "2 threads"]
-    return markdown(
+    where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[isa]}:\n\n"
+    return where + markdown(
         head, [[group, *(milliseconds(group, way, count) for way in ways for count in (1, 2))] for group, *ways in rows]
     )
+
+
+def peak(memory: list[dict[str, Any]]) -> str:
+    """The most that a fill took beyond its array."""
+    plain = [one for one in memory if one["method"].startswith("winit_fast") and "orthogonal" not in one["method"]]
+    beyond, array = max(found["beyond"] for found in plain), plain[0]["array"]
+    return f"at most {max(1, -(-beyond >> 20))} MiB beyond an array of {array / 2**30:g} GiB"
 
 
 def memory_table(memory: list[dict[str, Any]]) -> str:
@@ -152,36 +170,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("speed", type=Path)
     parser.add_argument("memory", type=Path)
+    parser.add_argument("--only", nargs="+", choices=sum(FILES.values(), ()), help="these tables; default: all")
     parser.add_argument("--write", action="store_true", help="into README.md and bench/README.md")
     options = parser.parse_args()
     run, memory = json.loads(options.speed.read_text()), json.loads(options.memory.read_text())
-    machine = run["machine_info"]
+    machine, results = run["machine_info"], Results(run["benchmarks"])
     groups: dict[str, Infos] = {}
     for benchmark in run["benchmarks"]:
         groups.setdefault(benchmark["group"], []).append(benchmark["extra_info"])
-    plain = [one for one in memory if one["method"].startswith("winit_fast") and "orthogonal" not in one["method"]]
-    beyond = max(found["beyond"] for found in plain)
-    array = next(found["array"] for found in memory if "array" in found)
-    tables = {
-        "speed": speed(groups, machine),
-        "peak": f"at most {max(1, -(-beyond >> 20))} MiB beyond an array of {array / 2**30:g} GiB",
-        "types": types(groups, machine),
-        "layouts": layouts(groups, machine),
-        "first touch": first_touch(groups),
-        "memory": memory_table(memory),
-        "structures": structures(groups, machine),
-        "targets": targets_table(list(targets(Results(run["benchmarks"]), memory))),
+    tables: dict[str, Callable[[], str]] = {
+        "speed": lambda: speed(groups, machine),
+        "peak": lambda: peak(memory),
+        "types": lambda: types(groups, machine),
+        "layouts": lambda: layouts(groups, machine),
+        "first touch": lambda: first_touch(groups),
+        "memory": lambda: memory_table(memory),
+        "structures": lambda: structures(groups, machine),
+        "targets": lambda: targets_table(list(targets(results, memory))),
+        "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
     for path, names in FILES.items():
         text = path.read_text(encoding="utf-8")
-        for name in names:
+        for name in (name for name in names if not options.only or name in options.only):
             if not options.write:
-                print(f"\n{name}\n\n{tables[name]}")
+                print(f"\n{name}\n\n{tables[name]()}")
                 continue
-            blank = "\n" if "|" in tables[name] else ""
+            new = tables[name]()
+            blank = "\n" if "|" in new else ""
             text, count = re.subn(
                 rf"(<!-- {name} -->).*?(<!-- end -->)",
-                lambda found, new=tables[name], blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
+                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
                 text, flags=re.DOTALL,
             )  # fmt: skip
             if count != 1:
