@@ -463,6 +463,41 @@ def test_entries_and_pairs_of_ten_million_units_are_empty_as_often(entries, zero
     check_counts(counts, 10**7, zeros)
 
 
+def pair_probabilities(entries, zeros, turns):
+    """Of every two entries, exactly: that both are empty after so many turns of the grid.
+
+    From the last turn back to the first: `f[x, y]` is the probability that what is at places x and y ends up empty. The
+    places of different lines are turned independently, those of one line together.
+    """
+    columns = math.isqrt(entries - 1) + 1
+    row, column = np.divmod(np.arange(entries), columns)
+    f = np.outer(*[np.arange(entries) < zeros] * 2).astype(float)
+    for line_of in [column, row] * turns:
+        means = np.equal.outer(np.arange(line_of.max() + 1), line_of) / np.bincount(line_of)[:, None]
+        turned = (means @ f @ means.T)[line_of][:, line_of]
+        for line in range(line_of.max() + 1):
+            here = np.ix_(*[np.flatnonzero(line_of == line)] * 2)
+            along = np.arange(len(here[0]))
+            apart = (along - along[:, None]) % len(along)
+            turned[here] = (np.bincount(apart.ravel(), f[here].ravel()) / len(along))[apart]
+        f = turned
+    return f
+
+
+@pytest.mark.parametrize(
+    ("entries", "zeros"),
+    [(129, 64), (134, 127), (145, 137), (157, 78), (157, 117), (200, 100), (300, 30), (1000, 500)],
+)
+def test_four_turns_of_a_grid_leave_every_pair_within_2e_5_of_the_hypergeometric_value(entries, zeros):
+    """What 10^7 units cannot show; the farthest of all n < 420 are among these."""
+    off_diagonal = ~np.eye(entries, dtype=bool)
+    exact = pair_probabilities(entries, zeros, turns=4)
+    assert np.abs(np.diagonal(exact) - zeros / entries).max() < 2e-5
+    assert np.abs(exact - probability(entries, zeros, 2))[off_diagonal].max() < 2e-5
+    once = pair_probabilities(entries, zeros, turns=1)
+    assert np.abs(once - probability(entries, zeros, 2))[off_diagonal].max() > 1e-3
+
+
 @pytest.mark.parametrize("units", sizes(10_000, 300_000))
 @pytest.mark.parametrize("apart", [1, 2, 16, 64])
 @pytest.mark.parametrize(("entries", "zeros"), [(10, 5), (100, 40), (129, 64), (200, 100)])

@@ -341,7 +341,10 @@ def _combine(
     kernels, count = dispatch.kernels, output.long.count
     lanes, lane_offsets = output.short.places(0, output.short.count)
     scale = signed(output.gain, heads)
-    wanted = [(block, np.flatnonzero(lanes // BLOCK == block)) for block in np.unique(lanes // BLOCK).tolist()]
+    wanted = []  # lanes of one block of N each, and no more than that
+    for block in np.unique(lanes // BLOCK).tolist():
+        here = np.flatnonzero(lanes // BLOCK == block)
+        wanted += [(block, here[begin : begin + BLOCK]) for begin in range(0, len(here), BLOCK)]
     height = max(BLOCK, 2048 // blocks // BLOCK * BLOCK)  # positions of one unit of work
 
     for begin in range(0, count, positions):
@@ -365,7 +368,7 @@ def _combine(
                     most = int(within.max()) + 1
                     kernels.combine(x, panels[:, some.start :], n, indices[some], block, most, reflectors.short)
                     values, factors = x, scale[block]
-                    if len(within) < most:  # lanes are missing in between, or come in another order
+                    if not np.array_equal(within, np.arange(most)):  # some are missing, repeated or in another order
                         values, factors = x.take(padded(within), 1), factors[padded(within)]
                     output.put(values, factors, offsets[some], lane_offsets[here])
 

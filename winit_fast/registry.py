@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -390,6 +388,9 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
         return _registry[text], {}
     try:
         if len(text) > _LONGEST:
+            import json
+            import re
+
             values = re.fullmatch(r"\s*(?:array|assign)\((?:values=)?(\[.*\])\)\s*", text, re.DOTALL)
             if values is None:
                 raise ValueError

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from winit_fast import dispatch
+from winit_fast.floating_point import default_floating_point
 from winit_fast.parallel import run
 from winit_fast.target import Target
 
@@ -17,6 +18,7 @@ TILE_UNITS = 16
 MOST_ENTRIES = 1 << 18  # of one piece of work
 
 
+@default_floating_point
 def zeros_of(sparsity: float, entries: int) -> int:
     """How many of a unit's entries are empty."""
     return min(entries, math.ceil(sparsity * entries))
