@@ -517,7 +517,10 @@ def complex_uniform32(constants, seed, stream, index):
 def complex_truncated_normal32(constants, seed, stream, index):
     s, cosine, sine = direction32(*rows_of_words(seed, stream, index // 16, index % 16))
     v = (s & U32(0x7FFFFFFF)).view(F32) * F32(2**-31)
-    size = constants.radius * np.sqrt(radius2((constants.base + constants.slope * v).view(U32), 0x3F800000))
+    d = constants.slope * v
+    near = (d + d * d * (F32(0.5) + d * F32(0.33333334))) * F32(2)
+    far = radius2((constants.base + constants.slope * (F32(1) - v)).view(U32), 0x3F800000)
+    size = constants.radius * np.sqrt(np.where(d < F32(2**-10), near, far))
     return joined(size * cosine, size * sine)
 
 
@@ -580,6 +583,7 @@ COS64 = f64(
     1.0, -0.23370055013616983, 0.019968957764878077, -0.0008945229984736444, 2.473727635883673e-05,
     -4.647659915952978e-07, 6.321440904258357e-09, -6.510529156797684e-11, 5.10846968542241e-13,
 )  # fmt: skip
+NEAR64 = f64(1.0, 0.5, 0.3333333333333333, 0.25, 0.2, 0.16666666666666666, 0.14285714285714285)
 # PPND16 of Wichura 1988, AS 241: around the median, the tail to r = 5, beyond.
 TAIL64_ABOVE = np.stack([
     f64(3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
@@ -648,8 +652,10 @@ def complex_uniform64(constants, seed, stream, index):
 
 def complex_truncated_normal64(constants, seed, stream, index):
     v, cosine, sine = direction64(seed, stream, index // 8, index % 8)
-    t = not_above(F64(1), constants.base + constants.slope * v)
-    size = constants.radius * np.sqrt(radius2_64(t) + 2**-52)
+    d = constants.slope * v
+    near = poly(NEAR64, d) * d * 2
+    far = radius2_64(constants.base + constants.slope * (1 - v))
+    size = constants.radius * np.sqrt(np.where(d < 2**-8, near, far))
     return joined(size * cosine, size * sine)
 
 

@@ -1,6 +1,6 @@
 """Complex weights: of the schemes with fans, E|z|^2 = std^2, the angle uniform (STREAM.md, sections 3 to 5).
 
-The checks of the distribution draw 10^6 numbers, and 3 10^7 with ``pytest -m statistics``. The seeds are fixed. A run
+The checks of the distribution draw 10^6 numbers, and 10^8 with ``pytest -m statistics``. The seeds are fixed. A run
 computes fewer than 200 p-values and refuses those below 1e-9; moments are held to 5 standard errors. The last tests
 hand the checks what is a little wrong.
 """
@@ -163,8 +163,7 @@ def exact64(words, kind):
     if kind == "uniform":
         size = np.sqrt(2 * v)
     elif kind == "truncated_normal":
-        # -ln(e^-4 + (1 - e^-4) v), by what it lacks to 1 where v is large
-        size = np.sqrt(-np.log1p(-(1 - math.exp(-4)) * (1 - v))) / STD_OF_TRUNCATED
+        size = np.sqrt(-np.log1p(-(1 - math.exp(-4)) * v)) / STD_OF_TRUNCATED
     else:
         size = np.sqrt(-np.log(v))
     cosine = np.copysign(np.sin(np.pi / 2 * (1 - np.abs(x))), number)
@@ -187,7 +186,7 @@ def test_complex64_is_as_near_as_promised(kind):
     assert_near(z, exact64(words, kind), PROMISED["float32"])
     std = 0.01
     z = drawn(scaled(kind, std**2), "complex64", 1 << 15)[1]
-    assert_near(z / std, exact64(words, kind), 1.2 * PROMISED["float32"])
+    assert_near(z / std, exact64(words, kind), PROMISED["float32"])
 
 
 def signed64(even, odd):
@@ -208,7 +207,7 @@ def exact_parts128(words, kind):
                 size = mpmath.sqrt(2 * v)
             elif kind == "truncated_normal":
                 std = mpmath.sqrt((5 * slope - 4) / slope)
-                size = mpmath.sqrt(-mpmath.log1p(-slope * (1 - v)) + mpmath.mpf(2) ** -53) / std
+                size = mpmath.sqrt(-mpmath.log1p(-slope * v)) / std
             else:
                 size = mpmath.sqrt(-mpmath.log(v) + mpmath.mpf(2) ** -53)
             angle = mpmath.pi / 2 * x
@@ -247,7 +246,7 @@ def test_the_yardstick_of_complex64_agrees_with_mpmath(kind):
                 )
                 v = mpmath.mpf(abs(float(np.nextafter(first, np.float32(0))))) / 2**31
                 tail = mpmath.exp(-4)
-                square = -mpmath.log(v + tail * (1 - v)) * (1 - tail) / (1 - 5 * tail) if is_cut else 2 * v
+                square = -mpmath.log(1 - v + tail * v) * (1 - tail) / (1 - 5 * tail) if is_cut else 2 * v
                 angle = mpmath.pi / 2 * float(second * np.float32(2**-31 * (1 - 2**-24)))
                 expected = mpmath.sqrt(square) * mpmath.expj(angle)
                 assert abs(mpmath.mpc(abs(z.real), z.imag) - expected) <= 1e-13
@@ -397,7 +396,7 @@ def test_numbers_are_near_their_exact_values_on_every_isa(isa, dtype, kind):
 
 CHUNK = 1 << 18
 BINS = 1 << 12
-SIZES = [pytest.param(10**6, id="1e6"), pytest.param(3 * 10**7, id="3e7", marks=pytest.mark.statistics)]
+SIZES = [pytest.param(10**6, id="1e6"), pytest.param(10**8, id="1e8", marks=pytest.mark.statistics)]
 
 
 def from_kernel(kind, dtype, scale=1.0, name="complex"):

@@ -33,6 +33,7 @@ cdef extern from "coefficients.h" nogil:
     const double LOG64[8]
     const double SIN64[9]
     const double COS64[9]
+    const double NEAR64[7]
     const double TAIL64_ABOVE[3][8]
     const double TAIL64_BELOW[3][8]
 
@@ -188,7 +189,7 @@ cdef inline void complex32(
 ) noexcept nogil:
     """Complex numbers in a disk: the angle as in normal32, the radius that of a uniform or of a truncated normal."""
     cdef float* values
-    cdef float x, y, v, size, cosine
+    cdef float x, y, v, d, near, far, size, cosine
     cdef uint32_t signed_bits
     cdef int group, k
     for group in range(GROUPS):
@@ -197,7 +198,11 @@ cdef inline void complex32(
             signed_bits = bits_of_float(<float> <int32_t> (even[group * ROW + k] | 1)) - 1
             v = float_of_bits(signed_bits & FLOAT_MAGNITUDE) * <float> 4.656612873077393e-10  # 2^-31
             if normal:
-                size = radius * sqrtf(squared_radius32(bits_of_float(base + slope * v), 0x3F800000))
+                # -2 ln(1 - d); where d is small the sum would lose it.
+                d = slope * v
+                near = (d + d * d * (<float> 0.5 + d * <float> 0.33333334)) * <float> 2.0
+                far = squared_radius32(bits_of_float(base + slope * (<float> 1.0 - v)), 0x3F800000)
+                size = radius * sqrtf(near if d < <float> 0.0009765625 else far)  # 2^-10
             else:
                 size = radius * sqrtf(v)
             x = <float> <int32_t> (odd[group * ROW + k] | 1) * <float> 4.656612595521636e-10  # 2^-31 - 2^-55
@@ -212,7 +217,7 @@ cdef void disk32(const uint32_t* even, const uint32_t* odd, const double* consta
 
 
 cdef void truncated_disk32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    """Where |z| <= 2, v of the numbers nearer to 0 are nearer than sqrt(-ln(e^-4 + (1 - e^-4) (1 - v)))."""
+    """|z|^2 is exponential, cut at 4: the inverse of its distribution is -ln(e^-4 + (1 - e^-4) (1 - v))."""
     complex32(even, odd, <float> constants[0], <float> constants[1], <float> constants[2], out, True)
 
 
@@ -279,6 +284,10 @@ cdef inline double polynomial8(double x, const double* c) noexcept nogil:
     value = value * x + c[2]
     value = value * x + c[1]
     return value * x + c[0]
+
+
+cdef inline double polynomial6(double x, const double* c) noexcept nogil:
+    return (((((c[6] * x + c[5]) * x + c[4]) * x + c[3]) * x + c[2]) * x + c[1]) * x + c[0]
 
 
 cdef inline double signed64(uint32_t even, uint32_t odd) noexcept nogil:
@@ -361,7 +370,7 @@ cdef inline void complex64(
 ) noexcept nogil:
     """As complex32, with the words of normal64."""
     cdef double* values
-    cdef double x, y, v, tail, size, cosine
+    cdef double x, y, v, d, near, far, size, cosine
     cdef uint64_t signed_bits
     cdef int group, k, first
     for group in range(GROUPS):
@@ -371,9 +380,10 @@ cdef inline void complex64(
             signed_bits = bits_of_double(signed64(even[first], odd[first]) * 4.656612873077393e-10)  # 2^-31
             v = double_of_bits(signed_bits & DOUBLE_MAGNITUDE)
             if normal:
-                tail = base + slope * v
-                tail = tail if tail < 1.0 else 1.0
-                size = radius * sqrt(squared_radius64(tail) + 2.220446049250313e-16)
+                d = slope * v
+                near = polynomial6(d, NEAR64) * d * 2.0
+                far = squared_radius64(base + slope * (1.0 - v))
+                size = radius * sqrt(near if d < 0.00390625 else far)  # 2^-8
             else:
                 size = radius * sqrt(v)
             x = signed64(even[first + ROW // 2], odd[first + ROW // 2]) * 4.656612873077392e-10  # 2^-31 - 2^-84

@@ -1,0 +1,855 @@
+"""adapters.torch.init_module_, materialize_ and the recipes: whole models by rules."""
+
+import copy
+import math
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from winit_fast import adapters, scheme  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+init_, init_module_, materialize_ = adapters.torch.init_, adapters.torch.init_module_, adapters.torch.materialize_
+Rule, recipes = adapters.torch.Rule, adapters.torch.recipes
+
+SIMPLE = {"*.weight": "he_normal", "*.bias": "zeros"}
+
+
+def mlp(*widths):
+    return nn.Sequential(*(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False)))
+
+
+def values(module):
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# Rules
+
+
+def test_a_parameter_takes_the_values_of_init_under_its_name():
+    model = mlp(8, 16, 4)
+    init_module_(model, SIMPLE, seed=7)
+    for name in ("0.weight", "1.weight"):
+        weight = model.get_parameter(name)
+        assert torch.equal(weight, init_(torch.empty(weight.shape), "he_normal", seed=7, name=name))
+    assert not model[0].bias.any()
+
+
+def test_the_first_rule_that_matches_takes_the_parameter():
+    model = mlp(8, 16, 4)
+    report = init_module_(model, [("1.*", "ones"), ("*", "zeros"), ("0.weight", "he_normal")], seed=0)
+    assert model[1].weight.min() == model[1].bias.min() == 1
+    assert not model[0].weight.any()
+    assert [rule.name for rule in report.unused] == ["0.weight"]
+    assert "took nothing: 0.weight" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.weight", True),
+        ("0.weight", True),
+        ("*", True),
+        ("?.weight", True),
+        ("weight", False),
+        ("0.Weight", False),
+        (re.compile(r"\d+\.(weight|bias)"), True),
+        (re.compile(r"\d+"), False),
+    ],
+)
+def test_names_are_matched_as_globs_or_whole_regular_expressions(pattern, expected):
+    model = nn.Sequential(nn.Linear(3, 2, bias=False))
+    report = init_module_(model, [(pattern, "ones"), ("*", "zeros")], seed=0)
+    assert (report["0.weight"].rule.name == pattern) is expected or pattern == "*"
+
+
+def test_a_leading_star_dot_matches_a_single_layer():
+    layer = nn.Linear(3, 2)
+    init_module_(layer, {"*.weight": "ones", "*.bias": "zeros"}, seed=0)
+    assert layer.weight.min() == 1
+
+
+def test_rules_ask_for_kinds_of_modules():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Sequential(nn.Linear(4, 4)))
+    rules = [
+        Rule("*", "constant(2)", of=nn.LayerNorm),
+        Rule("*", "constant(3)", of="Lin*", within=(nn.LayerNorm, "Seq*")),
+    ]
+    report = init_module_(model, rules, seed=0)
+    assert report["1.bias"].rule is rules[0]
+    assert model[1].weight.min() == 2
+    assert model[2][0].bias.min() == 3
+    inner = Rule("*", "constant(5)", within=re.compile("x").__class__)
+    with pytest.raises(ValueError, match="none takes 0.weight"):
+        init_module_(model, [inner], seed=0)
+
+
+def test_a_callable_says_the_scheme_or_leaves_the_parameter():
+    model = mlp(8, 16, 4)
+    before = values(model)
+    seen = []
+
+    def choose(module, name, parameter):
+        seen.append((type(module), name, tuple(parameter.shape)))
+        return None if name == "1.weight" else f"normal(std={1 / parameter.shape[0]})"
+
+    report = init_module_(model, [("*", choose)], seed=1)
+    assert seen[0] == (nn.Linear, "0.weight", (16, 8))
+    assert torch.equal(model[1].weight, before["1.weight"])
+    assert report["1.weight"].scheme is None
+    assert report["0.bias"].scheme == scheme("normal", std=1 / 16)
+
+
+def test_axes_of_a_rule_give_the_fans():
+    layer = nn.Module()
+    layer.weight = nn.Parameter(torch.empty(512, 64))  # (in, out)
+    init_module_(layer, [Rule("weight", "he_normal", in_axis=0, out_axis=1)], seed=0)
+    expected = init_(torch.empty(512, 64), "he_normal", seed=0, name="weight", in_axis=0, out_axis=1)
+    assert torch.equal(layer.weight, expected)
+
+
+@pytest.mark.parametrize("rules", [[Rule("*", None)], [("*", None)], [("*", lambda *_: None)]])
+def test_the_scheme_none_leaves_parameters(rules):
+    model = mlp(3, 2)
+    before = values(model)
+    report = init_module_(model, rules, seed=0)
+    assert same(values(model), before)
+    assert {entry.note for entry in report} == {"left by the rule"}
+
+
+def test_leave_names_what_is_left():
+    model = mlp(3, 4, 2)
+    before = values(model)
+    report = init_module_(model, {"0.*": "zeros"}, seed=0, leave=["1.*"])
+    assert torch.equal(model[1].weight, before["1.weight"])
+    assert "leave" in report["1.weight"].note
+    init_module_(model, {}, seed=0, leave="*")
+
+
+def test_report_is_a_table_that_cannot_be_changed():
+    report = init_module_(mlp(3, 4, 2), SIMPLE, seed=0)
+    lines = str(report).splitlines()
+    assert len(lines) == 1 + len(report) == 5
+    assert lines[1].split() == ["0.weight", "4", "x", "3", "float32", "he_normal", "*.weight"]
+    with pytest.raises(FrozenInstanceError):
+        report.entries = ()
+    with pytest.raises(KeyError):
+        report["2.weight"]
+
+
+def test_own_rules_stand_before_a_recipe():
+    model = mlp(3, 4, 2)
+    init_module_(model, [("1.weight", "zeros"), *recipes.torch()], seed=0)
+    assert not model[1].weight.any()
+    assert model[0].weight.any()
+
+
+# Nothing is written where anything is wrong
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "words"),
+    [
+        ({"*.weight": "he_normal"}, ValueError, "none takes 0.bias (4,), 1.bias (2,); add a rule"),
+        ({"*": "he_normal"}, ValueError, "0.bias of shape (4,), by rule '*', cannot take he_normal"),
+        ({"0.*": "zeros", "*": "normal(std=1e30)"}, ValueError, "float16"),
+        ({"*": "he_norml"}, ValueError, "did you mean 'he_normal'"),
+        ([("*", lambda *_: "he_norml")], ValueError, "did you mean 'he_normal'"),
+        ([("*", lambda *_: 3)], TypeError, "got 3"),
+        ([("*", 3)], TypeError, "got 3"),
+        ([(3, "zeros")], TypeError, "name must be a glob"),
+        ([("*", "zeros", "ones")], TypeError, "rules[0] must be a Rule or a pair"),
+        ("torhc", ValueError, "did you mean 'torch'"),
+        ("gpt2", ValueError, "recipes.gpt2(layers=...)"),
+        (3, TypeError, "rules must be a recipe"),
+    ],
+)
+def test_bad_rules_write_nothing(rules, error, words):
+    model = mlp(3, 4, 2).half()
+    before = values(model)
+    with pytest.raises(error, match=re.escape(words)):
+        init_module_(model, rules, seed=0)
+    assert same(values(model), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"seed": -1}, ValueError, "seed must be"),
+        ({"seed": 1.5}, TypeError, "seed must be"),
+        ({"seed": None}, TypeError, "seed must be"),
+        ({"seed": 0, "threads": 0}, ValueError, "threads must be"),
+        ({"seed": 0, "prefix": 3}, TypeError, "prefix must be"),
+    ],
+)
+def test_bad_arguments_write_nothing(arguments, error, words):
+    model = mlp(3, 4)
+    before = values(model)
+    with pytest.raises(error, match=words):
+        init_module_(model, SIMPLE, **arguments)
+    assert same(values(model), before)
+
+
+def test_integer_and_lazy_parameters_are_refused_or_left():
+    model = nn.Module()
+    model.first = nn.Parameter(torch.ones(3))
+    model.codes = nn.Parameter(torch.zeros(3, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(TypeError, match=r"codes of shape \(3,\).*int8"):
+        init_module_(model, {"*": "zeros"}, seed=0)
+    assert model.first.all()
+    init_module_(model, {"*": "zeros"}, seed=0, leave="codes")
+    with pytest.raises(ValueError, match="weight is lazy"):
+        init_module_(nn.LazyLinear(4), {"*": "zeros"}, seed=0)
+
+
+def test_module_must_be_one():
+    with pytest.raises(TypeError, match="module must be"):
+        init_module_(torch.ones(3), SIMPLE, seed=0)
+
+
+# Streams are names
+
+
+def test_adding_removing_and_moving_layers_changes_no_other():
+    whole = nn.ModuleDict({"a": nn.Linear(8, 8), "b": nn.Linear(8, 16), "c": nn.Linear(16, 4)})
+    part = nn.ModuleDict({"c": nn.Linear(16, 4), "a": nn.Linear(8, 8)})
+    init_module_(whole, "torch", seed=3)
+    init_module_(part, "torch", seed=3)
+    assert all(torch.equal(value, values(whole)[name]) for name, value in values(part).items())
+
+
+def test_prefix_gives_a_pipeline_stage_the_values_of_the_whole():
+    whole = nn.Sequential(*(mlp(8, 8) for _ in range(4)))
+    init_module_(whole, SIMPLE, seed=3)
+    stage = copy.deepcopy(whole[2])
+    report = init_module_(stage, [("2.0.weight", "he_normal"), ("2.*", "zeros")], seed=3, prefix="2.")
+    assert torch.equal(stage[0].weight, whole[2][0].weight)
+    assert report.entries[0].name == "2.0.weight"
+
+
+def test_wrappers_change_no_value():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    plain, wrapped = mlp(8, 8, 8), mlp(8, 8, 8)
+    wrapped[0] = checkpoint_wrapper(wrapped[0])
+    wrapped[1] = torch.compile(wrapped[1])
+    init_module_(plain, SIMPLE, seed=3)
+    report = init_module_(wrapped, SIMPLE, seed=3)
+    assert [entry.name for entry in report] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert all(map(torch.equal, plain.parameters(), wrapped.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
+def test_threads_change_no_value_in_any_dtype(dtype):
+    models = [mlp(300, 700, 30).to(dtype) for _ in range(2)]
+    for model, threads in zip(models, (1, 3), strict=True):
+        init_module_(model, SIMPLE, seed=3, threads=threads)
+    assert same(*map(values, models))
+
+
+# What models hold beside plain weights
+
+
+class Tied(nn.Module):
+    def __init__(self, padding_idx=None):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 8, padding_idx=padding_idx)
+        self.head = nn.Linear(8, 50, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+def test_tied_weights_are_initialized_once_under_their_first_name():
+    model = Tied()
+    report = init_module_(model, {"head.weight": "ones", "*": "normal"}, seed=5)
+    assert len(report) == 1
+    assert report["head.weight"] is report["embedding.weight"]
+    assert "also head.weight" in str(report)
+    assert torch.equal(model.head.weight, init_(torch.empty(50, 8), "normal", seed=5, name="embedding.weight"))
+
+
+def test_a_module_under_two_names_is_initialized_once():
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    report = init_module_(model, SIMPLE, seed=0)
+    assert [(entry.name, entry.also) for entry in report] == [("0.weight", ("2.weight",)), ("0.bias", ("2.bias",))]
+
+
+@pytest.mark.parametrize("model", [Tied(3), nn.Embedding(50, 8, padding_idx=-1), nn.EmbeddingBag(50, 8, padding_idx=2)])
+def test_rows_of_padding_are_zero(model):
+    init_module_(model, {"*": "normal"}, seed=0)
+    weight = next(model.parameters())
+    padding = model.embedding.padding_idx if isinstance(model, Tied) else model.padding_idx
+    assert not weight[padding].any()
+    assert (weight != 0).any(1).sum() == 49
+
+
+def test_buffers_are_left_alone():
+    model = nn.BatchNorm1d(4)
+    model.running_mean.fill_(3)
+    init_module_(model, "torch", seed=0)
+    assert model.running_mean.min() == 3
+
+
+def test_parameters_that_transformers_loaded_are_left():
+    model = mlp(3, 2)
+    model[0].weight._is_hf_initialized = True
+    before = values(model)
+    report = init_module_(model, {"*": "ones"}, seed=0)
+    assert torch.equal(model[0].weight, before["0.weight"])
+    assert report["0.weight"].note == "left: _is_hf_initialized"
+    assert model[0].bias.min() == 1
+
+
+def test_gradients_and_versions_are_kept_as_by_torch():
+    model = mlp(3, 2)
+    model[0].bias.requires_grad_(False)
+    version = model[0].weight._version
+    weight = model[0].weight
+    init_module_(model, SIMPLE, seed=0)
+    assert model[0].weight is weight
+    assert weight._version > version
+    assert weight.requires_grad
+    assert not model[0].bias.requires_grad
+
+
+def test_the_meta_device_is_left_and_reported():
+    with torch.device("meta"):
+        model = mlp(3, 2)
+    report = init_module_(model, SIMPLE, seed=0)
+    assert model[0].weight.is_meta
+    assert "materialize_" in report["0.weight"].note
+
+
+def test_zero_elements_and_scalars():
+    model = nn.Module()
+    model.none = nn.Linear(0, 3)
+    model.scale = nn.Parameter(torch.tensor(0.0))
+    init_module_(model, [("scale", "ones"), *recipes.torch()], seed=0)
+    assert model.scale == 1
+    assert not model.none.bias.any()
+
+
+# From the meta device
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float64])
+def test_materialize_gives_the_values_of_init_module(dtype):
+    plain = mlp(8, 16, 4).to(dtype or torch.float32)
+    init_module_(plain, "torch", seed=2)
+    with torch.device("meta"):
+        model = mlp(8, 16, 4)
+    report = materialize_(model, "torch", seed=2, dtype=dtype)
+    assert same(values(model), values(plain))
+    assert report["0.weight"].dtype == (dtype or torch.float32)
+    assert model(torch.ones(1, 8, dtype=dtype)).isfinite().all()
+
+
+def test_materialize_keeps_ties_attributes_and_requires_grad():
+    with torch.device("meta"):
+        model = Tied(padding_idx=1)
+    model.head.weight.requires_grad_(False)
+    model.head.weight.partition_dim = 0
+    materialize_(model, "hf", seed=0)
+    assert model.head.weight is model.embedding.weight
+    assert not model.head.weight.requires_grad
+    assert model.head.weight.partition_dim == 0
+    assert isinstance(model.head.weight, nn.Parameter)
+    assert not model.embedding.weight[1].any()
+
+
+def test_materialize_keeps_classes_and_strides():
+    class Marked(nn.Parameter):
+        pass
+
+    model = nn.Conv2d(3, 4, 2, device="meta").to(memory_format=torch.channels_last)
+    model.bias = Marked(torch.empty(4, device="meta"))
+    materialize_(model, "torch", seed=0)
+    assert type(model.bias) is Marked
+    assert model.bias.requires_grad
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+    expected = init_(torch.empty(4, 3, 2, 2), "variance_scaling(1/3, distribution='uniform')".replace("1/3", repr(1 / 3)),
+                     seed=0, name="weight")  # fmt: skip
+    torch.testing.assert_close(model.weight.detach(), expected, rtol=1e-6, atol=0)
+
+
+def test_materialize_initializes_in_place_what_has_memory():
+    model = mlp(8, 16, 4)
+    weight = model[0].weight
+    model[1].to("meta")
+    materialize_(model, SIMPLE, seed=0, dtype=torch.bfloat16)
+    assert model[0].weight is weight
+    assert weight.dtype == torch.float32
+    assert model[1].weight.dtype == torch.bfloat16
+    assert torch.equal(weight, init_(torch.empty(16, 8), "he_normal", seed=0, name="0.weight"))
+
+
+def test_materialize_leaves_what_is_left():
+    with torch.device("meta"):
+        model = mlp(8, 16, 4)
+    materialize_(model, SIMPLE, seed=0, leave="1.*")
+    assert model[1].weight.is_meta
+    assert not model[0].weight.is_meta
+
+
+def test_materialize_resets_running_statistics():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    materialize_(model, "torch", seed=0)
+    assert model[1].running_var.min() == 1
+    assert model[1].num_batches_tracked == 0
+    assert list(model.state_dict()) == list(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).state_dict())
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("angles", torch.arange(4.0), persistent=False)
+
+
+def test_materialize_refuses_buffers_that_nobody_knows():
+    with torch.device("meta"):
+        model = nn.Sequential(Positions())
+    with pytest.raises(ValueError, match=r"buffers must say .*: 0\.angles; give a callable"):
+        materialize_(model, "torch", seed=0)
+    assert model[0].linear.weight.is_meta
+    materialize_(model, "torch", seed=0, buffers=lambda owner, name, buffer: torch.arange(4.0))
+    assert torch.equal(model[0].angles, torch.arange(4.0))
+    assert "0.angles" not in model.state_dict()
+
+
+def test_buffers_may_be_filled_in_place():
+    with torch.device("meta"):
+        model = Positions()
+
+    def fill(owner, name, buffer):
+        assert owner is model
+        assert name == "angles"
+        assert buffer is owner.angles
+        buffer.fill_(5)
+
+    materialize_(model, "torch", seed=0, buffers=fill)
+    assert model.angles.min() == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"device": "meta"}, ValueError, "device must have memory"),
+        ({"dtype": torch.int32}, TypeError, "dtype must be a floating-point"),
+        ({"dtype": torch.float16, "rules": {"*": "normal(std=60000)"}}, ValueError, "float16"),
+        ({"buffers": 3}, TypeError, "buffers must be a callable"),
+        ({"rules": {"*.weight": "ones"}}, ValueError, "none takes 0.bias"),
+    ],
+)
+def test_materialize_allocates_nothing_where_anything_is_wrong(arguments, error, words):
+    with torch.device("meta"):
+        model = mlp(3, 2)
+    with pytest.raises(error, match=words):
+        materialize_(model, **{"rules": SIMPLE, "seed": 0, **arguments})
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_materialize_after_init_empty_weights_of_accelerate():
+    accelerate = pytest.importorskip("accelerate")
+    with accelerate.init_empty_weights():
+        model = nn.Sequential(Positions(), nn.Linear(4, 2))
+    materialize_(model, "torch", seed=0)
+    plain = nn.Sequential(Positions(), nn.Linear(4, 2))
+    init_module_(plain, "torch", seed=0)
+    assert same(values(model), values(plain))
+    assert torch.equal(model[0].angles, plain[0].angles)
+
+
+def test_materialize_brings_a_transformers_model_from_the_meta_device():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(**SMALL, num_key_value_heads=2, intermediate_size=96)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    with pytest.raises(ValueError, match="inv_freq"):
+        materialize_(model, "llama", seed=0)
+    materialize_(model, "llama", seed=0, buffers=lambda owner, name, buffer: model._init_weights(owner))
+    plain = transformers.LlamaForCausalLM(config)
+    init_module_(plain, "llama", seed=0)
+    tokens = torch.arange(6)[None]
+    assert torch.equal(model(tokens).logits, plain(tokens).logits)
+
+
+PEAK = """
+import sys, torch
+from torch import nn
+from winit_fast import adapters
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) >> 10
+
+def model():
+    return nn.Sequential(nn.Embedding(40_000, 512), *(nn.Linear(2048, 2048) for _ in range(7)))
+
+with torch.device("meta"):
+    warm = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 4))
+adapters.torch.materialize_(warm, "torch", seed=0)
+before = peak()
+if sys.argv[1] == "meta":
+    with torch.device("meta"):
+        built = model()
+    adapters.torch.materialize_(built, "torch", seed=0)
+else:
+    built = nn.utils.skip_init(type("Model", (nn.Sequential,), {"__init__": lambda self, device=None: nn.Sequential.__init__(
+        self, *(part.to_empty(device=device) for part in model().to("meta")))})) if False else model().to("meta").to_empty(device="cpu")
+    adapters.torch.init_module_(built, "torch", seed=0)
+size = sum(p.numel() * p.element_size() for p in built.parameters()) >> 20
+print(size, peak() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads VmHWM")
+def test_peak_memory_of_materialize_is_the_parameters_and_little_more():
+    script = textwrap.dedent(PEAK)
+    found = subprocess.run([sys.executable, "-c", script, "meta"], capture_output=True, text=True, check=True)
+    size, grown = map(int, found.stdout.split())
+    assert size > 180
+    assert grown <= size + 32, f"{grown} MiB for {size} MiB of parameters"
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_materialize_after_fully_shard_on_the_meta_device(tmp_path):
+    script = textwrap.dedent("""
+    import sys, torch, torch.distributed as dist
+    from torch import nn
+    from torch.distributed.fsdp import fully_shard
+    from winit_fast import adapters
+
+    rank, world, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
+    mesh = dist.init_device_mesh("cpu", (world,))
+
+    def build():
+        return nn.Sequential(nn.Embedding(11, 6, padding_idx=3), nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3))
+
+    whole = build()
+    adapters.torch.init_module_(whole, "torch", seed=4)
+    for flow in ("materialize_", "to_empty"):
+        with torch.device("meta"):
+            model = build()
+        model[1].weight.marked = True
+        fully_shard(model[1], mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        if flow == "materialize_":
+            adapters.torch.materialize_(model, "torch", seed=4)
+        else:
+            model.to_empty(device="cpu")
+            adapters.torch.init_module_(model, "torch", seed=4)
+        for (name, part), value in zip(model.named_parameters(), whole.parameters(), strict=True):
+            assert torch.equal(part.full_tensor(), value), (flow, name)
+        tokens = torch.tensor([[1, 3, 10]])
+        assert torch.allclose(model(tokens), whole(tokens)), flow
+        model(tokens).sum().backward()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.step()
+        assert not torch.allclose(model(tokens), whole(tokens)), flow
+    dist.destroy_process_group()
+    """)
+    for world in (1, 3):
+        store = tmp_path / f"store{world}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(rank), str(world), str(store)],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(world)
+        ]
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+
+
+# Recipes: moments of every parameter against the library's own initialization
+
+SMALL = {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+
+
+def moments_agree(ours, theirs):
+    """The same constants, and within 6 standard errors the same means and standard deviations."""
+    ours, theirs = ours.detach().double().flatten(), theirs.detach().double().flatten()
+    if theirs.numel() == 1 or theirs.std() == 0:
+        return torch.equal(ours, theirs)
+    is_zero = theirs == 0  # padding
+    if not torch.equal(is_zero, ours == 0):
+        return False
+    ours, theirs = ours[~is_zero], theirs[~is_zero]
+    spread, count = theirs.std(), ours.numel()
+    means = abs(ours.mean() - theirs.mean()) < 6 * spread * math.sqrt(2 / count)
+    # The variance of a sample variance is (kurtosis - 1) sigma^4 / n: at most 2 for what stands here.
+    spreads = abs(ours.std() / spread - 1) < 6 * math.sqrt(2 / 2 / count) + 1 / count
+    return bool(means and spreads)
+
+
+def check_against_its_own(build, recipe):
+    theirs = build()
+    ours = copy.deepcopy(theirs)
+    report = init_module_(ours, recipe, seed=11)
+    assert all(entry.scheme is not None for entry in report)
+    mine = dict(ours.named_parameters())
+    wrong = [name for name, value in theirs.named_parameters() if not moments_agree(mine[name], value)]
+    assert not wrong, [(name, mine[name].std(), dict(theirs.named_parameters())[name].std()) for name in wrong]
+    drawn = [entry.name for entry in report if entry.scheme.draws]
+    again = build()
+    again.load_state_dict(theirs.state_dict())
+    init_module_(again, recipe, seed=12)
+    assert all(not torch.equal(mine[name], again.get_parameter(name)) for name in drawn)
+
+
+def transformers_models():
+    return {
+        "gpt2": ("GPT2LMHeadModel", "GPT2Config", {"tie_word_embeddings": False}, recipes.gpt2(layers=3)),
+        "gpt2_tied": ("GPT2DoubleHeadsModel", "GPT2Config", {}, recipes.gpt2(layers=3)),
+        "gpt2_cross": ("GPT2LMHeadModel", "GPT2Config", {"add_cross_attention": True}, recipes.gpt2(layers=3)),
+        "llama": ("LlamaForCausalLM", "LlamaConfig", {"intermediate_size": 96, "initializer_range": 0.1}, recipes.llama(0.1)),
+        "bert": ("BertForPreTraining", "BertConfig", {"intermediate_size": 96}, "bert"),
+        "bert_model": ("BertModel", "BertConfig", {"intermediate_size": 96}, "hf"),
+        "t5": ("T5ForConditionalGeneration", "T5Config", T5, recipes.t5(d_model=64, d_kv=8)),
+        "t5_gated": ("T5Model", "T5Config", {**T5, "feed_forward_proj": "gated-gelu", "initializer_factor": 0.5},
+                     recipes.t5(d_model=64, d_kv=8, factor=0.5)),
+        "t5_untied": ("T5ForConditionalGeneration", "T5Config", {**T5, "tie_word_embeddings": False},
+                      recipes.t5(d_model=64, d_kv=8)),
+        "t5_answers": ("T5ForQuestionAnswering", "T5Config", T5, recipes.t5(d_model=64, d_kv=8)),
+        "t5_tokens": ("T5ForTokenClassification", "T5Config", T5, recipes.t5(d_model=64, d_kv=8)),
+        "t5_sequences": ("T5ForSequenceClassification", "T5Config", T5, recipes.t5(d_model=64, d_kv=8)),
+        "vit": ("ViTModel", "ViTConfig", {"image_size": 32, "patch_size": 8, "intermediate_size": 96}, "hf_vit"),
+    }  # fmt: skip
+
+
+T5 = {"d_model": 64, "d_kv": 8, "d_ff": 96, "num_heads": 4, "num_layers": 2}
+
+
+@pytest.mark.parametrize("which", list(transformers_models()))
+def test_recipes_agree_with_transformers(which):
+    transformers = pytest.importorskip("transformers")
+    model, config, arguments, recipe = transformers_models()[which]
+    made = getattr(transformers, config)(**{**SMALL, **arguments})
+    torch.manual_seed(0)
+    check_against_its_own(lambda: getattr(transformers, model)(made), recipe)
+
+
+def test_vit_with_a_mask_token():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, intermediate_size=96)
+    check_against_its_own(lambda: transformers.ViTModel(config, use_mask_token=True), "hf_vit")
+
+
+TORCH_MODULES = {
+    "linear": lambda: nn.Linear(300, 200),
+    "conv1d": lambda: nn.Conv1d(32, 48, 5),
+    "conv2d": lambda: nn.Conv2d(16, 32, 3, groups=4),
+    "conv3d": lambda: nn.Conv3d(8, 16, 3),
+    "transposed": lambda: nn.ConvTranspose2d(16, 32, 3),
+    "bilinear": lambda: nn.Bilinear(30, 20, 25),
+    "embedding": lambda: nn.Embedding(100, 50, padding_idx=7),
+    "embedding_bag": lambda: nn.EmbeddingBag(100, 50, padding_idx=0),
+    "norms": lambda: nn.ModuleList(
+        [nn.LayerNorm(8), nn.RMSNorm(8), nn.GroupNorm(2, 8), nn.BatchNorm2d(8), nn.InstanceNorm1d(8, affine=True)]
+    ),
+    "rnn": lambda: nn.RNN(20, 40, num_layers=2, bidirectional=True),
+    "lstm": lambda: nn.LSTM(20, 40, proj_size=10),
+    "gru": lambda: nn.GRU(20, 40),
+    "cells": lambda: nn.ModuleList([nn.LSTMCell(20, 40), nn.GRUCell(20, 40), nn.RNNCell(20, 40)]),
+    "prelu": lambda: nn.ModuleList([nn.PReLU(), nn.PReLU(4, init=0.1)]),
+    "attention": lambda: nn.MultiheadAttention(64, 4, add_bias_kv=True),
+    "attention_kv": lambda: nn.MultiheadAttention(64, 4, kdim=32, vdim=48),
+    "encoder": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, 96), 2),
+    "transformer": lambda: nn.Transformer(64, 4, 1, 1, 96),
+    "softmax": lambda: nn.AdaptiveLogSoftmaxWithLoss(64, 100, [20, 50]),
+}
+
+
+@pytest.mark.parametrize("which", list(TORCH_MODULES))
+def test_the_torch_recipe_agrees_with_reset_parameters(which):
+    torch.manual_seed(1)
+    check_against_its_own(TORCH_MODULES[which], "torch")
+
+
+@pytest.mark.parametrize("which", ["linear", "conv2d", "transposed", "bilinear", "lstm", "attention"])
+def test_bounds_of_the_torch_recipe_are_those_of_torch(which):
+    """The largest of many uniform values comes close to the bound, and never passes it."""
+    module = TORCH_MODULES[which]()
+    report = init_module_(module, "torch", seed=0)
+    for entry in report:
+        if entry.scheme.draws and len(entry.shape) > 1 and which != "attention":
+            fan_in = math.prod(entry.shape[1:])
+            bound = {"bilinear": 30**-0.5, "lstm": 40**-0.5}.get(which, fan_in**-0.5)
+            largest = module.get_parameter(entry.name).abs().max().item()
+            assert 0.97 * bound < largest <= bound * (1 + 1e-6)
+    if which == "attention":
+        assert report["in_proj_weight"].scheme == scheme("xavier_uniform")
+
+
+class Block(nn.Module):
+    def __init__(self, last):
+        super().__init__()
+        for number in (1, 2, 3)[:last]:
+            setattr(self, f"conv{number}", nn.Conv2d(16, 32, 3, bias=False))
+            setattr(self, f"bn{number}", nn.BatchNorm2d(32))
+
+
+class BasicBlock(Block):
+    pass
+
+
+class Bottleneck(Block):
+    pass
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_resnet(zero):
+    model = nn.Sequential(nn.Conv2d(3, 64, 7, bias=False), BasicBlock(2), Bottleneck(3), nn.Linear(32, 10))
+    report = init_module_(model, recipes.resnet(zero_init_residual=zero), seed=0)
+    assert model[1].bn2.weight.any() != zero
+    assert model[2].bn3.weight.any() != zero
+    assert model[1].bn1.weight.min() == model[2].bn2.weight.min() == 1
+    assert model[0].weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 49)), rel=0.05)
+    assert model[1].conv1.weight.std().item() == pytest.approx(math.sqrt(2 / (32 * 9)), rel=0.05)
+    assert report["3.bias"].scheme == scheme("uniform", low=-(1 / math.sqrt(32)), high=1 / math.sqrt(32))
+
+
+def test_dlrm():
+    model = nn.ModuleDict({"tables": nn.ModuleList([nn.EmbeddingBag(10_000, 16)]), "bottom": nn.Linear(13, 512)})
+    init_module_(model, "dlrm", seed=0)
+    table = model["tables"][0].weight
+    assert 0.0099 < table.max() < 0.01
+    assert -0.01 <= table.min() < -0.0099
+    assert model["bottom"].weight.std().item() == pytest.approx(math.sqrt(2 / 525), rel=0.05)
+    assert model["bottom"].bias.std().item() == pytest.approx(math.sqrt(1 / 512), rel=0.2)
+
+
+class Titan(nn.Module):
+    def __init__(self, dim=64):
+        super().__init__()
+        self.tok_embeddings = nn.Embedding(300, dim)
+        self.layers = nn.ModuleDict()
+        for number in range(3):
+            layer = nn.ModuleDict({"attention": nn.Module(), "feed_forward": nn.Module(), "norm": nn.RMSNorm(dim)})
+            for name in ("wq", "wo"):
+                setattr(layer["attention"], name, nn.Linear(dim, dim, bias=False))
+            for name in ("w1", "w2", "w3"):
+                setattr(layer["feed_forward"], name, nn.Linear(dim, dim, bias=False))
+            self.layers[str(number)] = layer
+        self.norm = nn.RMSNorm(dim)
+        self.output = nn.Linear(dim, 300, bias=False)
+
+
+def test_torchtitan():
+    model = Titan()
+    report = init_module_(model, "torchtitan", seed=0)
+    for layer in range(3):
+        for name in ("attention.wo", "feed_forward.w2", "feed_forward.w3"):
+            expected = scheme("normal", std=0.02 / math.sqrt(2.0 * (layer + 1)))
+            assert report[f"layers.{layer}.{name}.weight"].scheme == expected
+        assert report[f"layers.{layer}.attention.wq.weight"].scheme == scheme("normal", std=0.02)
+    assert model.tok_embeddings.weight.std().item() == pytest.approx(1, rel=0.03)
+    assert 0.35 < model.output.weight.abs().max() <= 3 / 8
+    report = init_module_(model, recipes.torchtitan(layers=3), seed=0)
+    assert report["layers.0.attention.wo.weight"].scheme == scheme("residual_normal", layers=3)
+
+
+class Vit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 64))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 50, 64))
+        self.patch_embed = nn.Conv2d(3, 64, 8)
+        self.blocks = nn.Sequential(nn.Linear(64, 128), nn.LayerNorm(128))
+
+
+def test_vit():
+    model = Vit()
+    report = init_module_(model, "vit", seed=0)
+    assert model.cls_token.std().item() == pytest.approx(1e-6, rel=0.4)
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not model.blocks[0].bias.any()
+    assert model.blocks[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert report["patch_embed.weight"].scheme.name == "he_uniform"
+
+
+# muP
+
+
+class Wide(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.embedding = nn.Embedding(100, width)
+        self.hidden = nn.Linear(width, 2 * width)
+        self.attention = nn.MultiheadAttention(width, 2)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+
+@pytest.mark.parametrize("recipe", ["torch", "hf"])
+def test_mup_widens_from_the_base(recipe):
+    with torch.device("meta"):
+        base = Wide(64)
+    narrow, wide = Wide(64), Wide(256)
+    report = init_module_(wide, recipes.mup(recipe, base), seed=0)
+    at_base = init_module_(narrow, recipe, seed=0)
+    ratios = {
+        "embedding.weight": 1.0,
+        "hidden.weight": 0.5,
+        "attention.in_proj_weight": 0.5,
+        "attention.out_proj.weight": 0.5,
+        "head.weight": 0.25,
+    }
+    for name, ratio in ratios.items():
+        expected = narrow.get_parameter(name).std().item() * ratio
+        assert wide.get_parameter(name).std().item() == pytest.approx(expected, rel=0.1), name
+    assert report["norm.weight"].scheme == scheme("ones")
+    assert report["head.bias"].scheme == at_base["head.bias"].scheme
+
+
+def test_mup_at_the_base_width_is_the_recipe():
+    ours, theirs = Wide(64), Wide(64)
+    init_module_(ours, recipes.mup("torch", Wide(64)), seed=0)
+    init_module_(theirs, "torch", seed=0)
+    assert same(values(ours), values(theirs))
+
+
+def test_mup_knows_the_layout_of_transformers_conv1d():
+    transformers = pytest.importorskip("transformers")
+    config = {"vocab_size": 300, "n_layer": 2, "n_head": 2}
+    small, large = (transformers.GPT2LMHeadModel(transformers.GPT2Config(**config, n_embd=n)) for n in (32, 128))
+    report = init_module_(large, recipes.mup(recipes.gpt2(layers=2), small), seed=0)
+    assert report["transformer.h.0.attn.c_attn.weight"].scheme == scheme("normal", std=0.01)
+    assert report["transformer.h.0.mlp.c_proj.weight"].scheme == scheme("normal", std=0.02 / 2.0 * 0.5)
+    assert report["transformer.wte.weight"].scheme == scheme("normal", std=0.02)
+
+
+def test_mup_refuses_what_it_cannot_widen():
+    with pytest.raises(ValueError, match="same architecture, and has no 'head.weight'"):
+        init_module_(Wide(64), recipes.mup("torch", nn.ModuleDict(dict(list(Wide(32).named_children())[:4]))), seed=0)
+    with pytest.raises(ValueError, match="independent elements, got orthogonal"):
+        init_module_(mlp(64, 64), recipes.mup({"*.weight": "orthogonal", "*.bias": "zeros"}, mlp(32, 32)), seed=0)
+    with pytest.raises(TypeError, match="base must be"):
+        recipes.mup("torch", 64)
+
+
+@pytest.mark.parametrize("recipe", [recipes.torch(), recipes.gpt2(layers=2), recipes.t5(d_model=64), recipes.torchtitan()])
+def test_a_recipe_prints_as_a_table(recipe):
+    lines = str(recipe).splitlines()
+    assert lines[0] == recipe.name
+    assert len(lines) == 1 + len(recipe)
+    assert all("<function" not in line for line in lines)
