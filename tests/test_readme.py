@@ -26,11 +26,11 @@ def section(text, heading):
 
 def scheme_table():
     """The table of schemes as the registry has it."""
-    lines = ["| scheme | also called | draws |", "| --- | --- | --- |"]
+    lines = ["| scheme | also called | draws | source |", "| --- | --- | --- | --- |"]
     for entry in winit_fast.schemes():
         call = f"`{entry.name}({', '.join(map(str, entry.arguments))})`"
         aliases = ", ".join(f"`{alias}`" for alias in entry.aliases)
-        lines.append(f"| {call} | {aliases} | {entry.formula} |".replace("|  |", "| |"))
+        lines.append(f"| {call} | {aliases} | {entry.formula} | {entry.source} |".replace("|  |", "| |"))
     return "\n".join(lines)
 
 
