@@ -40,7 +40,7 @@ TENSORS = (
     ("residual_normal(12)", (40, 37), {}),
     ("fixup(16, 3)", (40, 37), {}),
     ("t_fixup(6)", (40, 37), {}),
-    ("deepnet(18, 12)", (40, 37), {}),
+    ("deepnet(18, 12, 'encoder')", (40, 37), {}),
     ("mup(64)", (40, 37), {}),
     ("he_normal(nonlinearity='gelu')", (40, 37), {}),
     ("embedding_uniform", (40, 37), {}),

@@ -52,7 +52,7 @@ EXAMPLES = {
     "residual_normal": "residual_normal(layers=12)",
     "fixup": "fixup(layers=5, depth=3)",
     "t_fixup": "t_fixup(layers=7, coder='encoder')",
-    "deepnet": "deepnet(encoder=6, decoder=5)",
+    "deepnet": "deepnet(encoder=6, decoder=5, coder='encoder')",
     "mup": "mup(base_fan=48, distribution='uniform')",
 }
 
@@ -405,7 +405,7 @@ def test_memory_of_another_type_is_refused(name, dtype):
 @pytest.mark.parametrize("dtype", COMPLEX)
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in IN_COMPLEX])
 def test_complex_memory_is_refused_where_there_is_no_complex_form(name, dtype):
-    words = ("has no complex form", f"{dtype} takes constants and the schemes with fans")
+    words = ("has no complex form", f"{dtype} takes real constants and the schemes with fans")
     refused_untouched(EXAMPLES[name], untouched(SHAPES[name], dtype), ValueError, *words)
 
 

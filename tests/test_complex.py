@@ -315,7 +315,9 @@ def test_what_has_no_width_is_a_constant_and_needs_no_seed(scheme, value, dtype)
 @pytest.mark.parametrize("dtype", REAL)
 def test_a_scheme_without_a_complex_form_is_refused_before_writing(scheme, dtype):
     out = untouched((4, 4), dtype)
-    with pytest.raises(ValueError, match=rf"has no complex form: {dtype} takes constants and the schemes with fans"):
+    with pytest.raises(
+        ValueError, match=rf"has no complex form: {dtype} takes real constants and the schemes with fans"
+    ):
         winit_fast.fill(out, scheme, seed=1)
     assert same(out, untouched((4, 4), dtype))
 

@@ -21,3 +21,8 @@ def test_plan_refuses_more_constants_than_it_holds(count):
 @pytest.mark.parametrize("count", range(MOST + 1))
 def test_plan_holds_up_to_ten_constants(count):
     assert isinstance(plan((0.5,) * count), Plan)
+
+
+def test_plan_refuses_an_array_without_elements():
+    with pytest.raises(ValueError, match="out must have elements, got none"):
+        Plan(np.empty((0, 3), "float32"), TRANSFORMS.index("normal32"), 0, (0.0, 1.0), 1, 2)

@@ -193,7 +193,7 @@ def test_arrays_of_other_types_are_refused(dtype):
     ],
 )
 def test_schemes_without_a_complex_form_are_refused(scheme, dtype):
-    words = ("has no complex form", f"{dtype} takes constants and the schemes with fans, such as 'he_normal'")
+    words = ("has no complex form", f"{dtype} takes real constants and the schemes with fans, such as 'he_normal'")
     fill_refused(ValueError, *words, scheme=scheme, dtype=dtype)
 
 

@@ -267,6 +267,7 @@ VALUES = {
         catalogue.Gain: st.one_of(st.none(), st.floats(0.0, 1e300)),
         catalogue.Side: st.sampled_from(["in", "out"]),
         catalogue.Coder: st.sampled_from(["encoder", "decoder"]),
+        catalogue.CoderOrNone: st.sampled_from([None, "encoder", "decoder"]),
         catalogue.Place: st.sampled_from(["input", "hidden", "output"]),
         catalogue.GateOrder: st.sampled_from(["ifgo", "iofg", "ofig"]),
     }.items()
@@ -334,6 +335,7 @@ def test_a_scheme_survives_pickle_and_copy(made):
         ("array(((1, 2),))", "array(values=[[1.0, 2.0]])"),
         ("array([1e-300, -0.0])", "array(values=[1e-300, -0.0])"),
         ("lstm_bias(order='ifgo')", "lstm_bias"),
+        ("lstm_bias(order='ifco')", "lstm_bias"),
         ("fixup(3, 2)", "fixup(layers=3)"),
     ],
 )
@@ -520,7 +522,13 @@ def test_one_function_makes_a_family():
         ("deepnet(-1)", "deepnet: encoder must be an int in [0, 2^31), got -1"),
         ("mup(0)", "mup: base_fan must be an int in [1, 2^31), got 0"),
         ("mup(8, place='x')", "mup: place 'x' is unknown; it must be one of input, hidden, output"),
-        ("lstm_bias(order='fgio')", "lstm_bias: order 'fgio' is unknown; did you mean "),
+        (
+            "lstm_bias(order='fgiof')",
+            "lstm_bias: order must be the letters i, f, g (or c) and o in some order, such as",
+        ),
+        ("lstm_bias(order='ifcg')", "lstm_bias: order must be the letters i, f, g (or c) and o in some order, such as"),
+        ("deepnet(3, 4)", "deepnet: coder must be 'encoder' or 'decoder' where there are layers of both, got 3, 4"),
+        ("deepnet(3, coder='decoder')", "deepnet: coder must be 'encoder', which alone has layers, got 'decoder'"),
         ("array([])", "array: values must be a rectangle of at least one number, got ()"),
         ("array([[1, 2], [3]])", "array: values must be a rectangle of at least one number, got ((1, 2), (3,))"),
         ("array([[1], 2])", "array: values must be a rectangle of at least one number, got ((1,), 2)"),

@@ -66,7 +66,7 @@ COMPLEX_SCHEMES = [
     "he_truncated_normal(nonlinearity='leaky_relu', slope=0.2)",
     "fixup(7, depth=3)",
     "t_fixup(3, distribution='truncated_normal')",
-    "deepnet(3, 4)",
+    "deepnet(3, 4, 'encoder')",
     "mup(17, distribution='truncated_normal')",
 ]
 COMPLEX_TRANSFORMS = ["ones", "he_normal", "he_uniform", "he_truncated_normal"]
@@ -117,9 +117,9 @@ SCALED = [
     "t_fixup(12, 'encoder', 'fan_in', 'truncated_normal')",
     "deepnet(3)",
     "deepnet(decoder=7)",
-    "deepnet(3, 4)",
+    "deepnet(3, 4, 'encoder')",
     "deepnet(200, 31, 'decoder', distribution='uniform')",
-    "deepnet(10**9, 10**9, mode='fan_out')".replace("10**9", "1000000000"),
+    "deepnet(10**9, 10**9, 'encoder', mode='fan_out')".replace("10**9", "1000000000"),
     "mup(17)",
     "mup(3, 0.1, 'input')",
     "mup(64, 0.1, 'output', 'truncated_normal')",

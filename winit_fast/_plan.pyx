@@ -112,7 +112,7 @@ cdef class Plan:
     Raises
     ------
     ValueError
-        If elements of `out` overlap in memory.
+        If `out` is empty, or elements of it overlap in memory.
     """
 
     def __init__(
@@ -124,6 +124,8 @@ cdef class Plan:
         cdef int rank = cnp.PyArray_NDIM(out), k
         cdef uint64_t step = 1, begin = 0
         self.kept_alive = (out, row_list)
+        if cnp.PyArray_SIZE(out) == 0:
+            raise ValueError("out must have elements, got none")
         plan.seed = seed
         plan.stream = stream
         plan.transform = <transform_name> transform

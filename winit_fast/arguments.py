@@ -16,6 +16,7 @@ __all__ = [
     "Value",
     "did_you_mean",
     "finite",
+    "gate_order",
     "leaves_of_array",
     "lower_bound",
     "nearest_word",
@@ -82,8 +83,21 @@ def whole_from(smallest: int) -> Callable[[str, Any], int]:
     return check
 
 
+def gate_order(argument: str, value: Any) -> str:
+    """The four gates of an LSTM in some order: i, f, g (also called c) and o."""
+    needed = "the letters i, f, g (or c) and o in some order, such as 'ifgo'"
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be {needed}, got {shown(value)}")
+    order = str(value).replace("c", "g")
+    if sorted(order) != sorted("ifgo"):
+        raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+    return order
+
+
 def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
     """Finite numbers, one or more, nested to a rectangle: a list, a tuple or an array."""
+    if getattr(value, "size", 0) > MOST_VALUES:
+        raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {value.size}")
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
         raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")

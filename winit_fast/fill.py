@@ -338,7 +338,8 @@ def _writer(
 ) -> tuple[Writer, bool]:  # fmt: skip
     """What writes a target, and whether it draws."""
     if not isinstance(scheme, str | Scheme):
-        raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}")
+        hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
+        raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
     if (in_axis is None) != (out_axis is None):
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
@@ -370,7 +371,7 @@ def _resolve(
     made = make_scheme(scheme)
     distribution = made.distribution(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
     if element_type.is_complex:
-        return _complex_writer(distribution, layout, element_type, dtype), distribution.draws
+        return _complex_writer(made.name, distribution, layout, element_type, dtype), distribution.draws
     if isinstance(distribution, Elementwise):
         return partial(fill_elements, lower(distribution, element_type)), distribution.draws
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
@@ -382,7 +383,7 @@ def _resolve(
 
 
 def _complex_writer(
-    distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
+    name: str, distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
 ) -> Writer:
     """Two real numbers in a row: one more axis."""
     write: Writer
@@ -395,9 +396,9 @@ def _complex_writer(
             distribution = Table((1,) * len(layout.shape) + (2,), (distribution.value, 0.0))
             write = prepare(distribution, layout, element_type, dtype)
         else:
-            refuse_complex(distribution, element_type)
+            refuse_complex(name, element_type)
     else:
-        write = partial(fill_elements, lower(distribution, element_type))
+        write = partial(fill_elements, lower(distribution, element_type, name))
 
     def parts(target: Target, seed: int, stream: int, threads: int | None) -> None:
         real = target.out.real

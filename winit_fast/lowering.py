@@ -95,7 +95,7 @@ _SQRT2 = _DIGITS.sqrt(Decimal(2))
 _HALF = Decimal("0.5")
 
 
-def lower(distribution: Elementwise, element_type: ElementType) -> Recipe:
+def lower(distribution: Elementwise, element_type: ElementType, name: str = "") -> Recipe:
     """Turn a distribution into the constants of a kernel that writes `element_type`.
 
     Raises
@@ -108,7 +108,7 @@ def lower(distribution: Elementwise, element_type: ElementType) -> Recipe:
     working = FLOAT32 if bits == 32 else FLOAT64
     constants: tuple[float, ...]
     if element_type.is_complex and not isinstance(distribution, _COMPLEX):
-        refuse_complex(distribution, element_type)
+        refuse_complex(name or distribution, element_type)
     match distribution:
         case Constant(value):
             refuse_overflow(distribution, element_type, value)
@@ -159,10 +159,10 @@ def lower(distribution: Elementwise, element_type: ElementType) -> Recipe:
     return Recipe(TRANSFORMS.index(f"{name}{bits}"), element_type.store, constants)
 
 
-def refuse_complex(distribution: Distribution, element_type: ElementType) -> NoReturn:
+def refuse_complex(name: object, element_type: ElementType) -> NoReturn:
     """Say which schemes there are in complex numbers."""
     raise ValueError(
-        f"{distribution} has no complex form: {element_type.name} takes constants and the schemes with fans, such as "
+        f"{name} has no complex form: {element_type.name} takes real constants and the schemes with fans, such as "
         "'he_normal'"
     )
 

@@ -275,6 +275,8 @@ def _products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any])
         for panel, v, place in _slabs(reflectors, panels, min(positions, long - begin), first, last):
             above = min(max(panel * BLOCK - begin - place, 0), len(v))
             v[:above] = 0
+            if above == len(v):
+                continue
             reflectors.draw(panel, v[above:], begin + place + above)
             if begin + place <= panel * BLOCK < begin + place + len(v):
                 kernels.split_heads(v[above:], heads[panel], reflectors.width(panel))

@@ -248,7 +248,7 @@ class Equivalent(NamedTuple):
     jax: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entry:
     """A registered scheme.
 
@@ -279,6 +279,9 @@ class Entry:
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))}): {self.formula}"
+
+    def __repr__(self) -> str:
+        return f"<scheme {self.name}({', '.join(map(str, self.arguments))})>"
 
     def scheme(self, given: Mapping[str, Any]) -> Scheme:
         """Check the arguments given and make the scheme."""

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, TypeAlias
 from winit_fast.arguments import (
     Value,
     finite,
+    gate_order,
     leaves_of_array,
     lower_bound,
     not_negative,
@@ -147,8 +148,9 @@ Slope: TypeAlias = Annotated[float | None, optional(finite)]
 Gain: TypeAlias = Annotated[float | None, optional(not_negative)]
 Side: TypeAlias = Annotated[str, one_of("in", "out")]
 Coder: TypeAlias = Annotated[str, one_of("encoder", "decoder")]
+CoderOrNone: TypeAlias = Annotated[str | None, optional(one_of("encoder", "decoder"))]
 Place: TypeAlias = Annotated[str, one_of("input", "hidden", "output")]
-GateOrder: TypeAlias = Annotated[str, one_of("ifgo", "ifog", "iofg", "figo", "fiog", "foig", "gifo", "ofig")]
+GateOrder: TypeAlias = Annotated[str, gate_order]
 
 # The schemes
 
@@ -459,8 +461,9 @@ def bilinear() -> Law:
 def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
     """The bias of an LSTM's four gates along `out_axis`: forget for the gate f, 0 for the others.
 
-    Source: Jozefowicz, Zaremba and Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures"; order
-    is that of torch, Keras, MXNet and cuDNN; ONNX has "iofg"
+    Source: Jozefowicz, Zaremba and Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
+    torch, Keras (which writes ifco), MXNet and cuDNN have the order "ifgo", ONNX "iofg"; torch adds two biases:
+    fill one
     """
 
     def table(layout: Layout) -> Table:
@@ -552,7 +555,7 @@ def t_fixup(layers: Count, coder: Coder = "decoder", mode: Mode = "fan_avg", dis
 def deepnet(
     encoder: CountOrNone = 0,
     decoder: CountOrNone = 0,
-    coder: Coder = "encoder",
+    coder: CoderOrNone = None,
     mode: Mode = "fan_avg",
     distribution: Kind = "normal",
 ) -> Law:
@@ -562,7 +565,14 @@ def deepnet(
     """
     if encoder == decoder == 0:
         raise ValueError(f"encoder or decoder must be a number of layers, got {encoder} and {decoder}")
-    if encoder == 0 or decoder == 0:
+    only = "decoder" if encoder == 0 else "encoder" if decoder == 0 else None
+    if coder is None and only is None:
+        raise ValueError(
+            f"coder must be 'encoder' or 'decoder' where there are layers of both, got {encoder}, {decoder}"
+        )
+    if coder is not None and only is not None and coder != only:
+        raise ValueError(f"coder must be {only!r}, which alone has layers, got {coder!r}")
+    if only is not None:
         gain = power(8 * (encoder or decoder), Fraction(-1, 4))
     elif coder == "decoder":
         gain = power(12 * decoder, Fraction(-1, 4))

@@ -17,7 +17,7 @@ cdef enum:
     TILE_UNITS = 16
     FEW_ENTRIES = 128
     TURNS = 4                  # of all rows, and of all columns
-    MOST_MARKS = 1 << 20       # bytes of marks for all units of a tile
+    MOST_MARKS = 1 << 22       # bytes of marks for all units of a tile; a grid takes six times as much beside them
 
 cdef struct grid_t:
     int32_t rows, columns      # as far as columns go in the last row, they are full
@@ -105,7 +105,12 @@ cdef inline void copy16(char* target, const char* source, int32_t size) noexcept
 
 
 cdef inline void double_row(char* row, int32_t size) noexcept nogil:
-    copy16(row + size, row, size)
+    """Pieces of 16 may overlap where the row is shorter, and are read whole before they are written."""
+    cdef char piece[16]
+    cdef int32_t i
+    for i in range(0, size, 16):
+        memcpy(piece, row + i, 16)
+        memcpy(row + size + i, piece, 16)
 
 
 cdef void mark_grid(char* tall, const grid_t* grid, int64_t zeros) noexcept nogil:
@@ -151,15 +156,16 @@ cdef inline int64_t doubled(int64_t count) noexcept nogil:
 
 
 cdef void keep_entries(
-    char* kept, const int32_t* entries, int64_t count, const grid_t* grid, const int32_t* turns, int32_t zeros
+    char* kept, const int32_t* entries, int64_t first, int64_t count, const grid_t* grid, const int32_t* turns, int32_t zeros
 ) noexcept nogil:
     """Mark those of some entries that are kept, each looked up by itself."""
     cdef const int32_t* distances
     cdef int32_t row, column, size
-    cdef int64_t i
+    cdef int64_t i, entry
     cdef int turn
     for i in range(count):
-        row, column = entries[i] // grid.columns, entries[i] % grid.columns
+        entry = first + i if entries == NULL else entries[i]
+        row, column = <int32_t> (entry // grid.columns), <int32_t> (entry % grid.columns)
         distances = turns
         for turn in range(TURNS):
             size = grid.last if row == grid.rows - 1 else grid.columns
@@ -213,28 +219,32 @@ cdef void keep_run(char* items, const char* kept, int64_t count, int size) noexc
 
 cdef void empty_tile(
     char* target, const int64_t* unit_offsets, int units, const int32_t* entries, const int64_t* entry_offsets,
-    int64_t count, const char* kept, int64_t marks, int size
+    int64_t offset, int64_t stride, int64_t count, const char* kept, int64_t marks, int size
 ) noexcept nogil:
-    """`entries`: where the marks of an entry stand; NULL: one after the other."""
+    """`entries`: where the marks of an entry stand; NULL: one after the other. So with offsets: NULL: a stride apart."""
     cdef char square[16 * 16]
     cdef int32_t nowhere[16]
     cdef int64_t k = 0, mark
     cdef int u, i
-    if entries == NULL and follows(entry_offsets, count, size):
+    if entries == NULL and entry_offsets == NULL and stride == size:
         for u in range(units):
-            keep_run(target + unit_offsets[u] + entry_offsets[0], kept + u * marks, count, size)
+            keep_run(target + unit_offsets[u] + offset, kept + u * marks, count, size)
         return
     if entries == NULL and units == TILE_UNITS and follows(unit_offsets, units, size):
         memset(nowhere, 0, sizeof(nowhere))
         while k + 16 <= count:
             transpose_turned(square, 16, kept + k, marks, nowhere, 16, 16)
             for i in range(16):
-                keep_run(target + unit_offsets[0] + entry_offsets[k + i], square + 16 * i, 16, size)
+                keep_run(
+                    target + unit_offsets[0] + (offset + (k + i) * stride if entry_offsets == NULL else entry_offsets[k + i]),
+                    square + 16 * i, 16, size)
             k += 16
     while k < count:
         mark = k if entries == NULL else entries[k]
         for u in range(units):
-            keep_item(target + unit_offsets[u] + entry_offsets[k], -<int32_t> kept[u * marks + mark], size)
+            keep_item(
+                target + unit_offsets[u] + (offset + k * stride if entry_offsets == NULL else entry_offsets[k]),
+                -<int32_t> kept[u * marks + mark], size)
         k += 1
 
 
@@ -248,9 +258,9 @@ cdef bint follows(const int64_t* offsets, int64_t count, int size) noexcept nogi
 
 
 def empty_entries(
-    cnp.ndarray out not None, cnp.ndarray units not None, cnp.ndarray unit_offsets not None,
-    cnp.ndarray entries not None, cnp.ndarray entry_offsets not None, int64_t total, int32_t zeros, uint64_t seed,
-    uint64_t stream, bint is_run
+    cnp.ndarray out not None, cnp.ndarray units not None, cnp.ndarray unit_offsets not None, int64_t total,
+    int32_t zeros, uint64_t seed, uint64_t stream, int64_t first_entry, int64_t count, int64_t offset, int64_t stride,
+    cnp.ndarray entries=None, cnp.ndarray entry_offsets=None
 ):
     """Make 0 what is empty among some units and entries of an array.
 
@@ -260,20 +270,20 @@ def empty_entries(
         Items of 1, 2, 4 or 8 bytes, any strides.
     units, unit_offsets : ndarray of int64
         The units' numbers, and their offsets in bytes.
-    entries, entry_offsets : ndarray of int32, int64
-        The entries' numbers, and their offsets.
     total, zeros : int
         How many entries a unit has in all, and how many of them are empty.
-    is_run : bool
-        Whether the entries' numbers follow each other.
+    first_entry, count, offset, stride : int
+        The entries: neighbours from the first on, the offset of that one, and bytes from one to the next ...
+    entries, entry_offsets : ndarray of int32, int64, or None
+        ... or, where they are given, so many numbers and offsets.
     """
     cdef const int64_t* unit = <const int64_t*> cnp.PyArray_DATA(units)
     cdef const int64_t* unit_at = <const int64_t*> cnp.PyArray_DATA(unit_offsets)
-    cdef const int32_t* entry = <const int32_t*> cnp.PyArray_DATA(entries)
-    cdef const int64_t* entry_at = <const int64_t*> cnp.PyArray_DATA(entry_offsets)
+    cdef const int32_t* entry = NULL if entries is None else <const int32_t*> cnp.PyArray_DATA(entries)
+    cdef const int64_t* entry_at = NULL if entries is None else <const int64_t*> cnp.PyArray_DATA(entry_offsets)
     cdef char* target = <char*> cnp.PyArray_DATA(out)
     cdef int size = cnp.PyArray_ITEMSIZE(out)
-    cdef int64_t unit_count = cnp.PyArray_DIM(units, 0), count = cnp.PyArray_DIM(entries, 0)
+    cdef int64_t unit_count = cnp.PyArray_DIM(units, 0)
     cdef bint is_few = total <= FEW_ENTRIES
     cdef bint is_whole = is_few or (4 * count >= total and total <= MOST_MARKS)
     cdef int64_t marks = total if is_whole else count, words, wide, tall, first, u, tile, some
@@ -323,10 +333,10 @@ def empty_entries(
                 if is_whole:
                     keep_grid(memory + u * marks, grids, grids + tall, grids + tall + wide, &grid, turns)
                 else:
-                    keep_entries(memory + u * marks, entry, count, &grid, turns, zeros)
+                    keep_entries(memory + u * marks, entry, first_entry, count, &grid, turns, zeros)
             empty_tile(
-                target, unit_at + first, <int> some, NULL if is_run or not is_whole else entry, entry_at, count,
-                memory + (entry[0] if is_run and is_whole else 0), marks, size)
+                target, unit_at + first, <int> some, entry if is_whole else NULL, entry_at, offset, stride, count,
+                memory + (first_entry if is_whole and entry == NULL else 0), marks, size)
             first += some
     free(drawn)
     free(turns)

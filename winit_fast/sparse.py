@@ -15,6 +15,7 @@ from winit_fast.target import Target
 __all__ = ["empty_entries", "zeros_of"]
 
 TILE_UNITS = 16
+FEW_ENTRIES = 128
 MOST_ENTRIES = 1 << 18  # of one piece of work
 
 
@@ -40,17 +41,22 @@ def empty_entries(
     """
     unit_side, entry_side = target.side(units), target.side(entries)
     total = entry_side.total
-    zeros = zeros_of(sparsity, total)
+    stream_of_zeros = (total, zeros_of(sparsity, total), seed, stream)
+    words = total if total <= FEW_ENTRIES else 8 * math.isqrt(total)  # of one unit: as if so many values were drawn
     tiles = -(-unit_side.count // TILE_UNITS)
 
+    def empty(count: int, *which: Any) -> None:
+        def work(first: int, last: int) -> None:
+            tile = unit_side.places(first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count))
+            dispatch.kernels.empty_entries(target.out, *tile, *stream_of_zeros, *which)
+
+        run(work, tiles, TILE_UNITS * (count + words), threads)
+
+    line = entry_side.line()
+    if line is not None:
+        first, stride = line
+        empty(entry_side.count, first, entry_side.count, 0, stride)
+        return
     for begin in range(0, entry_side.count, MOST_ENTRIES):
         indices, offsets = entry_side.places(begin, min(begin + MOST_ENTRIES, entry_side.count))
-        is_run = bool((np.diff(indices) == 1).all())
-
-        which = (indices.astype(np.int32), offsets, total, zeros, seed, stream, is_run)
-
-        def work(first: int, last: int, which: tuple[Any, ...] = which) -> None:
-            tile = unit_side.places(first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count))
-            dispatch.kernels.empty_entries(target.out, *tile, *which)
-
-        run(work, tiles, TILE_UNITS * len(indices), threads)
+        empty(len(indices), 0, len(indices), 0, 0, indices.astype(np.int32), offsets)

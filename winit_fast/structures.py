@@ -285,11 +285,16 @@ def _numbers(table: Table, element_type: ElementType, dtype: np.dtype[Any]) -> N
         refuse_overflow(Constant(float(value)), element_type, value)
         return element_type.format.nearest(working.nearest(value))
 
-    # Each is a value of the type already: NumPy's conversion has nothing to round.
-    known = {value: rounded(value) for value in set(table.values) if value != 0}
-    flat = [known[value] if value != 0 else float(value) for value in table.values]
     real = dtype.type(0).real.dtype if dtype.kind == "c" else dtype
-    return np.array(flat).astype(real).reshape(table.shape)
+    if table.values and all(isinstance(value, float) for value in table.values):
+        numbers = np.array(table.values)
+        rounded(float(numbers[np.abs(numbers).argmax()]))  # refuses what is too large
+        narrowed = numbers.astype(f"float{element_type.bits}")
+        narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what is too small becomes +0, as everywhere
+        return narrowed.astype(real).reshape(table.shape)
+    # Fractions: each becomes a value of the type, so that NumPy's conversion has nothing to round.
+    known = {value: rounded(value) for value in set(table.values)}
+    return np.array([known[value] for value in table.values]).astype(real).reshape(table.shape)
 
 
 def _write_table(numbers: NDArray[Any], target: Target, seed: int, stream: int, threads: int | None) -> None:

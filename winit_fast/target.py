@@ -75,6 +75,14 @@ class Side:
         """How many the global tensor has."""
         return prod(self.sizes)
 
+    def line(self) -> tuple[int, int] | None:
+        """The index of the first place and the bytes from one to the next, where all places are neighbours in order."""
+        long = [axis for axis, extent in enumerate(self.extents) if extent > 1]
+        if self.listed >= 0 or len(long) > 1 or (long and prod(self.sizes[long[0] + 1 :]) > 1):
+            return None
+        first = int(self.places(0, 1)[0][0])
+        return first, self.strides[long[0]] if long else 0
+
     def places(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of places `first` up to, not including, `last`: indices in the global tensor, and offsets in bytes."""
         rest = np.arange(first, last, dtype=np.int64)

@@ -1,0 +1,505 @@
+"""adapters.torch.init_ and init: the values of `fill`, in any tensor, where it stands."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+from arrays import DTYPES, bits, printed
+
+import winit_fast
+from winit_fast import adapters
+
+torch = pytest.importorskip("torch")
+from winit_fast.adapters.torch import tensors  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+init, init_ = adapters.torch.init, adapters.torch.init_
+CONNECTED = ["orthogonal", "sparse(0.5)"]
+
+
+def filled(shape, scheme, dtype="float32", **arguments):
+    """What `fill` writes, in PyTorch's layout unless axes are given."""
+    axes = {} if "in_axis" in arguments else {"in_axis": 1, "out_axis": 0}
+    array = np.empty(shape, DTYPES.get(dtype, dtype))
+    return winit_fast.fill(array, scheme, **({"seed": 7} | axes | arguments))
+
+
+def bytes_of(tensor):
+    """The elements in logical order, as bytes."""
+    plain = tensor.detach().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy()
+
+
+def is_same(tensor, array):
+    return tuple(tensor.shape) == array.shape and bool((bytes_of(tensor) == bits(array).view(np.uint8)).all())
+
+
+@pytest.fixture
+def tiny_staging(monkeypatch):
+    monkeypatch.setattr(tensors, "STAGING", 64)
+
+
+# What it writes, and where
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64", "complex128"])
+@pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "zeros"])
+def test_init_writes_the_bits_of_fill_in_every_dtype(dtype, scheme):
+    tensor = torch.empty(33, 65, dtype=getattr(torch, dtype))
+    assert init_(tensor, scheme, seed=7, name="layer.weight") is tensor
+    assert is_same(tensor, filled((33, 65), scheme, dtype, name="layer.weight"))
+    made = init((33, 65), scheme, dtype=getattr(torch, dtype), seed=7, name="layer.weight")
+    assert made.dtype == tensor.dtype
+    assert is_same(made, filled((33, 65), scheme, dtype, name="layer.weight"))
+
+
+@pytest.mark.parametrize(
+    ("memory", "view"),
+    [
+        ((40, 30), lambda memory: memory.T),
+        ((40, 30), lambda memory: memory[3:37:3, 1::2]),
+        ((40, 30), lambda memory: memory[:, 4]),
+        ((2, 3, 8, 6), lambda memory: memory.permute(0, 3, 1, 2)),
+        ((600,), lambda memory: memory.view(20, 30)[1:]),
+        ((20, 1, 30), lambda memory: memory.transpose(0, 2)),
+    ],
+    ids=["transposed", "steps", "column", "permuted", "offset", "size 1"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "complex64"])
+def test_init_writes_views_in_their_logical_order_and_nothing_else(memory, view, dtype):
+    scheme = "constant(0.5)" if dtype == "complex64" else "normal"
+    whole = torch.full(memory, 9, dtype=getattr(torch, dtype))
+    part = view(whole)
+    init_(part, scheme, seed=7)
+    assert is_same(part, filled(tuple(part.shape), scheme, dtype))
+    part.fill_(9)
+    assert bool((whole.to(torch.complex64) == 9).all())
+
+
+def test_init_writes_channels_last_memory_in_its_logical_order():
+    kernel = torch.empty(8, 4, 3, 3).to(memory_format=torch.channels_last)
+    init_(kernel, "he_normal", seed=7)
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    assert is_same(kernel, filled((8, 4, 3, 3), "he_normal"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_init_fills_parameters_in_place_and_autograd_sees_the_write(dtype):
+    weight = torch.nn.Parameter(torch.ones(4, 4, dtype=getattr(torch, dtype)))
+    version, address = weight._version, weight.data_ptr()
+    loss = (weight * weight).sum()
+    init_(weight, "he_normal", seed=7)
+    assert weight._version > version
+    assert weight.data_ptr() == address
+    assert weight.requires_grad
+    assert weight.is_leaf
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    (2 * weight).sum().backward()  # what is built afterwards is in order
+    assert bool((weight.grad == 2).all())
+
+
+def test_writing_a_view_bumps_the_version_of_what_it_views():
+    whole = torch.zeros(4, 4)
+    init_(whole[1:, ::2], "normal", seed=7)
+    assert whole._version == 1
+
+
+def test_init_fills_what_comes_out_of_an_operation_and_its_history_stays():
+    leaf = torch.ones(3, 3, requires_grad=True)
+    result = leaf * 2
+    init_(result, "normal", seed=7)
+    result.sum().backward()
+    assert bool((leaf.grad == 2).all())
+    assert is_same(result, filled((3, 3), "normal"))
+
+
+def test_init_works_under_no_grad_and_inference_mode_and_in_tensors_made_there():
+    with torch.inference_mode():
+        inner = init_(torch.empty(3, 4), "normal", seed=7)
+        made = init((3, 4), "normal", seed=7)
+        drawn = init((3, 4), "normal")
+    with torch.no_grad():
+        other = init((3, 4), "normal", seed=7)
+    outside = init_(torch.empty_like(inner), "normal", seed=7)
+    init_(inner, "normal", seed=8)
+    assert is_same(inner, filled((3, 4), "normal", seed=8))
+    assert all(is_same(tensor, filled((3, 4), "normal")) for tensor in (made, other, outside))
+    assert not torch.equal(drawn, made)
+
+
+def test_init_makes_tensors_as_empty_does():
+    assert init(5, "normal").shape == (5,)
+    assert init((), "normal").shape == ()
+    assert init([2, 3], "normal").dtype == torch.get_default_dtype()
+    weight = init((2, 3), "normal", dtype=torch.float16, requires_grad=True)
+    assert (weight.dtype, weight.requires_grad, weight.is_leaf) == (torch.float16, True, True)
+    assert not init(5, "normal").requires_grad
+    assert init((2, 3), "normal", device="meta").is_meta
+    with pytest.raises(TypeError, match=r"offset must be left out .* got \(1, 0\)"):
+        init((2, 3), "normal", offset=(1, 0))
+
+
+# Fans
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "fan_in"),
+    [
+        ((50, 200), {}, 200),
+        ((32, 16, 3, 3), {}, 144),
+        ((8, 50, 200), {"batch_axis": 0}, 200),
+        ((8, 50, 200), {"batch_axis": -3}, 200),
+        ((50, 200, 8), {"batch_axis": [-1]}, 200),
+        ((2, 8, 50, 200), {"batch_axis": (1, 0)}, 200),
+        ((200, 50), {"in_axis": 0, "out_axis": 1}, 200),
+        ((50, 10, 20), {"in_axis": (1, 2)}, 200),
+        ((32, 16, 5), {"in_axis": -1}, 80),
+        ((5, 32, 16), {"out_axis": -2, "in_axis": -1}, 80),
+    ],
+)
+def test_the_first_two_axes_that_do_not_stack_are_out_and_in_by_default(shape, axes, fan_in):
+    expected = init(shape, f"normal(std={(2 / fan_in) ** 0.5!r})", seed=5)
+    torch.testing.assert_close(init(shape, "he_normal", seed=5, **axes), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("axes", [{"in_axis": 0}, {"in_axis": (-2,)}, {"out_axis": 1}, {"out_axis": -1}])
+def test_one_axis_is_not_taken_for_both_by_default(axes):
+    with pytest.raises(ValueError, match="_axis must be given with"):
+        init((3, 4), "he_normal", seed=0, **axes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((5,), {}), ((), {}), ((8, 5), {"batch_axis": 0}), ((8,), {"batch_axis": 0})]
+)
+def test_what_has_no_fans_takes_schemes_without_them_and_no_others(shape, axes):
+    assert init(shape, "normal", seed=0, **axes).shape == shape
+    with pytest.raises(ValueError, match="axis"):
+        init(shape, "he_normal", seed=0, **axes)
+
+
+# Parts
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "truncated_normal(std=0.02)", *CONNECTED])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_part_by_shape_and_offset_is_the_slice_of_the_whole(scheme, dtype):
+    kind = getattr(torch, dtype)
+    whole = init((60, 16), scheme, dtype=kind, seed=7, name="user_id")
+    part = torch.empty(8, 20, dtype=kind).T
+    init_(part, scheme, seed=7, name="user_id", shape=(60, 16), offset=(40, 8))
+    assert torch.equal(part, whole[40:, 8:])
+
+
+def test_the_row_of_padding_is_zero_in_the_whole_and_in_parts():
+    table = init((10, 4), "normal", seed=7, padding_idx=-9)
+    assert table.any(1).tolist() == [row != 1 for row in range(10)]
+    half = init_(torch.empty(5, 4), "normal", seed=7, padding_idx=1, shape=(10, 4), offset=torch.Size((0, 0)))
+    assert torch.equal(half, table[:5])
+
+
+@pytest.mark.parametrize("scheme", ["normal", "orthogonal"])
+def test_threads_do_not_change_the_bits(scheme):
+    one = init((500, 300), scheme, seed=7, threads=1)
+    assert torch.equal(one, init((500, 300), scheme, seed=7, threads=3))
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            assert torch.equal(one, init((500, 300), scheme, seed=7))
+    finally:
+        torch.set_num_threads(before)
+
+
+# Seeds
+
+
+def test_no_seed_is_one_draw_of_the_default_generator():
+    torch.manual_seed(3)
+    first, second, after = init(8, "normal"), init(8, "normal"), torch.rand(1)
+    assert not (first == second).any()
+    torch.manual_seed(3)
+    drawn = [torch.empty((), dtype=torch.int64).random_(-(2**63), None).item() % 2**64 for _ in range(2)]
+    assert torch.equal(torch.rand(1), after)
+    assert torch.equal(first, init(8, "normal", seed=drawn[0]))
+    assert torch.equal(second, init(8, "normal", seed=drawn[1]))
+
+
+def test_a_generator_is_drawn_from_and_the_default_one_left_alone():
+    state = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(3)
+    first, second = (init(8, "normal", generator=generator) for _ in range(2))
+    assert not (first == second).any()
+    assert torch.equal(first, init(8, "normal", generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_seed_leaves_generators_alone():
+    state, generator = torch.get_rng_state(), torch.Generator()
+    before = generator.get_state()
+    init(8, "normal", seed=1, generator=generator)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (3, 0, 2)])
+def test_an_empty_part_takes_its_draw_like_those_of_other_ranks(shape):
+    torch.manual_seed(3)
+    init_(torch.empty(2, 2), "normal")
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    init_(torch.empty(shape), "he_normal")
+    assert torch.equal(torch.rand(1), after)
+
+
+# No-ops
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "sparse(0.5)", "eye", "truncated_normal", "ones"])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_a_tensor_without_elements_is_left_as_it_is(scheme, shape):
+    for dtype in (torch.float32, torch.bfloat16):
+        tensor = torch.nn.Parameter(torch.empty(shape, dtype=dtype))
+        assert init_(tensor, scheme, seed=1) is tensor
+
+
+def test_a_part_without_elements_is_checked_all_the_same():
+    init_(torch.empty(0, 5), "he_normal", seed=1, shape=(20, 5), offset=(20, 0))
+    with pytest.raises(ValueError, match="he_nrmal"):
+        init_(torch.empty(0, 5), "he_nrmal", seed=1)
+    with pytest.raises(ValueError, match="within shape"):
+        init_(torch.empty(0, 5), "he_normal", seed=1, shape=(20, 5), offset=(21, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_meta_tensors_are_left_as_they_are_and_nothing_is_drawn(dtype):
+    state = torch.get_rng_state()
+    for tensor in (torch.empty(4, 4, dtype=dtype, device="meta"), torch.empty(4, device="meta").expand(4, 4)):
+        assert init_(tensor, "he_normal") is tensor
+    with torch.device("meta"):
+        layer = torch.nn.Linear(4, 4)
+        init_(layer.weight, "he_normal")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_fake_tensors_are_left_as_they_are():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        layer = torch.nn.Linear(4, 4)
+        assert init_(layer.weight, "he_normal") is layer.weight
+        init((3, 3), "normal")
+    assert init_(layer.weight, "he_normal", seed=1) is layer.weight
+
+
+def test_the_default_device_has_no_say_in_the_seed():
+    torch.manual_seed(3)
+    expected = init(8, "normal")
+    torch.manual_seed(3)
+    weight = torch.empty(8)
+    with torch.device("meta"):
+        init_(weight, "normal")
+    assert torch.equal(weight, expected)
+
+
+# Refusals
+
+
+def refused():
+    """What cannot be filled, with the error and its words."""
+    dense = torch.full((4, 4), 9.0)
+    numbers = torch.full((4, 4), 9.0 + 9.0j)
+    return {
+        "expanded": (torch.full((4,), 9.0).expand(4, 4), ValueError, r"tensor must not overlap .* strides \(0, 1\)"),
+        "windows": (torch.full((9,), 9.0).unfold(0, 4, 2), ValueError, r"tensor must not overlap .* strides \(2, 1\)"),
+        "sparse": (dense.to_sparse(), TypeError, "tensor must be dense, got one of layout torch.sparse_coo"),
+        "csr": (dense.to_sparse_csr(), TypeError, "tensor must be dense, got one of layout torch.sparse_csr"),
+        "quantized": (
+            torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+            TypeError,
+            "tensor must be of dtype .*, got torch.qint8",
+        ),
+        "integer": (torch.full((4, 4), 9), TypeError, "tensor must be of dtype torch.float32, .*, got torch.int64"),
+        "float8 of another kind": (
+            dense.to(torch.float8_e4m3fnuz),
+            TypeError,
+            "tensor must be of dtype .*, got torch.float8_e4m3fnuz",
+        ),
+        "conjugate": (numbers.conj(), ValueError, "tensor must hold its values as they are, got a conjugate view"),
+        "negative": (numbers.conj().imag, ValueError, "tensor must hold its values as they are, got a negative view"),
+    }
+
+
+@pytest.mark.parametrize("kind", refused())
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_cannot_be_filled_is_refused_before_anything_is_written(kind):
+    tensor, error, words = refused()[kind]
+    before = tensor.clone()
+    with pytest.raises(error, match=words):
+        init_(tensor, "constant(0.5)", seed=0)
+    assert str(tensor) == str(before)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "arguments"),
+    [
+        (ValueError, "seed", {"seed": -1}),
+        (ValueError, "seed", {"seed": 2**64}),
+        (TypeError, "seed", {"seed": 1.5}),
+        (TypeError, "name", {"name": None}),
+        (ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
+        (TypeError, "scheme", {"scheme": None}),
+        (ValueError, "in_axis", {"in_axis": 7}),
+        (TypeError, "batch_axis", {"batch_axis": 0.5}),
+        (ValueError, "batch_axis", {"batch_axis": 5}),
+        (ValueError, "padding_idx", {"padding_idx": 4}),
+        (ValueError, "threads", {"threads": 0}),
+        (ValueError, "offset", {"offset": (0, 0)}),
+        (TypeError, "shape", {"shape": 4}),
+        (ValueError, "shape", {"shape": (3, 4)}),
+    ],
+)
+def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
+    tensor = torch.full((4, 4), 9.0)
+    with pytest.raises(error, match=match):
+        init_(tensor, **({"scheme": "he_normal", "seed": 0} | arguments))
+    assert bool((tensor == 9).all())
+    assert tensor._version == 0
+
+
+def test_what_is_no_tensor_or_has_no_shape_yet_is_refused():
+    with pytest.raises(TypeError, match=r"tensor must be a torch.Tensor, got ndarray"):
+        init_(np.empty(3), "normal", seed=0)
+    with pytest.raises(ValueError, match="tensor must have a shape, got UninitializedParameter"):
+        init_(torch.nn.LazyLinear(3).weight, "normal", seed=0)
+
+
+# Everything at once
+
+
+def test_subclasses_of_tensor_and_buffers_are_filled_as_tensors_are():
+    class Mine(torch.Tensor):
+        pass
+
+    mine = torch.empty(5, 4).as_subclass(Mine)
+    assert init_(mine, "he_normal", seed=7) is mine
+    assert is_same(mine.as_subclass(torch.Tensor), filled((5, 4), "he_normal"))
+
+
+def test_many_threads_fill_at_once_and_each_gets_its_own():
+    results = {}
+
+    def work(number):
+        results[number] = [init((200, 100), "normal", seed=number, name=name) for name in range(5)]
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(
+        is_same(tensor, filled((200, 100), "normal", seed=number, name=name))
+        for number in range(8)
+        for name, tensor in enumerate(results[number])
+    )
+
+
+class Drawn(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return init((400, 300), "normal", seed=index, threads=2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_workers_forked_after_a_fill_fill_as_well():
+    init((400, 300), "normal", seed=0, threads=2)
+    loader = torch.utils.data.DataLoader(Drawn(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    for index, tensor in enumerate(loader):
+        assert is_same(tensor, filled((400, 300), "normal", seed=index))
+
+
+def test_functions_compiled_by_torch_leave_their_graph_for_it():
+    def filled_and_doubled(weight, other, name):
+        doubled = other * 2
+        init_(weight, "he_normal", seed=7, name=name)
+        adapters.torch.xavier_normal_(other)
+        return doubled, weight * 2
+
+    compiled = torch.compile(filled_and_doubled, backend="eager")
+    for name in ("first", "second", 3):
+        weight, other = torch.nn.Parameter(torch.empty(6, 5)), torch.ones(6, 5)
+        torch.manual_seed(0)
+        doubled, twice = compiled(weight, other, name)
+        expected = filled((6, 5), "he_normal", name=name)
+        assert is_same(weight, expected)
+        assert is_same(twice, expected * 2)
+        assert bool((doubled == 2).all())
+        torch.manual_seed(0)
+        assert torch.equal(other, init((6, 5), "xavier_normal"))
+
+
+def test_a_graph_that_may_not_be_left_is_a_clear_error():
+    compiled = torch.compile(lambda weight: init_(weight, "he_normal", seed=7), backend="eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
+        compiled(torch.empty(3, 3))
+
+
+def test_the_adapter_loads_neither_the_compiler_nor_distributed_tensors():
+    code = """
+import sys, torch
+before = set(sys.modules)
+from winit_fast import adapters
+adapters.torch.kaiming_normal_(torch.empty(3, 3))
+print(sorted({"torch._dynamo", "torch.distributed.tensor"} & (set(sys.modules) - before)))
+"""
+    assert printed(code) == "[]\n"
+
+
+# Other devices: their way through the host's memory, walked here
+
+
+@pytest.mark.usefixtures("tiny_staging")
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(7, 9), (3, 50), (40,), (2, 3, 4, 5), (), (0, 4), (5, 0)])
+def test_pieces_through_the_host_are_the_whole(dtype, shape):
+    scheme = "constant(0.5)" if "complex" in dtype else "normal"
+    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+    tensors._fill_through_host(tensor, scheme, seed=7, **tensors.torch_axes(len(shape), None, None, ()))
+    assert is_same(tensor, filled(shape, scheme, dtype))
+
+
+@pytest.mark.usefixtures("tiny_staging")
+@pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "dirac", *CONNECTED])
+def test_strided_parts_go_through_the_host_too(scheme):
+    shape = (12, 24) if scheme == "sparse(0.5)" else (12, 8, 3)
+    axes = tensors.torch_axes(len(shape), None, None, ())
+    whole = torch.from_numpy(filled(shape, scheme))
+    memory = torch.full((9, 40, *shape[2:]), 9.0)
+    part = memory[1::2, 3:38:7]  # 4 by 5
+    tensors._fill_through_host(part, scheme, shape=shape, offset=(6, 2, 0)[: len(shape)], seed=7, padding_idx=7, **axes)
+    expected = whole[6:10, 2:7].clone()
+    expected[1] = 0
+    assert torch.equal(part, expected)
+    part.fill_(9)
+    assert bool((memory == 9).all())
+
+
+@pytest.mark.usefixtures("tiny_staging")
+@pytest.mark.parametrize(
+    ("scheme", "shape", "times"),
+    [("normal", (8, 8), 4), ("he_normal", (8, 3, 3), 8), *((scheme, (8, 8), 1) for scheme in CONNECTED),
+     ("delta_orthogonal", (8, 8, 3), 1), ("convolution_orthogonal", (8, 8, 3), 1)],
+)  # fmt: skip
+def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme, shape, times):
+    calls = []
+    monkeypatch.setattr(tensors, "fill", lambda out, *a, **k: calls.append(out.size) or winit_fast.fill(out, *a, **k))
+    tensor = torch.empty(shape)
+    tensors._fill_through_host(tensor, scheme, seed=7, **tensors.torch_axes(len(shape), None, None, ()))
+    assert len(calls) == times
+    assert sum(calls) == tensor.numel()
+    assert is_same(tensor, filled(shape, scheme))
