@@ -166,6 +166,26 @@ def structures(results: Results, memory: list[dict[str, Any]]) -> Iterator[Targe
             yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
 
 
+def torch_adapter(results: Results) -> Iterator[Target]:
+    """The lines about torch's tensors and models."""
+    find, ratio = results.find, results.ratio
+    fills = (
+        ("uniform float32", 9), ("normal float32", 7), ("normal bfloat16", 7), ("truncated normal float32", 60),
+        ("xavier_uniform float32", 9), ("xavier_normal float32", 7), ("kaiming_uniform float32", 9),
+        ("kaiming_normal float32", 7),
+    )  # fmt: skip
+    for name, limit in fills:
+        group = f"torch.nn.init {name}"
+        pair = find(group, "winit_fast avx512", 2, "avx512"), find(group, "torch", 2)
+        yield Target(f"init_ / {group}, 2 threads", "avx512", *ratio(*pair), f">= {limit}")
+    for group, what, limit in (
+        ("torch.nn.init 64 x 64", "init_ / torch.nn.init.kaiming_normal_, 64 x 64", 1),
+        ("transformers gpt2", "GPT-2 medium under accelerate / without", 4),
+        ("transformers llama", "Llama 1B under accelerate / without", 4),
+    ):
+        yield Target(what, "", *ratio(find(group, "winit_fast", 2), find(group, "torch", 2)), f">= {limit}")
+
+
 def table(rows: list[Target]) -> str:
     """The table in Markdown."""
     words = {True: "yes", False: "**no**", None: "not measured"}

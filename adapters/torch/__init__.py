@@ -3,12 +3,14 @@
 `init_` fills a tensor, `init` makes one; the functions of `torch.nn.init` stand here too, under their names.
 """
 
-from winit_fast.adapters import needs
+from .. import needs
 
 with needs("torch"):
     import torch as _torch  # noqa: F401
 
-from winit_fast.adapters.torch.functions import (
+from . import recipes
+from .acceleration import accelerate
+from .functions import (
     _calculate_correct_fan,
     _calculate_fan_in_and_fan_out,
     calculate_gain,
@@ -27,22 +29,33 @@ from winit_fast.adapters.torch.functions import (
     xavier_uniform_,
     zeros_,
 )
-from winit_fast.adapters.torch.tensors import init, init_
+from .modules import init_module_, materialize_
+from .rules import Recipe, Rule
+from .sharding import init_sharded_, megatron_init_method
+from .tensors import init, init_
 
 __all__ = [
+    "Recipe",
+    "Rule",
     "_calculate_correct_fan",
     "_calculate_fan_in_and_fan_out",
+    "accelerate",
     "calculate_gain",
     "constant_",
     "dirac_",
     "eye_",
     "init",
     "init_",
+    "init_module_",
+    "init_sharded_",
     "kaiming_normal_",
     "kaiming_uniform_",
+    "materialize_",
+    "megatron_init_method",
     "normal_",
     "ones_",
     "orthogonal_",
+    "recipes",
     "sparse_",
     "trunc_normal_",
     "uniform_",

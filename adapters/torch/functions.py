@@ -1,7 +1,8 @@
-"""What `torch.nn.init` has, by its names, arguments, defaults and meanings: ``from winit_fast.adapters import torch as init``.
+"""What `torch.nn.init` has, by its names, arguments, defaults and meanings.
 
-Every random function draws one 64-bit number from `generator` (PyTorch's default one where it is None), whatever the size
-of the tensor, and fills with the scheme of that name under it. The values are not PyTorch's, whose generator is another.
+``from winit_fast.adapters import torch as init`` can stand where ``from torch.nn import init`` stood. Every random
+function draws one 64-bit number from `generator` (PyTorch's default one where it is None), whatever the size of the
+tensor, and fills with the scheme of that name under it. The values are not PyTorch's, whose generator is another.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import math
 import warnings
 from fractions import Fraction
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, calculate_gain
 
-from winit_fast import scheme
-from winit_fast.adapters.torch.tensors import FILLED, init_
+from .tensors import init_
 
 __all__ = [
     "_calculate_correct_fan",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 Generator = torch.Generator | None
+Mode = Literal["fan_in", "fan_out"]
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None) -> Tensor:
@@ -50,45 +52,69 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool((weight.abs() <= 0.1).all())
     True
     """
-    return init_(tensor, scheme("uniform", low=a, high=b), generator=generator)
+    return init_(tensor, f"uniform({float(a)!r}, {float(b)!r})", generator=generator)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with N(mean, std^2), as `torch.nn.init.normal_`."""
-    return init_(tensor, scheme("normal", mean=mean, std=std), generator=generator)
+    """Fill with N(mean, std^2), as `torch.nn.init.normal_`.
+
+    Examples
+    --------
+    >>> weight = normal_(torch.empty(300, 500), std=0.02)
+    >>> print(f"{weight.std().item():.3f}")
+    0.020
+    """
+    return init_(tensor, f"normal({float(mean)!r}, {float(std)!r})", generator=generator)
 
 
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator = None
 ) -> Tensor:
-    """Fill with N(mean, std^2) cut at the values a and b, as `torch.nn.init.trunc_normal_`."""
+    """Fill with N(mean, std^2) given that it falls in [a, b], as `torch.nn.init.trunc_normal_`.
+
+    a and b are values, not standard deviations: where std is 0.02, the default ones cut nothing off. Neither may leave
+    only what is more than 37 standard deviations from the mean.
+
+    Examples
+    --------
+    >>> weight = trunc_normal_(torch.empty(300, 500), std=0.02, a=-0.01, b=0.05)
+    >>> bool(-0.01 <= weight.min() < -0.0099)
+    True
+    """
     if tensor.is_meta:
         return tensor
+    mean, std, a, b = float(mean), float(std), float(a), float(b)
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn("mean is more than 2 std from [a, b] in trunc_normal_: all values come from one tail", stacklevel=2)
-    if std == 0:
-        return constant_(tensor, mean)
-    low, high = _deviations(mean, std, a, upwards=True), _deviations(mean, std, b, upwards=False)
-    return init_(tensor, scheme("truncated_normal", mean=mean, std=std, low=low, high=high), generator=generator)
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in trunc_normal_: all values come from one tail", stacklevel=2
+        )
+    if a == b and std > 0.0:
+        mean, std = a, 0.0
+    is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
+    low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
+    return init_(tensor, f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})", generator=generator)
 
 
-def _deviations(mean: float, std: float, bound: float, upwards: bool) -> float:
-    """A bound in standard deviations that, as a real number, does not pass it: the float64 nearest to it inside."""
-    if math.isinf(bound):
-        return bound
-    exact = (Fraction(bound) - Fraction(mean)) / Fraction(std)
-    nearest = float(exact)
-    if upwards and Fraction(nearest) < exact:
-        return math.nextafter(nearest, math.inf)
-    if not upwards and Fraction(nearest) > exact:
-        return math.nextafter(nearest, -math.inf)
-    return nearest
+@lru_cache(maxsize=256)
+def _deviations(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
+    """Bounds in standard deviations from the mean: the float64 next to them that, as real numbers, do not pass them."""
+    low, high = ((Fraction(x) - Fraction(mean)) / Fraction(std) if math.isfinite(x) else x for x in (a, b))
+    nearest_low, nearest_high = _nearest(low), _nearest(high)
+    return (
+        math.nextafter(nearest_low, math.inf) if nearest_low < low else nearest_low,
+        math.nextafter(nearest_high, -math.inf) if nearest_high > high else nearest_high,
+    )
+
+
+def _nearest(number: Fraction | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill with a value, as `torch.nn.init.constant_`; types that winit_fast does not draw are PyTorch's own affair."""
-    if tensor.dtype in FILLED and type(tensor) in (Tensor, torch.nn.Parameter) and not isinstance(val, complex):
-        return init_(tensor, scheme("constant", value=float(val)), seed=0)
+    """Fill with a value, as `torch.nn.init.constant_`: tensors of every kind, by PyTorch itself."""
     with torch.no_grad():
         return tensor.fill_(val)
 
@@ -104,65 +130,94 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """Fill a matrix with the identity, as `torch.nn.init.eye_`."""
-    if tensor.ndimension() != 2:
-        raise ValueError(f"tensor must have 2 dimensions, got {tensor.ndimension()}")
+    """Fill a matrix with the identity, as `torch.nn.init.eye_`.
+
+    Examples
+    --------
+    >>> eye_(torch.empty(2, 3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
+    _needs_dimensions(tensor, 2, 2)
     return init_(tensor, "identity", seed=0)
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill the kernel of a convolution with the Dirac delta, as `torch.nn.init.dirac_`."""
-    if tensor.ndimension() not in (3, 4, 5):
-        raise ValueError(f"tensor must have 3, 4 or 5 dimensions, got {tensor.ndimension()}")
-    if tensor.size(0) % groups:
-        raise ValueError(f"dim 0 must be divisible by groups, got {tensor.size(0)} and {groups}")
-    return init_(tensor, scheme("dirac", groups=groups), seed=0)
+    """Fill the kernel of a convolution so that it hands its inputs through, as `torch.nn.init.dirac_`."""
+    _needs_dimensions(tensor, 3, 5)
+    return init_(tensor, f"dirac({groups!r})", seed=0)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`."""
-    _calculate_fan_in_and_fan_out(tensor)
-    return init_(tensor, scheme("xavier_uniform", gain=gain), generator=generator)
+    """Fill with U(-bound, bound), bound = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`."""
+    _needs_dimensions(tensor, 2)
+    return init_(tensor, f"xavier_uniform({float(gain)!r})", generator=generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
     """Fill with N(0, 2 gain^2 / (fan_in + fan_out)), as `torch.nn.init.xavier_normal_`."""
-    _calculate_fan_in_and_fan_out(tensor)
-    return init_(tensor, scheme("xavier_normal", gain=gain), generator=generator)
+    _needs_dimensions(tensor, 2)
+    return init_(tensor, f"xavier_normal({float(gain)!r})", generator=generator)
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: Mode = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator = None,
 ) -> Tensor:
-    """Fill with U(-bound, bound), bound = sqrt(3 / fan) gain, as `torch.nn.init.kaiming_uniform_`."""
+    """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`."""
     return _kaiming("he_uniform", tensor, a, mode, nonlinearity, generator)
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: Mode = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator = None,
 ) -> Tensor:
-    """Fill with N(0, gain^2 / fan), as `torch.nn.init.kaiming_normal_`."""
+    """Fill with N(0, gain^2 / fan), as `torch.nn.init.kaiming_normal_`.
+
+    Examples
+    --------
+    >>> weight = kaiming_normal_(torch.empty(128, 50), mode="fan_out")
+    >>> print(f"{weight.std().item() * 8:.1f}")  # sqrt(2 / 128) = 1 / 8
+    1.0
+    """
     return _kaiming("he_normal", tensor, a, mode, nonlinearity, generator)
 
 
-def _kaiming(name: str, tensor: Tensor, a: float, mode: Any, nonlinearity: Any, generator: Generator) -> Tensor:
+def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, generator: Generator) -> Tensor:
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
-    _calculate_correct_fan(tensor, mode)
-    gain = calculate_gain(nonlinearity, a)
-    return init_(tensor, scheme(name, gain=gain, mode=mode.lower()), generator=generator)
+    _needs_dimensions(tensor, 2)
+    return init_(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator=generator)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _he_arguments(a: float, mode: str, nonlinearity: Any) -> str:
+    if mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    return f"({calculate_gain(nonlinearity, a)!r}, {mode.lower()!r})"
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator = None) -> Tensor:
     """Fill with an orthogonal matrix, rows by all other dimensions, times gain, as `torch.nn.init.orthogonal_`."""
-    if tensor.ndimension() < 2:
-        raise ValueError(f"tensor must have 2 or more dimensions, got {tensor.ndimension()}")
-    return init_(tensor, scheme("orthogonal", gain=gain), generator=generator)
+    _needs_dimensions(tensor, 2)
+    return init_(tensor, f"orthogonal({float(gain)!r})", generator=generator)
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator = None) -> Tensor:
     """Fill with N(0, std^2) and ceil(sparsity rows) zeros in each column, as `torch.nn.init.sparse_`."""
-    if tensor.ndimension() != 2:
-        raise ValueError(f"tensor must have 2 dimensions, got {tensor.ndimension()}")
-    return init_(tensor, scheme("sparse", sparsity=sparsity, std=std), generator=generator)
+    _needs_dimensions(tensor, 2, 2)
+    return init_(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator=generator)
+
+
+def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> None:
+    count = tensor.dim()
+    if count < fewest or (most is not None and count > most):
+        needed = f"{fewest} or more" if most is None else f"{fewest}" if most == fewest else f"{fewest} to {most}"
+        raise ValueError(f"tensor must have {needed} dimensions, got {count}")

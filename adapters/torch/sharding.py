@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from winit_fast import Scheme
-from winit_fast.adapters.torch.tensors import draw_seed, fill_tensor, torch_axes
+from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes
 from winit_fast.messages import as_int, shown
+
+from .tensors import draw_seed, fill_tensor, leaves_graph, torch_axes
+
+if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
+    from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+    from torch.distributed.tensor import DTensor
 
 __all__ = ["fill_dtensor", "init_sharded_", "megatron_init_method"]
 
 
 class Run(NamedTuple):
-    """Neighbouring indices of one axis that a rank holds: where they begin in the global tensor, how many."""
+    """Neighbouring indices of one axis that a rank holds: where they begin in the global tensor, and how many."""
 
     first: int
-    count: int
+    size: int
 
 
 def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> None:
-    """Fill this rank's part of a DTensor with arguments that `winit_fast.fill` takes.
+    """Fill this rank's part of a `DTensor`, with arguments that `winit_fast.fill` takes.
 
     Raises
     ------
@@ -38,24 +44,26 @@ def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> Non
         return
     runs = [[Run(0, size)] for size in tensor.shape]
     for place, placement, count in zip(coordinate, tensor.placements, tensor.device_mesh.shape, strict=True):
-        if isinstance(placement, Replicate):
+        if placement.is_replicate():
             continue
-        strided = getattr(placement, "split_factor", 1)  # FSDP over tensor parallelism splits the later mesh axis first
-        if not isinstance(placement, Shard) and not hasattr(placement, "split_factor"):
-            raise ValueError(f"tensor must be sharded or replicated, got the placement {placement}")
-        axis = placement.dim % len(runs)
-        runs[axis] = [run for piece in _chunks(runs[axis], strided) for run in _chunks(piece, count)[place]]
+        if not (placement.is_shard() or hasattr(placement, "split_factor")):
+            raise ValueError(f"tensor must be sharded or replicated, got one of placement {placement}")
+        # A strided shard was split into so many by a later axis of the mesh before: FSDP over tensor parallelism.
+        axis: int = placement.dim  # type: ignore[attr-defined]
+        pieces = _chunks(runs[axis], getattr(placement, "split_factor", 1))
+        runs[axis] = [run for piece in pieces for run in _chunks(piece, count)[place]]
     with torch.no_grad():
         local = tensor.to_local()
-    held = tuple(sum(run.count for run in along) for along in runs)
+    held = tuple(sum(run.size for run in along) for along in runs)
     if tuple(local.shape) != held:
         raise ValueError(f"tensor must hold {held} here by its placements, got a local tensor of {tuple(local.shape)}")
     fill_runs(local, runs, tuple(tensor.shape), scheme, **arguments)
+    torch.autograd.graph.increment_version(tensor)
 
 
 def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
     """Split as `torch.chunk` does, into `count` parts of which the last may be shorter or empty."""
-    total = sum(run.count for run in runs)
+    total = sum(run.size for run in runs)
     size = -(-total // count)
     return [_part(runs, min(k * size, total), min((k + 1) * size, total)) for k in range(count)]
 
@@ -63,10 +71,10 @@ def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
 def _part(runs: list[Run], first: int, last: int) -> list[Run]:
     part, before = [], 0
     for run in runs:
-        begin, end = max(first - before, 0), min(last - before, run.count)
+        begin, end = max(first - before, 0), min(last - before, run.size)
         if begin < end:
             part.append(Run(run.first + begin, end - begin))
-        before += run.count
+        before += run.size
     return part
 
 
@@ -74,11 +82,10 @@ def fill_runs(
     local: Tensor, runs: list[list[Run]], shape: tuple[int, ...], scheme: str | Scheme, **arguments: Any
 ) -> None:
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
-    if local.numel() == 0:
-        empty = [Run(0, 0) if not along else along[0] for along in runs]
-        runs = [[run._replace(count=size)] for run, size in zip(empty, local.shape, strict=True)]
-    for rectangle in product(*(_placed(along) for along in runs)):
-        part = local[tuple(slice(at, at + run.count) for at, run in rectangle)]
+    if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
+        runs = [[Run(0, size)] for size in local.shape]
+    for rectangle in product(*map(_placed, runs)):
+        part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
         fill_tensor(part, scheme, shape=shape, offset=tuple(run.first for _, run in rectangle), **arguments)
 
 
@@ -86,11 +93,12 @@ def _placed(along: list[Run]) -> Iterator[tuple[int, Run]]:
     at = 0
     for run in along:
         yield at, run
-        at += run.count
+        at += run.size
 
 
+@leaves_graph
 def init_sharded_(
-    tensor: Any,
+    tensor: ShardedTensor,
     scheme: str | Scheme,
     *,
     seed: SupportsIndex | None = None,
@@ -101,7 +109,7 @@ def init_sharded_(
     batch_axis: Axes = (),
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
-) -> Any:
+) -> ShardedTensor:
     """Fill this rank's shards of a `ShardedTensor`, such as TorchRec's embedding tables are, in place.
 
     Parameters
@@ -122,7 +130,7 @@ def init_sharded_(
         If an argument cannot be used.
     """
     if not hasattr(tensor, "local_shards"):
-        raise TypeError(f"tensor must be a ShardedTensor, got {type(tensor).__name__}")
+        raise TypeError(f"tensor must be a ShardedTensor (init_ fills others), got {type(tensor).__name__}")
     key = draw_seed(generator) if seed is None else seed
     shape = tuple(tensor.size())
     axes = torch_axes(len(shape), in_axis, out_axis, batch_axis)
@@ -141,7 +149,7 @@ def megatron_init_method(
     rank: SupportsIndex,
     world_size: SupportsIndex,
     seed: SupportsIndex | None = None,
-    names: Callable[[], str] | None = None,
+    names: Callable[[], str | int] | None = None,
     **arguments: Any,
 ) -> Callable[[Tensor], Tensor]:
     """An `init_method` for Megatron-LM: fills a weight, or this rank's partition of it by the attributes it carries.
@@ -183,22 +191,27 @@ def megatron_init_method(
     position, count = as_int("rank", rank), as_int("world_size", world_size)
     if not 0 <= position < count:
         raise ValueError(f"rank must be in [0, {shown(world_size)}), got {shown(rank)}")
-    numbers = iter(range(1 << 63))
+    made = make_scheme(scheme)
+    given_axes = [arguments.pop(argument, default) for argument, default in _AXES.items()]
+    numbers = itertools.count()
 
     def method(weight: Tensor) -> Tensor:
-        axis = getattr(weight, "partition_dim", -1)
-        stride = getattr(weight, "partition_stride", 1)
-        shape: list[int] = list(weight.shape)
+        axis, stride = getattr(weight, "partition_dim", -1), getattr(weight, "partition_stride", 1)
+        shape = list(weight.shape)
         runs = [[Run(0, size)] for size in shape]
-        if axis >= 0 and count > 1:
-            shape[axis] *= count
-            size = shape[axis] // (count * stride)
+        if axis >= 0:
+            size, rest = divmod(shape[axis], stride)
+            if rest:
+                raise ValueError(f"weight must have a multiple of {stride} along axis {axis}, got {tuple(shape)}")
             runs[axis] = [Run((position + k * count) * size, size) for k in range(stride)]
+            shape[axis] *= count
         key = draw_seed(None) if seed is None else seed
-        own = dict(arguments)
-        axes = torch_axes(len(shape), own.pop("in_axis", None), own.pop("out_axis", None), own.pop("batch_axis", ()))
         name = next(numbers) if names is None else names()
-        fill_runs(weight, runs, tuple(shape), scheme, seed=key, name=name, **axes, **own)
+        axes = torch_axes(len(shape), *given_axes)
+        fill_runs(weight, runs, tuple(shape), made, seed=key, name=name, **axes, **arguments)
         return weight
 
     return method
+
+
+_AXES: dict[str, Any] = {"in_axis": None, "out_axis": None, "batch_axis": ()}

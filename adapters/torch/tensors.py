@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from math import prod
+from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme, fill
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Elementwise
 from winit_fast.fans import Axes, axes_tuple
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.messages import as_sizes, shown
 
-__all__ = ["FILLED", "draw_seed", "fill_tensor", "init", "init_", "torch_axes"]
+__all__ = ["FILLED", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "torch_axes"]
 
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 # What NumPy has no type of its own for is viewed as integers of the same size, and those as ml_dtypes' types.
 _VIEWED = {
@@ -29,11 +36,31 @@ FILLED = (
     torch.complex64, torch.complex128,
 )  # fmt: skip
 
+# Types of tensors that are what they seem; asking others what they are takes longer.
+_PLAIN = (torch.nn.Parameter, Tensor)
+
+_WORD = torch.empty((), dtype=torch.int64, device="cpu")
+
 # Bytes of host memory, twice, through which a tensor on another device is filled.
 STAGING = 8 << 20
 
 
-@torch.compiler.disable
+def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have callers under `torch.compile` leave their graph for this call, and begin another after it.
+
+    That is `torch.compiler.disable`, which takes a second to import, only where there is a graph to leave.
+    """
+
+    @wraps(function)
+    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*arguments, **named)  # type: ignore[no-any-return, no-untyped-call]
+        return function(*arguments, **named)
+
+    return called
+
+
+@leaves_graph
 def init_(
     tensor: Tensor,
     scheme: str | Scheme,
@@ -56,8 +83,9 @@ def init_(
     tensor : Tensor
         A parameter or any other, of any strides without overlap: views, transposed, channels_last, sliced. float64,
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and schemes with
-        fans. One without elements, or on the meta device, is left as it is. A `DTensor` is filled where it stands: each
-        rank its own part.
+        fans. One without elements, or with none in memory (meta, fake), is left as it is. A `DTensor` is filled where
+        it stands: each rank its own part. On another device than the CPU it is filled through 16 MiB of host memory,
+        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
@@ -98,18 +126,22 @@ def init_(
     >>> print(f"{layer.weight.std().item():.2f}")
     0.06
     """
-    _refuse_unusable(tensor)
-    key = draw_seed(generator) if seed is None else seed
-    arguments = {"seed": key, "name": name, "padding_idx": padding_idx, "threads": threads}
-    from torch.distributed.tensor import DTensor  # some 20 ms the first time, and part of every distributed program
-
-    if isinstance(tensor, DTensor):
-        from winit_fast.adapters.torch.sharding import fill_dtensor
+    if _is_unreal(tensor):
+        return tensor
+    arguments = {
+        "seed": draw_seed(generator) if seed is None else seed,
+        "name": name,
+        "padding_idx": padding_idx,
+        "threads": threads,
+    }
+    if type(tensor) not in _PLAIN and hasattr(tensor, "placements"):
+        from .sharding import fill_dtensor
 
         if shape is not None or offset is not None:
-            raise ValueError(f"shape and offset must be left out for a DTensor, which has them, got {shown(shape)}")
-        axes = torch_axes(len(tensor.shape), in_axis, out_axis, batch_axis)
-        fill_dtensor(tensor, scheme, **arguments, **axes)
+            argument, given = ("offset", offset) if shape is None else ("shape", shape)
+            raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+        axes = torch_axes(tensor.dim(), in_axis, out_axis, batch_axis)
+        fill_dtensor(tensor, scheme, **arguments, **axes)  # type: ignore[arg-type]
         return tensor
     rank = tensor.dim() if shape is None else len(as_sizes("shape", shape))
     axes = torch_axes(rank, in_axis, out_axis, batch_axis)
@@ -158,82 +190,99 @@ def init(
     sizes = as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape)
     for argument in ("shape", "offset"):
         if argument in arguments:
-            raise TypeError(f"{argument} must be left out: a part of a larger tensor is for init_, got {shown(arguments)}")
+            given = shown(arguments[argument])
+            raise TypeError(f"{argument} must be left out (init_ fills a part of a larger tensor), got {given}")
     tensor = torch.empty(sizes, dtype=dtype, device=device)
     return init_(tensor, scheme, **arguments).requires_grad_(requires_grad)
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
     """One 64-bit draw of a generator, PyTorch's default one where it is None."""
-    device = "cpu" if generator is None else generator.device
-    drawn = torch.empty((), dtype=torch.int64, device=device).random_(-(1 << 63), None, generator=generator)
-    return int(drawn.item()) % (1 << 64)
+    drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
+    return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
 
 
 def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes) -> dict[str, Any]:
-    """The axes in PyTorch's layout where they are not given: of those that do not stack, outputs first, then inputs."""
+    """The axes in PyTorch's layout where they are not given: of those that do not stack, outputs first, then inputs.
+
+    Examples
+    --------
+    >>> torch_axes(3, None, None, -3)
+    {'in_axis': 2, 'out_axis': 1, 'batch_axis': (-3,)}
+    """
+    if in_axis is None and out_axis is None and batch_axis == ():
+        return {"in_axis": 1, "out_axis": 0, "batch_axis": ()}
     batch = axes_tuple("batch_axis", batch_axis)
-    left = [axis for axis in range(max(rank, 2 + len(batch))) if axis not in batch and axis - rank not in batch]
-    outs = left[0] if out_axis is None else out_axis
-    ins = left[1] if in_axis is None else in_axis
-    for given, name, other in ((out_axis, "out_axis", "in_axis"), (in_axis, "in_axis", "out_axis")):
-        default = left[1] if other == "in_axis" else left[0]
-        is_alone = given is not None and (in_axis is None or out_axis is None)
-        if is_alone and any(axis in (default, default - rank) for axis in axes_tuple(name, given)):  # type: ignore[arg-type]
-            raise ValueError(f"{other} must be given with {name}={shown(given)}, which is the axis that {other} is by default")
-    return {"in_axis": ins, "out_axis": outs, "batch_axis": batch}
+    stacked = {axis % rank if -rank <= axis < rank else axis for axis in batch}
+    first, second = [axis for axis in range(2 + len(batch)) if axis not in stacked][:2]
+    if in_axis is None and out_axis is not None:
+        _refuse_shared("out_axis", out_axis, "in_axis", (second, second - rank))
+    if out_axis is None and in_axis is not None:
+        _refuse_shared("in_axis", in_axis, "out_axis", (first, first - rank))
+    return {
+        "in_axis": second if in_axis is None else in_axis,
+        "out_axis": first if out_axis is None else out_axis,
+        "batch_axis": batch,
+    }
 
 
-def fill_tensor(
-    tensor: Tensor,
-    scheme: str | Scheme,
-    *,
-    shape: Sequence[SupportsIndex] | None = None,
-    offset: Sequence[SupportsIndex] | None = None,
-    **arguments: Any,
-) -> None:
-    """Fill a plain tensor with arguments that `winit_fast.fill` takes."""
-    if _is_empty(tensor):
-        # Arguments are checked all the same: other ranks hold the rest.
-        nothing = np.empty(tuple(tensor.shape) if tensor.numel() == 0 else (0,) * tensor.dim(), np.float32)
-        if tensor.numel() == 0 and tensor.dtype in FILLED and not tensor.dtype.is_complex:
-            fill(nothing, scheme, shape=shape, offset=offset, **arguments)
+def _refuse_shared(argument: str, axes: Axes, other: str, default: tuple[int, int]) -> None:
+    if set(axes_tuple(argument, axes)) & set(default):
+        raise ValueError(f"{other} must be given with {argument}={shown(axes)}: by default it is that axis too")
+
+
+def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
+    """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
+    if _is_unreal(tensor):
         return
-    with torch.no_grad():
-        plain = tensor.detach()
-        if plain.device.type == "cpu":
-            fill(_array(plain), scheme, shape=shape, offset=offset, **arguments)
-        else:
-            _fill_through_host(plain, scheme, shape, offset, arguments)
-    torch.autograd.graph.increment_version(tensor)  # type: ignore[no-untyped-call]  # autograd must see the write
+    _refuse_unusable(tensor)
+    plain = tensor.detach()
+    if plain.is_cpu:
+        fill(_array(plain), scheme, **arguments)
+    else:
+        _fill_through_host(plain, scheme, **arguments)
+    torch.autograd.graph.increment_version(tensor)  # autograd must see the write
 
 
-def _is_empty(tensor: Tensor) -> bool:
-    return tensor.numel() == 0 or tensor.device.type == "meta"
+def _is_unreal(tensor: Tensor) -> bool:
+    """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
+    if type(tensor) in _PLAIN:
+        return tensor.is_meta
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    if is_lazy(tensor):
+        raise ValueError(f"tensor must have a shape, got {type(tensor).__name__}: its lazy module has not run yet")
+    from torch._subclasses.fake_tensor import is_fake
+
+    return tensor.is_meta or is_fake(tensor)
 
 
 def _refuse_unusable(tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        kind = "quantized" if tensor.is_quantized else str(tensor.layout)
-        raise TypeError(f"tensor must be dense, got one that is {kind}")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"tensor must be dense, got one of layout {tensor.layout}")
     if tensor.dtype not in FILLED:
         raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
     if tensor.is_conj() or tensor.is_neg():
-        raise ValueError("tensor must hold its values as they are, got a conjugate or negative view; fill what it views")
-    if any(stride == 0 and size > 1 for stride, size in zip(_strides(tensor), tensor.shape, strict=True)):
+        kind = "conjugate" if tensor.is_conj() else "negative"
+        raise ValueError(f"tensor must hold its values as they are, got a {kind} view; fill what it views")
+    if not tensor.is_contiguous() and _overlaps(tensor):
         raise ValueError(
-            f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}: "
-            "an expanded tensor; fill what it was expanded from"
+            f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
+            "; fill what it was expanded from"
         )
 
 
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.stride()) if type(tensor) in (Tensor, torch.nn.Parameter) else (1,) * tensor.dim()
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether strides do not nest: each must step over all that smaller ones reach."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor) -> NDArray[Any]:
     """The memory of a tensor on the CPU as a NumPy array."""
     if tensor.dtype not in _VIEWED:
         return tensor.numpy()
@@ -249,25 +298,38 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _fill_through_host(
-    tensor: Tensor, scheme: str | Scheme, shape: object, offset: object, arguments: dict[str, Any]
+    tensor: Tensor,
+    scheme: str | Scheme,
+    *,
+    shape: Sequence[SupportsIndex] | None = None,
+    offset: Sequence[SupportsIndex] | None = None,
+    **arguments: Any,
 ) -> None:
-    """Fill pieces in two buffers of host memory in turn, each copied while the next is filled; a kernel of the device's
-    own can stand here.
-    """  # noqa: D205
-    whole = tuple(tensor.shape) if shape is None else as_sizes("shape", shape)
-    start = (0,) * tensor.dim() if offset is None else as_sizes("offset", offset)
-    is_cuda = tensor.device.type == "cuda"
-    most = max(1, STAGING // tensor.element_size())
-    buffers = [torch.empty(min(most, tensor.numel()), dtype=tensor.dtype, pin_memory=is_cuda) for _ in range(2)]
-    copied: list[Any] = [None, None]
-    for number, (begin, extent) in enumerate(_pieces(tuple(tensor.shape), most)):
-        turn = number % 2
+    """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
+
+    Where elements hang together (orthogonal, sparse, ...), every piece would begin with what all of them share: such a
+    tensor is one piece, and as large in the host's memory. A kernel of the device's own can stand here.
+    """
+    extent = tuple(tensor.shape)
+    whole = extent if shape is None else as_sizes("shape", shape)
+    start = (0,) * len(extent) if offset is None else as_sizes("offset", offset)
+    distribution = make_scheme(scheme).distribution(
+        whole, arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"], tensor.is_complex()
+    )
+    is_elementwise = isinstance(distribution, Elementwise)
+    most = max(1, STAGING // tensor.element_size() if is_elementwise else tensor.numel())
+    is_cuda = tensor.is_cuda
+    turns = 2 if most < tensor.numel() else 1
+    buffers = [torch.empty(min(most, tensor.numel()), dtype=tensor.dtype, pin_memory=is_cuda) for _ in range(turns)]
+    copied: list[Any] = [None] * turns
+    for number, (begin, sizes) in enumerate(_pieces(extent, most)):
+        turn = number % turns
         if copied[turn] is not None:
             copied[turn].synchronize()
-        staged = buffers[turn][: int(np.prod(extent))].view(extent)
+        staged = buffers[turn][: prod(sizes)].view(sizes)
         place = tuple(map(sum, zip(start, begin, strict=True)))
         fill(_array(staged), scheme, shape=whole, offset=place, **arguments)
-        part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, extent, strict=True))]
+        part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
         part.copy_(staged, non_blocking=is_cuda)
         if is_cuda:
             copied[turn] = torch.cuda.current_stream(tensor.device).record_event()
@@ -277,16 +339,24 @@ def _fill_through_host(
 
 
 def _pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Rectangles of at most so many elements that make up a shape: where each begins, and its extent."""
-    if not shape:
-        yield (), ()
+    """Rectangles of at most so many elements that make up a shape: where each begins, and its sizes.
+
+    Examples
+    --------
+    >>> list(_pieces((2, 3), 2))
+    [((0, 0), (1, 2)), ((0, 2), (1, 1)), ((1, 0), (1, 2)), ((1, 2), (1, 1))]
+    >>> list(_pieces((5, 3), 6))
+    [((0, 0), (2, 3)), ((2, 0), (2, 3)), ((4, 0), (1, 3))]
+    """
+    if prod(shape) <= most:
+        yield (0,) * len(shape), shape
         return
-    inner = int(np.prod(shape[1:]))
+    inner = prod(shape[1:])
     if inner > most:
         for row in range(shape[0]):
-            for begin, extent in _pieces(shape[1:], most):
-                yield (row, *begin), (1, *extent)
+            for begin, sizes in _pieces(shape[1:], most):
+                yield (row, *begin), (1, *sizes)
         return
-    rows = max(1, most // max(1, inner))
+    rows = most // inner
     for first in range(0, shape[0], rows):
         yield (first, *(0,) * (len(shape) - 1)), (min(rows, shape[0] - first), *shape[1:])

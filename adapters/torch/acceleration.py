@@ -1,0 +1,291 @@
+"""Unchanged code made fast: `init_` draws what `torch.nn.init`, `Tensor.normal_` and `Tensor.uniform_` would draw.
+
+Two things are needed. Tensor's methods are seen by a `TorchFunctionMode`, which belongs to one thread. It cannot see
+most functions of `torch.nn.init`, so these are replaced wherever a module holds one by name. A replacement is there for
+the whole process, so it asks first who governs this thread, and is the original where nobody does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from types import FunctionType, SimpleNamespace
+from typing import Any, SupportsIndex
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from . import functions
+from .tensors import FILLED, draw_seed, init_, leaves_graph
+
+__all__ = ["accelerate"]
+
+
+@contextmanager
+def accelerate(
+    seed: SupportsIndex | None = None, *, skip: bool = False, threads: SupportsIndex | None = None
+) -> Iterator[None]:
+    """Make unchanged code fast: weights that are drawn in this block are drawn by `init_`.
+
+    That holds for the functions of `torch.nn.init`, under whatever name a module imported them, and for the methods
+    `normal_` and `uniform_` of tensors. Everything else is left alone, and everything is as it was afterwards.
+
+    Parameters
+    ----------
+    seed : int, optional
+        In [0, 2^64). Left out: one 64-bit draw of PyTorch's default generator on entering. Calls that draw are numbered
+        from 0 on, and number n fills as ``init_(tensor, ..., seed=seed, name=n)``: two blocks with one seed repeat each
+        other. A call with a `generator` draws its seed from that, and has no number.
+    skip : bool, default False
+        For code that loads a checkpoint right after: those functions and methods return the tensor as it is, so
+        uninitialized. **That includes** `zeros_`, `ones_`, `constant_`, `eye_` and `dirac_` of `torch.nn.init`, with
+        which norms and biases begin: the checkpoint must hold every parameter, and every buffer made by any of them.
+    threads : int, optional
+        As in `init_`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Notes
+    -----
+    What `init_` does not fill is left to PyTorch, its errors and its generator: sparse, quantized and expanded tensors,
+    integers and complex numbers, tensors of the meta device, fake ones and others that a subclass, a mode or a
+    transform keeps track of. Zeros, ones and constants are PyTorch's too. Tensors that Hugging Face marked with
+    `_is_hf_initialized` are left as they are.
+
+    Blocks nest, and the inner one governs. A block governs the thread that entered it and no other, so each thread may
+    enter its own. It does not govern processes forked inside it, such as the workers of a DataLoader.
+
+    In code under `torch.compile` each of these calls breaks the graph.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> with adapters.torch.accelerate(seed=0):
+    ...     layer = torch.nn.Linear(512, 256)
+    >>> expected = adapters.torch.init(
+    ...     (256, 512), "he_uniform(nonlinearity='leaky_relu', slope=2.23606797749979)", seed=0, name=0
+    ... )
+    >>> bool((layer.weight == expected).all())
+    True
+    """
+    if seed is None:
+        seed = 0 if skip else draw_seed(None)
+    init_(torch.empty(0, device="cpu"), "normal", seed=seed, threads=threads)  # refuses what it would refuse later
+    before = _GOVERNOR.get()
+    _replace_functions()
+    try:
+        _GOVERNOR.set(_Governor(seed, skip, threads))
+        with _Methods():
+            yield
+    finally:
+        _GOVERNOR.set(before)
+        _restore_functions()
+
+
+@dataclass
+class _Governor:
+    """Who governs a thread: what its block was told, and how many calls it has drawn for."""
+
+    seed: SupportsIndex
+    skip: bool
+    threads: SupportsIndex | None
+    drawn: int = 0
+    place: tuple[int, int] = field(default_factory=lambda: _place())
+
+
+_GOVERNOR: ContextVar[_Governor | None] = ContextVar("winit_fast.adapters.torch.accelerate", default=None)
+
+
+def _place() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
+
+
+@leaves_graph
+def _call(original: Callable[..., Any], ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Call a function or method, or ours in its place where a block governs and the tensor can be filled."""
+    governor = _GOVERNOR.get()
+    if governor is None or governor.place != _place():  # contexts are copied to other threads and to forked processes
+        return original(*args, **kwargs)
+    tensor = args[0] if args else kwargs.get("tensor")
+    if governor.skip or getattr(tensor, "_is_hf_initialized", False):
+        return tensor
+    if ours is not None and _is_ours_to_fill(tensor):
+        # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
+        with suppress(TypeError, ValueError, ArithmeticError):
+            return ours(*args, **kwargs)
+    _GOVERNOR.set(None)  # what the original is made of is the original too
+    try:
+        return original(*args, **kwargs)
+    finally:
+        _GOVERNOR.set(governor)
+
+
+def _is_ours_to_fill(tensor: Any) -> bool:
+    """Whether memory may be filled behind PyTorch's back: nothing that traces, wraps or transforms is looking."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dtype not in FILLED:
+        return False
+    if tensor.is_meta or tensor.is_nested:
+        return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():  # PyTorch lets nobody write to these
+        return False
+    kind = type(tensor)
+    if kind is Tensor or kind is torch.nn.Parameter or hasattr(tensor, "placements"):
+        return True
+    overrides = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
+    return overrides in _NO_OVERRIDES and kind.__torch_dispatch__ is Tensor.__torch_dispatch__
+
+
+_NO_OVERRIDES = (Tensor.__torch_function__.__func__, torch.nn.Parameter.__torch_function__)  # type: ignore[attr-defined]
+
+
+def _fill(
+    tensor: Tensor, scheme: str, *, seed: SupportsIndex | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """`init_` as a block would have it: the next stream of its seed, where the call does not say which."""
+    governor = _GOVERNOR.get()
+    assert governor is not None
+    if seed is not None or generator is not None:
+        return init_(tensor, scheme, seed=seed, generator=generator, threads=governor.threads)
+    init_(tensor, scheme, seed=governor.seed, name=governor.drawn, threads=governor.threads)
+    governor.drawn += 1
+    return tensor
+
+
+def _filling() -> dict[str, Any]:
+    """The functions of functions.py once more, with `_fill` where those have `init_`."""
+    names = dict(vars(functions), init_=_fill)
+    for name, value in vars(functions).items():
+        if type(value) is FunctionType and value.__module__ == functions.__name__:
+            names[name] = FunctionType(value.__code__, names, name, value.__defaults__, value.__closure__)
+    return names
+
+
+_OURS = _filling()
+
+
+# Tensor's methods
+
+
+class _Methods(TorchFunctionMode):
+    """Sees every call of torch in its thread. All are equal: which block governs is not theirs to know."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.normal_ or func is Tensor.uniform_:
+            return _call_method(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+@leaves_graph
+def _call_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    is_watched = torch.is_grad_enabled() and isinstance(args[0], Tensor) and args[0].requires_grad
+    if is_watched:  # autograd refuses it, or keeps track of it
+        return method(*args, **kwargs)
+    return _call(method, _METHODS[method], args, kwargs)
+
+
+def _uniform_method(tensor: Tensor, *bounds: float, generator: torch.Generator | None = None, **named: float) -> Any:
+    names = {"from": "a", "to": "b"}  # in the method's signature, and in the function's
+    named = {names.get(name, name): bound for name, bound in named.items()}
+    return _OURS["uniform_"](tensor, *bounds, generator=generator, **named)
+
+
+_METHODS = {Tensor.normal_: _OURS["normal_"], Tensor.uniform_: _uniform_method}
+
+
+# The functions of torch.nn.init
+
+_LOCK = threading.Lock()
+_blocks = 0  # in all threads
+
+
+def _replace_functions() -> None:
+    global _blocks
+    with _LOCK:
+        if _blocks == 0:
+            _exchange(_REPLACEMENTS)
+        _blocks += 1
+
+
+def _restore_functions() -> None:
+    global _blocks
+    with _LOCK:
+        _blocks -= 1
+        if _blocks == 0:  # looks anew, as modules imported meanwhile hold replacements
+            _exchange({replacement: original for original, replacement in _REPLACEMENTS.items()})
+
+
+def _exchange(functions: Mapping[Any, Any]) -> None:
+    """Put other functions where modules hold these: some 10 ms for 3000 modules."""
+    wanted = frozenset(map(id, functions))
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if not isinstance(names, dict):
+            continue
+        for held in (names, names.get("TORCH_INIT_FUNCTIONS")):  # where transformers keeps those it calls
+            if isinstance(held, dict) and not wanted.isdisjoint(map(id, list(held.values()))):
+                for name, value in list(held.items()):
+                    if id(value) in wanted:
+                        held[name] = functions[value]
+
+
+def _forget_other_threads() -> None:
+    """In a forked process: a thread that is not there holds no lock."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+def _replacement(original: Any, ours: Callable[..., Any] | None) -> Any:
+    @wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return _call(original, ours, args, kwargs)
+
+    # A model may keep one of these, and be pickled after the block: this is where it is found then.
+    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{original.__name__}"
+    setattr(_BY_NAME, original.__name__, function)
+    return function
+
+
+def _replacements() -> Iterator[tuple[Any, Any]]:
+    """Each function of torch.nn.init, and what stands for it."""
+    for name in (
+        "uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_",
+        "kaiming_normal_", "orthogonal_", "sparse_", "eye_", "dirac_", "constant_", "ones_", "zeros_",
+        "_no_grad_trunc_normal_",
+    ):  # fmt: skip
+        original = getattr(torch.nn.init, name)
+        replacement = _replacement(original, _INSTEAD.get(name, _OURS.get(name)))
+        yield original, replacement
+        if hasattr(torch.nn.init, name[:-1]):  # the old name, which warns and calls the new one
+            yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
+
+
+_INSTEAD = {
+    # PyTorch's own is as fast, and has the same bits.
+    "constant_": None,
+    "ones_": None,
+    "zeros_": None,
+    # What trunc_normal_ is made of, for those who hold that in a partial or a default argument. It draws until all
+    # values fit, so it would not end in a block that skips.
+    "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
+}
+_BY_NAME = SimpleNamespace()
+_REPLACEMENTS = dict(_replacements())

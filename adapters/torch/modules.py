@@ -1,0 +1,464 @@
+"""Models: initialize every parameter by rules, where it stands or on the way from the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from winit_fast import Scheme, empty, fill
+from winit_fast.messages import as_int, shown
+
+from .rules import Rule, Rules, as_rules, matches
+from .tensors import FILLED, init_, leaves_graph
+
+__all__ = ["Entry", "Report", "init_module_", "materialize_"]
+
+BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
+
+# What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one parameter.
+
+    Attributes
+    ----------
+    name : str
+        Its qualified name, which is its stream.
+    also : tuple of str
+        Other names of the same parameter, where weights are tied.
+    shape : tuple of int
+        The global one.
+    dtype : torch.dtype
+    scheme : Scheme or None
+        None where it was left as it was.
+    rule : Rule or None
+        The rule that took it; None where it never came to rules.
+    note : str
+        Why it was left, or what else was done: empty for most.
+    """
+
+    name: str
+    also: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    scheme: Scheme | None
+    rule: Rule | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Which rule took which parameter; ``str`` of it is a table.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+        In the order of `named_parameters`.
+    unused : tuple of Rule
+        Rules that took nothing.
+    """
+
+    entries: tuple[Entry, ...]
+    unused: tuple[Rule, ...]
+
+    def __getitem__(self, name: str) -> Entry:
+        for entry in self.entries:
+            if name == entry.name or name in entry.also:
+                return entry
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __str__(self) -> str:
+        rows = [("parameter", "shape", "dtype", "scheme", "rule")]
+        for entry in self.entries:
+            scheme = "-" if entry.scheme is None else str(entry.scheme)
+            dtype = str(entry.dtype).removeprefix("torch.")
+            notes = [entry.rule.place] if entry.rule is not None else []
+            notes += [entry.note] if entry.note else []
+            notes += [f"also {', '.join(entry.also)}"] if entry.also else []
+            rows.append((entry.name, " x ".join(map(str, entry.shape)) or "1", dtype, scheme, "; ".join(notes)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"took nothing: {rule.place}" for rule in self.unused]
+        return "\n".join(lines)
+
+
+@leaves_graph
+def init_module_(
+    module: nn.Module,
+    rules: Rules,
+    *,
+    seed: SupportsIndex,
+    prefix: str = "",
+    leave: str | Sequence[str] = (),
+    threads: SupportsIndex | None = None,
+) -> Report:
+    """Initialize every parameter of a model by rules, in place.
+
+    The stream of a parameter is its qualified name, and so no other layer that is added, removed or moved changes its
+    values, nor the number of ranks or pipeline stages. Names are those of the bare model: what `torch.compile`,
+    activation checkpointing and FSDP put into them is left out.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    rules : str, Recipe, mapping, or sequence of Rule or pairs
+        In order; the first that matches takes the parameter. The name of a ready recipe (``"torch"``), one that takes
+        numbers (``recipes.gpt2(layers=12)``), ``{"*.weight": "he_normal", "*.bias": "zeros"}``, pairs of the same, or
+        `Rule` objects, which can ask for the kind of module and give axes.
+    seed : int
+        In [0, 2^64).
+    prefix : str, default ""
+        What stands before the names: of a part of a larger model, such as a pipeline stage, ``"layers.4."``. Rules and
+        `leave` see the whole name.
+    leave : str or sequence of str, optional
+        Globs for parameters to be left as they are.
+    threads : int, optional
+        As in `init_`.
+
+    Returns
+    -------
+    Report
+        Which rule took which parameter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is taken by no rule and not left, if a scheme does not fit a shape or dtype, or if an argument
+        cannot be used. Nothing has been written then.
+
+    Notes
+    -----
+    Tied weights are initialized once, under the first of their names in the order of `named_parameters`. The row
+    `padding_idx` of `torch.nn.Embedding` and `EmbeddingBag` is 0. Buffers are left alone, and so are parameters that
+    transformers marked as loaded (`_is_hf_initialized`), those without elements and those on the meta device; the
+    report says so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    >>> print(adapters.torch.init_module_(model, {"*.weight": "he_normal", "*.bias": "zeros"}, seed=7))
+    parameter  shape   dtype    scheme     rule
+    0.weight   16 x 8  float32  he_normal  *.weight
+    0.bias     16      float32  zeros      *.bias
+    2.weight   4 x 16  float32  he_normal  *.weight
+    2.bias     4       float32  zeros      *.bias
+    """
+    slots, report = _planned(module, rules, seed, prefix, leave, threads)
+    for slot in slots:
+        _write(slot, slot.parameter, seed, threads)
+    return report
+
+
+@leaves_graph
+def materialize_(
+    module: nn.Module,
+    rules: Rules,
+    *,
+    seed: SupportsIndex,
+    device: torch.device | str | int | None = None,
+    dtype: torch.dtype | None = None,
+    prefix: str = "",
+    leave: str | Sequence[str] = (),
+    buffers: BufferMaker | None = None,
+    threads: SupportsIndex | None = None,
+) -> Report:
+    """Bring a model from the meta device straight to initialized memory, one parameter at a time.
+
+    Every parameter on the meta device is replaced by a new one that keeps ties, `requires_grad` and the attributes set
+    on it. Parameters that have memory already are initialized where they stand. Values are those of `init_module_`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Built under ``torch.device("meta")`` or accelerate's `init_empty_weights`, and sharded or not by FSDP2's
+        `fully_shard` since. An optimizer is to be made afterwards.
+    rules, seed, prefix, leave, threads
+        As in `init_module_`. Parameters that are left stay on the meta device.
+    device : torch.device, str or int, optional
+        Left out: the CPU; for a `DTensor` the kind of device of its mesh.
+    dtype : torch.dtype, optional
+        Of the floating-point parameters that come from the meta device. Left out: their own.
+    buffers : callable, optional
+        ``buffers(owner, name, buffer)`` fills one buffer that was on the meta device, or returns its value. All of them
+        have memory by then, uninitialized. Needed where a buffer is on the meta device and is not a running statistic
+        of PyTorch's normalization layers, which are reset: nobody else knows its values. For transformers' models:
+        ``lambda owner, name, buffer: model._init_weights(owner)``. Buffers keep their dtype.
+
+    Returns
+    -------
+    Report
+        Which rule took which parameter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `init_module_`; if a buffer is on the meta device and nothing says how to fill it. Nothing has been
+        allocated or written then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> with torch.device("meta"):
+    ...     model = torch.nn.Linear(512, 256)
+    >>> _ = adapters.torch.materialize_(model, "torch", seed=7, dtype=torch.bfloat16)
+    >>> model.weight.device, model.weight.dtype
+    (device(type='cpu'), torch.bfloat16)
+    """
+    place = None if device is None else torch.device(device)
+    if place is not None and place.type == "meta":
+        raise ValueError(f"device must have memory, got {place}")
+    if dtype is not None and (dtype not in FILLED or dtype.is_complex):
+        raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
+    if buffers is not None and not callable(buffers):
+        raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
+    slots, report = _planned(module, rules, seed, prefix, leave, threads, dtype, is_materializing=True)
+    _materialize_buffers(module, prefix, place, buffers)
+    for slot in slots:
+        parameter = slot.parameter
+        if parameter.is_meta:
+            parameter = _materialized(parameter, place, slot.entry.dtype)
+            for owner, local in slot.places:
+                owner._parameters[local] = parameter
+        _write(slot, parameter, seed, threads)
+    _tell_fsdp(module)
+    return report
+
+
+# The plan: everything is checked before the first write
+
+
+class Slot(NamedTuple):
+    """A parameter to be written, and every module and attribute where it stands."""
+
+    entry: Entry
+    parameter: nn.Parameter
+    places: list[tuple[nn.Module, str]]
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Found:
+    """A parameter of a model: where it stands first, and its other names and places."""
+
+    parameter: nn.Parameter
+    name: str
+    owner: nn.Module
+    around: list[nn.Module]
+    also: list[str] = field(default_factory=list)
+    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+
+
+def _planned(
+    module: nn.Module,
+    rules: Rules,
+    seed: SupportsIndex,
+    prefix: str,
+    leave: str | Sequence[str],
+    threads: SupportsIndex | None,
+    dtype: torch.dtype | None = None,
+    is_materializing: bool = False,
+) -> tuple[list[Slot], Report]:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got {shown(prefix)}")
+    left = (leave,) if isinstance(leave, str) else tuple(leave)
+    fill(np.empty(0), "normal", seed=as_int("seed", seed), threads=threads)  # checks both
+    ordered = as_rules(rules)
+    slots, entries, untaken, used = [], [], [], set()
+    for found in _parameters(module, prefix):
+        parameter, name = found.parameter, found.name
+        is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
+        kind = dtype if is_cast and dtype is not None else parameter.dtype
+        shape = () if is_lazy(parameter) else tuple(parameter.shape)
+        entry = Entry(name, tuple(found.also), shape, kind, None, None)
+        if getattr(parameter, "_is_hf_initialized", False):
+            entries.append(_with(entry, note="left: _is_hf_initialized"))
+            continue
+        if any(matches(name, pattern) for pattern in left):
+            entries.append(_with(entry, note="left: named in leave"))
+            continue
+        rule = next((rule for rule in ordered if rule.takes(name, found.owner, found.around)), None)
+        if rule is None:
+            untaken.append(f"{name} {shape}")
+            continue
+        used.add(id(rule))
+        if is_lazy(parameter):
+            raise ValueError(f"module must have shapes, but {name} is lazy; run the model once before, or leave it")
+        scheme = rule.scheme_for(found.owner, name, parameter)
+        if scheme is None:
+            entries.append(_with(entry, rule=rule, note="left by the rule"))
+            continue
+        padding = _padding(found.places)
+        arguments = {**rule.axes(len(shape)), "padding_idx": padding}
+        try:
+            _check(parameter, kind, scheme, shape, seed, arguments)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
+            ) from None
+        note = "" if padding is None else f"row {padding} is 0"
+        if parameter.is_meta and not is_materializing:
+            note = "on the meta device: not written, see materialize_"
+        entry = _with(entry, rule=rule, scheme=scheme, note=note)
+        entries.append(entry)
+        slots.append(Slot(entry, parameter, found.places, arguments))
+    if untaken:
+        raise ValueError(
+            f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
+            "are: by a rule with the scheme None, or by leave="
+        )
+    return slots, Report(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+
+
+def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
+    """Every parameter once, in the order of `named_parameters`, with all names and places."""
+    found: dict[int, _Found] = {}
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for path, owner in modules.items():
+        for local, parameter in owner._parameters.items():
+            if parameter is None:
+                continue
+            name = prefix + _bare(f"{path}.{local}" if path else local)
+            if id(parameter) not in found:
+                parts = path.split(".") if path else []
+                around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
+                found[id(parameter)] = _Found(parameter, name, owner, around)
+            elif name not in (found[id(parameter)].name, *found[id(parameter)].also):
+                found[id(parameter)].also.append(name)
+            if (owner, local) not in found[id(parameter)].places:
+                found[id(parameter)].places.append((owner, local))
+    return list(found.values())
+
+
+def _bare(name: str) -> str:
+    return reduce(lambda text, wrapper: text.replace(wrapper, ""), _WRAPPERS, name)
+
+
+def _with(entry: Entry, scheme: Scheme | None = None, rule: Rule | None = None, note: str = "") -> Entry:
+    return Entry(entry.name, entry.also, entry.shape, entry.dtype, scheme, rule, note)
+
+
+def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
+    """The row of padding, where one of the modules that share the parameter is an embedding that has one."""
+    rows = [
+        owner.padding_idx
+        for owner, local in places
+        if isinstance(owner, nn.Embedding | nn.EmbeddingBag) and local == "weight" and owner.padding_idx is not None
+    ]
+    return int(rows[0]) if rows else None
+
+
+def _check(
+    parameter: Tensor,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    shape: tuple[int, ...],
+    seed: SupportsIndex,
+    arguments: dict[str, Any],
+) -> None:
+    """Fill nothing with it: the engine then checks the scheme against the global shape and the dtype."""
+    if dtype not in FILLED:
+        raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {dtype}")
+    if parameter.layout is not torch.strided:
+        raise TypeError(f"it must be dense, got one that is {parameter.layout}")
+    if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
+        raise ValueError(f"it must not overlap itself in memory, got strides {tuple(parameter.stride())}")
+    nothing = empty((0,) * len(shape), str(dtype).removeprefix("torch."))
+    fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
+
+
+def _write(slot: Slot, parameter: nn.Parameter, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
+    assert slot.entry.scheme is not None
+    init_(parameter, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
+
+
+# From the meta device
+
+
+def _materialized(parameter: nn.Parameter, device: torch.device | None, dtype: torch.dtype) -> nn.Parameter:
+    """A parameter with memory in place of one without."""
+    place = _device(parameter) if device is None else device
+    memory = torch.empty_like(parameter.detach(), device=place, dtype=dtype)
+    if issubclass(type(parameter), nn.Parameter) and type(parameter) is not nn.Parameter:
+        new: nn.Parameter = torch.Tensor._make_subclass(type(parameter), memory, parameter.requires_grad)
+    else:
+        new = nn.Parameter(memory, requires_grad=parameter.requires_grad)
+    new.__dict__.update(parameter.__dict__)
+    return new
+
+
+def _device(tensor: Tensor) -> torch.device:
+    mesh = getattr(tensor, "device_mesh", None)
+    return torch.device("cpu" if mesh is None else mesh.device_type)
+
+
+def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | None, make: BufferMaker | None) -> None:
+    known: dict[int, nn.Module] = {}
+    others: dict[int, tuple[nn.Module, str, str]] = {}
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for path, owner in module.named_modules():
+        for local, buffer in owner._buffers.items():
+            if buffer is None or not buffer.is_meta:
+                continue
+            places.setdefault(id(buffer), []).append((owner, local))
+            if isinstance(owner, nn.modules.batchnorm._NormBase):
+                known[id(owner)] = owner
+            else:
+                name = prefix + _bare(f"{path}.{local}" if path else local)
+                others.setdefault(id(buffer), (owner, local, name))
+    if others and make is None:
+        names = ", ".join(name for *_, name in others.values())
+        raise ValueError(
+            f"buffers must say how to fill what is on the meta device: {names}; give a callable of owner, name "
+            "and buffer, or build the model with its buffers on a device (accelerate.init_empty_weights does)"
+        )
+    for sharing in places.values():
+        first, local = sharing[0]
+        memory = _empty_like(first._buffers[local], device)
+        for owner, local in sharing:
+            owner._buffers[local] = memory
+    with torch.no_grad():
+        for norm in known.values():
+            norm.reset_running_stats()  # type: ignore[operator]
+        for owner, local, name in others.values():
+            assert make is not None
+            buffer = owner._buffers[local]
+            assert buffer is not None
+            value = make(owner, name, buffer)
+            if value is not None and value is not buffer:
+                buffer.copy_(value)
+
+
+def _empty_like(buffer: Tensor | None, device: torch.device | None) -> Tensor:
+    assert buffer is not None
+    return torch.empty_like(buffer, device=_device(buffer) if device is None else device)
+
+
+def _tell_fsdp(module: nn.Module) -> None:
+    """FSDP2 keeps a reference to the memory of its shards, and takes the new one in `_apply`, as after `to_empty`."""
+    for part in module.modules():
+        if any(base.__name__ == "FSDPModule" for base in type(part).__mro__):  # it moved between versions of torch
+            attributes = [(parameter, dict(parameter.__dict__)) for parameter in part.parameters(recurse=False)]
+            part._apply(lambda tensor: tensor, recurse=False)  # type: ignore[no-untyped-call]
+            for parameter, held in attributes:
+                parameter.__dict__.update(held)

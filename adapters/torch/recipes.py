@@ -1,0 +1,381 @@
+"""Ready recipes: what libraries and papers start their models with, each as one table of rules.
+
+``init_module_(model, recipes.gpt2(layers=12), seed=0)``; by name alone, ``init_module_(model, "torch", seed=0)``, where
+no number is needed. ``print(recipes.bert())`` shows the table. The first rule that matches takes the parameter, and own
+rules may stand before: ``[("lm_head.weight", "zeros"), *recipes.bert()]``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+from winit_fast.arguments import did_you_mean
+from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+from winit_fast.messages import shown
+
+from .rules import Recipe, Rule, Rules, as_rules
+
+__all__ = [
+    "Recipe", "Rule", "bert", "dlrm", "gpt2", "hf", "hf_vit", "llama", "mup", "named", "resnet", "t5", "torch",
+    "torchtitan", "vit",
+]  # fmt: skip
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, *BATCH_NORMS, *INSTANCE_NORMS)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+def torch() -> Recipe:
+    """PyTorch's own: what the `reset_parameters` of the modules of torch.nn draw.
+
+    `torch.nn.Linear`'s ``kaiming_uniform_(a=sqrt(5))`` is U(-b, b), b = 1 / sqrt(fan_in).
+
+    Examples
+    --------
+    >>> print(torch().rules[0])
+    *_proj_weight of MultiheadAttention: xavier_uniform
+    """
+    layers = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+    return _recipe(
+        "torch",
+        Rule("*_proj_weight", "xavier_uniform", of=nn.MultiheadAttention),
+        Rule("*.in_proj_bias", "zeros", of=nn.MultiheadAttention),
+        Rule("*.out_proj.bias", "zeros", within=nn.MultiheadAttention),
+        Rule("*.bias_[kv]", "xavier_normal", of=nn.MultiheadAttention),
+        Rule("*.weight", "xavier_uniform", of=nn.Linear, within=nn.Transformer),
+        Rule("*.weight", "he_uniform(nonlinearity='leaky_relu', slope=2.23606797749979)", of=layers),
+        Rule("*.bias", _by_fan_of_weight, of=layers),
+        Rule("*", _by_first_input, of=nn.Bilinear),
+        Rule("*.weight", "normal", of=EMBEDDINGS),
+        Rule("*.weight", "ones", of=NORMS),
+        Rule("*.bias", "zeros", of=NORMS),
+        Rule("*", _by_hidden_size, of=(nn.RNNBase, nn.RNNCellBase)),
+        Rule("*.weight", _slope, of=nn.PReLU),
+    )
+
+
+def hf(std: float = 0.02) -> Recipe:
+    """Hugging Face transformers': N(0, std^2), zeros, ones; `std` is ``config.initializer_range``.
+
+    A model's own parameters that stand outside of layers (tokens, scales) are each model's affair: rules for them go in
+    front.
+    """
+    norms = (nn.GroupNorm, *BATCH_NORMS, "*LayerNorm*", "*RMSNorm*")
+    layers = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d)
+    return _recipe(
+        "hf",
+        Rule("*.weight", _normal(std), of=(*layers, nn.Embedding)),
+        Rule("*.bias", "zeros", of=layers),
+        Rule("*.weight", "ones", of=norms),
+        Rule("*.bias", "zeros", of=norms),
+        Rule("*weight*", "xavier_uniform", of=nn.LSTM),
+        Rule("*bias*", "zeros", of=nn.LSTM),
+        *torch(),  # which everything else keeps
+        Rule("*.bias", "zeros"),  # a head's own, as BERT's
+    )
+
+
+def bert(std: float = 0.02) -> Recipe:
+    """BERT's, as in transformers: `hf` under its name.
+
+    Google's own BERT cuts the same normal at 2 of its standard deviations.
+    """
+    return _recipe("bert", *hf(std))
+
+
+def gpt2(layers: int, std: float = 0.02) -> Recipe:
+    """GPT-2's: N(0, std^2), what writes into the residual stream std / sqrt(2 layers).
+
+    For transformers' model, whose Conv1D has weights ``(in, out)``, and for those with `torch.nn.Linear` and the same
+    names. OpenAI's code draws the positions with std 0.01; transformers, and this, with `std`.
+    """
+    residual = make_scheme("residual_normal", layers=layers, std=std)
+    return _recipe(
+        "gpt2",
+        Rule("*.c_proj.weight", residual, of="Conv1D", in_axis=0, out_axis=1),
+        Rule("*.c_proj.weight", residual, of=nn.Linear),
+        Rule("*.weight", _normal(std), of="Conv1D", in_axis=0, out_axis=1),
+        *hf(std),
+    )
+
+
+def llama(std: float = 0.02) -> Recipe:
+    """Llama's, as in transformers: `hf` under its name; for torchtitan's see `torchtitan`."""
+    return _recipe("llama", *hf(std))
+
+
+def torchtitan(layers: int | None = None, std: float = 0.02) -> Recipe:
+    """Llama 3's, as in torchtitan: embeddings N(0, 1), output std dim^-1/2 cut at 3 of them, residual ones by depth.
+
+    `wo`, `w2` and `w3` of layer l, from 0 on, have std / sqrt(2 (l + 1)), or std / sqrt(2 layers) where `layers` is
+    given (its ``depth_init=False``). torchtitan cuts these normals at -2 and 2, a hundred standard deviations away.
+    """
+
+    def by_depth(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+        """N(0, std^2 / (2 (layer + 1)))."""
+        layer = re.findall(r"(?:^|\.)layers\.(\d+)\.", name)
+        return _normal(std / math.sqrt(2.0 * (int(layer[-1]) + 1)))
+
+    residual = by_depth if layers is None else make_scheme("residual_normal", layers=layers, std=std)
+    return _recipe(
+        "torchtitan",
+        Rule(re.compile(r"(.*\.)?layers\.\d+\.(.*\.)?(wo|w2|w3)\.weight"), residual, of=nn.Linear),
+        Rule("*.output.weight", _by_width, of=nn.Linear),
+        Rule("*.lm_head.weight", _by_width, of=nn.Linear),
+        Rule("*.weight", _normal(std), of=nn.Linear),
+        Rule("*.bias", "zeros", of=nn.Linear),
+        Rule("*.weight", "normal", of=nn.Embedding),
+        Rule("*.weight", "ones", of=(*NORMS, "*LayerNorm*", "*RMSNorm*")),
+        Rule("*.bias", "zeros", of=(*NORMS, "*LayerNorm*")),
+    )
+
+
+def vit(std: float = 0.02, layer_scale: float = 1e-5) -> Recipe:
+    """A vision transformer's, as in timm: linear layers and positions N(0, std^2), tokens N(0, 1e-12), biases zeros.
+
+    The convolution of the patches keeps PyTorch's. timm cuts the normals at -2 and 2, a hundred standard deviations
+    away. `layer_scale` is its ``init_values``, for models that have it.
+    """
+    return _recipe(
+        "vit",
+        Rule("*pos_embed", _normal(std)),
+        Rule("*.cls_token", "normal(std=1e-6)"),
+        Rule("*.reg_token", "normal(std=1e-6)"),
+        Rule("*.gamma", make_scheme("constant", value=layer_scale), of="LayerScale*"),
+        Rule("*.weight", _normal(std), of=nn.Linear),
+        Rule("*.bias", "zeros", of=nn.Linear),
+        *torch(),
+    )
+
+
+def hf_vit(std: float = 0.02) -> Recipe:
+    """A vision transformer's, as in transformers: `hf`, and its token and positions N(0, std^2)."""
+    return _recipe(
+        "hf_vit",
+        Rule("*.cls_token", _normal(std)),
+        Rule("*.position_embeddings", _normal(std)),
+        Rule("*.mask_token", "zeros"),
+        *hf(std),
+    )
+
+
+def t5(d_model: int, d_kv: int = 64, factor: float = 1.0) -> Recipe:
+    """T5's, as in transformers: N(0, 1 / fan_in), queries 1 / (d_model d_kv), embeddings N(0, 1), all times factor.
+
+    `factor` is ``config.initializer_factor``.
+    """
+    by_fan = make_scheme("variance_scaling", scale=factor * factor)
+    whole, width = _normal(factor), _normal(factor / math.sqrt(d_model))
+    return _recipe(
+        "t5",
+        Rule("*.q.weight", _normal(factor / math.sqrt(d_model * d_kv)), of=nn.Linear),
+        Rule("*.relative_attention_bias.weight", width, of=nn.Embedding),
+        Rule("*.weight", whole, of=nn.Embedding),
+        Rule("*.lm_head.weight", whole, of=nn.Linear),
+        Rule("*.classifier.weight", whole, of=nn.Linear),
+        Rule("*.weight", by_fan, of=nn.Linear),
+        Rule("*.weight", make_scheme("constant", value=factor), of="*LayerNorm*"),
+        *hf(factor),
+    )
+
+
+def resnet(zero_init_residual: bool = True) -> Recipe:
+    """A ResNet's, as in torchvision: He's normal by fan_out for convolutions, the last norm of each branch zeros.
+
+    Its blocks are known by the names of their classes, ``BasicBlock`` and ``Bottleneck``. torchvision sets those norms
+    to ones unless told ``zero_init_residual=True``; Goyal et al. 2017, arXiv:1706.02677, and timm start from zeros.
+    """
+    last = [Rule("*.bn2.weight", "zeros", within="BasicBlock"), Rule("*.bn3.weight", "zeros", within="Bottleneck")]
+    return _recipe(
+        "resnet",
+        *(last if zero_init_residual else []),
+        Rule("*.weight", "he_normal(mode='fan_out')", of=CONVOLUTIONS),
+        *torch(),
+    )
+
+
+def dlrm() -> Recipe:
+    """DLRM's: tables U(-b, b), b = 1 / sqrt(rows); layers N(0, 2 / (fan_in + fan_out)), biases N(0, 1 / fan_out).
+
+    Naumov et al. 2019, arXiv:1906.00091, and its code.
+    """
+    return _recipe(
+        "dlrm",
+        Rule("*.weight", "embedding_uniform", of=EMBEDDINGS),
+        Rule("*.weight", "xavier_normal", of=nn.Linear),
+        Rule("*.bias", _by_outputs, of=nn.Linear),
+    )
+
+
+def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
+    """A recipe in the maximal update parametrization: as it is at the base width, and from there as muP widens it.
+
+    Each parameter is drawn as the rules say for the parameter of that name in the base model, with a standard deviation
+    times (fan_in / base fan_in)^-1/2 where both its inputs and outputs are wider (hidden weights), ^-1 where only its
+    inputs are (output weights), and ^0 elsewhere (input weights, embeddings, biases, norms).
+
+    Parameters
+    ----------
+    rules
+        As `init_module_` takes them.
+    base : torch.nn.Module
+        The same architecture at the base width; on the meta device is enough.
+    prefix : str, default ""
+        As in `init_module_`, of both models.
+
+    Returns
+    -------
+    Recipe
+
+    Notes
+    -----
+    Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, table 3, initial variances alone: learning rates and the
+    1 / d of attention are not an initialization's affair. Weights tied between an embedding and an output count as an
+    embedding.
+
+    Examples
+    --------
+    >>> from winit_fast import adapters
+    >>> small, large = (nn.Sequential(nn.Linear(8, n), nn.Linear(n, n), nn.Linear(n, 2)) for n in (64, 256))
+    >>> recipe = mup({"*.weight": "normal(std=0.1)", "*.bias": "zeros"}, small)
+    >>> report = adapters.torch.init_module_(large, recipe, seed=7)
+    >>> [str(entry.scheme) for entry in report if entry.name.endswith("weight")]
+    ['normal(std=0.1)', 'normal(std=0.05)', 'normal(std=0.025)']
+    """
+    if not isinstance(base, nn.Module):
+        raise TypeError(f"base must be a torch.nn.Module of the base width, got {shown(base)}")
+    name = rules if isinstance(rules, str) else rules.name if isinstance(rules, Recipe) else "rules"
+    return _recipe(f"mup {name}", *(_widened(rule, base, prefix) for rule in as_rules(rules)))
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name, of those that need no numbers.
+
+    Examples
+    --------
+    >>> named("resnet").name
+    'resnet'
+    >>> named("gpt2")
+    Traceback (most recent call last):
+        ...
+    ValueError: recipe 'gpt2' needs layers: recipes.gpt2(layers=...)
+    """
+    if name not in _RECIPES:
+        raise ValueError(f"recipe {shown(name)} is unknown; {did_you_mean(name, _RECIPES)}")
+    signature = inspect.signature(_RECIPES[name])
+    needed = [argument.name for argument in signature.parameters.values() if argument.default is argument.empty]
+    if needed:
+        call = ", ".join(f"{argument}=..." for argument in needed)
+        raise ValueError(f"recipe {name!r} needs {', '.join(needed)}: recipes.{name}({call})")
+    return _RECIPES[name]()
+
+
+_RECIPES: dict[str, Callable[..., Recipe]] = {
+    recipe.__name__: recipe for recipe in (torch, hf, bert, gpt2, llama, torchtitan, vit, hf_vit, t5, resnet, dlrm)
+}
+
+
+def _recipe(name: str, *rules: Rule) -> Recipe:
+    return Recipe(name, rules)
+
+
+def _normal(std: float) -> Scheme:
+    return make_scheme("normal", std=std)
+
+
+def _uniform(bound: float) -> Scheme:
+    return make_scheme("uniform", low=-bound, high=bound)
+
+
+# What depends on the module or the parameter
+
+
+def _by_fan_of_weight(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """U(-b, b), b = 1 / sqrt(fan_in of the weight)."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    fan_in = math.prod(weight.shape[1:])
+    return _uniform(1.0 / math.sqrt(fan_in) if fan_in else 0.0)
+
+
+def _by_first_input(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """U(-b, b), b = 1 / sqrt(in1_features)."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return _uniform(1.0 / math.sqrt(weight.shape[1]))
+
+
+def _by_hidden_size(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """U(-b, b), b = 1 / sqrt(hidden_size)."""
+    return _uniform(1.0 / math.sqrt(module.hidden_size))  # type: ignore[arg-type]
+
+
+def _slope(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """The constant that the PReLU was made with."""
+    return make_scheme("constant", value=module.init)
+
+
+def _by_width(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """N(0, 1 / fan_in) cut at 3 standard deviations."""
+    return make_scheme("truncated_normal", std=1.0 / math.sqrt(parameter.shape[1]), low=-3.0, high=3.0)
+
+
+def _by_outputs(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
+    """N(0, 1 / fan_out)."""
+    return _normal(1.0 / math.sqrt(max(1, parameter.shape[0])))
+
+
+# Wider models
+
+
+def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
+    def widened(module: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
+        path, _, local = name.removeprefix(prefix).rpartition(".")
+        try:
+            owner = base.get_submodule(path)
+            narrow = owner._parameters[local]
+        except (AttributeError, KeyError):
+            narrow = None
+        if narrow is None or narrow.dim() != parameter.dim():
+            raise ValueError(f"base must be of the same architecture, and has no {name!r} of {parameter.dim()} axes")
+        scheme = rule.scheme_for(owner, name, narrow)
+        if scheme is None or narrow.shape == parameter.shape:
+            return scheme
+        factor = _factor(rule, module, tuple(parameter.shape), tuple(narrow.shape))
+        return _scaled(scheme, rule, tuple(narrow.shape), factor)
+
+    widened.__doc__ = f"{rule.draws}, by muP from the base width"
+    return Rule(rule.name, widened, rule.of, rule.within, rule.in_axis, rule.out_axis, rule.batch_axis)
+
+
+def _factor(rule: Rule, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
+    """What the standard deviation is multiplied with, from which axes are wider than the base model's."""
+    wider = [axis for axis, (size, base) in enumerate(zip(shape, narrow, strict=True)) if size != base]
+    inputs = 0 if isinstance(module, TRANSPOSED) else 1
+    if isinstance(rule.in_axis, int):
+        inputs = rule.in_axis % len(shape)
+    if inputs not in wider or isinstance(module, EMBEDDINGS):
+        return 1.0
+    ratio = narrow[inputs] / shape[inputs]
+    return math.sqrt(ratio) if len(wider) > 1 else ratio
+
+
+def _scaled(scheme: Scheme, rule: Rule, shape: tuple[int, ...], factor: float) -> Scheme:
+    match scheme.distribution(shape, **rule.axes(len(shape))):
+        case Constant():
+            return scheme
+        case Normal(mean, std):
+            return make_scheme("normal", mean=mean, std=std * factor)
+        case Uniform(low, high):
+            return make_scheme("uniform", low=low * factor, high=high * factor)
+        case TruncatedNormal(mean, std, low, high):
+            return make_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
+    raise ValueError(f"mup takes schemes of independent elements, got {scheme}")

@@ -1,0 +1,189 @@
+"""Rules: which parameters of a model a scheme is for, by name and by the kind of module that owns them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+from winit_fast.fans import Axes
+from winit_fast.messages import shown
+
+from .tensors import torch_axes
+
+__all__ = ["Recipe", "Rule", "Rules", "as_rules", "matches"]
+
+Kinds: TypeAlias = "type | str | tuple[type | str, ...]"
+Chooser: TypeAlias = Callable[[nn.Module, str, Tensor], "str | Scheme | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a recipe: the parameters it is for, and their scheme.
+
+    Parameters
+    ----------
+    name : str or re.Pattern
+        A glob, in which ``*`` stands for dots too and a ``*.`` in front may stand for nothing (``"*.weight"`` matches
+        the ``"weight"`` of a single layer), or a compiled regular expression that matches the whole name.
+    scheme : str, Scheme, None or callable
+        None leaves the parameter as it is. A callable is given the owning module, the qualified name and the parameter
+        (whose shape is the global one), and returns one of the others.
+    of : type, str or tuple of them, optional
+        The kind of the module that owns the parameter: a class, or a glob for the name of its class or of one that it
+        derives from. Left out: any.
+    within : type, str or tuple of them, optional
+        The kind of one of the modules around the owner. Left out: any.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        As in `init_`; by default PyTorch's layout, ``(*batch, out, in, *kernel)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> print(Rule("*.weight", "he_normal", of=torch.nn.Linear))
+    *.weight of Linear: he_normal
+    """
+
+    name: str | re.Pattern[str]
+    scheme: str | Scheme | Chooser | None
+    of: Kinds = ()
+    within: Kinds = ()
+    in_axis: Axes | None = None
+    out_axis: Axes | None = None
+    batch_axis: Axes = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str | re.Pattern):
+            raise TypeError(f"name must be a glob or a compiled regular expression, got {shown(self.name)}")
+        for argument, kinds in (("of", self.of), ("within", self.within)):
+            if not all(isinstance(kind, type | str) for kind in _tuple(kinds)):
+                raise TypeError(f"{argument} must be a class, a glob for its name, or a tuple, got {shown(kinds)}")
+        if not callable(self.scheme):
+            _checked(self.scheme)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.draws}"
+
+    @property
+    def place(self) -> str:
+        """What the rule is for, in words."""
+        text = self.name if isinstance(self.name, str) else f"/{self.name.pattern}/"
+        for word, kinds in (("of", self.of), ("within", self.within)):
+            names = [kind if isinstance(kind, str) else kind.__name__ for kind in _tuple(kinds)]
+            text += f" {word} {', '.join(names)}" if names else ""
+        return text
+
+    @property
+    def draws(self) -> str:
+        """What the rule says, in words."""
+        if self.scheme is None:
+            return "left as it is"
+        if callable(self.scheme):
+            return (
+                str(self.scheme.__doc__ or getattr(self.scheme, "__name__", "a function"))
+                .partition("\n")[0]
+                .rstrip(".")
+            )
+        return str(self.scheme)
+
+    def takes(self, name: str, owner: nn.Module, around: Sequence[nn.Module]) -> bool:
+        """Whether a parameter of that qualified name is this rule's, owned so, in these modules."""
+        return (
+            matches(name, self.name)
+            and (not self.of or _is(owner, self.of))
+            and (not self.within or any(_is(module, self.within) for module in around))
+        )
+
+    def scheme_for(self, owner: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
+        """The scheme for a parameter that the rule takes; None leaves it as it is."""
+        if callable(self.scheme):
+            return _checked(self.scheme(owner, name, parameter))
+        return _checked(self.scheme)
+
+    def axes(self, rank: int) -> dict[str, Any]:
+        """The axes for a parameter of that rank."""
+        return torch_axes(rank, self.in_axis, self.out_axis, self.batch_axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Rules for a whole model, in order: the first that matches a parameter takes it.
+
+    Iterating over it gives the rules, so that own rules may stand before them: ``[Rule(...), *recipe]``.
+
+    Examples
+    --------
+    >>> print(Recipe("mine", (Rule("*.weight", "he_normal"), Rule("*.bias", "zeros"))))
+    mine
+      *.weight  he_normal
+      *.bias    zeros
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self.rules)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def __str__(self) -> str:
+        widest = max((len(rule.place) for rule in self.rules), default=0)
+        return "\n".join([self.name, *(f"  {rule.place:{widest}}  {rule.draws}" for rule in self.rules)])
+
+
+Says: TypeAlias = "str | Scheme | Chooser | None"
+Rules: TypeAlias = "str | Recipe | Mapping[str, Says] | Sequence[Rule | tuple[str | re.Pattern[str], Says]]"
+
+
+def as_rules(rules: Rules) -> tuple[Rule, ...]:
+    """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs."""
+    if isinstance(rules, str):
+        from . import recipes
+
+        return recipes.named(rules).rules
+    given = rules.items() if isinstance(rules, Mapping) else rules
+    if not isinstance(given, Recipe | Sequence) and not isinstance(rules, Mapping):
+        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}")
+    return tuple(_as_rule(number, rule) for number, rule in enumerate(given))
+
+
+def _as_rule(number: int, rule: object) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, tuple) and len(rule) == 2:
+        return Rule(*rule)
+    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}")
+
+
+def matches(name: str, pattern: str | re.Pattern[str]) -> bool:
+    """Whether a qualified name matches a glob or a regular expression."""
+    if isinstance(pattern, str):
+        return fnmatchcase(name, pattern) or fnmatchcase(f".{name}", pattern)
+    return pattern.fullmatch(name) is not None
+
+
+def _checked(scheme: object) -> Scheme | None:
+    return None if scheme is None else make_scheme(scheme)  # type: ignore[arg-type]  # refuses what is none
+
+
+def _tuple(kinds: Kinds) -> tuple[type | str, ...]:
+    return kinds if isinstance(kinds, tuple) else (kinds,)
+
+
+def _is(module: nn.Module, kinds: Kinds) -> bool:
+    """Whether a module is of one of these kinds; classes that FSDP makes derive from the module's own."""
+    return any(
+        any(fnmatchcase(base.__name__, kind) for base in type(module).__mro__)
+        if isinstance(kind, str)
+        else isinstance(module, kind)
+        for kind in _tuple(kinds)
+    )

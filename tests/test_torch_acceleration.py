@@ -1,0 +1,807 @@
+"""accelerate: unchanged code draws with init_, nothing else changes, and everything is as it was afterwards."""
+
+import copy
+import functools
+import gc
+import pickle
+import subprocess
+import sys
+import threading
+import types
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn.init import trunc_normal_ as cut_normal_  # noqa: E402
+
+from winit_fast import adapters  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+init_ = adapters.torch.init_
+accelerate = adapters.torch.accelerate
+INIT = nn.init
+FUNCTIONS = {name: value for name, value in vars(INIT).items() if isinstance(value, types.FunctionType)}
+
+# What a call does, and the scheme that it stands for.
+CALLS = {
+    "uniform_": (lambda w: INIT.uniform_(w, -0.1, b=0.2), "uniform(-0.1, 0.2)"),
+    "normal_": (lambda w: INIT.normal_(w, 1.0, std=0.02), "normal(1, 0.02)"),
+    "trunc_normal_": (lambda w: INIT.trunc_normal_(w, std=0.5, a=-1.0, b=1.5), "truncated_normal(0, 0.5, -2, 3)"),
+    "xavier_uniform_": (lambda w: INIT.xavier_uniform_(w, gain=2.0), "xavier_uniform(2)"),
+    "xavier_normal_": (lambda w: INIT.xavier_normal_(tensor=w), "xavier_normal"),
+    "kaiming_uniform_": (lambda w: INIT.kaiming_uniform_(w, nonlinearity="relu"), "he_uniform"),
+    "kaiming_normal_": (lambda w: INIT.kaiming_normal_(w, 0, "fan_out", "relu"), "he_normal(mode='fan_out')"),
+    "orthogonal_": (lambda w: INIT.orthogonal_(w, 1.5), "orthogonal(1.5)"),
+    "sparse_": (lambda w: INIT.sparse_(w, 0.25), "sparse(0.25)"),
+    "normal_ of a tensor": (lambda w: w.data.normal_(mean=1.0, std=0.5), "normal(1, 0.5)"),
+    "normal_ of a tensor, defaults": (lambda w: w.detach().normal_(), "normal"),
+    "uniform_ of a tensor": (lambda w: w.data.uniform_(-0.5, 0.5), "uniform(-0.5, 0.5)"),
+    "uniform_ of a tensor, by name": (lambda w: w.data.uniform_(**{"from": -0.5}, to=2.0), "uniform(-0.5, 2)"),
+    "a name bound at import": (lambda w: cut_normal_(w, a=-1.0, b=1.0), "truncated_normal(low=-1, high=1)"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left():
+    before = held_by_modules()
+    yield
+    after = held_by_modules()
+    assert {key: after[key] for key in before if key[0] in sys.modules} == {
+        key: value for key, value in before.items() if key[0] in sys.modules
+    }
+    assert not any(value.__module__ == adapters.torch.acceleration.__name__ for value in after.values())
+    assert torch.overrides._len_torch_function_stack() == 0
+
+
+def held_by_modules():
+    """Every function of torch.nn.init, or what stands for one, that a module holds by name."""
+    names = FUNCTIONS.keys()
+    return {
+        (module_name, name): value
+        for module_name, module in list(sys.modules.items())
+        for name, value in list((getattr(module, "__dict__", None) or {}).items())
+        if type(value) is types.FunctionType and value.__name__ in names
+    }
+
+
+def built(make=lambda: nn.Linear(24, 16), **arguments):
+    with accelerate(**arguments):
+        return make()
+
+
+def equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+# Values
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_a_call_fills_as_init_does(call, dtype):
+    run, scheme = call
+    weight = nn.Parameter(torch.empty(24, 16, dtype=dtype))
+    with accelerate(seed=5):
+        INIT.uniform_(torch.empty(3))
+        result = run(weight)
+    assert result is weight or result.data_ptr() == weight.data_ptr()
+    assert torch.equal(weight, init_(torch.empty_like(weight), scheme, seed=5, name=1))
+
+
+def test_calls_that_draw_are_numbered():
+    with accelerate(seed=5):
+        layers = nn.Linear(24, 16), nn.LayerNorm(8), nn.Embedding(10, 4, padding_idx=3)
+        INIT.zeros_(layers[1].bias)
+        INIT.normal_(torch.empty(0))
+        last = torch.empty(7).normal_()
+    uniform = f"uniform({-(24**-0.5)}, {24**-0.5})"
+    assert torch.equal(layers[0].bias, init_(torch.empty(16), uniform, seed=5, name=1))
+    embedding = init_(torch.empty(10, 4), "normal", seed=5, name=2)
+    embedding[3] = 0.0
+    assert torch.equal(layers[2].weight, embedding)
+    assert torch.equal(last, init_(torch.empty(7), "normal", seed=5, name=4))
+
+
+@pytest.mark.parametrize("name", ["uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform",
+                                  "kaiming_normal", "orthogonal", "eye"])  # fmt: skip
+def test_old_names_warn_and_are_the_new_ones(name):
+    old, new = torch.empty(2, 24, 16)
+    with accelerate(seed=5), pytest.warns(FutureWarning, match=f"`nn.init.{name}` is now deprecated"):
+        getattr(INIT, name)(old)
+    with accelerate(seed=5):
+        getattr(INIT, f"{name}_")(new)
+    assert torch.equal(old, new)
+
+
+def test_functions_held_in_other_ways_are_rerouted():
+    class Layer:
+        fill = staticmethod(FUNCTIONS["trunc_normal_"])
+
+    partial = functools.partial(FUNCTIONS["trunc_normal_"], std=0.5, a=-1.0, b=1.0)
+    with accelerate(seed=5):
+        one, two = partial(torch.empty(64)), Layer.fill(torch.empty(64), 0.0, 0.5, -1.0, 1.0)
+    for number, tensor in enumerate((one, two)):
+        assert torch.equal(tensor, init_(torch.empty(64), "truncated_normal(std=0.5)", seed=5, name=number))
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda w: INIT.eye_(w),
+        lambda w: INIT.dirac_(w[:, :, None], 2),
+        lambda w: INIT.constant_(w, 0.1),
+        lambda w: INIT.ones_(w),
+        lambda w: INIT.zeros_(w),
+    ],
+)
+def test_what_draws_nothing_is_the_same_as_without(fill):
+    ours, theirs = torch.empty(2, 24, 16, dtype=torch.bfloat16)
+    with accelerate(seed=5):
+        fill(ours)
+        first = torch.empty(3).normal_()
+    fill(theirs)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(first, init_(torch.empty(3), "normal", seed=5, name=0))
+
+
+def test_one_seed_repeats_itself_and_two_differ():
+    assert equal(built(seed=5), built(seed=5))
+    assert not equal(built(seed=5), built(seed=6))
+
+
+def test_threads_change_nothing():
+    def make():
+        return nn.Linear(1 << 10, 1 << 10)
+
+    assert equal(built(make, seed=5, threads=1), built(make, seed=5, threads=3))
+
+
+def test_without_a_seed_torchs_generator_governs():
+    torch.manual_seed(3)
+    one, two = built(), built()
+    after = torch.rand(())
+    torch.manual_seed(3)
+    assert equal(one, built())
+    assert not equal(one, two)
+    built()
+    assert torch.equal(after, torch.rand(()))
+
+
+def test_with_a_seed_torchs_generator_is_not_touched():
+    state = torch.get_rng_state()
+    built(seed=5)
+    with accelerate(skip=True):
+        nn.Linear(3, 3)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_given_generator_is_honoured_and_has_no_number():
+    def draw():
+        generator = torch.Generator().manual_seed(9)
+        with accelerate(seed=5):
+            return [
+                INIT.normal_(torch.empty(8, 8), generator=generator),
+                torch.empty(8, 8).uniform_(generator=generator),
+                INIT.orthogonal_(torch.empty(8, 8), generator=generator),
+                INIT.normal_(torch.empty(8, 8)),
+            ]
+
+    generator = torch.Generator().manual_seed(9)
+    expected = [init_(torch.empty(8, 8), s, generator=generator) for s in ("normal", "uniform", "orthogonal")]
+    expected.append(init_(torch.empty(8, 8), "normal", seed=5, name=0))
+    assert all(map(torch.equal, draw(), expected))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"seed": -1}, ValueError),
+        ({"seed": 1 << 64}, ValueError),
+        ({"seed": "5"}, TypeError),
+        ({"threads": 0}, ValueError),
+    ],
+)
+def test_bad_arguments_raise_on_entering(arguments, error):
+    with pytest.raises(error), accelerate(**arguments):
+        pytest.fail("entered")
+
+
+# Nothing else changes
+
+
+def test_other_functions_are_torchs():
+    def draw():
+        torch.manual_seed(3)
+        return [
+            *(torch.randn(5), torch.rand(5), torch.normal(0.0, torch.ones(5)), torch.randperm(5), torch.ones(5) * 2),
+            *(torch.empty(5).exponential_(), torch.empty(5).log_normal_(), torch.empty(5).bernoulli_(0.5)),
+        ]
+
+    expected = draw()
+    with accelerate(seed=5):
+        assert all(map(torch.equal, draw(), expected))
+
+
+def test_names_say_what_they_stand_for():
+    import inspect
+
+    before = inspect.signature(INIT.kaiming_normal_)
+    with accelerate(seed=5):
+        assert inspect.signature(INIT.kaiming_normal_) == before
+        assert INIT.kaiming_normal_.__doc__ == FUNCTIONS["kaiming_normal_"].__doc__
+
+
+def test_everything_is_restored_after_an_exception():
+    with pytest.raises(RuntimeError, match="from inside"), accelerate(seed=5):
+        raise RuntimeError("from inside")
+    assert all(getattr(INIT, name) is function for name, function in FUNCTIONS.items())
+
+
+def test_modules_imported_inside_hold_the_originals_afterwards(tmp_path, monkeypatch):
+    (tmp_path / "imported_inside.py").write_text("from torch.nn.init import normal_ as draw, kaiming_normal\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with accelerate(seed=5):
+        import imported_inside
+
+        drawn = imported_inside.draw(torch.empty(5))
+    assert torch.equal(drawn, init_(torch.empty(5), "normal", seed=5, name=0))
+    assert imported_inside.draw is FUNCTIONS["normal_"]
+    assert imported_inside.kaiming_normal is FUNCTIONS["kaiming_normal"]
+    monkeypatch.delitem(sys.modules, "imported_inside")
+
+
+def test_a_function_kept_by_a_model_lives_on():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fill = INIT.normal_
+
+    model = built(Model, seed=5)
+    for kept in (model.fill, pickle.loads(pickle.dumps(model.fill)), copy.deepcopy(model).fill):
+        torch.manual_seed(3)
+        drawn = kept(torch.empty(5))
+        torch.manual_seed(3)
+        assert torch.equal(drawn, INIT.normal_(torch.empty(5)))
+
+
+def test_as_a_decorator():
+    make = accelerate(seed=5)(lambda: nn.Linear(24, 16))
+    assert equal(make(), built(seed=5))
+    assert equal(make(), built(seed=5))
+
+
+def test_autograd_sees_the_write_and_refuses_what_it_refuses():
+    weight = nn.Parameter(torch.empty(4, 4))
+    version = weight._version
+    with accelerate(seed=5):
+        INIT.normal_(weight)
+        assert weight._version == version + 1
+        with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+            weight.normal_()
+        with torch.no_grad():
+            weight.normal_()
+        product = torch.ones(4, requires_grad=True) * 2
+        product.normal_()
+        product.sum().backward()  # torch's own: the gradient of what was overwritten is 0
+    assert torch.equal(weight, init_(torch.empty(4, 4), "normal", seed=5, name=1))
+
+
+# What init_ cannot fill
+
+
+def expanded():
+    return torch.empty(5, 1).expand(5, 3)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: INIT.normal_(torch.empty(5, dtype=torch.complex64)),
+        lambda: torch.empty(5, dtype=torch.complex64).normal_(),
+        lambda: INIT.zeros_(torch.empty(5, dtype=torch.int64)),
+        lambda: INIT.constant_(torch.empty(5), float("inf")),
+        lambda: INIT.eye_(torch.empty(5, 5, dtype=torch.int32)),
+        lambda: INIT.normal_(torch.ones(5), std=float("inf")).isnan(),
+        lambda: torch.cat(INIT.normal_(torch.nested.nested_tensor([torch.empty(3), torch.empty(4)])).unbind()),
+        lambda: torch.func.vmap(lambda x: torch.empty(5).normal_() + x, randomness="same")(torch.zeros(3)),
+        lambda: torch.func.vmap(lambda x: x.clone().uniform_(), randomness="different")(torch.zeros(3)),
+    ],
+)
+def test_what_cannot_be_filled_is_torchs(draw):
+    torch.manual_seed(3)
+    expected = draw()
+    torch.manual_seed(3)
+    with accelerate(seed=5):
+        assert torch.equal(draw(), expected)
+        assert torch.equal(torch.empty(3).normal_(), init_(torch.empty(3), "normal", seed=5, name=0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: INIT.normal_(torch.empty(5), std=-1.0),
+        lambda: torch.empty(5).normal_(0.0, -1.0),
+        lambda: INIT.uniform_(torch.empty(5), 1.0, 0.0),
+        lambda: INIT.uniform_(torch.empty(5, dtype=torch.int64)),
+        lambda: INIT.normal_(expanded()),
+        lambda: INIT.xavier_normal_(torch.empty(5)),
+        lambda: INIT.kaiming_normal_(torch.empty(5)),
+        lambda: INIT.kaiming_normal_(torch.empty(5, 5), mode="fan"),
+        lambda: INIT.kaiming_normal_(torch.empty(5, 5), nonlinearity="step"),
+        lambda: INIT.orthogonal_(torch.empty(5)),
+        lambda: INIT.sparse_(torch.empty(5), 0.1),
+        lambda: INIT.eye_(torch.empty(5)),
+        lambda: INIT.dirac_(torch.empty(5, 5)),
+        lambda: INIT.dirac_(torch.empty(5, 5, 5), 2),
+        lambda: INIT.normal_(torch.empty(5), 0.0, 1.0, 2.0, 3.0, 4.0),
+        lambda: INIT.normal_(),
+        lambda: torch.empty(5).uniform_(wrong=3),
+        lambda: INIT.normal_(torch.empty(5).to_sparse()),
+        lambda: INIT.normal_(torch.nested.nested_tensor([torch.empty(3), torch.empty(4)], layout=torch.jagged)),
+        lambda: torch.empty(5, dtype=torch.int32).normal_(),
+    ],
+)
+def test_errors_are_torchs(wrong):
+    with pytest.raises(Exception) as theirs:  # noqa: PT011
+        wrong()
+    with accelerate(seed=5), pytest.raises(type(theirs.value)) as ours:
+        wrong()
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_inference_tensors_are_filled_where_torch_fills_them():
+    with torch.inference_mode(), accelerate(seed=5):
+        weight = INIT.normal_(torch.empty(5))
+    assert torch.equal(weight, init_(torch.empty(5), "normal", seed=5))
+    with accelerate(seed=5), pytest.raises(RuntimeError, match="outside InferenceMode"):
+        weight.normal_()
+
+
+def test_strided_tensors_are_filled_by_their_logical_order():
+    with accelerate(seed=5):
+        INIT.normal_(transposed := torch.empty(6, 4).T)
+        INIT.normal_(sliced := torch.zeros(8, 12)[::2, ::3])
+    assert torch.equal(transposed, init_(torch.empty(4, 6), "normal", seed=5, name=0))
+    assert torch.equal(sliced, init_(torch.empty(4, 4), "normal", seed=5, name=1))
+
+
+def test_subclasses():
+    class Plain(nn.Parameter):
+        pass
+
+    class Watching(torch.Tensor):
+        seen: ClassVar = []
+
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            cls.seen.append(func)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    plain, watching = Plain(torch.empty(4)), torch.empty(4).as_subclass(Watching)
+    with accelerate(seed=5):
+        INIT.normal_(watching)
+        watching.normal_()
+        INIT.normal_(plain)
+    assert torch.Tensor.normal_ in Watching.seen
+    assert torch.equal(plain, init_(torch.empty(4), "normal", seed=5, name=0))
+
+
+def test_meta_and_fake_tensors():
+    from torch._subclasses import FakeTensorMode
+
+    with accelerate(seed=5):
+        with torch.device("meta"):
+            layer = nn.Linear(3, 3)
+            INIT.trunc_normal_(layer.weight)
+            INIT.orthogonal_(layer.weight)
+        with FakeTensorMode():
+            fake = nn.Linear(3, 3)
+        with torch.device("cpu"):
+            real = torch.empty(3).normal_()
+    assert layer.weight.is_meta
+    assert type(fake.weight.data).__name__ == "FakeTensor"
+    assert torch.equal(real, init_(torch.empty(3), "normal", seed=5, name=0))
+    with torch.device("meta"), accelerate(seed=5):
+        assert nn.Linear(3, 3).weight.is_meta
+
+
+def test_tracing_sees_what_it_saw():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def code(x):
+        return x + torch.empty(3).normal_()
+
+    with accelerate(seed=5):
+        assert "normal" in make_fx(code)(torch.zeros(3)).code
+
+
+# Modules
+
+MODULES = {
+    "Linear": lambda: nn.Linear(8, 6),
+    "Bilinear": lambda: nn.Bilinear(4, 5, 6),
+    "Conv1d": lambda: nn.Conv1d(4, 6, 3),
+    "Conv2d": lambda: nn.Conv2d(4, 6, 3, groups=2),
+    "Conv3d": lambda: nn.Conv3d(4, 6, 3),
+    "ConvTranspose1d": lambda: nn.ConvTranspose1d(4, 6, 3),
+    "ConvTranspose2d": lambda: nn.ConvTranspose2d(4, 6, 3),
+    "ConvTranspose3d": lambda: nn.ConvTranspose3d(4, 6, 3),
+    "Embedding": lambda: nn.Embedding(10, 4, padding_idx=2),
+    "EmbeddingBag": lambda: nn.EmbeddingBag(10, 4),
+    "RNN": lambda: nn.RNN(4, 5, 2, bidirectional=True),
+    "LSTM": lambda: nn.LSTM(4, 5, proj_size=3),
+    "GRU": lambda: nn.GRU(4, 5),
+    "RNNCell": lambda: nn.RNNCell(4, 5),
+    "LSTMCell": lambda: nn.LSTMCell(4, 5),
+    "GRUCell": lambda: nn.GRUCell(4, 5),
+    "BatchNorm1d": lambda: nn.BatchNorm1d(4),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(4),
+    "BatchNorm3d": lambda: nn.BatchNorm3d(4),
+    "SyncBatchNorm": lambda: nn.SyncBatchNorm(4),
+    "InstanceNorm2d": lambda: nn.InstanceNorm2d(4, affine=True),
+    "GroupNorm": lambda: nn.GroupNorm(2, 4),
+    "LayerNorm": lambda: nn.LayerNorm(4),
+    "RMSNorm": lambda: nn.RMSNorm(4),
+    "PReLU": lambda: nn.PReLU(4),
+    "MultiheadAttention": lambda: nn.MultiheadAttention(8, 2, add_bias_kv=True),
+    "MultiheadAttention, other widths": lambda: nn.MultiheadAttention(8, 2, kdim=4, vdim=6),
+    "Transformer": lambda: nn.Transformer(8, 2, 1, 1, 16),
+    "AdaptiveLogSoftmaxWithLoss": lambda: nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 10]),
+    "spectral_norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+    "weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+}
+
+
+@pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
+def test_every_layer_of_torch_repeats_itself_and_leaves_the_generator(make):
+    state = torch.get_rng_state()
+    with accelerate(seed=5):
+        first = make()
+    if make is not MODULES["spectral_norm"]:  # which draws with torch.randn
+        assert torch.equal(state, torch.get_rng_state())
+        assert equal(first, built(make, seed=5))
+    assert {name: value.shape for name, value in first.state_dict().items()} == {
+        name: value.shape for name, value in make().state_dict().items()
+    }
+    assert all(value.isfinite().all() for value in first.state_dict().values())
+
+
+def test_lazy_modules_draw_when_they_meet_their_input():
+    with accelerate(seed=5):
+        layer = nn.LazyLinear(6)
+        layer(torch.ones(2, 8))
+    assert equal(layer, built(lambda: nn.Linear(8, 6), seed=5))
+
+
+# Nesting, threads, processes
+
+
+def test_the_inner_block_governs_and_the_outer_goes_on():
+    with accelerate(seed=5):
+        INIT.normal_(torch.empty(3))
+        inner = built(seed=6)
+        with accelerate(skip=True):
+            untouched = INIT.zeros_(torch.full((3,), 7.0))
+        outer = torch.empty(3).normal_()
+        assert INIT.normal_ is not FUNCTIONS["normal_"]
+    assert equal(inner, built(seed=6))
+    assert torch.equal(untouched, torch.full((3,), 7.0))
+    assert torch.equal(outer, init_(torch.empty(3), "normal", seed=5, name=1))
+
+
+def test_blocks_in_many_threads_do_not_disturb_each_other():
+    def make():
+        return nn.Transformer(16, 2, 1, 1, 32)
+
+    alone = [built(make, seed=seed) for seed in range(4)]
+    barrier = threading.Barrier(8)
+
+    def work(number):
+        barrier.wait()
+        return [built(make, seed=number % 4) for _ in range(5)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, models in enumerate(pool.map(work, range(8))):
+            assert all(equal(model, alone[number % 4]) for model in models)
+
+
+def test_a_thread_outside_is_untouched():
+    inside, done = threading.Event(), threading.Event()
+    drawn = {}
+
+    def outside():
+        inside.wait()
+        generator = torch.Generator().manual_seed(3)
+        drawn["function"] = INIT.xavier_normal_(torch.empty(4, 4), generator=generator)
+        drawn["method"] = torch.empty(4).normal_(generator=generator)
+        drawn["is skipped"] = INIT.zeros_(torch.ones(3)).any()
+        done.set()
+
+    thread = threading.Thread(target=outside)
+    thread.start()
+    with accelerate(skip=True):
+        inside.set()
+        done.wait()
+    thread.join()
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(drawn["function"], INIT.xavier_normal_(torch.empty(4, 4), generator=generator))
+    assert torch.equal(drawn["method"], torch.empty(4).normal_(generator=generator))
+    assert not drawn["is skipped"]
+
+
+def test_a_copied_context_does_not_govern_another_thread():
+    import contextvars
+
+    with accelerate(skip=True):
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(1) as pool:
+            assert not pool.submit(context.run, INIT.zeros_, torch.ones(3)).result().any()
+
+
+class Drawing(torch.utils.data.Dataset):
+    """Draws in the worker: a layer of a block of its own, and an augmentation outside of one."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        with accelerate(seed=index):
+            layer = nn.Linear(64, 64)
+        return layer.weight.detach(), torch.empty(5).uniform_()
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
+def test_workers_of_a_data_loader():
+    loader = torch.utils.data.DataLoader(Drawing(), num_workers=2, multiprocessing_context="fork", timeout=120)
+    with warnings.catch_warnings(), accelerate(seed=5):
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking while other threads run
+        nn.Linear(1 << 10, 1 << 10)
+        items = list(loader)
+    for index, (weight, _) in enumerate(items):
+        assert torch.equal(weight[0], built(lambda: nn.Linear(64, 64), seed=index).weight)
+    assert len({tuple(noise[0].tolist()) for _, noise in items}) == 4  # workers differ, as without the block
+
+
+# torch.compile
+
+
+def drawing():
+    weight = INIT.xavier_normal_(torch.empty(8, 8))
+    return INIT.trunc_normal_(torch.empty(8, 8)) + weight.uniform_(-1, 1) * 2
+
+
+def test_compiled_callers_leave_their_graph():
+    compiled = torch.compile(drawing, backend="eager")
+    expected = built(drawing, seed=5)
+    for _ in range(2):
+        assert torch.equal(built(compiled, seed=5), expected)
+    assert not torch.equal(compiled(), expected)
+    torch._dynamo.reset()
+
+
+def test_a_block_in_compiled_code():
+    def code():
+        with accelerate(seed=5):
+            return drawing()
+
+    assert torch.equal(torch.compile(code, backend="eager")(), built(drawing, seed=5))
+    torch._dynamo.reset()
+
+
+def test_a_compiled_model_keeps_its_graph():
+    model = built(lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU()), seed=5)
+    compiled, x = torch.compile(model, backend="eager", fullgraph=True), torch.ones(2, 8)
+    with accelerate(seed=5):
+        assert torch.equal(compiled(x), model(x))
+    torch._dynamo.reset()
+
+
+# skip
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("_") and not name.startswith("_")])
+def test_skip_leaves_tensors_as_they_are(name):
+    weight = torch.full((4, 6, 3) if name == "dirac_" else (4, 6), 7.0)
+    arguments = {"constant_": [1.0], "sparse_": [0.1]}.get(name, [])
+    with accelerate(skip=True):
+        assert getattr(INIT, name)(weight, *arguments) is weight
+        assert weight.normal_() is weight
+        assert weight.uniform_(0, 1) is weight
+        held = functools.partial(FUNCTIONS["trunc_normal_"], a=-1.0, b=1.0)
+        assert held(weight) is weight
+    assert (weight == 7.0).all()
+
+
+def test_skip_leaves_what_is_not_initialization():
+    with accelerate(skip=True):
+        layer, norm = nn.Embedding(5, 3, padding_idx=1), nn.BatchNorm1d(3)
+        assert torch.zeros(3).fill_(2.0).sum() == 6.0
+    assert not layer.weight[1].any()
+    assert torch.equal(norm.running_var, torch.ones(3))
+
+
+def test_a_checkpoint_is_loaded_after_skip():
+    def make():
+        return nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6), nn.BatchNorm1d(6))
+
+    checkpoint = make().state_dict()
+    model = built(make, skip=True)
+    model.load_state_dict(checkpoint)
+    assert all(torch.equal(value, checkpoint[name]) for name, value in model.state_dict().items())
+
+
+# Hugging Face
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    return pytest.importorskip("transformers", minversion="5")
+
+
+def small_models(transformers):
+    t = transformers
+    width = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return {
+        "GPT-2": lambda: t.GPT2LMHeadModel(
+            t.GPT2Config(vocab_size=500, n_positions=128, n_embd=128, n_layer=2, n_head=4)
+        ),
+        "Llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(vocab_size=500, num_key_value_heads=2, **width)),
+        "T5": lambda: t.T5ForConditionalGeneration(
+            t.T5Config(vocab_size=500, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4)
+        ),
+        "ViT": lambda: t.ViTForImageClassification(t.ViTConfig(image_size=64, patch_size=8, **width)),
+    }
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Llama", "T5", "ViT"])
+def test_models_of_transformers_have_the_same_moments(transformers, name):
+    make = small_models(transformers)[name]
+    torch.manual_seed(3)
+    theirs = make().state_dict()
+    model = built(make, seed=5)
+    ours = model.state_dict()
+    assert equal(model, built(make, seed=5))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        size, other = value.numel(), theirs[key]
+        if other.float().std(correction=0) == 0.0:
+            assert torch.equal(value, other), key
+            continue
+        std = other.std()
+        assert not torch.equal(value, other), key
+        assert (value.mean() - other.mean()).abs() < 7 * std / size**0.5, key
+        assert abs(value.std() / std - 1) < 7 / size**0.5, key
+
+
+def test_transformers_functions_are_rerouted(transformers):
+    from transformers import initialization
+
+    kept = dict(initialization.TORCH_INIT_FUNCTIONS)
+    with accelerate(seed=5):
+        cut = initialization.trunc_normal_(torch.empty(5, 6), std=0.5, a=-1.0, b=1.0)
+        narrow = initialization.orthogonal_(torch.empty(6, 6, dtype=torch.bfloat16))
+    assert torch.equal(cut, init_(torch.empty(5, 6), "truncated_normal(std=0.5)", seed=5, name=0))
+    assert torch.equal(narrow, init_(torch.empty(6, 6), "orthogonal", seed=5, name=1).bfloat16())
+    assert kept == initialization.TORCH_INIT_FUNCTIONS
+    assert all(kept[name] is FUNCTIONS[name] for name in kept)
+
+
+def test_marked_tensors_are_left_as_they_are(transformers):
+    from transformers import initialization
+
+    weight = nn.Parameter(torch.full((3, 4), 7.0))
+    weight._is_hf_initialized = True
+    with accelerate(seed=5), torch.no_grad():
+        for functions in (initialization, INIT):
+            functions.normal_(weight)
+            functions.trunc_normal_(weight)
+            functions.zeros_(weight)
+        weight.normal_()
+        weight._is_hf_initialized = False
+        assert (weight == 7.0).all()
+        INIT.normal_(weight)
+    assert torch.equal(weight, init_(torch.empty(3, 4), "normal", seed=5, name=0))
+
+
+@contextmanager
+def both(*contexts):
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
+
+
+@pytest.mark.parametrize("is_ours_outside", [True, False])
+def test_nests_with_transformers_guard(transformers, is_ours_outside):
+    from transformers import initialization
+
+    guard, ours = initialization.guard_torch_init_functions(), accelerate(seed=5)
+    with both(*((ours, guard) if is_ours_outside else (guard, ours))):
+        assert INIT.normal_ is initialization.normal_
+        layer = nn.Linear(24, 16)
+        marked = torch.full((3,), 7.0)
+        marked._is_hf_initialized = True
+        INIT.trunc_normal_(marked)
+    assert equal(layer, built(seed=5))
+    assert (marked == 7.0).all()
+    assert INIT.normal_ is FUNCTIONS["normal_"]
+
+
+@pytest.mark.parametrize("is_ours_outside", [True, False])
+def test_nests_with_transformers_no_init_weights(transformers, is_ours_outside):
+    from transformers import initialization
+
+    nothing, ours = initialization.no_init_weights(), accelerate(seed=5)
+    with both(*((ours, nothing) if is_ours_outside else (nothing, ours))):
+        weight = torch.full((3, 3), 7.0)
+        INIT.normal_(weight)
+        small_models(transformers)["GPT-2"]()
+    assert (weight == 7.0).all()
+    assert INIT.normal_ is FUNCTIONS["normal_"]
+
+
+def test_guards_left_in_another_order_heal(transformers):
+    from transformers import initialization
+
+    guard, ours = initialization.guard_torch_init_functions(), accelerate(seed=5)
+    ours.__enter__()
+    guard.__enter__()
+    ours.__exit__(None, None, None)
+    guard.__exit__(None, None, None)  # puts back what it found: our replacements, which now are the originals
+    torch.manual_seed(3)
+    drawn = INIT.normal_(torch.empty(3))
+    torch.manual_seed(3)
+    assert torch.equal(drawn, FUNCTIONS["normal_"](torch.empty(3)))
+    built(seed=5)
+    assert INIT.normal_ is FUNCTIONS["normal_"]
+
+
+def test_a_checkpoint_of_transformers_is_loaded_in_a_block(transformers, tmp_path):
+    model = small_models(transformers)["Llama"]()
+    model.save_pretrained(tmp_path)
+    for arguments in ({"seed": 5}, {"skip": True}):
+        assert equal(built(lambda: transformers.LlamaForCausalLM.from_pretrained(tmp_path), **arguments), model)
+
+
+def test_empty_weights_of_accelerate(transformers):
+    init_empty_weights = pytest.importorskip("accelerate").init_empty_weights
+    for contexts in ([accelerate(seed=5), init_empty_weights()], [init_empty_weights(), accelerate(seed=5)]):
+        with both(*contexts):
+            model = small_models(transformers)["GPT-2"]()
+        assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_transformers_imported_in_a_block():
+    pytest.importorskip("transformers", minversion="5")
+    code = """
+import torch
+from winit_fast import adapters
+with adapters.torch.accelerate(seed=5):
+    from transformers import GPT2Config, GPT2Model, initialization
+    config = GPT2Config(vocab_size=50, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    one = GPT2Model(config)
+with adapters.torch.accelerate(seed=5):
+    two = GPT2Model(config)
+assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
+assert all(getattr(torch.nn.init, name) is kept for name, kept in initialization.TORCH_INIT_FUNCTIONS.items())
+assert torch.nn.init.normal_.__module__ == "torch.nn.init"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_no_tensor_is_kept():
+    import weakref
+
+    with accelerate(seed=5):
+        weight = INIT.normal_(torch.empty(3))
+        gone = weakref.ref(weight)
+        del weight
+        gc.collect()
+        assert gone() is None

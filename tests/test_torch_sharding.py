@@ -1,0 +1,462 @@
+"""adapters.torch on sharded tensors: every rank its own part, together the bits of the whole.
+
+One group of real processes over gloo for each number of ranks; each runs all the checks below, and the tests look up
+how they went.
+"""
+
+import multiprocessing
+import traceback
+from datetime import timedelta
+
+import pytest
+
+from winit_fast import adapters
+
+torch = pytest.importorskip("torch")
+from winit_fast.adapters.torch.sharding import Run, _chunks  # noqa: E402
+
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
+]
+
+init, init_ = adapters.torch.init, adapters.torch.init_
+SCHEMES = ["he_normal", "xavier_uniform", "truncated_normal(std=0.02)", "orthogonal", "sparse(0.5)"]
+CHECKS = {}
+
+
+def check(*worlds):
+    """Have these numbers of ranks run a check, which is called with the rank and their number."""
+
+    def register(function):
+        CHECKS[function.__name__] = function, worlds
+        return function
+
+    return register
+
+
+# What every rank runs
+
+
+def meshes(world):
+    """Meshes of one axis, and of two where the ranks make up a rectangle."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    shapes = {4: [(4,), (2, 2)], 8: [(8,), (2, 4), (2, 2, 2)]}
+    return [init_device_mesh("cpu", shape) for shape in shapes.get(world, [(world,)])]
+
+
+def sharded(shape, mesh, placements, dtype=torch.float32):
+    """A parameter of 9s that is a DTensor."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    tensor = distribute_tensor(torch.full(shape, 9.0).to(dtype), mesh, placements, src_data_rank=None)
+    assert isinstance(tensor, DTensor)
+    return torch.nn.Parameter(tensor)
+
+
+def gathered(tensor):
+    return tensor.detach().full_tensor()
+
+
+@check(1, 2, 3, 4, 8)
+def dtensors(rank, world):
+    from itertools import product
+
+    from torch.distributed.tensor import Replicate, Shard
+
+    kinds = [Replicate(), Shard(0), Shard(1), Shard(-1)]
+    for mesh in meshes(world):
+        for number, placements in enumerate(product(kinds, repeat=mesh.ndim)):
+            shape = (13, 10) if number % 2 else (5, 16)  # uneven, and fewer rows than ranks: some hold nothing
+            scheme = SCHEMES[number % len(SCHEMES)]
+            tensor = sharded(shape, mesh, placements)
+            assert init_(tensor, scheme, seed=7, name="weight", padding_idx=3) is tensor
+            whole = init(shape, scheme, seed=7, name="weight", padding_idx=3)
+            assert torch.equal(gathered(tensor), whole), (placements, shape, scheme)
+            assert tensor._version > 0
+
+
+@check(2)
+def dtensors_of_every_type_and_rank(rank, world):
+    from torch.distributed.tensor import Shard
+
+    (mesh,) = meshes(world)
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        for shape, axis in (((6, 4, 3, 3), 1), ((8, 5, 4), 0), ((9,), 0)):
+            scheme = "normal" if len(shape) == 1 else "he_normal"
+            axes = {"batch_axis": 0} if len(shape) == 3 else {}
+            tensor = init_(sharded(shape, mesh, [Shard(axis)], dtype), scheme, seed=7, **axes)
+            assert torch.equal(gathered(tensor), init(shape, scheme, dtype=dtype, seed=7, **axes)), (dtype, shape)
+
+
+@check(4, 8)
+def strided_shards(rank, world):
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    mesh = meshes(world)[1]
+    for rows in (16, 13, 3):
+        for placements in ([_StridedShard(0, split_factor=mesh.shape[1]), Shard(0)],
+                           [_StridedShard(0, split_factor=2), Replicate()]):  # fmt: skip
+            local = chunked(torch.arange(rows), placements, mesh)
+            tensor = torch.distributed.tensor.DTensor.from_local(
+                torch.full((len(local), 6), 9.0), mesh, placements, run_check=False, shape=(rows, 6), stride=(6, 1)
+            )
+            for scheme in SCHEMES:
+                init_(tensor, scheme, seed=7)
+                assert torch.equal(tensor.to_local(), init((rows, 6), scheme, seed=7)[local]), (
+                    rows,
+                    placements,
+                    scheme,
+                )
+
+
+def chunked(indices, placements, mesh):
+    """The indices that this rank holds, split by torch.chunk from the left to the right."""
+    for place, placement, count in zip(mesh.get_coordinate(), placements, mesh.shape, strict=True):
+        if placement.is_replicate():
+            continue
+        parts = [chunk(piece, count) for piece in chunk(indices, getattr(placement, "split_factor", 1))]
+        indices = torch.cat([part[place] for part in parts])
+    return indices
+
+
+def chunk(indices, count):
+    parts = list(torch.chunk(indices, count)) if len(indices) else []
+    return parts + [indices[:0]] * (count - len(parts))
+
+
+@check(4, 8)
+def fully_sharded_over_tensor_parallel(rank, world):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (2, world // 2), mesh_dim_names=("dp", "tp"))
+    for width in (16, 13):
+        with torch.device("meta"):
+            model = torch.nn.Sequential(torch.nn.Linear(12, width), torch.nn.Linear(width, 12))
+        parallelize_module(model, mesh["tp"], {"0": ColwiseParallel(), "1": RowwiseParallel()})
+        for layer in model:
+            fully_shard(layer, mesh=mesh["dp"])
+        fully_shard(model, mesh=mesh["dp"])
+        filled_after_meta(model)
+        kinds = [type(placement).__name__ for placement in model[0].weight.placements]
+        assert kinds == ["_StridedShard", "Shard"]
+
+
+@check(1, 2, 3, 4)
+def fully_sharded(rank, world):
+    from torch.distributed.fsdp import fully_shard
+
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(7, 13), torch.nn.Linear(13, 5), torch.nn.Embedding(11, 4))
+    fully_shard(model, mesh=meshes(world)[0])
+    filled_after_meta(model)
+
+
+def filled_after_meta(model):
+    """From meta to memory, parameter by parameter, as FSDP2 and torchtitan do."""
+    for name, parameter in model.named_parameters():
+        assert init_(parameter, "normal", name=name) is parameter  # meta: nothing happens, nothing is drawn
+        assert parameter.is_meta
+    model.to_empty(device="cpu")
+    for name, parameter in model.named_parameters():
+        scheme = "normal(std=0.02)" if parameter.dim() == 1 else "he_normal"
+        init_(parameter, scheme, seed=7, name=name)
+        whole = init(parameter.shape, scheme, seed=7, name=name)
+        assert torch.equal(gathered(parameter), whole), (name, parameter.placements)
+
+
+@check(2, 3)
+def one_draw_of_equal_generators(rank, world):
+    from torch.distributed.tensor import Shard
+
+    (mesh,) = meshes(world)
+    torch.manual_seed(5)
+    tensors = [init_(sharded((2, 3), mesh, [Shard(0)]), "normal") for _ in range(3)]  # of 3 ranks, one holds nothing
+    torch.manual_seed(5)
+    for tensor in tensors:
+        assert torch.equal(gathered(tensor), init((2, 3), "normal"))
+
+
+@check(2)
+def functions_of_nn_init(rank, world):
+    from torch.distributed.tensor import Shard
+
+    (mesh,) = meshes(world)
+    functions = adapters.torch
+    for fill_it in (
+        functions.kaiming_uniform_, functions.xavier_normal_, functions.orthogonal_, functions.trunc_normal_,
+        functions.eye_, functions.ones_, lambda tensor: functions.sparse_(tensor, 0.5),
+    ):  # fmt: skip
+        tensor = sharded((5, 6), mesh, [Shard(0)])
+        torch.manual_seed(5)
+        fill_it(tensor)
+        torch.manual_seed(5)
+        assert torch.equal(gathered(tensor), fill_it(torch.empty(5, 6)))
+
+
+@check(2)
+def refusals(rank, world):
+    from torch.distributed.tensor import DTensor, Partial, Shard
+
+    (mesh,) = meshes(world)
+    partial = DTensor.from_local(torch.full((4, 4), 9.0), mesh, [Partial()], run_check=False)
+    wrong = DTensor.from_local(torch.full((3, 4), 9.0), mesh, [Shard(0)], run_check=False, shape=(10, 4), stride=(4, 1))
+    right = sharded((4, 4), mesh, [Shard(0)])
+    integers = DTensor.from_local(torch.full((2, 4), 9), mesh, [Shard(0)], run_check=False)
+    for tensor, error, words, arguments in (
+        (partial, ValueError, "must be sharded or replicated, got one of placement P", {}),
+        (wrong, ValueError, r"must hold \(5, 4\) here by its placements, got a local tensor of \(3, 4\)", {}),
+        (integers, TypeError, "must be of dtype .*, got torch.int64", {}),
+        (
+            right,
+            ValueError,
+            r"shape must be left out for a DTensor, which has its own, got \(8, 4\)",
+            {"shape": (8, 4)},
+        ),
+        (right, ValueError, r"offset must be left out", {"offset": (0, 0)}),
+        (right, ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
+    ):
+        with pytest.raises(error, match=words):
+            init_(tensor, **({"scheme": "he_normal", "seed": 0} | arguments))
+        assert bool((tensor.to_local() == 9).all())
+    with pytest.raises(ValueError, match="he_nrmal"):  # a rank that holds nothing knows it too
+        init_(sharded((1, 4), mesh, [Shard(0)]), "he_nrmal", seed=0)
+
+
+@check(2)
+def a_mesh_of_other_ranks(rank, world):
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor, Shard
+
+    mesh = DeviceMesh("cpu", [0])
+    local = torch.full((4, 4) if rank == 0 else (0,), 9.0)
+    tensor = DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=(4, 4), stride=(4, 1))
+    init_(tensor, "normal", seed=7)
+    assert rank == 1 or torch.equal(tensor.to_local(), init((4, 4), "normal", seed=7))
+
+
+@check(1, 2, 3)
+def sharded_tensors(rank, world):
+    from torch.distributed._shard import sharded_tensor
+    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+
+    for axis in (
+        0,
+        1,
+    ):  # rows, columns: of 4 and of 7, so that they are uneven, and with 3 ranks the last may hold none
+        for shape in ((7, 4), (4, 7)):
+            spec = ChunkShardingSpec(axis, [f"rank:{number}/cpu" for number in range(world)])
+            for scheme in SCHEMES:
+                torch.manual_seed(5)
+                tensor = sharded_tensor.full(spec, shape, 9.0)
+                assert adapters.torch.init_sharded_(tensor, scheme, name="table", padding_idx=2) is tensor
+                torch.manual_seed(5)
+                whole = init(shape, scheme, name="table", padding_idx=2)
+                for shard in tensor.local_shards():
+                    (first, left), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
+                    assert torch.equal(shard.tensor, whole[first : first + rows, left : left + columns])
+    with pytest.raises(ValueError, match="he_nrmal"):
+        adapters.torch.init_sharded_(tensor, "he_nrmal", seed=0)
+
+
+# The processes
+
+# Imported once for all ranks, where they can be forked.
+PRELOADED = [
+    "pytest",
+    "torch._dynamo",
+    "torch.distributed._shard.sharded_tensor",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+    "winit_fast.adapters.torch",
+]
+
+
+def run_checks(rank, world, folder):
+    """What one rank does: all checks of this number of ranks, and a report of those that failed."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=20)
+    )
+    for name, (function, worlds) in CHECKS.items():
+        if world in worlds:
+            try:
+                function(rank, world)
+                report = "passed"
+            except Exception:
+                report = traceback.format_exc()
+            (folder / f"{name}.{rank}").write_text(report)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Start the ranks when they are first asked for; what each reports."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+    else:
+        context = multiprocessing.get_context("spawn")
+    folders = {}
+
+    def of(name, world):
+        if world not in folders:
+            folders[world] = tmp_path_factory.mktemp(f"ranks{world}")
+            ranks = [context.Process(target=run_checks, args=(rank, world, folders[world])) for rank in range(world)]
+            for process in ranks:
+                process.start()
+            for process in ranks:
+                process.join(120)
+                if process.is_alive():
+                    process.kill()
+        paths = [folders[world] / f"{name}.{rank}" for rank in range(world)]
+        return [path.read_text() if path.exists() else "did not end" for path in paths]
+
+    return of
+
+
+def assert_passed(reports):
+    failed = [f"rank {rank}: {report}" for rank, report in enumerate(reports) if report != "passed"]
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
+def test_a_gathered_dtensor_has_the_bits_of_the_whole(reports, world):
+    assert_passed(reports("dtensors", world))
+
+
+def test_dtensors_of_every_type_and_rank_take_their_fans_from_the_global_shape(reports):
+    assert_passed(reports("dtensors_of_every_type_and_rank", 2))
+
+
+@pytest.mark.parametrize("world", [4, 8])
+def test_strided_shards_hold_the_rows_that_torch_gives_them(reports, world):
+    assert_passed(reports("strided_shards", world))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_fully_sharded_models_go_from_meta_to_the_bits_of_the_whole(reports, world):
+    assert_passed(reports("fully_sharded", world))
+
+
+@pytest.mark.parametrize("world", [4, 8])
+def test_models_fully_sharded_over_tensor_parallelism_have_the_bits_of_the_whole(reports, world):
+    assert_passed(reports("fully_sharded_over_tensor_parallel", world))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_with_equal_generators_draw_one_seed_though_some_hold_nothing(reports, world):
+    assert_passed(reports("one_draw_of_equal_generators", world))
+
+
+def test_the_functions_of_nn_init_take_dtensors(reports):
+    assert_passed(reports("functions_of_nn_init", 2))
+
+
+def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(reports):
+    assert_passed(reports("refusals", 2))
+
+
+def test_a_rank_outside_the_mesh_has_nothing_to_fill(reports):
+    assert_passed(reports("a_mesh_of_other_ranks", 2))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shards_of_a_sharded_tensor_are_slices_of_the_whole(reports, world):
+    assert_passed(reports("sharded_tensors", world))
+
+
+# Without processes
+
+
+def test_what_is_no_sharded_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"tensor must be a ShardedTensor \(init_ fills others\), got Tensor"):
+        adapters.torch.init_sharded_(torch.empty(3), "normal", seed=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_chunks_are_those_of_torch(count):
+    for size in range(1, 20):
+        parts = [
+            list(range(run.first, run.first + run.size)) for part in _chunks([Run(0, size)], count) for run in part
+        ]
+        assert parts == [part.tolist() for part in torch.chunk(torch.arange(size), count)]
+
+
+def partitions(whole, axis, world, stride):
+    """Megatron's own split: stride times as many pieces as ranks, dealt out in turn."""
+    pieces = torch.split(whole, whole.shape[axis] // (world * stride), axis)
+    return [torch.cat(pieces[rank::world], axis) for rank in range(world)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize(("axis", "stride"), [(0, 1), (1, 1), (0, 2), (1, 3)])
+@pytest.mark.parametrize("scheme", ["he_normal", "orthogonal"])
+def test_a_partition_of_megatron_is_its_part_of_the_whole(world, axis, stride, scheme):
+    whole = init((16, 24), scheme, seed=7, name=0)
+    for rank, expected in enumerate(partitions(whole, axis, world, stride)):
+        weight = torch.nn.Parameter(torch.empty_like(expected))
+        weight.partition_dim, weight.partition_stride = axis, stride
+        method = adapters.torch.megatron_init_method(scheme, rank=rank, world_size=world, seed=7)
+        assert method(weight) is weight
+        assert torch.equal(weight, expected)
+        assert weight._version > 0
+
+
+def test_a_weight_that_megatron_does_not_split_is_the_whole():
+    for attributes in ({}, {"partition_dim": -1, "partition_stride": 1}):
+        weight = torch.empty(8, 6)
+        vars(weight).update(attributes)
+        adapters.torch.megatron_init_method("he_normal", rank=1, world_size=2, seed=7)(weight)
+        assert torch.equal(weight, init((8, 6), "he_normal", seed=7))
+
+
+def test_weights_of_megatron_are_numbered_or_named():
+    numbered = adapters.torch.megatron_init_method("normal", rank=0, world_size=1, seed=7)
+    for number in range(3):
+        assert torch.equal(numbered(torch.empty(4, 4)), init((4, 4), "normal", seed=7, name=number))
+    names = iter(["layers.0.weight", "layers.1.weight"])
+    named = adapters.torch.megatron_init_method("normal", rank=0, world_size=1, seed=7, names=lambda: next(names))
+    for name in ("layers.0.weight", "layers.1.weight"):
+        assert torch.equal(named(torch.empty(4, 4)), init((4, 4), "normal", seed=7, name=name))
+
+
+def test_megatron_without_a_seed_draws_one_for_every_weight():
+    method = adapters.torch.megatron_init_method("normal", rank=0, world_size=1)
+    torch.manual_seed(5)
+    first, second = method(torch.empty(4, 4)), method(torch.empty(4, 4))
+    torch.manual_seed(5)
+    assert torch.equal(first, init((4, 4), "normal", name=0))
+    assert torch.equal(second, init((4, 4), "normal", name=1))
+
+
+def test_megatron_takes_axes():
+    method = adapters.torch.megatron_init_method("he_normal", rank=0, world_size=1, seed=7, in_axis=0, out_axis=1)
+    for _ in range(2):
+        assert method(torch.empty(8, 200)).std() > 0.4  # sqrt(2 / 8), not sqrt(2 / 200)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (ValueError, r"rank must be in \[0, 2\), got 2", {"rank": 2}),
+        (ValueError, r"rank must be in \[0, 2\), got -1", {"rank": -1}),
+        (TypeError, "world_size must be an int, got 2.0", {"world_size": 2.0}),
+        (ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
+    ],
+)
+def test_bad_arguments_of_megatron_are_refused_before_there_is_a_weight(error, words, arguments):
+    with pytest.raises(error, match=words):
+        adapters.torch.megatron_init_method(**({"scheme": "normal", "rank": 0, "world_size": 2} | arguments))
+
+
+def test_a_stride_of_megatron_that_does_not_fit_is_refused():
+    weight = torch.full((5, 4), 9.0)
+    weight.partition_dim, weight.partition_stride = 0, 2
+    with pytest.raises(ValueError, match=r"weight must have a multiple of 2 along axis 0, got \(5, 4\)"):
+        adapters.torch.megatron_init_method("normal", rank=0, world_size=2, seed=7)(weight)
+    assert bool((weight == 9).all())
