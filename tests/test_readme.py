@@ -53,8 +53,18 @@ def equivalents_table():
 
 
 def test_examples_run(text):
+    without_torch = text.replace(section(text, "PyTorch"), "")
+    run_examples(without_torch, 20)
+
+
+@pytest.mark.frameworks
+def test_examples_with_torch_run(text):
+    run_examples(section(text, "PyTorch"), 10)
+
+
+def run_examples(text, count):
     test = doctest.DocTestParser().get_doctest(text, {}, "README.md", str(README), 0)
-    assert len(test.examples) > 20
+    assert len(test.examples) > count
     report = []
     result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
     assert result.failed == 0, "".join(report)
