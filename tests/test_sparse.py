@@ -8,6 +8,7 @@ checks what is not quite random.
 import math
 from functools import lru_cache
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from scipy import special, stats
 from test_statistics import assert_plausible, chi_square_p, two_sided
 
 import winit_fast
+from winit_fast import dispatch
 
 TORCH = {"out_axis": 0, "in_axis": 1}
 
@@ -646,3 +648,19 @@ def test_zeros_where_values_are_small_are_refused():
     values = winit_fast.fill(np.empty(masks.shape, "float32"), "normal", seed=1, name="weight")
     masks[:2000] = np.abs(values[:2000]).argsort(axis=1).argsort(axis=1) < 8
     assert refused(check_values, masks, "weight")
+
+
+def test_a_narrow_part_of_long_units_is_emptied_in_short_pieces(monkeypatch):
+    # An interrupt is seen between pieces; what a unit costs are its words, however few of its entries are wanted.
+    pieces, kernels = [], dispatch.kernels
+
+    def empty_entries(out, units, *which):
+        pieces.append(len(units))
+
+    monkeypatch.setattr(
+        dispatch, "kernels", SimpleNamespace(fill_units=kernels.fill_units, empty_entries=empty_entries)
+    )
+    out = np.empty((20_000, 1), np.float32)
+    winit_fast.fill(out, "sparse(0.5)", seed=1, shape=(20_000, 1_000_000), offset=(0, 5), threads=2)
+    assert sum(pieces) == len(out)
+    assert max(pieces) * 8 * 1000 <= 1 << 21  # 8 sqrt(n) words a unit: some milliseconds
