@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from targets import Results, targets
+from targets import Results, targets, torch_adapter
+from targets import frameworks as framework_targets
 from targets import structures as structure_targets
 from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed", "peak"),
+    ROOT / "README.md": ("speed", "peak", "torch"),
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
@@ -27,6 +28,7 @@ FILES = {
         "targets",
         "structures",
         "structure targets",
+        "framework targets",
     ),
 }
 ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "baseline": "baseline"}
@@ -143,9 +145,17 @@ def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     )
 
 
+def against_torch(results: Results, machine: dict[str, Any]) -> str:
+    """How many times as fast as torch's own."""
+    where = f"{machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}"
+    measured = [(row.what, row.measured) for row in torch_adapter(results) if row.measured is not None]
+    cells = [[what, f"{times:.0f}" if times >= 99.5 else f"{times:#.2g}".rstrip(".")] for what, times in measured]
+    return markdown([f"on {where}", "times as fast"], cells)
+
+
 def peak(memory: list[dict[str, Any]]) -> str:
     """The most that a fill took beyond its array."""
-    plain = [one for one in memory if one["method"].startswith("winit_fast") and "orthogonal" not in one["method"]]
+    plain = [one for one in memory if one["method"].startswith("winit_fast ") and "orthogonal" not in one["method"]]
     beyond, array = max(found["beyond"] for found in plain), plain[0]["array"]
     return f"at most {max(1, -(-beyond >> 20))} MiB beyond an array of {array / 2**30:g} GiB"
 
@@ -187,6 +197,8 @@ def main() -> None:
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),
         "targets": lambda: targets_table(list(targets(results, memory))),
+        "torch": lambda: against_torch(results, machine),
+        "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
     for path, names in FILES.items():

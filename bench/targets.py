@@ -166,8 +166,17 @@ def structures(results: Results, memory: list[dict[str, Any]]) -> Iterator[Targe
             yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
 
 
+def frameworks(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
+    """The lines about the frameworks' own tensors and models."""
+    yield from torch_adapter(results)
+    for found in memory:
+        if found["method"].startswith("adapters.") and "beyond" in found:
+            what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
+            yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
+
+
 def torch_adapter(results: Results) -> Iterator[Target]:
-    """The lines about torch's tensors and models."""
+    """Against torch.nn.init, and models of transformers."""
     find, ratio = results.find, results.ratio
     fills = (
         ("uniform float32", 9), ("normal float32", 7), ("normal bfloat16", 7), ("truncated normal float32", 60),
@@ -207,7 +216,7 @@ def main() -> int:
     machine = speed["machine_info"]
     print(f"{machine['cpu']['brand_raw']}, {machine['cpu']['count']} CPUs; buffers of {machine['megabytes']} MiB\n")
     results = Results(speed["benchmarks"])
-    rows = [*targets(results, memory), *structures(results, memory)]
+    rows = [*targets(results, memory), *structures(results, memory), *frameworks(results, memory)]
     print(table(rows))
     return int(any(row.is_reached is False for row in rows))
 

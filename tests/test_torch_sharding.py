@@ -263,6 +263,63 @@ def sharded_tensors(rank, world):
         adapters.torch.init_sharded_(tensor, "he_nrmal", seed=0)
 
 
+@check(1, 2, 3)
+def torchrec_tables(rank, world):
+    import torchrec.distributed as distributed
+    from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+    from torchrec.distributed import sharding_plan
+    from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+
+    shapes = {"rows": (11, 8), "columns": (10, 12), "table": (6, 8), "copies": (4, 8)}
+    scheme = "he_normal"
+    tables = [
+        EmbeddingBagConfig(
+            num_embeddings=shape[0], embedding_dim=shape[1], name=name, feature_names=[name],
+            init_fn=adapters.torch.torchrec_init_fn(scheme, shape, seed=7, name=name),
+        )
+        for name, shape in shapes.items()
+    ]  # fmt: skip
+    wholes = {name: init(shape, scheme, seed=7, name=name) for name, shape in shapes.items()}
+    unsharded = EmbeddingBagCollection(tables)
+    assert all(torch.equal(unsharded.embedding_bags[name].weight, wholes[name]) for name in shapes)
+
+    sharder = EmbeddingBagCollectionSharder()
+    per_table = {
+        "rows": sharding_plan.row_wise(),
+        "columns": sharding_plan.column_wise(ranks=list(range(world))),
+        "table": sharding_plan.table_wise(rank=world - 1),
+        "copies": sharding_plan.data_parallel(),
+    }
+    module = EmbeddingBagCollection(tables, device=torch.device("meta"))
+    plan = sharding_plan.construct_module_sharding_plan(
+        module, per_table, local_size=world, world_size=world, device_type="cpu", sharder=sharder
+    )
+    model = distributed.DistributedModelParallel(
+        torch.nn.ModuleDict({"tables": module}),
+        env=distributed.types.ShardingEnv.from_process_group(torch.distributed.group.WORLD),
+        device=torch.device("cpu"),
+        plan=distributed.types.ShardingPlan(plan={"tables": plan}),
+        sharders=[sharder],
+    )
+    for name, shape in shapes.items():
+        table = model.state_dict()[f"tables.embedding_bags.{name}.weight"]
+        if name == "copies":
+            assert torch.equal(table, wholes[name])
+            continue
+        for shard in table.local_shards():  # filled by the init_fn, which was not told where it stands
+            assert abs(shard.tensor.std() / (2 / shape[1]) ** 0.5 - 1) < 0.4
+            assert torch.equal(shard.tensor, wholes[name]) is (tuple(shard.tensor.shape) == shape)
+        assert adapters.torch.init_sharded_(table, scheme, seed=7, name=name) is table
+    parameters = dict(model.named_parameters())
+    for name in shapes:
+        held = parameters[f"tables.embedding_bags.{name}.weight"]
+        shards = [] if name == "copies" else model.state_dict()[f"tables.embedding_bags.{name}.weight"].local_shards()
+        for shard in shards:
+            (first, left), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
+            assert torch.equal(held, wholes[name][first : first + rows, left : left + columns])
+        assert shards or held.numel() == 0 or torch.equal(held, wholes[name])
+
+
 # The processes
 
 # Imported once for all ranks, where they can be forked.
@@ -272,6 +329,7 @@ PRELOADED = [
     "torch.distributed._shard.sharded_tensor",
     "torch.distributed.fsdp",
     "torch.distributed.tensor.parallel",
+    "torchrec",
     "winit_fast.adapters.torch",
 ]
 
@@ -280,7 +338,7 @@ def run_checks(rank, world, folder):
     """What one rank does: all checks of this number of ranks, and a report of those that failed."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=20)
+        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=60)
     )
     for name, (function, worlds) in CHECKS.items():
         if world in worlds:
@@ -310,7 +368,7 @@ def reports(tmp_path_factory):
             for process in ranks:
                 process.start()
             for process in ranks:
-                process.join(120)
+                process.join(240)
                 if process.is_alive():
                     process.kill()
         paths = [folders[world] / f"{name}.{rank}" for rank in range(world)]
@@ -370,12 +428,50 @@ def test_shards_of_a_sharded_tensor_are_slices_of_the_whole(reports, world):
     assert_passed(reports("sharded_tensors", world))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_torchrec_fills_its_tables_and_their_shards_become_slices_of_the_whole(reports, world):
+    pytest.importorskip("torchrec", exc_type=ImportError)
+    assert_passed(reports("torchrec_tables", world))
+
+
 # Without processes
 
 
 def test_what_is_no_sharded_tensor_is_refused():
     with pytest.raises(TypeError, match=r"tensor must be a ShardedTensor \(init_ fills others\), got Tensor"):
         adapters.torch.init_sharded_(torch.empty(3), "normal", seed=0)
+
+
+def test_an_init_fn_of_torchrec_gives_parts_values_of_their_own_with_the_fans_of_the_table():
+    whole = init((300, 200), "he_normal", seed=7, name="table")
+    init_fn = adapters.torch.torchrec_init_fn("he_normal", (300, 200), seed=7, name="table")
+    assert torch.equal(init_fn(torch.nn.Parameter(torch.empty(300, 200))), whole)
+    parts = [init_fn(torch.empty(100, 200)) for _ in range(2)] + [init_fn(torch.empty(300, 50))]
+    for number, part in enumerate(parts):
+        assert abs(part.std() / 0.1 - 1) < 0.03  # sqrt(2 / 200)
+        stream = f"table, part {number} of rank 0"
+        assert torch.equal(part, init((300, 200), "he_normal", seed=7, name=stream)[: len(part), : part.shape[1]])
+    assert init_fn(torch.empty(0)).shape == (0,)
+    torch.manual_seed(5)
+    unseeded = adapters.torch.torchrec_init_fn("normal", (4, 3))
+    first, second = unseeded(torch.empty(4, 3)), unseeded(torch.empty(2, 3))
+    torch.manual_seed(5)
+    assert torch.equal(first, init((4, 3), "normal"))
+    assert not torch.equal(second, first[:2])
+
+
+def test_bad_arguments_of_an_init_fn_of_torchrec_are_refused():
+    for error, words, arguments in (
+        (ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
+        (TypeError, "shape must be a sequence of int, got 5", {"shape": 5}),
+        (ValueError, "shape must not be negative", {"shape": (-1, 4)}),
+    ):
+        with pytest.raises(error, match=words):
+            adapters.torch.torchrec_init_fn(**({"scheme": "normal", "shape": (8, 4)} | arguments))
+    weight = torch.full((9, 4), 9.0)
+    with pytest.raises(ValueError, match=r"\(9, 4\)"):
+        adapters.torch.torchrec_init_fn("normal", (8, 4), seed=7)(weight)
+    assert bool((weight == 9).all())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])

@@ -31,7 +31,7 @@ from .functions import (
 )
 from .modules import init_module_, materialize_
 from .rules import Recipe, Rule
-from .sharding import init_sharded_, megatron_init_method
+from .sharding import init_sharded_, megatron_init_method, torchrec_init_fn
 from .tensors import init, init_
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "orthogonal_",
     "recipes",
     "sparse_",
+    "torchrec_init_fn",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",

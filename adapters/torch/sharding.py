@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, as_sizes, shown
 
-from .tensors import draw_seed, fill_tensor, leaves_graph, torch_axes
+from .tensors import draw_seed, fill_tensor, init_, leaves_graph, torch_axes
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
     from torch.distributed.tensor import DTensor
 
-__all__ = ["fill_dtensor", "init_sharded_", "megatron_init_method"]
+__all__ = ["fill_dtensor", "init_sharded_", "megatron_init_method", "torchrec_init_fn"]
 
 
 class Run(NamedTuple):
@@ -141,6 +141,72 @@ def init_sharded_(
             threads=threads, **axes,
         )  # fmt: skip
     return tensor
+
+
+def torchrec_init_fn(
+    scheme: str | Scheme,
+    shape: Sequence[SupportsIndex],
+    *,
+    seed: SupportsIndex | None = None,
+    name: str | SupportsIndex = 0,
+    generator: torch.Generator | None = None,
+    **arguments: Any,
+) -> Callable[[Tensor], Tensor]:
+    """An `init_fn` for TorchRec's `EmbeddingConfig` and `EmbeddingBagConfig`.
+
+    TorchRec calls it with a whole table, with a shard, or with rows that were evicted, and does not say where a part
+    stands. A whole table gets the values that `init_` gives it. A part gets fresh values of the same distribution (fans
+    are the table's), other ones in each call and on each rank; `init_sharded_`, called on the sharded model's tables
+    afterwards, gives them the bits of the whole.
+
+    Parameters
+    ----------
+    scheme : str or Scheme
+    shape : sequence of int
+        Of the whole table: ``(num_embeddings, embedding_dim)``.
+    seed, name, generator
+        As in `init_`. Give every table its name.
+    **arguments
+        `in_axis`, `out_axis`, `batch_axis`, `threads` of `init_`.
+
+    Returns
+    -------
+    callable
+        ``init_fn(weight) -> weight``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used, or, when it is called, if the weight does not fit into the table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> init_fn = adapters.torch.torchrec_init_fn("normal(std=0.01)", (1000, 64), seed=7, name="user_id")
+    >>> table = init_fn(torch.empty(1000, 64))
+    >>> whole = adapters.torch.init((1000, 64), "normal(std=0.01)", seed=7, name="user_id")
+    >>> bool((table == whole).all())
+    True
+    >>> evicted = init_fn(table[[3, 5]])
+    >>> bool((evicted == whole[[3, 5]]).any())
+    False
+    """
+    made, whole = make_scheme(scheme), as_sizes("shape", shape)
+    parts = itertools.count()
+
+    def init_fn(weight: Tensor) -> Tensor:
+        if tuple(weight.shape) == whole:
+            return init_(weight, made, seed=seed, name=name, generator=generator, **arguments)
+        key = draw_seed(generator) if seed is None else seed
+        if weight.numel() == 0:  # this rank holds nothing of the table
+            return weight
+        ranked = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if ranked else 0
+        stream = f"{name}, part {next(parts)} of rank {rank}"
+        return init_(weight, made, seed=key, name=stream, shape=whole, **arguments)
+
+    return init_fn
 
 
 def megatron_init_method(

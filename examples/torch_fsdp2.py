@@ -1,0 +1,42 @@
+"""FSDP2: every rank fills its own part of a model, and the parts have the bits of the unsharded model.
+
+``torchrun --nproc-per-node 2 examples/torch_fsdp2.py``; any number of ranks gives the same weights.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from winit_fast import adapters
+
+
+def build() -> nn.Module:
+    """A model without memory."""
+    with torch.device("meta"):
+        return nn.Sequential(nn.Embedding(5000, 256), nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256))
+
+
+def main() -> None:
+    """Shard, make memory for what this rank holds, fill that, and compare with the whole."""
+    dist.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    model = build()
+    for layer in model.children():
+        if list(layer.parameters()):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    adapters.torch.materialize_(model, "torch", seed=7, device="cpu")
+
+    whole = build()
+    adapters.torch.materialize_(whole, "torch", seed=7, device="cpu")
+    for (name, parameter), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
+        held, is_same = parameter.to_local().shape, torch.equal(parameter.full_tensor(), expected)
+        if dist.get_rank() == 0:
+            print(f"{name}: rank 0 holds {tuple(held)} of {tuple(parameter.shape)}; gathered, the same bits: {is_same}")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
