@@ -15,10 +15,58 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from winit_fast import Scheme
+
     from . import numpy as numpy
+
+Filled = TypeVar("Filled")
+
+
+def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
+    """Fill an array, tensor or variable of any framework with starting weights, in place.
+
+    Parameters
+    ----------
+    x : numpy.ndarray, torch.Tensor, tensorflow.Variable, keras.Variable
+        What it is decides which adapter fills it; no framework is imported for that. The layout of its axes, and the
+        seed where none is given, are its framework's own.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    **arguments
+        `seed`, `name`, `shape`, `offset`, `in_axis`, `out_axis`, `batch_axis`, `padding_idx`, `threads`, and what else
+        the `init_` of the adapter takes.
+
+    Returns
+    -------
+    ndarray, Tensor or Variable
+        `x`.
+
+    Raises
+    ------
+    TypeError
+        If no adapter fills what `x` is, such as a `jax.Array`, which nobody may write to.
+    TypeError, ValueError
+        If another argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from winit_fast import adapters
+    >>> table = adapters.init_(np.empty((1000, 64), "float32"), "normal(std=0.01)", seed=7, name="user_id")
+    >>> print(f"{table.std():.3f}")
+    0.010
+    """
+    roots = dict.fromkeys(base.__module__.partition(".")[0] for base in type(x).__mro__)
+    for name in roots:  # a Keras variable is one of TensorFlow too: the class itself comes first
+        if name in _adapters():
+            adapter = import_module(f"{__name__}.{name}")
+            if not hasattr(adapter, "init_"):
+                raise TypeError(f"x must be writable, got {type(x).__name__}: adapters.{name}.init makes a new one")
+            return adapter.init_(x, scheme, **arguments)  # type: ignore[no-any-return]
+    raise TypeError(f"x must be an array, tensor or variable of {', '.join(_adapters())}, got {type(x).__name__}")
 
 
 def __getattr__(name: str) -> Any:
@@ -33,7 +81,8 @@ def __dir__() -> list[str]:
 
 
 def _adapters() -> list[str]:
-    return sorted(module.name for module in iter_modules(__path__))  # each has the name of its framework
+    """Each has the name of its framework."""
+    return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
 
 
 @contextmanager

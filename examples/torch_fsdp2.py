@@ -35,6 +35,7 @@ def main() -> None:
         held, is_same = parameter.to_local().shape, torch.equal(parameter.full_tensor(), expected)
         if dist.get_rank() == 0:
             print(f"{name}: rank 0 holds {tuple(held)} of {tuple(parameter.shape)}; gathered, the same bits: {is_same}")
+    dist.barrier()  # no rank leaves while another still talks to it
     dist.destroy_process_group()
 
 

@@ -53,6 +53,7 @@ def main() -> None:
             (row, column), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
             is_same = torch.equal(shard.tensor, whole[row : row + rows, column : column + columns])
             print(f"{name}: rank {dist.get_rank()} holds {rows} x {columns} of {shape}; the whole's bits: {is_same}")
+    dist.barrier()  # no rank leaves while another still talks to it
     dist.destroy_process_group()
 
 

@@ -4,6 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from arrays import printed
 
@@ -134,7 +135,7 @@ def test_a_missing_framework_is_an_error_that_says_what_to_install(new_adapter):
 def test_a_file_is_all_that_a_new_adapter_takes(new_adapter):
     new_adapter("fantasy", "answer = 42")
     assert adapters.fantasy.answer == 42
-    with pytest.raises(AttributeError, match="it has fantasy, numpy"):
+    with pytest.raises(AttributeError, match="it has fantasy, .*numpy"):
         _ = adapters.nothing
 
 
@@ -153,3 +154,47 @@ print("winit_fast.adapters" in sys.modules, winit_fast.adapters is sys.modules["
     assert printed(code) == "False True\n"
     with pytest.raises(AttributeError, match="has no attribute 'adaptors'"):
         _ = winit_fast.adaptors
+
+
+def test_init_asks_the_adapter_that_has_the_name_of_a_tensors_module(new_adapter):
+    new_adapter(
+        "fantasy",
+        """
+        class Tensor:
+            pass
+
+        def init_(x, scheme, **arguments):
+            return x, scheme, arguments
+        """,
+    )
+    fantasy = adapters.fantasy.Tensor
+    fantasy.__module__ = "fantasy.tensors"
+    x, derived = fantasy(), type("Mine", (fantasy,), {})()
+    assert adapters.init_(x, "normal", seed=7) == (x, "normal", {"seed": 7})
+    assert adapters.init_(derived, "zeros") == (derived, "zeros", {})
+    del adapters.fantasy.init_
+    with pytest.raises(TypeError, match=r"x must be writable, got Tensor: adapters\.fantasy\.init makes a new one"):
+        adapters.init_(x, "normal")
+
+
+def test_init_fills_arrays_and_refuses_what_is_nobodys():
+    out = np.full((3, 4), 9.0, "float32")
+    assert adapters.init_(out, "normal", seed=7, name="w") is out
+    assert np.array_equal(out, winit_fast.fill(np.empty((3, 4), "float32"), "normal", seed=7, name="w"))
+    for nobodys in ([1.0], 1.0, None):
+        with pytest.raises(TypeError, match=r"x must be an array, tensor or variable of .*numpy.*, got"):
+            adapters.init_(nobodys, "normal", seed=7)
+
+
+def test_init_imports_no_framework():
+    run(f"""
+        import sys
+        import numpy as np
+        from winit_fast import adapters
+        adapters.init_(np.empty(3), "normal", seed=7)
+        try:
+            adapters.init_([1.0], "normal", seed=7)
+        except TypeError:
+            pass
+        assert not set(sys.modules) & set({FRAMEWORKS!r})
+    """)

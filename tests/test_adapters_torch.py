@@ -124,9 +124,10 @@ def test_init_works_under_no_grad_and_inference_mode_and_in_tensors_made_there()
     with torch.no_grad():
         other = init((3, 4), "normal", seed=7)
     outside = init_(torch.empty_like(inner), "normal", seed=7)
-    init_(inner, "normal", seed=8)
-    assert is_same(inner, filled((3, 4), "normal", seed=8))
-    assert all(is_same(tensor, filled((3, 4), "normal")) for tensor in (made, other, outside))
+    assert all(is_same(tensor, filled((3, 4), "normal")) for tensor in (inner, made, other, outside))
+    with pytest.raises(ValueError, match=r"tensor must not be one of torch\.inference_mode"):
+        init_(inner, "normal", seed=8)
+    assert is_same(inner, filled((3, 4), "normal"))
     assert not torch.equal(drawn, made)
 
 
@@ -503,3 +504,67 @@ def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme
     assert len(calls) == times
     assert sum(calls) == tensor.numel()
     assert is_same(tensor, filled(shape, scheme))
+
+
+@pytest.mark.usefixtures("tiny_staging")
+def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
+    axes = tensors.torch_axes(2, None, None, ())
+    for region, words in (
+        ({"shape": (20, 5), "offset": (15, 0)}, r"out must lie within shape, got \(12, 5\) from offset \(15, 0\)"),
+        ({"shape": (20, 5), "offset": (0,)}, "must have as many axes as each other, got 2, 2 and 1"),
+        ({"offset": (0, 0)}, r"shape must be given with offset, got offset=\(0, 0\) alone"),
+    ):
+        tensor = torch.full((12, 5), 9.0)
+        with pytest.raises(ValueError, match=words):
+            tensors._fill_through_host(tensor, "normal", seed=7, **region, **axes)
+        assert bool((tensor == 9).all())
+
+
+@pytest.mark.usefixtures("tiny_staging")
+def test_pieces_are_in_the_memory_of_the_host_whatever_the_default_device_is():
+    tensor = torch.empty(12, 5)
+    with torch.device("meta"):
+        tensors._fill_through_host(tensor, "normal", seed=7, **tensors.torch_axes(2, None, None, ()))
+    assert is_same(tensor, filled((12, 5), "normal"))
+
+
+# What a tensor may still do afterwards, and what must not have happened where it is refused
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_storage_can_be_resized_afterwards(dtype):
+    tensor = init_(torch.empty(4, 4, dtype=getattr(torch, dtype)), "normal", seed=7)
+    tensor.untyped_storage().resize_(0)
+    tensor.untyped_storage().resize_(64 * tensor.element_size())
+    tensor.resize_(8, 8)
+
+
+def test_what_is_refused_draws_nothing():
+    for refused in (
+        lambda: init_(torch.empty(3), "he_normal"),
+        lambda: init_(torch.empty(3, dtype=torch.int64), "normal"),
+        lambda: init_(torch.empty(1).expand(3), "normal"),
+        lambda: init_(torch.empty(3), "normal", name=-1),
+        lambda: init_(torch.empty(3), "normal", threads=0),
+        lambda: init_(torch.empty(3), "normal", shape=(2,)),
+    ):
+        before = torch.get_rng_state()
+        with pytest.raises((TypeError, ValueError)):
+            refused()
+        assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator or None, got 5"):
+        init_(torch.empty(3), "normal", generator=5)
+
+
+def test_transforms_and_exported_graphs_are_refused():
+    with pytest.raises(TypeError, match=r"tensor must not be filled inside of a transform of torch\.func"):
+        torch.func.functionalize(lambda x: init_(x.clone(), "normal", seed=7))(torch.zeros(3))
+    with pytest.raises(TypeError, match=r"tensor must not be filled inside of a transform of torch\.func"):
+        torch.func.vmap(lambda x: init_(x.clone(), "normal", seed=7))(torch.zeros(2, 3))
+
+    class Filling(torch.nn.Module):
+        def forward(self, x):
+            return x + init_(torch.empty(3), "normal", seed=7)
+
+    with pytest.raises(Exception, match="cannot be part of an exported graph"):
+        torch.export.export(Filling(), (torch.zeros(3),), strict=False)

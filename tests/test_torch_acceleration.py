@@ -805,3 +805,28 @@ def test_no_tensor_is_kept():
         del weight
         gc.collect()
         assert gone() is None
+
+
+def test_blocks_that_end_in_another_order_leave_nothing_behind():
+    first, second = adapters.torch.accelerate(seed=1), adapters.torch.accelerate(seed=2)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    inner = torch.nn.init.normal_(torch.empty(8))
+    second.__exit__(None, None, None)
+    with ThreadPoolExecutor(1) as pool, adapters.torch.accelerate(seed=3):
+        pool.submit(lambda: None).result()
+        torch.manual_seed(5)
+        theirs = pool.submit(lambda: torch.nn.init.normal_(torch.empty(8))).result()
+    torch.manual_seed(5)
+    assert torch.equal(theirs, torch.empty(8).normal_())
+    assert not torch.equal(inner, theirs)
+
+
+def test_bfloat16_without_ml_dtypes_is_torchs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    torch.manual_seed(5)
+    with adapters.torch.accelerate(seed=0):
+        weight = torch.nn.init.normal_(torch.empty(8, dtype=torch.bfloat16))
+    torch.manual_seed(5)
+    assert torch.equal(weight, torch.empty(8, dtype=torch.bfloat16).normal_())

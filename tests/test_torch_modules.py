@@ -195,6 +195,8 @@ def test_bad_rules_write_nothing(rules, error, words):
         ({"seed": None}, TypeError, "seed must be"),
         ({"seed": 0, "threads": 0}, ValueError, "threads must be"),
         ({"seed": 0, "prefix": 3}, TypeError, "prefix must be"),
+        ({"seed": 0, "prefix": "layers.4"}, ValueError, r"prefix must end with a dot, got 'layers\.4'"),
+        ({"seed": 0, "leave": 5}, TypeError, "leave must be a glob or a sequence of them, got 5"),
     ],
 )
 def test_bad_arguments_write_nothing(arguments, error, words):
@@ -257,6 +259,54 @@ def test_wrappers_change_no_value():
     report = init_module_(wrapped, SIMPLE, seed=3)
     assert [entry.name for entry in report] == ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert all(map(torch.equal, plain.parameters(), wrapped.parameters()))
+
+
+@pytest.fixture
+def one_rank(tmp_path):
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_data_parallel_wrappers_change_no_value():
+    plain, wrapped = mlp(8, 16, 4), mlp(8, 16, 4)
+    rules = {"*.weight": "he_normal", "*.bias": "normal"}
+    names = [entry.name for entry in init_module_(plain, rules, seed=7)]
+    parallel = torch.nn.parallel.DistributedDataParallel(wrapped)
+    for around in (parallel, torch.nn.DataParallel(wrapped), torch.compile(parallel)):
+        for parameter in wrapped.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert [entry.name for entry in init_module_(around, rules, seed=7)] == names
+        assert all(map(torch.equal, plain.parameters(), wrapped.parameters()))
+    inner = torch.nn.ModuleDict({"module": mlp(8, 16, 4)})  # a name that is the model's own
+    assert [entry.name for entry in init_module_(inner, rules, seed=7)] == [f"module.{name}" for name in names]
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_what_fsdp1_flattened_is_refused():
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = FullyShardedDataParallel(mlp(8, 16, 4), use_orig_params=True, device_id=torch.device("cpu"))
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(TypeError, match="FullyShardedDataParallel flattens them"):
+        init_module_(model, {"*": "normal"}, seed=7)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_one_parameter_that_cannot_be_written_leaves_all_as_they_are():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Partial
+
+    mesh = init_device_mesh("cpu", (1,))
+    overlapping = torch.full((9,), 9.0).as_strided((3, 3), (2, 2))
+    for last in (DTensor.from_local(torch.full((3, 3), 9.0), mesh, [Partial()], run_check=False), overlapping):
+        model = torch.nn.ParameterDict({"first": torch.full((3, 3), 9.0), "last": last})
+        for function in (init_module_, materialize_):
+            with pytest.raises(ValueError, match=r"last of shape .* cannot take normal: tensor must"):
+                function(model, {"*": "normal"}, seed=7)
+        assert bool((model["first"] == 9).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])

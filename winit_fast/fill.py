@@ -98,18 +98,12 @@ def fill(
     True
     """
     dtype = _checked_array(out)
-    if shape is None:
-        if offset is not None:
-            raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
-        global_shape, start = out.shape, (0,) * out.ndim
-    else:
-        global_shape = _global_shape(shape)
-        start = _checked_region(out.shape, global_shape, offset)
+    global_shape, start = checked_region(out.shape, shape, offset)
     write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
-    key = _key(seed, draws, scheme)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
     thread_count = checked_threads(threads)
+    key = _key(seed, draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if out.size:
         write(Target(out, global_shape, start), key, stream, thread_count)
         if padding is not None and 0 <= padding - start[0] < len(out):
@@ -168,10 +162,10 @@ def fill_rows(
     global_shape = _global_shape(shape)
     row_list = _checked_rows(rows, out.shape, global_shape)
     write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
-    key = _key(seed, draws, scheme)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
     thread_count = checked_threads(threads)
+    key = _key(seed, draws, scheme)
     if out.size:
         write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
         if padding is not None:
@@ -266,20 +260,26 @@ def _global_shape(shape: object) -> tuple[int, ...]:
     return sizes
 
 
-def _checked_region(
-    extent: tuple[int, ...], shape: tuple[int, ...], offset: Sequence[SupportsIndex] | None
-) -> tuple[int, ...]:
-    start = (0,) * len(shape) if offset is None else as_sizes("offset", offset)
-    if not len(extent) == len(shape) == len(start):
+def checked_region(
+    extent: tuple[int, ...], shape: Sequence[SupportsIndex] | None, offset: Sequence[SupportsIndex] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of the global tensor and where in it a part of that extent begins."""
+    if shape is None:
+        if offset is not None:
+            raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
+        return extent, (0,) * len(extent)
+    whole = _global_shape(shape)
+    start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
+    if not len(extent) == len(whole) == len(start):
         raise ValueError(
             "out, shape and offset must have as many axes as each other, "
-            f"got {len(extent)}, {len(shape)} and {len(start)}"
+            f"got {len(extent)}, {len(whole)} and {len(start)}"
         )
-    if any(first + size > whole for first, size, whole in zip(start, extent, shape, strict=True)):
+    if any(first + size > most for first, size, most in zip(start, extent, whole, strict=True)):
         raise ValueError(
-            f"out must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(shape)}"
+            f"out must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(whole)}"
         )
-    return start
+    return whole, start
 
 
 def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -58,9 +58,9 @@ def accelerate(
     Notes
     -----
     What `init_` does not fill is left to PyTorch, its errors and its generator: sparse, quantized and expanded tensors,
-    integers and complex numbers, tensors of the meta device, fake ones and others that a subclass, a mode or a
-    transform keeps track of. Zeros, ones and constants are PyTorch's too. Tensors that Hugging Face marked with
-    `_is_hf_initialized` are left as they are.
+    integers and complex numbers, bfloat16 without `ml_dtypes`, tensors of the meta device, fake ones and others that a
+    subclass, a mode or a transform keeps track of. Zeros, ones and constants are PyTorch's too. Tensors that Hugging
+    Face marked with `_is_hf_initialized` are left as they are.
 
     Blocks nest, and the inner one governs. A block governs the thread that entered it and no other, so each thread may
     enter its own. It does not govern processes forked inside it, such as the workers of a DataLoader.
@@ -82,13 +82,14 @@ def accelerate(
     if seed is None:
         seed = 0 if skip else draw_seed(None)
     init_(torch.empty(0, device="cpu"), "normal", seed=seed, threads=threads)  # refuses what it would refuse later
-    before = _GOVERNOR.get()
-    _replace_functions()
+    before, governor = _GOVERNOR.get(), _Governor(seed, skip, threads)
     try:
-        _GOVERNOR.set(_Governor(seed, skip, threads))
+        _replace_functions()
+        _GOVERNOR.set(governor)
         with _Methods():
             yield
     finally:
+        governor.has_ended = True  # a block that was entered later may still be open, and puts this one back
         _GOVERNOR.set(before)
         _restore_functions()
 
@@ -101,6 +102,7 @@ class _Governor:
     skip: bool
     threads: SupportsIndex | None
     drawn: int = 0
+    has_ended: bool = False
     place: tuple[int, int] = field(default_factory=lambda: _place())
 
 
@@ -115,14 +117,15 @@ def _place() -> tuple[int, int]:
 def _call(original: Callable[..., Any], ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: Any) -> Any:
     """Call a function or method, or ours in its place where a block governs and the tensor can be filled."""
     governor = _GOVERNOR.get()
-    if governor is None or governor.place != _place():  # contexts are copied to other threads and to forked processes
+    # Contexts are copied to other threads and to forked processes.
+    if governor is None or governor.has_ended or governor.place != _place():
         return original(*args, **kwargs)
     tensor = args[0] if args else kwargs.get("tensor")
     if governor.skip or getattr(tensor, "_is_hf_initialized", False):
         return tensor
     if ours is not None and _is_ours_to_fill(tensor):
         # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
-        with suppress(TypeError, ValueError, ArithmeticError):
+        with suppress(TypeError, ValueError, ArithmeticError, ImportError):
             return ours(*args, **kwargs)
     _GOVERNOR.set(None)  # what the original is made of is the original too
     try:
@@ -216,9 +219,9 @@ _blocks = 0  # in all threads
 def _replace_functions() -> None:
     global _blocks
     with _LOCK:
-        if _blocks == 0:
-            _exchange(_REPLACEMENTS)
         _blocks += 1
+        if _blocks == 1:
+            _exchange(_REPLACEMENTS)
 
 
 def _restore_functions() -> None:

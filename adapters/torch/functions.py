@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, calculate_gain
 
+from winit_fast.messages import shown
+
 from .tensors import init_
 
 __all__ = [
@@ -52,7 +54,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool((weight.abs() <= 0.1).all())
     True
     """
-    return init_(tensor, f"uniform({float(a)!r}, {float(b)!r})", generator=generator)
+    low, high = float(a), float(b)
+    _needs_order(low, high)
+    return init_(tensor, f"uniform({low!r}, {high!r})", generator=generator)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None) -> Tensor:
@@ -84,6 +88,7 @@ def trunc_normal_(
     if tensor.is_meta:
         return tensor
     mean, std, a, b = float(mean), float(std), float(a), float(b)
+    _needs_order(a, b)
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "mean is more than 2 std from [a, b] in trunc_normal_: all values come from one tail", stacklevel=2
@@ -192,7 +197,7 @@ def kaiming_normal_(
 def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, generator: Generator) -> Tensor:
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
-        return tensor
+        return init_(tensor, "normal", generator=generator)  # draws as others do: some ranks hold nothing of a tensor
     _needs_dimensions(tensor, 2)
     return init_(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator=generator)
 
@@ -216,7 +221,14 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     return init_(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator=generator)
 
 
+def _needs_order(a: float, b: float) -> None:
+    if not a <= b:
+        raise ValueError(f"a must be <= b, got {a} and {b}")
+
+
 def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"tensor must be a torch.Tensor, got {shown(tensor)}")
     count = tensor.dim()
     if count < fewest or (most is not None and count > most):
         needed = f"{fewest} or more" if most is None else f"{fewest}" if most == fewest else f"{fewest} to {most}"

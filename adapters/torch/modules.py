@@ -16,14 +16,16 @@ from winit_fast import Scheme, empty, fill
 from winit_fast.messages import as_int, shown
 
 from .rules import Rule, Rules, as_rules, matches
-from .tensors import FILLED, init_, leaves_graph
+from .sharding import held_by_this_rank
+from .tensors import FILLED, init_, leaves_graph, refuse_unusable
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 
 BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
 
 # What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
-_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # they hold the model as "module"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def init_module_(
 
     The stream of a parameter is its qualified name, and so no other layer that is added, removed or moved changes its
     values, nor the number of ranks or pipeline stages. Names are those of the bare model: what `torch.compile`,
-    activation checkpointing and FSDP put into them is left out.
+    activation checkpointing and (Distributed)DataParallel put into them is left out.
 
     Parameters
     ----------
@@ -124,8 +126,8 @@ def init_module_(
     seed : int
         In [0, 2^64).
     prefix : str, default ""
-        What stands before the names: of a part of a larger model, such as a pipeline stage, ``"layers.4."``. Rules and
-        `leave` see the whole name.
+        What stands before the names, with its dot: of a part of a larger model, such as a pipeline stage,
+        ``"layers.4."``. Rules and `leave` see the whole name.
     leave : str or sequence of str, optional
         Globs for parameters to be left as they are.
     threads : int, optional
@@ -139,12 +141,14 @@ def init_module_(
     Raises
     ------
     TypeError, ValueError
-        If a parameter is taken by no rule and not left, if a scheme does not fit a shape or dtype, or if an argument
-        cannot be used. Nothing has been written then.
+        If a parameter is taken by no rule and not left, if a scheme does not fit a shape or dtype, if FSDP1 flattened
+        the parameters (initialize before, or use FSDP2's `fully_shard`), or if an argument cannot be used. Nothing has
+        been written then.
 
     Notes
     -----
-    Tied weights are initialized once, under the first of their names in the order of `named_parameters`. The row
+    Tied weights are initialized once, under the first of their names in the order of `named_parameters`: a pipeline
+    stage that holds the last of them alone gives it another stream, and has to be sent the first. The row
     `padding_idx` of `torch.nn.Embedding` and `EmbeddingBag` is 0. Buffers are left alone, and so are parameters that
     transformers marked as loaded (`_is_hf_initialized`), those without elements and those on the meta device; the
     report says so.
@@ -281,7 +285,17 @@ def _planned(
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, got {shown(prefix)}")
-    left = (leave,) if isinstance(leave, str) else tuple(leave)
+    if prefix and not prefix.endswith("."):
+        raise ValueError(f"prefix must end with a dot, got {shown(prefix)}")
+    left = (leave,) if isinstance(leave, str) else leave
+    if not isinstance(left, Sequence) or not all(isinstance(pattern, str) for pattern in left):
+        raise TypeError(f"leave must be a glob or a sequence of them, got {shown(leave)}")
+    for part in module.modules():
+        if any(base.__name__ == "FullyShardedDataParallel" for base in type(part).__mro__):
+            raise TypeError(
+                "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
+                "it is wrapped, or use fully_shard"
+            )
     fill(np.empty(0), "normal", seed=as_int("seed", seed), threads=threads)  # checks both
     ordered = as_rules(rules)
     slots, entries, untaken, used = [], [], [], set()
@@ -338,7 +352,7 @@ def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
         for local, parameter in owner._parameters.items():
             if parameter is None:
                 continue
-            name = prefix + _bare(f"{path}.{local}" if path else local)
+            name = prefix + _bare(f"{path}.{local}" if path else local, modules)
             if id(parameter) not in found:
                 parts = path.split(".") if path else []
                 around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
@@ -350,8 +364,11 @@ def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
     return list(found.values())
 
 
-def _bare(name: str) -> str:
-    return reduce(lambda text, wrapper: text.replace(wrapper, ""), _WRAPPERS, name)
+def _bare(name: str, modules: dict[str, nn.Module]) -> str:
+    """A qualified name without what wrappers put into it."""
+    parts = name.split(".")
+    kept = [part for depth, part in enumerate(parts) if not isinstance(modules[".".join(parts[:depth])], _PARALLEL)]
+    return reduce(lambda text, wrapper: text.replace(wrapper, ""), _WRAPPERS, ".".join(kept))
 
 
 def _with(entry: Entry, scheme: Scheme | None = None, rule: Rule | None = None, note: str = "") -> Entry:
@@ -379,10 +396,11 @@ def _check(
     """Fill nothing with it: the engine then checks the scheme against the global shape and the dtype."""
     if dtype not in FILLED:
         raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {dtype}")
-    if parameter.layout is not torch.strided:
-        raise TypeError(f"it must be dense, got one that is {parameter.layout}")
-    if any(stride == 0 and size > 1 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)):
-        raise ValueError(f"it must not overlap itself in memory, got strides {tuple(parameter.stride())}")
+    held: Tensor | None = parameter
+    if hasattr(parameter, "placements"):
+        held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
+    if held is not None:
+        refuse_unusable(held)
     nothing = empty((0,) * len(shape), str(dtype).removeprefix("torch."))
     fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
 
@@ -416,6 +434,7 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
     known: dict[int, nn.Module] = {}
     others: dict[int, tuple[nn.Module, str, str]] = {}
     places: dict[int, list[tuple[nn.Module, str]]] = {}
+    modules = dict(module.named_modules(remove_duplicate=False))
     for path, owner in module.named_modules():
         for local, buffer in owner._buffers.items():
             if buffer is None or not buffer.is_meta:
@@ -424,7 +443,7 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
             if isinstance(owner, nn.modules.batchnorm._NormBase):
                 known[id(owner)] = owner
             else:
-                name = prefix + _bare(f"{path}.{local}" if path else local)
+                name = prefix + _bare(f"{path}.{local}" if path else local, modules)
                 others.setdefault(id(buffer), (owner, local, name))
     if others and make is None:
         names = ", ".join(name for *_, name in others.values())

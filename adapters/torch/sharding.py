@@ -15,13 +15,13 @@ from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes
 from winit_fast.messages import as_int, as_sizes, shown
 
-from .tensors import draw_seed, fill_tensor, init_, leaves_graph, torch_axes
+from .tensors import Drawn, draw_seed, fill_tensor, init_, leaves_graph, torch_axes
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
     from torch.distributed.tensor import DTensor
 
-__all__ = ["fill_dtensor", "init_sharded_", "megatron_init_method", "torchrec_init_fn"]
+__all__ = ["fill_dtensor", "held_by_this_rank", "init_sharded_", "megatron_init_method", "torchrec_init_fn"]
 
 
 class Run(NamedTuple):
@@ -32,7 +32,16 @@ class Run(NamedTuple):
 
 
 def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> None:
-    """Fill this rank's part of a `DTensor`, with arguments that `winit_fast.fill` takes.
+    """Fill this rank's part of a `DTensor`, with arguments that `winit_fast.fill` takes."""
+    local, runs = held_by_this_rank(tensor)
+    if local is None:
+        return
+    fill_runs(local, runs, tuple(tensor.shape), scheme, **arguments)
+    torch.autograd.graph.increment_version(tensor)
+
+
+def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, list[list[Run]]]:
+    """The local tensor of a `DTensor`, None where this rank is no part of its mesh, and what its axes hold.
 
     Raises
     ------
@@ -40,8 +49,8 @@ def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> Non
         If a placement is neither a shard nor a replica, or the local tensor is not of the size that they say.
     """
     coordinate = tensor.device_mesh.get_coordinate()
-    if coordinate is None:  # this rank is no part of the mesh
-        return
+    if coordinate is None:
+        return None, []
     runs = [[Run(0, size)] for size in tensor.shape]
     for place, placement, count in zip(coordinate, tensor.placements, tensor.device_mesh.shape, strict=True):
         if placement.is_replicate():
@@ -57,8 +66,7 @@ def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> Non
     held = tuple(sum(run.size for run in along) for along in runs)
     if tuple(local.shape) != held:
         raise ValueError(f"tensor must hold {held} here by its placements, got a local tensor of {tuple(local.shape)}")
-    fill_runs(local, runs, tuple(tensor.shape), scheme, **arguments)
-    torch.autograd.graph.increment_version(tensor)
+    return local, runs
 
 
 def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
@@ -131,15 +139,19 @@ def init_sharded_(
     """
     if not hasattr(tensor, "local_shards"):
         raise TypeError(f"tensor must be a ShardedTensor (init_ fills others), got {type(tensor).__name__}")
-    key = draw_seed(generator) if seed is None else seed
     shape = tuple(tensor.size())
-    axes = torch_axes(len(shape), in_axis, out_axis, batch_axis)
+    arguments = {
+        "shape": shape,
+        "seed": Drawn(generator) if seed is None else seed,
+        "name": name,
+        "padding_idx": padding_idx,
+        "threads": threads,
+        **torch_axes(len(shape), in_axis, out_axis, batch_axis),
+    }
+    # Nothing, with all arguments: a rank that holds no shard refuses what the others refuse, and draws what they draw.
+    fill_tensor(torch.empty((0,) * len(shape), dtype=tensor.dtype, device="cpu"), scheme, **arguments)
     for shard in tensor.local_shards():
-        offset = tuple(shard.metadata.shard_offsets)
-        fill_tensor(
-            shard.tensor, scheme, shape=shape, offset=offset, seed=key, name=name, padding_idx=padding_idx,
-            threads=threads, **axes,
-        )  # fmt: skip
+        fill_tensor(shard.tensor, scheme, offset=tuple(shard.metadata.shard_offsets), **arguments)
     return tensor
 
 
@@ -198,13 +210,14 @@ def torchrec_init_fn(
     def init_fn(weight: Tensor) -> Tensor:
         if tuple(weight.shape) == whole:
             return init_(weight, made, seed=seed, name=name, generator=generator, **arguments)
-        key = draw_seed(generator) if seed is None else seed
-        if weight.numel() == 0:  # this rank holds nothing of the table
+        if weight.numel() == 0:  # this rank holds nothing of the table, but the others draw
+            if seed is None:
+                draw_seed(generator)
             return weight
         ranked = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if ranked else 0
         stream = f"{name}, part {next(parts)} of rank {rank}"
-        return init_(weight, made, seed=key, name=stream, shape=whole, **arguments)
+        return init_(weight, made, seed=seed, name=stream, generator=generator, shape=whole, **arguments)
 
     return init_fn
 
@@ -255,6 +268,8 @@ def megatron_init_method(
     True
     """
     position, count = as_int("rank", rank), as_int("world_size", world_size)
+    if count < 1:
+        raise ValueError(f"world_size must be 1 or more, got {shown(world_size)}")
     if not 0 <= position < count:
         raise ValueError(f"rank must be in [0, {shown(world_size)}), got {shown(rank)}")
     made = make_scheme(scheme)
@@ -271,9 +286,9 @@ def megatron_init_method(
                 raise ValueError(f"weight must have a multiple of {stride} along axis {axis}, got {tuple(shape)}")
             runs[axis] = [Run((position + k * count) * size, size) for k in range(stride)]
             shape[axis] *= count
-        key = draw_seed(None) if seed is None else seed
         name = next(numbers) if names is None else names()
         axes = torch_axes(len(shape), *given_axes)
+        key = Drawn(None) if seed is None else seed
         fill_runs(weight, runs, tuple(shape), made, seed=key, name=name, **axes, **arguments)
         return weight
 

@@ -7,6 +7,7 @@ from functools import wraps
 from math import prod
 from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,25 +17,32 @@ from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Elementwise
 from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fill import checked_region
 from winit_fast.messages import as_sizes, shown
 
-__all__ = ["FILLED", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "torch_axes"]
+__all__ = [
+    "FILLED", "Drawn", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_unusable", "torch_axes",
+]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# What NumPy has no type of its own for is viewed as integers of the same size, and those as ml_dtypes' types.
-_VIEWED = {
-    torch.bfloat16: (torch.uint16, "bfloat16"),
-    torch.float8_e4m3fn: (torch.uint8, "float8_e4m3fn"),
-    torch.float8_e5m2: (torch.uint8, "float8_e5m2"),
+# Types that are filled, as NumPy's array interface names them; and those of ml_dtypes, as integers of their size.
+FILLED = {
+    torch.float32: np.dtype(np.float32).str,
+    torch.float64: np.dtype(np.float64).str,
+    torch.float16: np.dtype(np.float16).str,
+    torch.bfloat16: np.dtype(np.uint16).str,
+    torch.float8_e4m3fn: np.dtype(np.uint8).str,
+    torch.float8_e5m2: np.dtype(np.uint8).str,
+    torch.complex64: np.dtype(np.complex64).str,
+    torch.complex128: np.dtype(np.complex128).str,
 }
-FILLED = (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.complex64, torch.complex128,
-)  # fmt: skip
+_ML_DTYPES = {
+    torch.bfloat16: "bfloat16", torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2",
+}  # fmt: skip
 
 # Types of tensors that are what they seem; asking others what they are takes longer.
 _PLAIN = (torch.nn.Parameter, Tensor)
@@ -49,11 +57,14 @@ def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters,
     """Have callers under `torch.compile` leave their graph for this call, and begin another after it.
 
     That is `torch.compiler.disable`, which takes a second to import, only where there is a graph to leave.
+    `torch.export` cannot leave its graph, and would keep nothing of the call.
     """
 
     @wraps(function)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
         if torch.compiler.is_compiling():
+            if getattr(torch.compiler, "is_exporting", bool)():  # torch 2.7 and newer say so
+                raise RuntimeError(f"{function.__name__} cannot be part of an exported graph: call it before")
             return torch.compiler.disable(function)(*arguments, **named)  # type: ignore[no-any-return, no-untyped-call]
         return function(*arguments, **named)
 
@@ -129,7 +140,7 @@ def init_(
     if _is_unreal(tensor):
         return tensor
     arguments = {
-        "seed": draw_seed(generator) if seed is None else seed,
+        "seed": Drawn(generator) if seed is None else seed,
         "name": name,
         "padding_idx": padding_idx,
         "threads": threads,
@@ -196,6 +207,23 @@ def init(
     return init_(tensor, scheme, **arguments).requires_grad_(requires_grad)
 
 
+class Drawn:
+    """One 64-bit draw of a generator as a seed, taken when it is first asked for: after all else has been checked."""
+
+    __slots__ = ("_generator", "_seed")
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+        self._generator = generator
+        self._seed: int | None = None
+
+    def __index__(self) -> int:
+        if self._seed is None:
+            self._seed = draw_seed(self._generator)
+        return self._seed
+
+
 def draw_seed(generator: torch.Generator | None) -> int:
     """One 64-bit draw of a generator, PyTorch's default one where it is None."""
     drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
@@ -235,7 +263,7 @@ def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
     if _is_unreal(tensor):
         return
-    _refuse_unusable(tensor)
+    refuse_unusable(tensor)
     plain = tensor.detach()
     if plain.is_cpu:
         fill(_array(plain), scheme, **arguments)
@@ -257,7 +285,12 @@ def _is_unreal(tensor: Tensor) -> bool:
     return tensor.is_meta or is_fake(tensor)
 
 
-def _refuse_unusable(tensor: Tensor) -> None:
+def refuse_unusable(tensor: Tensor) -> None:
+    """Raise where a tensor that has memory cannot be written to as it stands."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise TypeError("tensor must not be filled inside of a transform of torch.func: make it before, and pass it in")
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        raise ValueError("tensor must not be one of torch.inference_mode, outside of which nobody may write to it")
     if tensor.layout is not torch.strided:
         raise TypeError(f"tensor must be dense, got one of layout {tensor.layout}")
     if tensor.dtype not in FILLED:
@@ -284,14 +317,33 @@ def _overlaps(tensor: Tensor) -> bool:
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     """The memory of a tensor on the CPU as a NumPy array."""
-    if tensor.dtype not in _VIEWED:
-        return tensor.numpy()
-    integers, name = _VIEWED[tensor.dtype]
+    array = np.asarray(_Memory(tensor))
+    if tensor.dtype not in _ML_DTYPES:
+        return array
     try:
         import ml_dtypes
     except ImportError:
         raise ModuleNotFoundError(f"tensors of {tensor.dtype} need ml_dtypes: pip install ml_dtypes") from None
-    return tensor.view(integers).numpy().view(getattr(ml_dtypes, name))
+    return array.view(getattr(ml_dtypes, _ML_DTYPES[tensor.dtype]))
+
+
+class _Memory:
+    """Where a tensor stands, for NumPy. `Tensor.numpy` would forbid its storage to be resized ever after, as FSDP does.
+
+    The caller holds the tensor for as long as the array is in use.
+    """
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * size for stride in tensor.stride()),
+            "typestr": FILLED[tensor.dtype],
+        }
 
 
 # Other devices
@@ -311,8 +363,7 @@ def _fill_through_host(
     tensor is one piece, and as large in the host's memory. A kernel of the device's own can stand here.
     """
     extent = tuple(tensor.shape)
-    whole = extent if shape is None else as_sizes("shape", shape)
-    start = (0,) * len(extent) if offset is None else as_sizes("offset", offset)
+    whole, start = checked_region(extent, shape, offset)
     distribution = make_scheme(scheme).distribution(
         whole, arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"], tensor.is_complex()
     )
@@ -320,7 +371,8 @@ def _fill_through_host(
     most = max(1, STAGING // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
-    buffers = [torch.empty(min(most, tensor.numel()), dtype=tensor.dtype, pin_memory=is_cuda) for _ in range(turns)]
+    size = min(most, tensor.numel())
+    buffers = [torch.empty(size, dtype=tensor.dtype, device="cpu", pin_memory=is_cuda) for _ in range(turns)]
     copied: list[Any] = [None] * turns
     for number, (begin, sizes) in enumerate(_pieces(extent, most)):
         turn = number % turns
