@@ -488,7 +488,7 @@ def test_the_inner_block_governs_and_the_outer_goes_on():
         INIT.normal_(torch.empty(3))
         inner = built(seed=6)
         with accelerate(skip=True):
-            untouched = INIT.zeros_(torch.full((3,), 7.0))
+            untouched = INIT.normal_(torch.full((3,), 7.0))
         outer = torch.empty(3).normal_()
         assert INIT.normal_ is not FUNCTIONS["normal_"]
     assert equal(inner, built(seed=6))
@@ -521,7 +521,7 @@ def test_a_thread_outside_is_untouched():
         generator = torch.Generator().manual_seed(3)
         drawn["function"] = INIT.xavier_normal_(torch.empty(4, 4), generator=generator)
         drawn["method"] = torch.empty(4).normal_(generator=generator)
-        drawn["is skipped"] = INIT.zeros_(torch.ones(3)).any()
+        drawn["is skipped"] = (INIT.normal_(torch.ones(3)) == 1).any()
         done.set()
 
     thread = threading.Thread(target=outside)
@@ -542,7 +542,7 @@ def test_a_copied_context_does_not_govern_another_thread():
     with accelerate(skip=True):
         context = contextvars.copy_context()
         with ThreadPoolExecutor(1) as pool:
-            assert not pool.submit(context.run, INIT.zeros_, torch.ones(3)).result().any()
+            assert not (pool.submit(context.run, INIT.normal_, torch.ones(3)).result() == 1).any()
 
 
 class Drawing(torch.utils.data.Dataset):
@@ -606,10 +606,14 @@ def test_a_compiled_model_keeps_its_graph():
 # skip
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("_") and not name.startswith("_")])
-def test_skip_leaves_tensors_as_they_are(name):
-    weight = torch.full((4, 6, 3) if name == "dirac_" else (4, 6), 7.0)
-    arguments = {"constant_": [1.0], "sparse_": [0.1]}.get(name, [])
+DRAW_NOTHING = {"zeros_": [], "ones_": [], "constant_": [2.0], "eye_": [], "dirac_": []}
+DRAW = [name for name in FUNCTIONS if name.endswith("_") and not name.startswith("_") and name not in DRAW_NOTHING]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_skip_leaves_what_would_be_drawn_as_it_is(name):
+    weight = torch.full((4, 6), 7.0)
+    arguments = [0.1] if name == "sparse_" else []
     with accelerate(skip=True):
         assert getattr(INIT, name)(weight, *arguments) is weight
         assert weight.normal_() is weight
@@ -619,12 +623,22 @@ def test_skip_leaves_tensors_as_they_are(name):
     assert (weight == 7.0).all()
 
 
+@pytest.mark.parametrize("name", DRAW_NOTHING)
+def test_skip_does_what_draws_nothing(name):
+    weight = torch.full((4, 6, 3) if name == "dirac_" else (4, 6), 7.0)
+    expected = getattr(INIT, name)(weight.clone(), *DRAW_NOTHING[name])
+    with accelerate(skip=True):
+        assert getattr(INIT, name)(weight, *DRAW_NOTHING[name]) is weight
+    assert torch.equal(weight, expected)
+
+
 def test_skip_leaves_what_is_not_initialization():
     with accelerate(skip=True):
         layer, norm = nn.Embedding(5, 3, padding_idx=1), nn.BatchNorm1d(3)
         assert torch.zeros(3).fill_(2.0).sum() == 6.0
     assert not layer.weight[1].any()
     assert torch.equal(norm.running_var, torch.ones(3))
+    assert torch.equal(norm.weight, torch.ones(3))
 
 
 def test_a_checkpoint_is_loaded_after_skip():

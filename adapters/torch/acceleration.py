@@ -44,9 +44,9 @@ def accelerate(
         from 0 on, and number n fills as ``init_(tensor, ..., seed=seed, name=n)``: two blocks with one seed repeat each
         other. A call with a `generator` draws its seed from that, and has no number.
     skip : bool, default False
-        For code that loads a checkpoint right after: those functions and methods return the tensor as it is, so
-        uninitialized. **That includes** `zeros_`, `ones_`, `constant_`, `eye_` and `dirac_` of `torch.nn.init`, with
-        which norms and biases begin: the checkpoint must hold every parameter, and every buffer made by any of them.
+        For code that loads a checkpoint right after: whatever draws returns the tensor as it is, so uninitialized, and
+        the checkpoint must hold it. What draws nothing (`zeros_`, `ones_`, `constant_`, `eye_`, `dirac_`) is done:
+        buffers begin with it that no checkpoint holds.
     threads : int, optional
         As in `init_`.
 
@@ -114,14 +114,16 @@ def _place() -> tuple[int, int]:
 
 
 @leaves_graph
-def _call(original: Callable[..., Any], ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: Any) -> Any:
+def _call(
+    original: Callable[..., Any], ours: Callable[..., Any] | None, draws: bool, args: tuple[Any, ...], kwargs: Any
+) -> Any:
     """Call a function or method, or ours in its place where a block governs and the tensor can be filled."""
     governor = _GOVERNOR.get()
     # Contexts are copied to other threads and to forked processes.
     if governor is None or governor.has_ended or governor.place != _place():
         return original(*args, **kwargs)
     tensor = args[0] if args else kwargs.get("tensor")
-    if governor.skip or getattr(tensor, "_is_hf_initialized", False):
+    if (governor.skip and draws) or getattr(tensor, "_is_hf_initialized", False):
         return tensor
     if ours is not None and _is_ours_to_fill(tensor):
         # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
@@ -198,7 +200,7 @@ def _call_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     is_watched = torch.is_grad_enabled() and isinstance(args[0], Tensor) and args[0].requires_grad
     if is_watched:  # autograd refuses it, or keeps track of it
         return method(*args, **kwargs)
-    return _call(method, _METHODS[method], args, kwargs)
+    return _call(method, _METHODS[method], True, args, kwargs)
 
 
 def _uniform_method(tensor: Tensor, *bounds: float, generator: torch.Generator | None = None, **named: float) -> Any:
@@ -259,7 +261,7 @@ if hasattr(os, "register_at_fork"):
 def _replacement(original: Any, ours: Callable[..., Any] | None) -> Any:
     @wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _call(original, ours, args, kwargs)
+        return _call(original, ours, original.__name__ not in _DRAW_NOTHING, args, kwargs)
 
     # A model may keep one of these, and be pickled after the block: this is where it is found then.
     function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{original.__name__}"
@@ -281,6 +283,7 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
             yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
 
 
+_DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_")
 _INSTEAD = {
     # PyTorch's own is as fast, and has the same bits.
     "constant_": None,

@@ -193,7 +193,8 @@ def materialize_(
     ----------
     module : torch.nn.Module
         Built under ``torch.device("meta")`` or accelerate's `init_empty_weights`, and sharded or not by FSDP2's
-        `fully_shard` since. An optimizer is to be made afterwards.
+        `fully_shard` since. accelerate unties weights: call ``model.tie_weights()`` before, where the model has it. An
+        optimizer is to be made afterwards.
     rules, seed, prefix, leave, threads
         As in `init_module_`. Parameters that are left stay on the meta device.
     device : torch.device, str or int, optional
@@ -449,7 +450,8 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
         names = ", ".join(name for *_, name in others.values())
         raise ValueError(
             f"buffers must say how to fill what is on the meta device: {names}; give a callable of owner, name "
-            "and buffer, or build the model with its buffers on a device (accelerate.init_empty_weights does)"
+            "and buffer (transformers: lambda owner, name, buffer: model._init_weights(owner)), or build it with "
+            "its buffers on a device"
         )
     for sharing in places.values():
         first, local = sharing[0]
