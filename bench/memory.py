@@ -13,10 +13,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from frameworks import LIBRARIES, NAMES
 
 
 def ours(scheme: str, dtype: str) -> Callable[[int], Any]:
@@ -88,6 +90,20 @@ def torch_module(is_on_meta: bool) -> Callable[[int], Any]:
     return fill
 
 
+def framework(library: str, name: str, who: str) -> Callable[[int], Any]:
+    """A new matrix of a framework's, after a small one: what it loads when it is first used is not counted."""
+    make = getattr(LIBRARIES[library]()[name], who)
+    make((1, 1024))
+    return lambda octets: make((octets // 4096, 1024))
+
+
+def octets_of(made: Any) -> int:
+    """What an array, a tensor or a list of them holds."""
+    if isinstance(made, list):
+        return sum(map(octets_of, made))
+    return made.nbytes if hasattr(made, "nbytes") else made.numpy().nbytes
+
+
 METHODS: dict[str, Callable[[], Callable[[int], Any]]] = {
     "winit_fast normal float32": lambda: ours("normal", "float32"),
     "winit_fast truncated_normal float32": lambda: ours("truncated_normal", "float32"),
@@ -98,6 +114,12 @@ METHODS: dict[str, Callable[[], Callable[[int], Any]]] = {
     "torch.nn.init.orthogonal_ float32, square": lambda: torch("orthogonal_", is_square=True),
     "adapters.torch.init_module_": lambda: torch_module(is_on_meta=False),
     "adapters.torch.materialize_": lambda: torch_module(is_on_meta=True),
+    **{
+        f"{'adapters' if who == 'ours' else 'own'}: {library} {name}": partial(framework, library, name, who)
+        for library, names in NAMES.items()
+        for name in names
+        for who in ("ours", "theirs")
+    },
     "NumPy standard_normal(out=) float32": lambda: numpy_in_place,
     "NumPy normal(0, 0.02).astype(float32)": lambda: numpy_scaled,
     "torch.nn.init.normal_ float32": lambda: torch("normal_"),
@@ -120,7 +142,7 @@ def measure_here(name: str, octets: int) -> None:
         return
     before = held("VmRSS")
     filled = fill(octets)
-    peak, size = held("VmHWM"), sum(one.nbytes for one in (filled if isinstance(filled, list) else [filled]))
+    peak, size = held("VmHWM"), octets_of(filled)
     allowed = 64 << 20
     if "orthogonal" in name:  # and twice the square of its short side where that is at most half the other
         short = min(filled.shape)

@@ -169,8 +169,9 @@ def structures(results: Results, memory: list[dict[str, Any]]) -> Iterator[Targe
 def frameworks(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
     """The lines about the frameworks' own tensors and models."""
     yield from torch_adapter(results)
+    yield from other_adapters(results)
     for found in memory:
-        if found["method"].startswith("adapters.") and "beyond" in found:
+        if found["method"].startswith("adapters") and "beyond" in found:
             what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
             yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
 
@@ -193,6 +194,17 @@ def torch_adapter(results: Results) -> Iterator[Target]:
         ("transformers llama", "Llama 1B under accelerate / without", 4),
     ):
         yield Target(what, "", *ratio(find(group, "winit_fast", 2), find(group, "torch", 2)), f">= {limit}")
+
+
+def other_adapters(results: Results) -> Iterator[Target]:
+    """New matrices, against those of TensorFlow, JAX and Keras."""
+    for library, names, limit in (
+        ("tensorflow", ("normal", "truncated_normal"), 8), ("jax", ("normal",), 15),
+        *((f"keras-{backend}", ("HeNormal",), 8) for backend in ("tensorflow", "jax", "torch")),
+    ):  # fmt: skip
+        for name in names:
+            pair = (results.find(f"{library} {name}", method, 2) for method in ("winit_fast", library))
+            yield Target(f"{library} {name}: ours / its own, 2 threads", "", *results.ratio(*pair), f">= {limit}")
 
 
 def table(rows: list[Target]) -> str:

@@ -38,7 +38,7 @@ def is_same(tensor, array):
 
 @pytest.fixture
 def tiny_staging(monkeypatch):
-    monkeypatch.setattr(tensors, "STAGING", 64)
+    monkeypatch.setattr(tensors, "PIECE", 64)
 
 
 # What it writes, and where

@@ -15,7 +15,13 @@ EXAMPLES = {
     "torch_hugging_face": (0, "transformers", ["std 0.0200 without, 0.0200 with", "the same bits: True"]),
     "torch_fsdp2": (2, "torch", ["0.weight: rank 0 holds (2500, 256) of (5000, 256)", "the same bits: True"]),
     "torch_tables": (2, "torchrec", ["user_id: rank 1 holds 50000 x 64 of (100000, 64)", "the whole's bits: True"]),
+    "training": (
+        0,
+        "sklearn",
+        ["ReLU, learning rate 0.003: medians of 1 seeds", "not finite", "orthogonal(gain=1.414)"],
+    ),
 }
+ARGUMENTS = {"training": ["--epochs", "1", "--seeds", "1"]}
 
 
 def test_every_example_is_run():
@@ -30,7 +36,7 @@ def test_an_example_runs(name):
         pytest.skip(f"{needs} is not installed")
     runner = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
     done = subprocess.run(
-        [sys.executable, *runner, str(FOLDER / f"{name}.py")],
+        [sys.executable, *runner, str(FOLDER / f"{name}.py"), *ARGUMENTS.get(name, [])],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

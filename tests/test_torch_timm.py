@@ -43,7 +43,7 @@ def timm():
 def moments(model):
     """Of each parameter the mean, the mean size and their standard errors.
 
-    Not the standard deviation: the trunc_normal_ of timm makes -1 of a uniform, which comes once in 2^24 values, a hundred
+    Not the standard deviation: of a uniform of -1, once in 2^24 values, timm makes a normal of a hundred
     standard deviations.
     """
     found = {}

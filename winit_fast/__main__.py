@@ -1,19 +1,21 @@
-"""``python -m winit_fast``: the library at work on a real model's tables."""
+"""``winit-fast`` and ``python -m winit_fast``: the library at work, a real model's tables first."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from winit_fast import embeddings
 from winit_fast.config import show_config
+from winit_fast.report import command as report
 
 __all__ = ["main"]
 
 # Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
 # The first is what runs where none is named.
-COMMANDS = (embeddings,)
+COMMANDS = (embeddings, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, COMMANDS[0].NAME)
+    called = PurePath(sys.argv[0]).stem  # winit-fast.exe too
     parser = argparse.ArgumentParser(
-        prog="python -m winit_fast", description=f"Without a command: {COMMANDS[0].NAME}. Each has its own --help."
+        prog=called if called == "winit-fast" else "python -m winit_fast",
+        description=f"Without a command: {COMMANDS[0].NAME}. Each has its own --help.",
     )
     parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and leave")
     subparsers = parser.add_subparsers(dest="command", metavar="command")
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         status: int = parsed.run(parsed)
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, ImportError) as error:
         print(f"{parser.prog} {parsed.command}: {error}", file=sys.stderr)
         return 2
     return status

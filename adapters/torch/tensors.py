@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from math import prod
 from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -20,6 +18,9 @@ from winit_fast.fans import Axes, axes_tuple
 from winit_fast.fill import checked_region
 from winit_fast.messages import as_sizes, shown
 
+from .._handover.pieces import PIECE, pieces
+from .._handover.torch import FILLED, array_of
+
 __all__ = [
     "FILLED", "Drawn", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_unusable", "torch_axes",
 ]  # fmt: skip
@@ -29,28 +30,10 @@ Name: TypeAlias = str | SupportsIndex
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# Types that are filled, as NumPy's array interface names them; and those of ml_dtypes, as integers of their size.
-FILLED = {
-    torch.float32: np.dtype(np.float32).str,
-    torch.float64: np.dtype(np.float64).str,
-    torch.float16: np.dtype(np.float16).str,
-    torch.bfloat16: np.dtype(np.uint16).str,
-    torch.float8_e4m3fn: np.dtype(np.uint8).str,
-    torch.float8_e5m2: np.dtype(np.uint8).str,
-    torch.complex64: np.dtype(np.complex64).str,
-    torch.complex128: np.dtype(np.complex128).str,
-}
-_ML_DTYPES = {
-    torch.bfloat16: "bfloat16", torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2",
-}  # fmt: skip
-
 # Types of tensors that are what they seem; asking others what they are takes longer.
 _PLAIN = (torch.nn.Parameter, Tensor)
 
 _WORD = torch.empty((), dtype=torch.int64, device="cpu")
-
-# Bytes of host memory, twice, through which a tensor on another device is filled.
-STAGING = 8 << 20
 
 
 def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -266,7 +249,7 @@ def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     refuse_unusable(tensor)
     plain = tensor.detach()
     if plain.is_cpu:
-        fill(_array(plain), scheme, **arguments)
+        fill(array_of(plain), scheme, **arguments)
     else:
         _fill_through_host(plain, scheme, **arguments)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
@@ -315,37 +298,6 @@ def _overlaps(tensor: Tensor) -> bool:
     return False
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
-    """The memory of a tensor on the CPU as a NumPy array."""
-    array = np.asarray(_Memory(tensor))
-    if tensor.dtype not in _ML_DTYPES:
-        return array
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ModuleNotFoundError(f"tensors of {tensor.dtype} need ml_dtypes: pip install ml_dtypes") from None
-    return array.view(getattr(ml_dtypes, _ML_DTYPES[tensor.dtype]))
-
-
-class _Memory:
-    """Where a tensor stands, for NumPy. `Tensor.numpy` would forbid its storage to be resized ever after, as FSDP does.
-
-    The caller holds the tensor for as long as the array is in use.
-    """
-
-    __slots__ = ("__array_interface__",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        size = tensor.element_size()
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (tensor.data_ptr(), False),
-            "shape": tuple(tensor.shape),
-            "strides": tuple(stride * size for stride in tensor.stride()),
-            "typestr": FILLED[tensor.dtype],
-        }
-
-
 # Other devices
 
 
@@ -368,19 +320,19 @@ def _fill_through_host(
         whole, arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"], tensor.is_complex()
     )
     is_elementwise = isinstance(distribution, Elementwise)
-    most = max(1, STAGING // tensor.element_size() if is_elementwise else tensor.numel())
+    most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
     size = min(most, tensor.numel())
     buffers = [torch.empty(size, dtype=tensor.dtype, device="cpu", pin_memory=is_cuda) for _ in range(turns)]
     copied: list[Any] = [None] * turns
-    for number, (begin, sizes) in enumerate(_pieces(extent, most)):
+    for number, (begin, sizes) in enumerate(pieces(extent, most)):
         turn = number % turns
         if copied[turn] is not None:
             copied[turn].synchronize()
         staged = buffers[turn][: prod(sizes)].view(sizes)
         place = tuple(map(sum, zip(start, begin, strict=True)))
-        fill(_array(staged), scheme, shape=whole, offset=place, **arguments)
+        fill(array_of(staged), scheme, shape=whole, offset=place, **arguments)
         part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
         part.copy_(staged, non_blocking=is_cuda)
         if is_cuda:
@@ -388,27 +340,3 @@ def _fill_through_host(
     for event in copied:
         if event is not None:
             event.synchronize()
-
-
-def _pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Rectangles of at most so many elements that make up a shape: where each begins, and its sizes.
-
-    Examples
-    --------
-    >>> list(_pieces((2, 3), 2))
-    [((0, 0), (1, 2)), ((0, 2), (1, 1)), ((1, 0), (1, 2)), ((1, 2), (1, 1))]
-    >>> list(_pieces((5, 3), 6))
-    [((0, 0), (2, 3)), ((2, 0), (2, 3)), ((4, 0), (1, 3))]
-    """
-    if prod(shape) <= most:
-        yield (0,) * len(shape), shape
-        return
-    inner = prod(shape[1:])
-    if inner > most:
-        for row in range(shape[0]):
-            for begin, sizes in _pieces(shape[1:], most):
-                yield (row, *begin), (1, *sizes)
-        return
-    rows = most // inner
-    for first in range(0, shape[0], rows):
-        yield (first, *(0,) * (len(shape) - 1)), (min(rows, shape[0] - first), *shape[1:])

@@ -1,0 +1,115 @@
+"""PyTorch tensors that share the memory of NumPy arrays, in either direction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["FILLED", "array_of", "tensor_of"]
+
+# What NumPy has no type of its own for passes through as integers of the same size: the integers, and the name of
+# ml_dtypes' type.
+_VIEWED = {
+    torch.bfloat16: ("int16", "bfloat16"),
+    torch.float8_e4m3fn: ("uint8", "float8_e4m3fn"),
+    torch.float8_e5m2: ("uint8", "float8_e5m2"),
+}
+_PLAIN = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.complex64: "complex64",
+    torch.complex128: "complex128",
+}
+# How NumPy's array interface writes the type of what stands in memory.
+_TYPES = {dtype: np.dtype(name).str for dtype, name in _PLAIN.items()} | {
+    dtype: np.dtype(integers).str for dtype, (integers, _) in _VIEWED.items()
+}
+FILLED = tuple(_TYPES)
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """A tensor on the CPU that takes over an array's memory.
+
+    Parameters
+    ----------
+    array : ndarray
+        Writable; of a dtype of NumPy's that PyTorch has too, or of ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, dtype and strides. It keeps the memory alive, and no one else should write to it any more.
+
+    Raises
+    ------
+    TypeError
+        If PyTorch has no such dtype.
+
+    Examples
+    --------
+    >>> import winit_fast
+    >>> tensor_of(winit_fast.fill(winit_fast.empty(2, "bfloat16"), "ones"))
+    tensor([1., 1.], dtype=torch.bfloat16)
+    """
+    for dtype, (integers, name) in _VIEWED.items():
+        if array.dtype.name == name:
+            return torch.from_numpy(array.view(integers)).view(dtype)
+    return torch.from_numpy(array)
+
+
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """The memory of a tensor on the CPU as a writable array, a parameter's too: the reverse of `tensor_of`.
+
+    `Tensor.numpy` would forbid the storage to be resized ever after, as FSDP does. Whoever writes to the array calls
+    `torch.autograd.graph.increment_version`, since autograd does not see that.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Dense, on the CPU, of a dtype in `FILLED`. The caller holds it for as long as the array is in use.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the dtype is one of ml_dtypes', which is not installed.
+
+    Examples
+    --------
+    >>> weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
+    >>> array_of(weight)[1] = 3
+    >>> weight.tolist()
+    [0.0, 3.0]
+    """
+    array = np.asarray(_Memory(tensor))
+    if tensor.dtype not in _VIEWED:
+        return array
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ModuleNotFoundError(f"tensors of {tensor.dtype} need ml_dtypes: pip install ml_dtypes") from None
+    return array.view(getattr(ml_dtypes, _VIEWED[tensor.dtype][1]))
+
+
+class _Memory:
+    """Where a tensor stands, for NumPy."""
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * size for stride in tensor.stride()),
+            "typestr": _TYPES[tensor.dtype],
+        }

@@ -1,0 +1,262 @@
+"""JAX: make an array of starting weights, whole or sharded, or an initializer for Flax and for `jax.jit`.
+
+What each way takes, in memory beside the array:
+
+* `init` and initializers on CPUs, eagerly and inside of programs: nothing. The values are written where XLA keeps the
+  result, so that it can be donated, as memory adopted from NumPy could not be. Before jax 0.6.2, which has no such
+  callback, XLA copies what NumPy's memory holds: the array once more.
+* `init` with a sharding: nothing. One shard is written after another; equal shards are written once and copied.
+* An initializer inside of `jax.jit`, with `out_sharding`: nothing; each device writes its own shard. Where only
+  ``jax.jit(..., out_shardings=...)`` or `jax.lax.with_sharding_constraint` ask for shards, every device writes the
+  whole, since XLA cannot divide the call, and keeps its shard of it: the same values, without the saving.
+* On devices other than CPUs: the array, or the shard, in the host's memory, by `jax.pure_callback`.
+
+Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
+interrupt during one is a RuntimeError of JAX's with the interrupt in its message. Outside of programs it is itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+from winit_fast.fans import Axes, axes_tuple
+from winit_fast.messages import as_int, as_sizes, shown
+
+from . import needs
+
+with needs("jax"):
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import PartitionSpec, Sharding
+    from jax.typing import DTypeLike
+
+    from ._handover.jax import filled, words_of
+
+__all__ = ["Initializer", "init", "initializer"]
+
+FILLED = (
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
+)  # fmt: skip
+
+
+def init(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    scheme: str | Scheme,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    seed: SupportsIndex | None = None,
+    key: jax.Array | None = None,
+    name: str | SupportsIndex = 0,
+    sharding: Sharding | PartitionSpec | None = None,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> jax.Array:
+    """Make an array of starting weights.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    dtype : data-type, default float32
+        float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, and float64 where ``jax_enable_x64`` is set; complex64
+        and complex128 (likewise) for constants and schemes with fans.
+    seed : int, optional
+        In [0, 2^64).
+    key : array, optional
+        In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
+        `seed`. Keys of two words are the seed, the first its high half; of those with more or fewer words the seed is
+        the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws nothing.
+    name : str or int, default 0
+        The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
+        parameter its name, or a key of its own.
+    sharding : Sharding or PartitionSpec, optional
+        Where the parts belong, as in `jax.device_put`. One shard is made after another, on the device where it stays,
+        with its values of the whole: no device, nor the host, holds more than its shards. Equal shards are made once
+        and copied.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
+        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in `words`;
+        ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    padding_idx : int, optional
+        A row (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+    threads : int, optional
+        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+
+    Returns
+    -------
+    jax.Array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from winit_fast import adapters
+    >>> weight = adapters.jax.init((512, 256), "he_normal", dtype="bfloat16", seed=7, name="layer1.weight")
+    >>> weight.shape, weight.dtype
+    ((512, 256), dtype(bfloat16))
+    >>> bool((weight == adapters.jax.init((512, 256), "he_normal", dtype="bfloat16", seed=7)).all())  # another name
+    False
+
+    One key and one name for each parameter, split over the devices there are:
+
+    >>> mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    >>> rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    >>> table = adapters.jax.init((1024, 64), "normal(std=0.01)", key=jax.random.key(7), name="user_id", sharding=rows)
+    >>> table.sharding == rows
+    True
+    """
+    if seed is not None and key is not None:
+        raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
+    return filled(
+        as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape),
+        scheme,
+        (None if seed is None else words_of(seed)) if key is None else _words(key),
+        dtype=_checked_dtype(dtype),
+        name=name,
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+        padding_idx=padding_idx,
+        threads=threads,
+        sharding=sharding,
+    )
+
+
+def initializer(
+    scheme: str | Scheme,
+    *,
+    name: str | SupportsIndex = 0,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Initializer:
+    """Make what Flax and others take where they take one of `jax.nn.initializers`.
+
+    Parameters
+    ----------
+    scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
+        As in `init`. Keys that differ give values that differ; `name` is for parameters that share a key.
+
+    Returns
+    -------
+    Initializer
+        Equal to, and hashed as, any other of the same arguments, so that it may be a static argument of `jax.jit`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such scheme; the other arguments are checked with the shape.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from winit_fast import adapters
+    >>> he_normal = adapters.jax.initializer("he_normal")
+    >>> he_normal(jax.random.key(7), (512, 256), "float16").dtype
+    dtype('float16')
+    >>> keys = jax.random.split(jax.random.key(7), 12)
+    >>> layers = jax.jit(jax.vmap(lambda key: he_normal(key, (64, 64))))(keys)
+    >>> layers.shape
+    (12, 64, 64)
+    """
+    return Initializer(
+        make_scheme(scheme),
+        name if isinstance(name, str) else as_int("name", name, "a str or an int"),
+        None if in_axis is None else axes_tuple("in_axis", in_axis),
+        None if out_axis is None else axes_tuple("out_axis", out_axis),
+        axes_tuple("batch_axis", batch_axis),
+        None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
+        None if threads is None else as_int("threads", threads, "an int or None"),
+    )
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """What `initializer` makes: a function of a key, a shape and a dtype."""
+
+    scheme: Scheme
+    name: str | int
+    in_axis: tuple[int, ...] | None
+    out_axis: tuple[int, ...] | None
+    batch_axis: tuple[int, ...]
+    padding_idx: int | None
+    threads: int | None
+
+    def __call__(
+        self,
+        key: jax.Array,
+        shape: Sequence[SupportsIndex],
+        dtype: DTypeLike | None = None,
+        out_sharding: Sharding | PartitionSpec | None = None,
+    ) -> jax.Array:
+        """Make an array of starting weights.
+
+        Parameters
+        ----------
+        key : array
+            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over.
+        shape : sequence of int
+        dtype : data-type, optional
+            As in `init`; by default JAX's float: float32, or float64 where ``jax_enable_x64`` is set.
+        out_sharding : Sharding or PartitionSpec, optional
+            Where the parts belong; each device makes its own shard of it, inside of `jax.jit` too.
+
+        Returns
+        -------
+        jax.Array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument cannot be used; inside of `jax.jit`, while it is traced.
+        """
+        return init(
+            shape,
+            self.scheme,
+            dtype=jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype,
+            key=key,
+            name=self.name,
+            sharding=out_sharding,
+            in_axis=self.in_axis,
+            out_axis=self.out_axis,
+            batch_axis=self.batch_axis,
+            padding_idx=self.padding_idx,
+            threads=self.threads,
+        )
+
+
+def _words(key: Any) -> Any:
+    """The words of one key, as an array of uint32 of one axis."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
+    words = key if dtype == np.uint32 else jax.random.key_data(key)
+    if words.ndim != 1 or not words.size:
+        raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
+    return words
+
+
+def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+    kind: np.dtype[Any] = jnp.dtype(dtype)
+    if kind.name not in FILLED:
+        raise TypeError(f"dtype must be {', '.join(FILLED)}, got {kind.name}")
+    if jax.dtypes.canonicalize_dtype(kind) != kind:
+        raise ValueError(
+            f"dtype {kind.name} needs jax.config.update('jax_enable_x64', True): JAX would make it narrower"
+        )
+    return kind

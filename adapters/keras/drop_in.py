@@ -1,0 +1,257 @@
+"""What `keras.initializers` has, by its names, arguments, defaults and meanings.
+
+Constructors and configurations are inherited from the classes of Keras; only the values are drawn here. Every class
+takes its seed as `Initializer` does: where none is given, each call draws another.
+"""
+
+# mypy: allow-subclassing-any
+# Keras says nothing of its types.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, SupportsIndex
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+
+from .. import needs
+from .initializer import Drawn, Initializer, Seed, keras_fans, registered, with_numbers
+
+with needs("keras"):
+    import keras  # type: ignore[import-untyped]
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "IdentityInitializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Orthogonal",
+    "OrthogonalInitializer",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "constant",
+    "deserialize",
+    "get",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+    "random_normal",
+    "random_uniform",
+    "serialize",
+    "truncated_normal",
+    "variance_scaling",
+]
+
+
+class _Seeded(Drawn):
+    """An initializer of Keras that draws: its constructor, its configuration and its seed are Keras's."""
+
+    _init_seed: Seed
+    seed: Seed
+
+    def _seed(self) -> Seed:
+        return None if self._init_seed is None else self.seed
+
+
+@registered
+class RandomUniform(_Seeded, keras.initializers.RandomUniform):
+    """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        return make_scheme("uniform", low=float(self.minval), high=float(self.maxval))
+
+
+@registered
+class RandomNormal(_Seeded, keras.initializers.RandomNormal):
+    """`keras.initializers.RandomNormal`: ``normal(mean, stddev)``."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        return make_scheme("normal", mean=float(self.mean), std=float(self.stddev))
+
+
+@registered
+class TruncatedNormal(_Seeded, keras.initializers.TruncatedNormal):
+    """`keras.initializers.TruncatedNormal`: ``truncated_normal(mean, stddev)``, cut at 2 of its standard deviations."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        return make_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
+
+
+@registered
+class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
+    """`keras.initializers.VarianceScaling`: ``variance_scaling``, whose "normal" is Keras's "untruncated_normal".
+
+    Examples
+    --------
+    >>> VarianceScaling(scale=2.0, distribution="untruncated_normal", seed=7)((64, 32)).shape == (64, 32)
+    True
+    """
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        axes = (
+            getattr(self, argument, None) for argument in ("input_axes", "output_axes")
+        )  # before 3.15 there are none
+        return with_numbers(self._scheme_with_fans(), keras_fans(shape, *axes))
+
+    def _scheme_with_fans(self) -> Scheme:
+        kind = "normal" if self.distribution == "untruncated_normal" else self.distribution
+        return make_scheme("variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind)
+
+
+@registered
+class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
+    """`keras.initializers.GlorotUniform`: ``xavier_uniform``."""
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("xavier_uniform")
+
+
+@registered
+class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
+    """`keras.initializers.GlorotNormal`: ``xavier_truncated_normal``."""
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("xavier_truncated_normal")
+
+
+@registered
+class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
+    """`keras.initializers.LecunUniform`: ``lecun_uniform``."""
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("lecun_uniform")
+
+
+@registered
+class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
+    """`keras.initializers.LecunNormal`: ``lecun_truncated_normal``."""
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("lecun_truncated_normal")
+
+
+@registered
+class HeUniform(VarianceScaling, keras.initializers.HeUniform):
+    """`keras.initializers.HeUniform`: ``he_uniform``."""
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("he_uniform")
+
+
+@registered
+class HeNormal(VarianceScaling, keras.initializers.HeNormal):
+    """`keras.initializers.HeNormal`: ``he_truncated_normal``, where ``"winit_fast>he_normal"`` is the paper's.
+
+    Examples
+    --------
+    >>> weight = HeNormal(seed=7)((512, 256))
+    >>> print(f"{keras.ops.convert_to_numpy(weight).std() * 16:.1f}")  # sqrt(2 / 512) = 1 / 16
+    1.0
+    """
+
+    def _scheme_with_fans(self) -> Scheme:
+        return make_scheme("he_truncated_normal")
+
+
+@registered
+class Orthogonal(_Seeded, keras.initializers.Orthogonal):
+    """`keras.initializers.Orthogonal`: ``orthogonal(gain)``."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        return make_scheme("orthogonal", gain=float(self.gain))
+
+
+class _OfAnyType(Drawn):
+    """An initializer of Keras that draws nothing, and is asked for whole numbers too: Keras makes those itself."""
+
+    def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
+        kind = keras.backend.standardize_dtype(dtype)
+        if self._is_ours(kind):
+            return super().__call__(shape, kind, layout)
+        tensor = super(Drawn, self).__call__(shape, kind)  # type: ignore[misc]
+        return tensor if layout is None else keras.distribution.distribute_tensor(tensor, layout)
+
+    def _is_ours(self, dtype: str) -> bool:
+        return keras.backend.is_float_dtype(dtype)  # type: ignore[no-any-return]
+
+
+@registered
+class Constant(_OfAnyType, keras.initializers.Constant):
+    """`keras.initializers.Constant`: ``constant(value)``; what is no real number, Keras makes itself."""
+
+    def _is_ours(self, dtype: str) -> bool:
+        return super()._is_ours(dtype) and isinstance(self.value, Real)
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        return make_scheme("constant", value=float(self.value))
+
+
+@registered
+class Identity(_OfAnyType, keras.initializers.Identity):
+    """`keras.initializers.Identity`: ``identity(gain)``."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        if len(shape) != 2:
+            raise ValueError(f"shape must have two axes, got {shape}")
+        return make_scheme("identity", gain=float(self.gain))
+
+
+# Keras's other names for them
+constant = Constant
+glorot_normal = GlorotNormal
+glorot_uniform = GlorotUniform
+he_normal = HeNormal
+he_uniform = HeUniform
+identity = IdentityInitializer = Identity
+lecun_normal = LecunNormal
+lecun_uniform = LecunUniform
+orthogonal = OrthogonalInitializer = Orthogonal
+random_normal = RandomNormal
+random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+
+serialize = keras.initializers.serialize
+
+
+def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
+    """The initializer of a configuration, as `keras.initializers.deserialize`, with what stands here for its names."""
+    return keras.initializers.deserialize(config, {**_NAMES, **(custom_objects or {})})
+
+
+def get(identifier: Any) -> Any:
+    """The initializer of a name, a configuration or itself, as `keras.initializers.get`, with what stands here.
+
+    A scheme with arguments has a name here too, which Keras by itself does not look up.
+
+    Examples
+    --------
+    >>> isinstance(get("he_normal"), HeNormal)
+    True
+    >>> get("winit_fast>normal(std=0.02)").scheme
+    scheme('normal', std=0.02)
+    """
+    if isinstance(identifier, str):
+        package, _, scheme = identifier.partition(">")
+        if package == "winit_fast" and "(" in scheme:
+            return Initializer(scheme)
+        identifier = {"class_name": identifier, "config": {}}
+    return keras.initializers.get(deserialize(identifier) if isinstance(identifier, dict) else identifier)
+
+
+_NAMES = {name: value for name, value in globals().items() if name in __all__ and isinstance(value, type)}
+_NAMES |= {"normal": RandomNormal, "uniform": RandomUniform}  # which Keras too finds by these names only

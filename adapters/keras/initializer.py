@@ -1,0 +1,270 @@
+"""Any scheme as an initializer of Keras."""
+
+# mypy: allow-subclassing-any
+# Keras says nothing of its types.
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from math import prod
+from typing import Any, SupportsIndex, TypeAlias
+
+from winit_fast import Scheme, schemes
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+from winit_fast.fans import Axes, Fans, axes_tuple
+from winit_fast.messages import as_int, as_sizes
+from winit_fast.registry import REQUIRED
+from winit_fast.streams import seed_key, stream_of
+
+from .. import needs
+from .backends import made, refill
+
+with needs("keras"):
+    import keras  # type: ignore[import-untyped]
+
+__all__ = ["Drawn", "Initializer", "init_", "keras_fans", "registered", "with_numbers"]
+
+Seed: TypeAlias = Any  # int, keras.random.SeedGenerator, the dict that Keras writes for one, or None
+
+registered = keras.saving.register_keras_serializable(package="winit_fast")
+
+
+class Drawn:
+    """How Keras calls an initializer, answered by `winit_fast.fill`."""
+
+    def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
+        """Make a tensor of starting weights: what Keras calls.
+
+        Parameters
+        ----------
+        shape : sequence of int
+        dtype : str, optional
+            A floating one; Keras's `floatx` if left out.
+        layout : keras.distribution.TensorLayout or jax.sharding.NamedSharding, optional
+            On the JAX backend, where the parts of the tensor belong. (An initializer that takes no `layout` is traced
+            by `jax.jit` where the tensor is large.)
+
+        Returns
+        -------
+        tensor
+            The backend's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the scheme cannot fill such a tensor.
+        """
+        return made(keras.backend.standardize_dtype(dtype), layout, *self._request(shape))
+
+    def _request(self, shape: Sequence[SupportsIndex]) -> tuple[tuple[int, ...], Any, dict[str, Any]]:
+        """What a call is to make: the shape, the seed or its generator, and what else `winit_fast.fill` takes."""
+        sizes = as_sizes("shape", tuple(shape))
+        scheme = self._scheme(sizes)
+        seed = self._seed() if scheme.draws else 0
+        if seed is None:
+            seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
+        return sizes, seed, {"scheme": scheme, **self._arguments()}
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        raise NotImplementedError
+
+    def _seed(self) -> Seed:
+        return None
+
+    def _arguments(self) -> dict[str, Any]:
+        return {}
+
+
+@registered
+class Initializer(Drawn, keras.initializers.Initializer):
+    """Any scheme as an initializer of Keras.
+
+    Parameters
+    ----------
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    seed : int, keras.random.SeedGenerator, optional
+        An int in [0, 2^64) is the seed itself: every call with the same shape gives the same values, as Keras says of
+        its own. Of a `SeedGenerator` every call takes the next two words, the first of them the high half. Left out:
+        64 bits of Python's `random` in every call, so that layers that share the initializer differ, and
+        `keras.utils.set_random_seed` governs them.
+    name : str or int, default 0
+        The tensor's own stream under that seed.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        Which axes are the inputs and outputs of a unit, and which merely stack; by default ``(*kernel, in, out)``. As
+        Keras has it, a vector of n then has n inputs and n outputs, and a number one of each. An embedding of shape
+        ``(words, width)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    padding_idx : int, optional
+        A row (an index of axis 0) that is 0 whatever the scheme.
+    threads : int, optional
+        How many threads; by default the CPUs this process may use. The values do not depend on it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from winit_fast import adapters
+    >>> table = keras.layers.Embedding(1000, 64, adapters.keras.Initializer("normal(std=0.01)", seed=7, name="user_id"))
+    >>> table.build()
+    >>> print(f"{keras.ops.convert_to_numpy(table.embeddings).std():.3f}")
+    0.010
+
+    By name, once this module is imported, where the scheme needs no argument:
+
+    >>> layer = keras.layers.Dense(64, kernel_initializer="winit_fast>he_normal")
+    >>> layer.kernel_initializer.scheme
+    scheme('he_normal')
+    """
+
+    def __init__(
+        self,
+        scheme: str | Scheme,
+        seed: Seed = None,
+        *,
+        name: str | SupportsIndex = 0,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        padding_idx: SupportsIndex | None = None,
+        threads: SupportsIndex | None = None,
+    ) -> None:
+        stream_of(name)
+        self.scheme = make_scheme(scheme)
+        self.seed = _checked_seed(seed)
+        self.name = name
+        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
+        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
+        self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
+        self.threads = threads
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal initializer of."""
+        axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}
+        return {
+            "scheme": str(self.scheme),
+            "seed": keras.saving.serialize_keras_object(self.seed),
+            "name": self.name if isinstance(self.name, str) else as_int("name", self.name),
+            **{argument: None if given is None else list(given) for argument, given in axes.items()},
+            "padding_idx": self.padding_idx,
+            "threads": None if self.threads is None else as_int("threads", self.threads),
+        }
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        """The scheme, with numbers in place of fans where the shape has no axes for them."""
+        if len(shape) < 2 and self.in_axis is None and self.out_axis is None:
+            try:
+                self.scheme.distribution(shape)
+            except ValueError:
+                with suppress(KeyError, ValueError):  # where fans are not what is missing, `fill` says what is
+                    return with_numbers(self.scheme, keras_fans(shape))
+        return self.scheme
+
+    def _seed(self) -> Seed:
+        return self.seed
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            argument: getattr(self, argument)
+            for argument in ("name", "in_axis", "out_axis", "batch_axis", "padding_idx", "threads")
+        }
+
+
+def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments: Any) -> Any:
+    """Give a variable new starting weights.
+
+    Parameters
+    ----------
+    variable : keras.Variable
+        Of a floating dtype. On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend it gets
+        a new array, laid out as the old one, which lives until then.
+    scheme, seed, **arguments
+        As in `Initializer`.
+
+    Returns
+    -------
+    keras.Variable
+        `variable`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from winit_fast import adapters
+    >>> layer = keras.layers.Dense(256)
+    >>> layer.build((None, 512))
+    >>> _ = adapters.keras.init_(layer.kernel, "he_normal", seed=7, name="dense.kernel")
+    >>> print(f"{keras.ops.convert_to_numpy(layer.kernel).std():.2f}")
+    0.06
+    """
+    if not isinstance(variable, keras.Variable):
+        raise TypeError(f"variable must be a keras.Variable, got {type(variable).__name__}")
+    initializer = Initializer(scheme, seed, **arguments)
+    refill(variable, *initializer._request(variable.shape))
+    return variable
+
+
+# Seeds and fans, as Keras has them
+
+
+def _checked_seed(seed: Seed) -> Seed:
+    if isinstance(seed, dict):
+        return keras.saving.deserialize_keras_object(seed)
+    if seed is None or isinstance(seed, keras.random.SeedGenerator):
+        return seed
+    return seed_key(as_int("seed", seed, "an int in [0, 2^64), a keras.random.SeedGenerator or None"))
+
+
+def keras_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> Fans:
+    """Inputs and outputs of one unit as Keras counts them: of a vector its size both, and given axes alone."""
+    if ins is not None and outs is not None:
+        return Fans(prod(shape[axis] for axis in ins), prod(shape[axis] for axis in outs))
+    if len(shape) < 2:
+        return Fans(prod(shape), prod(shape))
+    kernel = prod(shape[:-2])
+    return Fans(kernel * shape[-2], kernel * shape[-1])
+
+
+def with_numbers(scheme: Scheme, fans: Fans) -> Scheme:
+    """The scheme that needs no fans any more and draws the same: a matrix of these fans has its numbers."""
+    distribution = scheme.distribution(fans)
+    return make_scheme(_NAMES[type(distribution)], **asdict(distribution))
+
+
+_NAMES: dict[type, str] = {
+    Constant: "constant",
+    Uniform: "uniform",
+    Normal: "normal",
+    TruncatedNormal: "truncated_normal",
+}
+
+
+# By name
+
+
+class _Named:
+    """What Keras finds under the name of a scheme."""
+
+    def __init__(self, scheme: str) -> None:
+        self.scheme = scheme
+
+    def from_config(self, config: dict[str, Any]) -> Initializer:
+        return Initializer(self.scheme, **config)
+
+
+for _entry in schemes():
+    if all(argument.default is not REQUIRED for argument in _entry.arguments):
+        for _name in (_entry.name, *_entry.aliases):
+            keras.saving.register_keras_serializable("winit_fast", _name)(_Named(_name))

@@ -1,0 +1,466 @@
+"""TensorFlow: make tensors of starting weights, fill variables in place, and initialize the parts of sharded tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from threading import Lock
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winit_fast import Scheme, fill
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Elementwise
+from winit_fast.fans import Axes
+from winit_fast.messages import as_sizes, shown
+
+from . import needs
+
+with needs("tensorflow"):
+    import tensorflow as tf  # type: ignore[import-untyped]
+
+from ._handover.pieces import PIECE
+from ._handover.tensorflow import filled, on_host, refill
+
+__all__ = ["Initializer", "init", "init_"]
+
+Variable = TypeVar("Variable")
+Seed: TypeAlias = SupportsIndex | None
+Name: TypeAlias = str | SupportsIndex
+
+FILLED = (
+    tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.dtypes.experimental.float8_e4m3fn,
+    tf.dtypes.experimental.float8_e5m2, tf.complex64, tf.complex128,
+)  # fmt: skip
+
+
+def init(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    scheme: str | Scheme,
+    *,
+    dtype: Any = tf.float32,
+    seed: Seed = None,
+    name: Name = 0,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> tf.Tensor:
+    """Make a tensor of starting weights.
+
+    Its memory is TensorFlow's own: ``tf.Variable(init(...))`` takes it over and is updated in place, so that there is
+    never a second copy. Inside of a `tf.function` it is made by a `tf.py_function`, which XLA and saved models do not
+    take.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        `tf.TensorShape` too; known, also while a `tf.function` is traced.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    dtype : tf.DType or what `tf.as_dtype` takes, default tf.float32
+        float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and
+        schemes with fans.
+    seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
+        As in `init_`. Inside of a `tf.function` a seed that is left out is drawn whenever the function runs.
+
+    Returns
+    -------
+    tf.Tensor
+        On the CPU of this process.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> from winit_fast import adapters
+    >>> weight = tf.Variable(adapters.tensorflow.init((512, 256), "he_normal", seed=7, name="layer1.weight"))
+    >>> weight.shape, weight.dtype
+    (TensorShape([512, 256]), tf.float32)
+    """
+    is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # tensors and arrays have the method
+    sizes = _known("shape", (shape,) if is_integer else shape)
+    kind = _checked_dtype("dtype", dtype)
+    arguments: dict[str, Any] = {
+        "name": name,
+        "shape": sizes,
+        "in_axis": in_axis,
+        "out_axis": out_axis,
+        "batch_axis": batch_axis,
+        "padding_idx": padding_idx,
+        "threads": threads,
+    }
+    _check(scheme, kind, seed, **arguments)
+    return _made(sizes, scheme, kind, seed=seed, **arguments)
+
+
+def init_(
+    variable: Variable,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    name: Name = 0,
+    shape: Sequence[SupportsIndex] | None = None,
+    offset: Sequence[SupportsIndex] | None = None,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    padding_idx: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Variable:
+    """Fill a variable, or its part of a larger tensor, with starting weights, in place.
+
+    Pieces of 8 MiB are made and copied to where they belong, or as much as the variable takes where elements hang
+    together (orthogonal, sparse, ...). As in every update, TensorFlow first copies the variable if somebody still holds
+    a tensor that was read from it.
+
+    Parameters
+    ----------
+    variable : tf.Variable, keras.Variable, ShardedVariable, MirroredVariable
+        Of a dtype that `init` makes. Of a variable on several devices each replica gets the same values; of one that a
+        `tf.distribute.ParameterServerStrategy` has split, each shard its part.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    seed : int, optional
+        In [0, 2^64). Left out: one 64-bit draw of TensorFlow's, so that `tf.random.set_seed` governs it and two calls
+        differ.
+    name : str or int, default 0
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
+        parameter its name.
+    shape, offset : sequence of int, optional
+        The shape of the global tensor and the index in it where `variable` begins. Left out: `variable` is the whole.
+        Parts of one tensor need one integer seed.
+    in_axis, out_axis, batch_axis : int or sequence of int, optional
+        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
+        `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    padding_idx : int, optional
+        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+    threads : int, optional
+        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+
+    Returns
+    -------
+    tf.Variable
+        `variable`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+    RuntimeError
+        Inside of a `tf.function`, which would fill again in every call: fill outside, or assign what `init` makes.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> from winit_fast import adapters
+    >>> table = adapters.tensorflow.init_(tf.Variable(tf.zeros((1000, 64))), "normal(std=0.01)", seed=7, name="user_id")
+    >>> print(f"{tf.math.reduce_std(table).numpy():.3f}")
+    0.010
+    """
+    if not tf.executing_eagerly():
+        raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
+    extent, parts = _parts(variable)
+    dtype = _checked_dtype("variable", parts[0].copies[0].dtype)
+    whole, start = _region("variable", extent, shape, offset)
+    arguments: dict[str, Any] = {
+        "name": name,
+        "in_axis": in_axis,
+        "out_axis": out_axis,
+        "batch_axis": batch_axis,
+        "padding_idx": padding_idx,
+        "threads": threads,
+    }
+    _check(scheme, dtype, seed, shape=whole, **arguments)
+    distribution = make_scheme(scheme).distribution(
+        whole, -2 if in_axis is None else in_axis, -1 if out_axis is None else out_axis, batch_axis, dtype.is_complex
+    )
+    most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
+    seed = _draw_seed() if seed is None else seed
+    for part in parts:
+
+        def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
+            place = tuple(map(sum, zip(start, part.begin, begin, strict=True)))
+            fill(array, scheme, seed=seed, shape=whole, offset=place, **arguments)
+
+        refill(part.copies, part.sizes, most, write)
+    return variable
+
+
+class Initializer:
+    """What TensorFlow takes as an initializer, of variables that it splits too.
+
+    Hand ``functools.partial(initializer, shape, dtype=...)`` to `tf.Variable`, as for TensorFlow's own initializers, or
+    the initializer itself to ``TableConfig(initializer=...)`` of `tf.tpu.experimental.embedding`. A part has the values
+    of the whole, and fans are the whole's: the shards of a `tf.distribute.ParameterServerStrategy` are the table
+    without a strategy, and none is made whole.
+
+    Parameters
+    ----------
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
+    seed : int, optional
+        In [0, 2^64). With it, every variable of one shape gets the same values: give each an initializer with its name.
+        Left out: drawn for every variable, so that `tf.random.set_seed` governs it, and the same for all of its parts.
+        Of two variables of one shape that are initialized by turns, part for part, TensorFlow does not say which part
+        is whose: a part belongs to the first variable that lacks it. No values are given out twice.
+    name, in_axis, out_axis, batch_axis, padding_idx
+        As in `init_`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import tensorflow as tf
+    >>> from winit_fast import adapters
+    >>> initializer = adapters.tensorflow.Initializer("normal(std=0.01)", seed=7, name="user_id")
+    >>> table = tf.Variable(partial(initializer, (1000, 64), dtype=tf.bfloat16))
+    >>> half = initializer((1000, 64), tf.bfloat16, partition_shape=(500, 64), partition_offset=(500, 0))
+    >>> bool(tf.reduce_all(half == table[500:]))
+    True
+    """
+
+    def __init__(
+        self,
+        scheme: str | Scheme,
+        *,
+        seed: Seed = None,
+        name: Name = 0,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        padding_idx: SupportsIndex | None = None,
+    ) -> None:
+        self.scheme = make_scheme(scheme)
+        fill(np.empty(0, np.float32), "zeros", seed=seed, name=name)
+        self.seed = seed
+        self.name = name
+        self.in_axis = in_axis
+        self.out_axis = out_axis
+        self.batch_axis = batch_axis
+        self.padding_idx = padding_idx
+        self._unfinished: list[_Unfinished] = []
+
+    # TensorFlow reads the names of these arguments and passes those that it finds.
+    def __call__(
+        self,
+        shape: Sequence[SupportsIndex],
+        dtype: Any = None,
+        partition_shape: Sequence[SupportsIndex] | None = None,
+        partition_offset: Sequence[SupportsIndex] | None = None,
+        shard_info: Any = None,
+    ) -> tf.Tensor:
+        """Make the values of a variable, or of a part of it.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            The whole variable's.
+        dtype : tf.DType or what `tf.as_dtype` takes, optional
+            One that `init` makes; float32 if left out.
+        partition_shape, partition_offset : sequence of int, optional
+            The shape of the part and the index in the whole where it begins.
+        shard_info : ShardInfo, optional
+            Both, as its `shape` and `offset`.
+
+        Returns
+        -------
+        tf.Tensor
+            The part, or the whole where none is asked for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument cannot be used.
+        """
+        sizes = whole = _known("shape", shape)
+        start: tuple[int, ...] = (0,) * len(whole)
+        if shard_info is not None:
+            if partition_shape is not None or partition_offset is not None:
+                raise ValueError(f"shard_info must be left out beside a partition, got {shown(shard_info)}")
+            partition_shape, partition_offset = shard_info.shape, shard_info.offset
+        if (partition_shape is None) != (partition_offset is None):
+            raise ValueError(
+                "partition_shape and partition_offset must be given together, "
+                f"got {shown(partition_shape)} and {shown(partition_offset)}"
+            )
+        if partition_shape is not None:
+            sizes = _known("partition_shape", partition_shape)
+            whole, start = _region("partition_shape", sizes, whole, partition_offset)
+        kind = _checked_dtype("dtype", tf.float32 if dtype is None else dtype)
+        arguments: dict[str, Any] = {
+            "name": self.name,
+            "shape": whole,
+            "in_axis": self.in_axis,
+            "out_axis": self.out_axis,
+            "batch_axis": self.batch_axis,
+            "padding_idx": self.padding_idx,
+        }
+        _check(self.scheme, kind, self.seed, **arguments)
+        seed = self._drawn(whole, start, sizes) if self.seed is None else self.seed
+        return _made(sizes, self.scheme, kind, seed=seed, offset=start, **arguments)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this initializer again."""
+        return {
+            "scheme": str(self.scheme),
+            "seed": self.seed,
+            "name": self.name,
+            "in_axis": self.in_axis,
+            "out_axis": self.out_axis,
+            "batch_axis": self.batch_axis,
+            "padding_idx": self.padding_idx,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Initializer:
+        """Make an initializer of what `get_config` gave."""
+        return cls(**config)
+
+    def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+        """The seed of the first variable of this shape that lacks this part, or else of a new one."""
+        with _LOCK:
+            for table in self._unfinished:
+                if table.shape == whole and not table.has_any_of(start, sizes):
+                    break
+            else:
+                with tf.init_scope():  # while a function is traced, too: its parts may be traced apart
+                    table = _Unfinished(whole, _draw_seed())
+                self._unfinished.append(table)
+            table.parts.append((start, sizes))
+            if sum(prod(each) for _, each in table.parts) == prod(whole):
+                self._unfinished.remove(table)
+            return table.seed
+
+
+_LOCK = Lock()
+
+
+@dataclass(eq=False)
+class _Unfinished:
+    """A variable of which some parts have been made: where each begins, and its sizes."""
+
+    shape: tuple[int, ...]
+    seed: int
+    parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def has_any_of(self, start: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
+        return any(
+            all(max(a, b) < min(a + m, b + n) for a, m, b, n in zip(start, sizes, begin, extent, strict=True))
+            for begin, extent in self.parts
+        )
+
+
+# Making
+
+
+def _made(sizes: tuple[int, ...], scheme: str | Scheme, dtype: tf.DType, *, seed: Seed, **arguments: Any) -> tf.Tensor:
+    """The part of these sizes of what `winit_fast.fill` would write with these arguments."""
+    if tf.executing_eagerly():
+        drawn = _draw_seed() if seed is None else seed
+        return filled(sizes, dtype, partial(fill, scheme=scheme, seed=drawn, **arguments))
+    made = tf.py_function(partial(_made, sizes, scheme, dtype, seed=seed, **arguments), [], dtype)
+    made.set_shape(sizes)
+    return made
+
+
+def _draw_seed() -> int:
+    """One 64-bit draw of TensorFlow's operations, which `tf.random.set_seed` starts anew.
+
+    It leaves `tf.random.get_global_generator()` where it was.
+    """
+    with on_host():
+        high, low = tf.random.uniform((2,), maxval=1 << 32, dtype=tf.int64).numpy().tolist()
+    return int(high << 32 | low)
+
+
+# What is asked for
+
+
+def _check(scheme: str | Scheme, dtype: tf.DType, seed: Seed, *, shape: tuple[int, ...], **arguments: Any) -> None:
+    """Refuse what `winit_fast.fill` refuses, before there is a tensor, or while there is only a graph."""
+    nothing = np.empty((0,) * len(shape), dtype.as_numpy_dtype)
+    fill(nothing, scheme, seed=0 if seed is None else seed, shape=shape, **arguments)
+
+
+def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
+    found = tf.as_dtype(dtype)
+    if found not in FILLED:
+        names = ", ".join(each.name for each in FILLED)
+        raise TypeError(f"{argument} must be {'' if argument == 'dtype' else 'of dtype '}{names}, got {found.name}")
+    return found
+
+
+def _known(argument: str, sizes: Any) -> tuple[int, ...]:
+    if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and sizes.rank is None):
+        raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
+    return as_sizes(argument, sizes)
+
+
+def _region(
+    argument: str,
+    sizes: tuple[int, ...],
+    shape: Sequence[SupportsIndex] | None,
+    offset: Sequence[SupportsIndex] | None,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The global shape, and where the part of these sizes begins in it."""
+    if shape is None and offset is not None:
+        raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
+    whole = sizes if shape is None else as_sizes("shape", shape)
+    start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
+    if not len(sizes) == len(whole) == len(start) or any(
+        first + size > full for first, size, full in zip(start, sizes, whole, strict=True)
+    ):
+        raise ValueError(
+            f"{argument} must lie within shape, got {shown(sizes)} from offset {shown(start)} on in {shown(whole)}"
+        )
+    return whole, start
+
+
+# Variables
+
+
+@dataclass
+class _Part:
+    """A rectangle of a variable: the plain variables that hold it, each on its device, and where it begins."""
+
+    copies: Sequence[tf.Variable]
+    sizes: tuple[int, ...]
+    begin: tuple[int, ...]
+
+
+def _parts(variable: Any) -> tuple[tuple[int, ...], list[_Part]]:
+    """The shape of a variable, and its parts."""
+    value = getattr(variable, "value", None)  # a property of keras.Variable, a method of tf.Variable
+    held = variable if value is None or callable(value) else value
+    if isinstance(held, tf.__internal__.distribute.ShardedVariable):
+        shards = held.variables
+    elif isinstance(held, tf.Variable):
+        shards = [held]
+    else:
+        raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {shown(variable)}")
+    first, parts = 0, []
+    for shard in shards:
+        copies = shard.values if isinstance(shard, tf.distribute.DistributedValues) else [shard]
+        if not shard.shape.is_fully_defined():
+            raise ValueError(f"variable must have a known shape, got {shard.shape}")
+        if any(copy.shape != shard.shape for copy in copies):
+            raise TypeError(f"variable must have whole replicas, got {type(shard).__name__}: give it an Initializer")
+        sizes = tuple(shard.shape)
+        parts.append(_Part(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
+        first += sizes[0] if sizes else 0
+    return tuple(held.shape), parts

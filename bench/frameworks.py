@@ -1,0 +1,110 @@
+"""New matrices of a framework's, by its own functions and by ours: what test_frameworks.py times and memory.py weighs.
+
+Keras has one backend a process, and each framework has threads of its own, so that each is asked in a process of its
+own: ``python bench/frameworks.py LIBRARY`` reads lines of ``ours NAME ELEMENTS`` or ``theirs NAME ELEMENTS``, and
+answers each when it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+Make = Callable[[tuple[int, int]], Any]
+
+
+class Pair(NamedTuple):
+    """Two ways to make a float32 matrix of a shape."""
+
+    ours: Make
+    theirs: Make
+
+
+def of_tensorflow() -> dict[str, Pair]:
+    """TensorFlow's stateless functions, which are its fastest."""
+    import tensorflow as tf
+
+    from winit_fast import adapters
+
+    init, key = adapters.tensorflow.init, (7, 0)
+    return {
+        "normal": Pair(
+            lambda shape: init(shape, "normal", seed=7), lambda shape: tf.random.stateless_normal(shape, key)
+        ),
+        "truncated_normal": Pair(
+            lambda shape: init(shape, "truncated_normal", seed=7),
+            lambda shape: tf.random.stateless_truncated_normal(shape, key),
+        ),
+    }
+
+
+def of_jax() -> dict[str, Pair]:
+    """JAX's functions, compiled."""
+    import jax
+
+    from winit_fast import adapters
+
+    key = jax.random.key(7)
+    normal = jax.jit(jax.random.normal, static_argnums=1)
+    truncated = jax.jit(partial(jax.random.truncated_normal, key, -2.0, 2.0), static_argnums=0)
+    ours = {
+        scheme: lambda shape, scheme=scheme: adapters.jax.init(shape, scheme, seed=7).block_until_ready()
+        for scheme in ("normal", "truncated_normal")
+    }
+    return {
+        "normal": Pair(ours["normal"], lambda shape: normal(key, shape).block_until_ready()),
+        "truncated_normal": Pair(ours["truncated_normal"], lambda shape: truncated(shape).block_until_ready()),
+    }
+
+
+def of_keras(backend: str) -> dict[str, Pair]:
+    """The HeNormal of Keras, which is truncated."""
+    os.environ["KERAS_BACKEND"] = backend
+    import keras
+
+    from winit_fast import adapters
+
+    def make(initializer: Any) -> Make:
+        def called(shape: tuple[int, int]) -> Any:
+            made = initializer(shape)
+            return made.block_until_ready() if backend == "jax" else made
+
+        return called
+
+    return {"HeNormal": Pair(make(adapters.keras.HeNormal(seed=7)), make(keras.initializers.HeNormal(seed=7)))}
+
+
+LIBRARIES: dict[str, Callable[[], dict[str, Pair]]] = {
+    "tensorflow": of_tensorflow,
+    "jax": of_jax,
+    **{f"keras-{backend}": partial(of_keras, backend) for backend in ("tensorflow", "jax", "torch")},
+}
+NAMES = {
+    library: ("HeNormal",) if library.startswith("keras") else ("normal", "truncated_normal") for library in LIBRARIES
+}
+
+
+def main() -> int:
+    """Answer until there are no more lines."""
+    answers = os.fdopen(os.dup(1), "w")  # frameworks print what they like
+    os.dup2(2, 1)
+    try:
+        pairs = LIBRARIES[sys.argv[1]]()
+    except ImportError as error:
+        print(f"skipped: {error}", file=answers, flush=True)
+        return 0
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        who, name, elements = line.split()
+        make = getattr(pairs[name], who)
+        made = make((int(elements) // 1024, 1024))
+        del made
+        print("done", file=answers, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The picture of a report: signals and gradients against depth, and how outputs are distributed.
+
+matplotlib is imported where something is drawn and not before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from winit_fast.messages import shown
+from winit_fast.report.measurement import size_of
+from winit_fast.report.reports import Histogram, Propagation, Report
+
+__all__ = ["FORMATS", "LINES", "check_picture", "draw"]
+
+#: What a picture's name ends with.
+FORMATS = (".png", ".svg")
+
+# Okabe and Ito's palette, which colour-blind readers tell apart, less its yellow, which is lost on white; dashes and
+# markers for print in grey, hollow the first time round.
+_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+#: How each scheme in turn is drawn, as matplotlib's Line2D takes it. No two are alike in dashes and marker.
+LINES: tuple[dict[str, Any], ...] = tuple(
+    {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "linestyle": _DASHES[index % len(_DASHES)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "markerfacecolor": "white" if index < len(_MARKERS) else _COLOURS[index % len(_COLOURS)],
+        "markersize": 5,
+        "linewidth": 1.6,
+    }
+    for index in range(len(_DASHES) * len(_MARKERS))
+)
+
+_LOWEST, _HIGHEST = 1e-9, 1e9  # of the logarithmic axes: what goes beyond has lost all sense long before
+_MOST_ROWS = 3  # schemes with histograms
+
+
+def check_picture(picture: str | Path) -> Path:
+    """The path of a picture that can be drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no path, does not end with ``.png`` or ``.svg``, or its folder is not there.
+    ModuleNotFoundError
+        If matplotlib is not installed.
+    """
+    if not isinstance(picture, str | Path):
+        raise TypeError(f"picture must be a str or a Path, got {shown(picture)}")
+    path = Path(picture)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"picture must end with {' or '.join(FORMATS)}, got {shown(str(path))}")
+    if not path.parent.is_dir():
+        raise ValueError(f"picture must be in a folder that is there, got {shown(str(path))}")
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('a picture needs matplotlib: pip install "winit_fast[report]"') from None
+    return path
+
+
+def draw(report: Report, picture: str | Path) -> None:
+    """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
+
+    A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
+    for the first scheme of each verdict, three at most, over the range of the first layer's outputs.
+
+    Parameters
+    ----------
+    report : Report
+        Made by `propagate`.
+    picture : str or Path
+        Where to write it: a ``.png`` or an ``.svg``, whose bytes are the same for the same report.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the path cannot be used.
+    ModuleNotFoundError
+        If matplotlib is not installed: ``pip install "winit_fast[report]"``.
+
+    Examples
+    --------
+    >>> from winit_fast import report
+    >>> found = report.propagate("he_normal", "relu", depth=4, width=32, batch=8)
+    >>> report.draw(found, "signals.pdf")
+    Traceback (most recent call last):
+        ...
+    ValueError: picture must end with .png or .svg, got 'signals.pdf'
+    """
+    path = check_picture(picture)
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hashsalt": "winit_fast"}
+    with matplotlib.rc_context(style):
+        shown_below = _with_histograms(report.propagations)
+        heights = [4.0, 0.2 + 0.2 * math.ceil(len(report.propagations) / 2), 0.6 + 1.1 * len(shown_below)]
+        figure: Any = Figure(figsize=(10, sum(heights) + 0.3), layout="constrained")
+        FigureCanvasAgg(figure)
+        above, between, below = figure.subfigures(3, 1, height_ratios=heights)
+        figure.suptitle(report.title, fontweight="bold")
+        _draw_lines(above.subplots(1, 2, sharey=True), report)
+        _draw_legend(between, report.propagations)
+        _draw_histograms(below, shown_below)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+
+
+def _draw_lines(panels: Any, report: Report) -> None:
+    panels[0].set_title("signal, going forward: std of a unit over the inputs", loc="left", fontsize=10)
+    panels[0].set_ylabel("standard deviation")
+    panels[1].set_title("gradient, going back: std, 1 at the last layer", loc="left", fontsize=10)
+    for axes in panels:
+        axes.set_yscale("log")
+        axes.set_ylim(_LOWEST, _HIGHEST)
+        ticks = [10.0**power for power in range(-9, 10, 3)]
+        names = [f"$10^{{{power}}}$" for power in range(-9, 10, 3)]
+        axes.set_yticks(ticks, [r"0 or $<10^{-9}$", *names[1:-1], "$>10^9$"])
+        axes.minorticks_off()
+        axes.set_xlim(0.5, report.depth + 0.5)
+        axes.set_xlabel("layer")
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for index, one in enumerate(report.propagations):
+        _draw_line(panels[0], [size_of(layer) for layer in one.layers], range(1, report.depth + 1), index)
+        gradients = [layer.gradient_std for layer in one.layers]
+        _draw_line(panels[1], gradients[::-1], range(report.depth, 0, -1), index)
+
+
+def _draw_line(axes: Any, sizes: Sequence[float], layers: Sequence[int], index: int) -> None:
+    """One line, in the order in which signals run, up to where it leaves the axis."""
+    style = LINES[index % len(LINES)]
+    xs: list[int] = []
+    ys: list[float] = []
+    for size, layer in zip(sizes, layers, strict=True):
+        if math.isnan(size):
+            break
+        xs.append(layer)
+        ys.append(min(max(size, _LOWEST), _HIGHEST))
+        if not _LOWEST < size < _HIGHEST:
+            arrowhead = "v" if size < 1.0 else "^"
+            axes.plot(layer, ys[-1], arrowhead, color=style["color"], markersize=9, clip_on=False, zorder=4)
+            break
+    if not xs:
+        return
+    every = max(1, len(layers) // 10)
+    axes.plot(xs, ys, markevery=(index % min(every, len(xs)), every), zorder=3, **style)
+
+
+def _draw_legend(figure: Any, propagations: Sequence[Propagation]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], label=f"{one.scheme}: {one.verdict}", **LINES[index % len(LINES)])
+        for index, one in enumerate(propagations)
+    ]
+    figure.legend(handles=handles, loc="center", ncols=2, frameon=False, handlelength=4.5)
+
+
+def _with_histograms(propagations: Sequence[Propagation]) -> list[tuple[int, Propagation]]:
+    """The first scheme of each verdict, then others, three at most; last those whose units are all the same."""
+    numbered = list(enumerate(propagations))
+    words = [one.verdict.word for one in propagations]
+
+    def rank(item: tuple[int, Propagation]) -> tuple[bool, bool, int]:
+        index, one = item
+        return one.verdict.word == "symmetric", words.index(one.verdict.word) != index, index
+
+    return sorted(sorted(numbered, key=rank)[:_MOST_ROWS])
+
+
+def _draw_histograms(figure: Any, rows: Sequence[tuple[int, Propagation]]) -> None:
+    figure.suptitle("outputs, over the range of layer 1's", fontsize=10)
+    layers = max(([histogram.layer for histogram in one.histograms] for _, one in rows), key=len)
+    grid = figure.subplots(len(rows), max(1, len(layers)), squeeze=False, sharex="row")
+    for panels, (index, one) in zip(grid, rows, strict=True):
+        panels[0].set_ylabel(f"{one.scheme}:\n{one.verdict.word}", rotation=0, ha="right", va="center")
+        for axes, histogram in zip(panels, one.histograms, strict=False):
+            signal = size_of(one.layers[histogram.layer - 1])
+            _draw_histogram(axes, histogram, signal, LINES[index % len(LINES)]["color"])
+        for axes in panels[len(one.histograms) :]:
+            axes.text(0.5, 0.5, "overflows", transform=axes.transAxes, ha="center", va="center")
+            axes.set_yticks([])
+    for axes, layer in zip(grid[0], layers, strict=False):
+        axes.set_title(f"layer {layer}", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("output")
+
+
+def _draw_histogram(axes: Any, histogram: Histogram, signal: float, colour: str) -> None:
+    axes.stairs(histogram.parts, histogram.edges, fill=True, color=colour, alpha=0.75)
+    axes.set_xlim(histogram.edges[0], histogram.edges[-1])
+    axes.set_ylim(0.0, max(float(histogram.parts.max()) * 1.5, 1e-12))
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    share = [f"{histogram.zero:.0%} are 0"] * (histogram.zero >= 0.005)
+    share += [f"{histogram.beyond:.0%} beyond"] * (histogram.beyond >= 0.005)
+    lines = [f"signal {signal:.2g}", ", ".join(share)]
+    axes.text(0.98, 0.95, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", fontsize=8)

@@ -1,0 +1,177 @@
+"""What is measured of a layer, from its pre-activations and outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winit_fast.messages import shown
+
+__all__ = ["LayerStatistics", "layer_statistics", "size_of", "standard_deviation"]
+
+
+class LayerStatistics(NamedTuple):
+    """Of one layer, over a batch of inputs; nan where it was not measured or means nothing.
+
+    Attributes
+    ----------
+    pre_mean, pre_std : float
+        Of the pre-activations, over all units and inputs.
+    mean, std : float
+        Of the outputs, over all units and inputs: the activations, or, of a residual block, what it adds up to.
+    signal : float
+        How much the outputs say about the inputs: the standard deviation of a unit over the inputs, and of that the
+        root mean square over units. A sigmoid whose outputs are 0.5 and hardly move has a small one, while `std` may
+        still have a spread of units that is the same for all inputs. Needs more than one input.
+    spread : float
+        How much the units differ from each other: for each input the standard deviation over units, as a part of the
+        root mean square; that of the pre-activations or of the outputs, whichever is larger. 0 where all units are the
+        same. Needs more than one unit.
+    dead : float
+        The part of the units whose slope is 0 for every input, so that they learn nothing.
+    saturated : float
+        The part of units and inputs with a slope below `SATURATED_SLOPE` of the activation's largest.
+    gradient_std : float
+        Of the gradient with respect to the outputs, over all units and inputs.
+    name : str
+        The layer's, where it has one.
+    """
+
+    pre_mean: float = math.nan
+    pre_std: float = math.nan
+    mean: float = math.nan
+    std: float = math.nan
+    signal: float = math.nan
+    spread: float = math.nan
+    dead: float = math.nan
+    saturated: float = math.nan
+    gradient_std: float = math.nan
+    name: str = ""
+
+
+def layer_statistics(
+    pre_activations: NDArray[Any] | None,
+    outputs: NDArray[Any],
+    *,
+    slopes: NDArray[Any] | None = None,
+    is_saturated: NDArray[np.bool_] | None = None,
+    gradients: NDArray[Any] | None = None,
+    name: str = "",
+) -> LayerStatistics:
+    """Measure a layer of any model.
+
+    Parameters
+    ----------
+    pre_activations : ndarray or None
+        What enters the activation: real numbers, units on the last axis, inputs (and the positions of a convolution)
+        on the others. None where it is not known.
+    outputs : ndarray
+        What the layer hands on, of the same kind.
+    slopes : ndarray, optional
+        The activation's derivative at each pre-activation, which `ACTIVATIONS` gives; without it `dead` is nan.
+    is_saturated : ndarray of bool, optional
+        As `Activation.is_saturated` gives it; without it `saturated` is nan.
+    gradients : ndarray, optional
+        With respect to the outputs; without them `gradient_std` is nan.
+    name : str, optional
+        The layer's.
+
+    Returns
+    -------
+    LayerStatistics
+        Sums are in float64, and scaled so that nothing overflows or underflows on the way. Where a value is not
+        finite, what is measured of it is infinite.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are no numbers at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outputs = np.array([[1.0, 5.0], [3.0, 5.0]])  # two inputs, two units, the second of which does not move
+    >>> measured = layer_statistics(None, outputs)
+    >>> print(f"{measured.mean}, {measured.std:.4f}, {measured.signal:.4f}, {measured.spread:.4f}")
+    3.5, 1.6583, 0.7071, 0.4082
+    """
+    if outputs.ndim == 0 or outputs.size == 0:
+        raise ValueError(f"outputs must have an axis of units and a number in it, got shape {shown(outputs.shape)}")
+    of_outputs = _moments(outputs)
+    before = _Moments() if pre_activations is None else _moments(pre_activations)
+    return LayerStatistics(
+        pre_mean=before.mean,
+        pre_std=before.std,
+        mean=of_outputs.mean,
+        std=of_outputs.std,
+        signal=of_outputs.signal,
+        spread=float(np.fmax(before.spread, of_outputs.spread)),
+        dead=math.nan if slopes is None else float((_by_unit(slopes) == 0.0).all(axis=0).mean()),
+        saturated=math.nan if is_saturated is None else float(is_saturated.mean()),
+        gradient_std=math.nan if gradients is None else standard_deviation(gradients),
+        name=name,
+    )
+
+
+def size_of(layer: LayerStatistics) -> float:
+    """A layer's signal; where there is none, of a single input, the standard deviation of its outputs.
+
+    Examples
+    --------
+    >>> size_of(LayerStatistics(std=2.0)), size_of(LayerStatistics(std=2.0, signal=1.0))
+    (2.0, 1.0)
+    """
+    return layer.std if math.isnan(layer.signal) else layer.signal
+
+
+def standard_deviation(values: NDArray[Any]) -> float:
+    """Over all numbers, in float64 and scaled; infinite where one is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> standard_deviation(np.array([[3e-200], [5e-200]]))
+    1e-200
+    """
+    return _moments(values).std
+
+
+class _Moments(NamedTuple):
+    mean: float = math.nan
+    std: float = math.nan
+    signal: float = math.nan
+    spread: float = math.nan
+
+
+def _by_unit(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(-1, values.shape[-1])
+
+
+def _moments(values: NDArray[Any]) -> _Moments:
+    matrix = _by_unit(values).astype(np.float64)
+    largest = float(np.abs(matrix).max())
+    if not math.isfinite(largest):
+        return _Moments(math.inf, math.inf, math.inf)
+    inputs, units = matrix.shape
+    if largest > 0.0:
+        matrix /= largest
+    of_units, of_inputs = matrix.mean(axis=0), matrix.mean(axis=1)
+    mean = float(of_units.mean())
+    matrix -= of_units
+    within_units = _mean_square(matrix)  # a small signal beside a large mean would drown in mean(x^2) - mean(x)^2
+    variance = within_units + _mean_square(of_units - mean)
+    square = variance + mean * mean
+    within_inputs = max(0.0, variance - _mean_square(of_inputs - mean))  # good to 1e-8 of spread, far below float32's
+    return _Moments(
+        largest * mean,
+        largest * math.sqrt(variance),
+        largest * math.sqrt(within_units) if inputs > 1 else math.nan,
+        math.nan if units == 1 else math.sqrt(within_inputs / square) if square > 0.0 else 0.0,
+    )
+
+
+def _mean_square(values: NDArray[np.float64]) -> float:
+    return float(np.square(values).mean())  # summed in pairs; the BLAS's dot depends on its threads

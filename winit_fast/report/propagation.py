@@ -1,0 +1,203 @@
+"""Propagation: inputs pushed through a stack of layers, a gradient pushed back, and what is seen on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winit_fast.arguments import one_of, whole_from
+from winit_fast.fill import fill
+from winit_fast.messages import as_int, shown
+from winit_fast.parallel import checked_threads
+from winit_fast.registry import Scheme
+from winit_fast.report.activations import ACTIVATIONS, Activation
+from winit_fast.report.measurement import LayerStatistics, layer_statistics, standard_deviation
+from winit_fast.report.reports import Histogram, Propagation, Report
+from winit_fast.report.stacks import POSITIONS, Stack
+from winit_fast.report.verdicts import judge
+from winit_fast.schemes import scheme
+
+__all__ = ["DEFAULT_SCHEMES", "propagate"]
+
+Float64s = NDArray[np.float64]
+
+#: What people take without thinking, and what the papers give. The uniform is the default of Keras's RandomUniform.
+DEFAULT_SCHEMES = (
+    "zeros",
+    "normal(std=1)",
+    "normal(std=0.01)",
+    "uniform(-0.05, 0.05)",
+    "xavier_normal",
+    "xavier_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "orthogonal",
+)
+
+_ROWS = 128  # inputs, times positions: what a unit's standard deviation is measured from where no batch is given
+_BINS = 40
+_HISTOGRAMS = 4  # layers of a stack that get one
+_TAIL = 0.001  # of the first layer's outputs, on either side, that a histogram may leave out
+
+
+def propagate(
+    schemes: str | Scheme | Sequence[str | Scheme] = DEFAULT_SCHEMES,
+    activation: str = "relu",
+    *,
+    depth: SupportsIndex = 50,
+    width: SupportsIndex = 512,
+    batch: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
+    residual: bool = False,
+    convolution: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Report:
+    """Push inputs through deep stacks of layers with the weights of each scheme, and a gradient back.
+
+    Parameters
+    ----------
+    schemes : str, Scheme or sequence of them
+        Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`.
+    activation : str, default "relu"
+        One of `ACTIVATIONS`.
+    depth, width : int
+        How many layers, all alike, and how many units (channels) each has.
+    batch : int, optional
+        How many inputs; 128 by default, or 8 of 16 positions each where there are convolutions. One input has no
+        `signal`.
+    seed : int, default 0
+        In [0, 2^64). Layer 3 of every scheme has the stream ``"layers.3.weight"``: normal schemes share their normals.
+    residual : bool, default False
+        Whether a layer adds what it computes to its inputs, ``x + f(x W)``, or hands it on alone.
+    convolution : int, optional
+        The size of a kernel, at most 16: layers are one-dimensional convolutions on a ring of 16 positions.
+    threads : int, optional
+        Of `winit_fast.fill`. No value depends on it.
+
+    Returns
+    -------
+    Report
+        What was measured in each layer, and a verdict. It is the same for equal arguments but for the rounding of
+        float32 products, which belongs to the BLAS that NumPy uses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used, or a scheme has no weights of the shape needed. Nothing has been computed then.
+
+    See Also
+    --------
+    judge : what the verdicts mean.
+    draw : makes a picture of the report.
+
+    Notes
+    -----
+    Inputs are N(0, 1), biases 0, weights float32 as `winit_fast.fill` makes them. Products are in float32, activations
+    and statistics in float64. Powers of two are taken out before a product and put back, so that a signal may leave
+    float32's range and its course still be seen; from the layer on where even so it overflows, it is reported infinite,
+    and no gradient is taken back.
+
+    The gradient with respect to the last layer's outputs is N(0, 1), independent of the inputs. `gradient_std` of a
+    layer is that with respect to its outputs.
+
+    Examples
+    --------
+    >>> from winit_fast import report
+    >>> found = report.propagate(["zeros", "xavier_normal", "he_normal"], "relu", depth=30, width=256)
+    >>> for one in found.propagations:
+    ...     print(f"{one.scheme}: {one.verdict}")
+    zeros: symmetric at layer 1
+    xavier_normal: vanishes at layer 13
+    he_normal: stable
+    >>> report.propagate("he_norml")
+    Traceback (most recent call last):
+        ...
+    ValueError: scheme 'he_norml' is unknown; did you mean 'he_normal'?
+    """
+    given = [schemes] if isinstance(schemes, str | Scheme) else schemes
+    if not isinstance(given, Sequence) or not given:
+        raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {shown(schemes)}")
+    chosen: dict[Scheme, str] = {}
+    for one in given:
+        chosen.setdefault(scheme(one), str(one))
+    function = ACTIVATIONS[one_of(*ACTIVATIONS)("activation", activation)]
+    layers, units = whole_from(2)("depth", depth), whole_from(2)("width", width)
+    kernel = None if convolution is None else whole_from(1)("convolution", convolution)
+    if kernel is not None and kernel > POSITIONS:
+        raise ValueError(f"convolution must be at most the {POSITIONS} positions there are, got {kernel}")
+    rows = _ROWS if kernel is None else _ROWS // POSITIONS
+    inputs = rows if batch is None else whole_from(1)("batch", batch)
+    if not isinstance(residual, bool):
+        raise TypeError(f"residual must be a bool, got {shown(residual)}")
+    key, workers = as_int("seed", seed), checked_threads(threads)
+    stack = Stack(units, kernel)
+    for wanted in chosen:
+        _refuse(wanted, stack, key)
+    propagations = tuple(
+        _propagation(text, function, stack, layers, inputs, key, residual, workers) for text in chosen.values()
+    )
+    return Report(function.name, layers, units, inputs, key, residual, kernel, propagations)
+
+
+def _refuse(of: Scheme, stack: Stack, seed: int) -> None:
+    """Raise what `fill` would say of a scheme's weights, or of the seed, without any."""
+    shape = stack.shape_of_weights
+    fill(np.empty((0, *shape[1:]), np.float32), of, seed=seed, shape=shape, offset=(0,) * len(shape))
+    fill(np.empty(0, np.float32), "normal", seed=seed)
+
+
+def _propagation(
+    of: str, activation: Activation, stack: Stack, depth: int, batch: int, seed: int, residual: bool,
+    threads: int | None,
+) -> Propagation:  # fmt: skip
+    measured: list[LayerStatistics] = []
+    histograms: list[Histogram] = []
+    drawn = {round(1 + part * (depth - 1) / (_HISTOGRAMS - 1)) for part in range(_HISTOGRAMS)}
+    weights: list[NDArray[np.float32]] = []
+    slopes: list[NDArray[np.float32]] = []
+    shape = stack.shape_of_signals(batch)
+    signals = fill(np.empty(shape), "normal", seed=seed, name="inputs", threads=threads)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are looked for
+        for number in range(1, depth + 1):
+            name = f"layers.{number}.weight"
+            weight = np.empty(stack.shape_of_weights, np.float32)
+            weights.append(fill(weight, of, seed=seed, name=name, threads=threads))
+            before = stack.forward(signals, weight)
+            if not np.isfinite(before).all():
+                break
+            values, slope = activation(before)
+            signals = signals + values if residual else values
+            measured.append(
+                layer_statistics(before, signals, slopes=slope, is_saturated=activation.is_saturated(slope))
+            )
+            slopes.append(slope.astype(np.float32))
+            if number in drawn:
+                histograms.append(_histogram(number, signals, histograms[0].edges if histograms else None))
+        if len(measured) < depth:
+            beyond = LayerStatistics(pre_std=math.inf, std=math.inf, signal=math.inf)
+            measured += [beyond] * (depth - len(measured))
+        else:
+            gradients = fill(np.empty(shape), "normal", seed=seed, name="gradients", threads=threads)
+            for index in range(depth - 1, -1, -1):
+                measured[index] = measured[index]._replace(gradient_std=standard_deviation(gradients))
+                if index and np.isfinite(gradients).all():
+                    back = stack.backward(gradients * slopes[index], weights[index])
+                    gradients = gradients + back if residual else back
+    return Propagation(of, tuple(measured), judge(measured), tuple(histograms))
+
+
+def _histogram(layer: int, outputs: Float64s, edges: Float64s | None) -> Histogram:
+    if edges is None:  # the first layer's
+        low, high = np.quantile(outputs, [_TAIL, 1.0 - _TAIL])
+        margin = 0.05 * (high - low) if high > low else 1.0
+        edges = np.linspace(low - margin if low or high == low else 0.0, high + margin, _BINS + 1)  # relu's begin at 0
+    count = outputs.size
+    nonzero = outputs[outputs != 0.0]
+    inside = nonzero[(nonzero >= edges[0]) & (nonzero <= edges[-1])]
+    parts = np.histogram(inside, edges)[0] / count
+    return Histogram(layer, edges, parts, 1.0 - nonzero.size / count, (nonzero.size - inside.size) / count)
