@@ -18,6 +18,11 @@ import winit_fast
 from winit_fast.dispatch import ISA
 
 
+PEERS = (
+    "numpy", "randomgen", "mkl", "mkl_random", "torch", "scipy", "tensorflow_cpu", "jax", "keras", "transformers",
+)  # fmt: skip
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the size of the buffers and the time for each measurement."""
     parser.addoption("--megabytes", type=int, default=256, help="size of the buffers in MiB (default: 256)")
@@ -33,7 +38,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info.update(
         cpu=kept, system=platform.system(), isa=ISA, megabytes=config.getoption("--megabytes"),
         versions={"python": platform.python_version(), "winit_fast": winit_fast.__version__}
-        | {name: _version(name) for name in ("numpy", "randomgen", "mkl", "mkl_random", "torch", "scipy")},
+        | {name: _version(name) for name in PEERS},
     )  # fmt: skip
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from targets import Results, targets, torch_adapter
+from targets import Results, Target, other_adapters, targets, torch_adapter
 from targets import frameworks as framework_targets
 from targets import structures as structure_targets
 from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed", "peak", "torch"),
+    ROOT / "README.md": ("speed", "peak", "torch", "others"),
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
@@ -145,10 +145,10 @@ def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     )
 
 
-def against_torch(results: Results, machine: dict[str, Any]) -> str:
-    """How many times as fast as torch's own."""
+def ratios(rows: Iterable[Target], machine: dict[str, Any]) -> str:
+    """How many times as fast as a framework's own."""
     where = f"{machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}"
-    measured = [(row.what, row.measured) for row in torch_adapter(results) if row.measured is not None]
+    measured = [(row.what, row.measured) for row in rows if row.measured is not None]
     cells = [[what, f"{times:.0f}" if times >= 99.5 else f"{times:#.2g}".rstrip(".")] for what, times in measured]
     return markdown([f"on {where}", "times as fast"], cells)
 
@@ -197,7 +197,8 @@ def main() -> None:
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),
         "targets": lambda: targets_table(list(targets(results, memory))),
-        "torch": lambda: against_torch(results, machine),
+        "torch": lambda: ratios(torch_adapter(results), machine),
+        "others": lambda: ratios(other_adapters(results), machine),
         "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
