@@ -17,7 +17,6 @@ from peers import Method, UnavailableError, kernels_of
 import winit_fast
 from winit_fast.dispatch import ISA
 
-
 PEERS = (
     "numpy", "randomgen", "mkl", "mkl_random", "torch", "scipy", "tensorflow_cpu", "jax", "keras", "transformers",
 )  # fmt: skip
