@@ -118,6 +118,8 @@ def init(
     >>> table.sharding == rows
     True
     """
+    if isinstance(seed, jax.Array):
+        raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
         raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
     return filled(
@@ -225,6 +227,8 @@ class Initializer:
         TypeError, ValueError
             If an argument cannot be used; inside of `jax.jit`, while it is traced.
         """
+        if key is None and self.scheme.draws:
+            raise TypeError(f"key must be a key of jax.random, got None: {self.scheme} draws random values")
         return init(
             shape,
             self.scheme,

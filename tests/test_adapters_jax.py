@@ -539,3 +539,12 @@ adapters.jax.init
 print([name for name in ("torch", "tensorflow", "keras", "flax") if name in sys.modules])
 """
     assert printed(code) == "[]\n"
+
+
+def test_a_key_in_the_place_of_a_seed_and_no_key_at_all_are_refused_in_those_words():
+    for key in (jax.random.key(7), jax.random.PRNGKey(7)):
+        with pytest.raises(TypeError, match=r"a key of jax\.random is given as key="):
+            adapters.jax.init((3,), "normal", seed=key)
+    with pytest.raises(TypeError, match=r"key must be a key of jax\.random, got None: normal draws random values"):
+        adapters.jax.initializer("normal")(None, (3,))
+    assert adapters.jax.initializer("ones")(None, (3,)).tolist() == [1, 1, 1]

@@ -182,6 +182,7 @@ def _table(report: Report) -> str:
     legend = [
         "layer 1, ...: std of its outputs over the inputs",
         "gradient: its std at layer 1, where it has 1 at the last layer",
+        "stable: all layers stay within 1/100 and 100 times of the first one's std, and of the last one's gradient",
     ]
     meanings = {"dead": "units that no input reaches", "saturated": "units where the slope is below a tenth"}
     legend += [f"{what}: {meanings[what]}, in the worst layer" for what in worst]
