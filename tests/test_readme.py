@@ -11,7 +11,7 @@ import pytest
 import winit_fast
 
 README = Path(__file__).parents[1] / "README.md"
-FRAMEWORKS = ["PyTorch", "TensorFlow", "Keras", "JAX", "One truth"]
+FRAMEWORKS = ["PyTorch", "TensorFlow", "Keras", "JAX", "One truth", "Which initialization works"]
 BENCH_README = README.parent / "bench" / "README.md"
 
 

@@ -17,6 +17,7 @@ from .. import needs
 with needs("keras"):
     import keras as _keras  # type: ignore[import-untyped]
 
+from .checking import check
 from .drop_in import (
     Constant,
     GlorotNormal,
@@ -69,6 +70,7 @@ __all__ = [
     "RandomUniform",
     "TruncatedNormal",
     "VarianceScaling",
+    "check",
     "constant",
     "deserialize",
     "get",

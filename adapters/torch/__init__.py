@@ -10,6 +10,7 @@ with needs("torch"):
 
 from . import recipes
 from .acceleration import accelerate
+from .checking import check
 from .functions import (
     _calculate_correct_fan,
     _calculate_fan_in_and_fan_out,
@@ -41,6 +42,7 @@ __all__ = [
     "_calculate_fan_in_and_fan_out",
     "accelerate",
     "calculate_gain",
+    "check",
     "constant_",
     "dirac_",
     "eye_",

@@ -1,0 +1,428 @@
+"""Checks: run a model once forward and once backward, and see whether signals and gradients keep their size."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from winit_fast.messages import shown
+from winit_fast.report import LayerStatistics
+from winit_fast.report.checks import Check as SharedCheck
+from winit_fast.report.checks import CheckedLayer, Weights, after_activation, before_activation
+from winit_fast.report.measurement import standard_deviation
+
+from .modules import _PARALLEL, _bare, _parameters
+from .rules import Rule
+from .tensors import init_
+
+__all__ = ["Check", "check"]
+
+Inputs: TypeAlias = "Tensor | tuple[Any, ...] | Mapping[str, Any]"
+
+# Functions, methods and operators of torch by the name that they have without the underscore of those in place, and the
+# names that `recommend` knows them by. Modules of torch.nn call these.
+_ACTIVATIONS = {
+    **{name: name for name in ("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu", "mish")},
+    **{name: name for name in ("tanh", "sigmoid", "softsign", "softplus")},
+    "hardswish": "hard_swish",
+    "hardtanh": "relu6",  # if its bounds are 0 and 6
+}
+
+# Modules of transformers that write an activation in several operations.
+_COMPOSED = {
+    "AccurateGELUActivation": "gelu_tanh",
+    "FastGELUActivation": "gelu_tanh",
+    "NewGELUActivation": "gelu_tanh",
+    "QuickGELUActivation": "gelu",
+}
+
+# What may stand between a layer and its activation, and keeps units on their axis.
+_BETWEEN = {
+    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    *(f"{kind}_pool{rank}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for rank in (1, 2, 3)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Check(SharedCheck):
+    """What `check` found; ``print`` shows a table of the layers, the verdict and the suggestions.
+
+    Attributes
+    ----------
+    layers : tuple of CheckedLayer
+        In the order in which they ran: `name`, `kind`, `activation`, `weights` (`name`, `shape`, `std`, the axes),
+        `statistics` (those of `winit_fast.report`), `recommendation` and `recommended_std`.
+    unmeasured : tuple of str
+        Parameters with two axes or more that belong to none of these layers, such as embeddings.
+    is_normalized : bool
+        Whether the model has normalization layers, which make up for the scale of weights.
+    verdict : winit_fast.report.Verdict
+    suggestions : dict of str to Recommendation
+        For each parameter that is off, by its name, what is recommended instead.
+    """
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The suggestions as rules, with their axes: ``init_module_(model, [*check.rules, ("*", None)], seed=...)``."""
+        suggested = self.suggestions
+        return tuple(
+            Rule(
+                layer.weights.name,
+                suggested[layer.weights.name].scheme,
+                in_axis=layer.weights.in_axis,
+                out_axis=layer.weights.out_axis,
+            )
+            for layer in self.off
+        )
+
+
+def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tensor] | None = None) -> Check:
+    """Run a model that has just been initialized, and say which layers let signals or gradients vanish or explode.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It runs as it stands: in training mode dropout drops, and batch norm takes the batch's statistics, as in the
+        first step of training.
+    example_input : Tensor, tuple or mapping
+        A batch, of some tens of different inputs at best: one tensor, a tuple of positional arguments, or a mapping of
+        keyword arguments, as transformers' models take them.
+    loss : callable, optional
+        ``loss(output)`` is the scalar whose gradient is taken back. Left out: the gradient with respect to the output's
+        floating-point tensors is N(0, 1), the same in every call.
+
+    Returns
+    -------
+    Check
+        One entry for every use of a Linear, convolutional (transposed too) or transformers' Conv1D layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used, a parameter has no memory yet, or no weighted layer ran.
+
+    See Also
+    --------
+    winit_fast.report.judge : what the verdicts mean.
+    winit_fast.recommend : where the suggestions come from.
+
+    Notes
+    -----
+    The model is left as it was, also where it raises: its buffers, gradients, hooks and modes, and the state of the
+    generators of PyTorch, NumPy and Python. Statistics are taken while it runs, and nothing is kept of what passes but
+    what autograd keeps.
+
+    Where the model has normalization layers, which set the scale anew, a layer is compared only with those of its shape
+    that have its name in other blocks.
+
+    A suggestion is made for layers whose weights are more than 25 % away from the standard deviation that `recommend`
+    gives for their activation, and of layers without one, where the verdict is not stable, more than 2 times. None is
+    made for a stable model with normalization layers. Weights that are meant to be 0 at first (the last ones of
+    residual branches, LoRA's) are reported as symmetric all the same.
+
+    An activation is seen where a function, method or module of torch is given what the layer handed on, or what
+    normalization, dropout or pooling made of it. It is not where something else comes between (a residual sum, a split
+    for a gated unit), where it is written in arithmetic (transformers' GELUs are known), and inside of TorchScript.
+    ``x * torch.sigmoid(x)`` is taken for a sigmoid. Layers whose `forward` is passed by, as those in
+    `torch.nn.MultiheadAttention`, are among the unmeasured. Where neither a layer nor what comes before it has a
+    parameter that requires a gradient, it has none here.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> hidden = [layer for _ in range(24) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
+    >>> model = torch.nn.Sequential(*hidden, torch.nn.Linear(64, 10))
+    >>> _ = adapters.torch.init_module_(model, {"*.weight": "xavier_normal", "*.bias": "zeros"}, seed=7)
+    >>> batch = adapters.torch.init((128, 64), "normal", seed=7, name="batch")
+    >>> found = adapters.torch.check(model, batch)
+    >>> print(found.verdict.word, "-", found.suggestions["0.weight"].scheme)
+    vanishes - he_normal
+    >>> _ = adapters.torch.init_module_(model, [*found.rules, ("*", None)], seed=7)
+    >>> print(adapters.torch.check(model, batch).verdict)
+    stable
+    """
+    _refuse(model, example_input, loss)
+    while isinstance(model, _PARALLEL):  # which would wait for gradients that never come
+        model = model.module
+    watch = _Watch(model)
+    with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
+        with watch:
+            output = _run(model, example_input)
+        watch.is_on = False  # what checkpointing computes again
+        if not watch.uses:
+            raise ValueError("model must have a Linear or convolutional layer that runs, and none did")
+        _take_back(output, loss, watch.targets)
+        layers = tuple(use.layer for use in watch.uses)
+    measured = {layer.weights.name for layer in layers}
+    return Check(
+        layers,
+        tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured),
+        any("Norm" in base.__name__ for part in model.modules() for base in type(part).__mro__),
+    )
+
+
+def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(example_input, Tensor | tuple | Mapping):
+        raise TypeError(
+            "example_input must be a tensor, a tuple of positional arguments or a mapping of keyword arguments, got "
+            f"{type(example_input).__name__}"
+        )
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss must be a callable of the model's output, got {shown(loss)}")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"model must have shapes, but {name} is lazy; run the model once before")
+        if tensor.is_meta:
+            raise ValueError(f"model must have memory, but {name} is on the meta device; see materialize_")
+
+
+def _run(model: nn.Module, example_input: Inputs) -> Any:
+    if isinstance(example_input, Tensor):
+        return model(example_input)
+    return model(**example_input) if isinstance(example_input, Mapping) else model(*example_input)
+
+
+def _take_back(output: Any, loss: Callable[[Any], Tensor] | None, targets: list[Any]) -> None:
+    """One backward pass, for its hooks; no parameter's `grad` is written."""
+    if loss is None:
+        ends = list(_tensors(output))
+        if not ends:
+            raise TypeError(f"loss must be given where the output has no floating-point tensor, got {shown(output)}")
+    else:
+        ends = [loss(output)]
+        if not isinstance(ends[0], Tensor) or ends[0].numel() != 1:
+            raise TypeError(f"loss must return a tensor of one number, got {shown(ends[0])}")
+    ends = [end for end in ends if end.requires_grad]
+    if not ends or not targets:
+        return  # nothing is trained
+    gradients = [torch.ones_like(end) if loss is not None else _projection(end, n) for n, end in enumerate(ends)]
+    torch.autograd.grad(ends, targets, gradients, allow_unused=True)
+
+
+def _projection(end: Tensor, number: int) -> Tensor:
+    gradient = torch.empty(end.shape, dtype=end.dtype, device=end.device)
+    return init_(gradient, "normal", seed=0, name=f"gradients.{number}")
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The floating-point tensors of an output, in lists, tuples and mappings too (transformers' outputs are such)."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, Mapping | list | tuple):
+        for part in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(part)
+
+
+# While it runs
+
+
+class _Units(NamedTuple):
+    """Where the units of a layer are: on which axis of its output, and in its weights."""
+
+    axis: int
+    in_axis: int
+    out_axis: int
+
+
+def _units(module: nn.Module) -> _Units | None:
+    """None of modules that are no weighted layer."""
+    if isinstance(module, nn.Linear):
+        return _Units(-1, 1, 0)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        axis = -1 - len(module.kernel_size)
+        return _Units(axis, 0, 1) if module.transposed else _Units(axis, 1, 0)
+    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
+        return _Units(-1, 0, 1)
+    return None
+
+
+@dataclass(eq=False, slots=True)
+class _Use:
+    """One use of a layer, whose statistics are those of its output until its activation is met."""
+
+    layer: CheckedLayer
+    axis: int
+    has_activation: bool = False
+
+    def measure(self, statistics: LayerStatistics, output: Tensor, is_activation: bool) -> None:
+        """Take these statistics, and then the gradient with respect to the output."""
+        self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
+        self.has_activation = is_activation
+        if output.requires_grad:
+            output.register_hook(partial(self._take_gradient, is_activation=is_activation))  # type: ignore[no-untyped-call]
+
+    def _take_gradient(self, gradient: Tensor, is_activation: bool) -> None:
+        if is_activation == self.has_activation:
+            statistics = self.layer.statistics._replace(gradient_std=standard_deviation(_array(gradient, self.axis)))
+            self.layer = replace(self.layer, statistics=statistics)
+
+
+class _Watch(TorchFunctionMode):
+    """Sees the outputs of layers by their hooks, and what becomes of these tensors by the functions of torch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.uses: list[_Use] = []
+        self.is_on = True
+        self.targets: list[Any] = []
+        self.parameters = {id(found.parameter): (found.name, found.parameter.ndim) for found in _parameters(model, "")}
+        self._modules = dict(model.named_modules())
+        names = dict(model.named_modules(remove_duplicate=False))
+        self._names = {id(part): _bare(path, names) for path, part in self._modules.items()}
+        self._counts: dict[int, int] = {}
+        self._sources: Any = WeakTensorKeyDictionary()
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        with ExitStack() as handles:
+            for part in self._modules.values():
+                if _units(part) is not None:
+                    handles.callback(part.register_forward_hook(self._see_layer).remove)
+                elif type(part).__name__ in _COMPOSED:
+                    handles.callback(part.register_forward_hook(self._see_composed).remove)
+            yield
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").removesuffix("_")
+        if not self.is_on or not (name in _ACTIVATIONS or name in _BETWEEN):
+            return func(*args, **kwargs)
+        source = args[0] if args else kwargs.get("input")
+        use = self._sources.get(source) if isinstance(source, Tensor) else None
+        if use is None or use.has_activation:
+            return func(*args, **kwargs)
+        if name in _BETWEEN:
+            output = func(*args, **kwargs)
+            if isinstance(output, Tensor):
+                self._sources[output] = use
+            return output
+        activation, slope = _named(name, args[1:], kwargs)
+        if activation is None:
+            return func(*args, **kwargs)
+        before = before_activation(_array(source, use.axis), activation)
+        output = func(*args, **kwargs)
+        self._see_activation(use, activation, slope, before, output)
+        return output
+
+    def _see_layer(self, module: nn.Module, args: Any, output: Any) -> None:
+        units = _units(module)
+        if not self.is_on or units is None or not isinstance(output, Tensor) or not output.is_floating_point():
+            return
+        number = self._counts[id(module)] = self._counts.get(id(module), 0) + 1
+        name = self._names[id(module)] or "(model)"
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        parameter, _ = self.parameters.get(id(weight), ("", 0))
+        if getattr(module, "transposed", False) and getattr(module, "groups", 1) > 1:
+            parameter = ""  # no axes give it its fans
+        layer = CheckedLayer(
+            name if number == 1 else f"{name} (use {number})",
+            type(module).__name__,
+            "",
+            Weights(parameter, tuple(weight.shape), _std(weight), units.in_axis, units.out_axis),
+            LayerStatistics(),
+        )
+        use = _Use(layer, units.axis)
+        if output.requires_grad:
+            self.targets.append(_target(module, output))
+        array = _array(output, units.axis)
+        use.measure(after_activation(before_activation(array, ""), array), output, False)
+        self.uses.append(use)
+        self._sources[output] = use
+
+    def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
+        use = self._sources.get(args[0]) if self.is_on and args and isinstance(args[0], Tensor) else None
+        if use is not None and not use.has_activation:
+            activation = _COMPOSED[type(module).__name__]
+            before = before_activation(_array(args[0], use.axis), activation)
+            self._see_activation(use, activation, None, before, output)
+
+    def _see_activation(
+        self, use: _Use, activation: str, slope: float | None, before: LayerStatistics, output: Tensor
+    ) -> None:
+        use.layer = replace(use.layer, activation=activation, slope=slope)
+        use.measure(after_activation(before, _array(output, use.axis)), output, True)
+        self._sources.pop(output, None)  # where it was computed in place
+
+
+def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
+    """The name of an activation by its function and the arguments behind the first, and its negative slope."""
+    if name == "gelu":
+        return "gelu_tanh" if kwargs.get("approximate") == "tanh" else "gelu", None
+    if name == "leaky_relu":
+        return name, float(args[0] if args else kwargs.get("negative_slope", 0.01))
+    if name == "prelu":
+        return name, float((args[0] if args else kwargs["weight"]).detach().mean())
+    if name == "hardtanh":
+        low = args[0] if args else kwargs.get("min_val", -1.0)
+        high = args[1] if len(args) > 1 else kwargs.get("max_val", 1.0)
+        return "relu6" if (low, high) == (0.0, 6.0) else None, None
+    return _ACTIVATIONS[name], None
+
+
+def _target(module: nn.Module, output: Tensor) -> Any:
+    """Whose gradient makes autograd pass by the output: the bias is smallest; else where the output comes from."""
+    bias = getattr(module, "bias", None)
+    if isinstance(bias, nn.Parameter) and bias.requires_grad:
+        return bias
+    return torch.autograd.graph.get_gradient_edge(output)
+
+
+def _array(tensor: Tensor, axis: int) -> NDArray[np.float64]:
+    """The values as a new array, with the units on its last axis."""
+    values: NDArray[np.float64] = tensor.detach().movedim(axis, -1).to("cpu", torch.float64, copy=True).numpy()
+    return values
+
+
+def _std(weight: Tensor) -> float:
+    values = weight.detach()
+    return float((values if values.dtype == torch.float64 else values.float()).std(correction=0))
+
+
+# And afterwards
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Restore buffers, modes and the state of generators."""
+    held = [(part, dict(part._buffers)) for part in model.modules()]
+    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    modes = [(part, part.training) for part in model.modules()]
+    states = random.getstate(), np.random.get_state()
+    stance = getattr(torch.compiler, "set_stance", None)  # of 2.6: compiled parts run as they were written
+    with ExitStack() as generators:
+        generators.enter_context(nullcontext() if stance is None else stance("force_eager"))
+        devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+        for kind in {device.type for device in devices if device.index is not None} - {"mps"} or {"cuda"}:
+            indices = [device.index for device in devices if device.type == kind and device.index is not None]
+            generators.enter_context(torch.random.fork_rng(indices, device_type=kind))
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            for part, is_training in modes:
+                part.training = is_training
+            for part, buffers in held:
+                part._buffers.clear()
+                part._buffers.update(buffers)
+            with torch.no_grad():
+                for buffer, value in values:
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)

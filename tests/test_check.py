@@ -1,0 +1,778 @@
+"""adapters.torch.check and adapters.keras.check: what real models do to signals and gradients, and what is better.
+
+Tests of Keras run in a process of their own for each backend, where KERAS_BACKEND and KERAS_INSIDE are set.
+"""
+
+import gc
+import math
+import os
+import random
+import re
+import weakref
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from arrays import python
+
+from winit_fast import adapters, fill, scheme
+from winit_fast.report import ACTIVATIONS, layer_statistics
+from winit_fast.report.checks import Check, CheckedLayer, Weights
+from winit_fast.report.measurement import LayerStatistics
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+pytestmark = pytest.mark.frameworks
+
+BACKENDS = ("tensorflow", "jax", "torch")
+INSIDE = "KERAS_INSIDE" in os.environ
+of_keras = pytest.mark.skipif(not INSIDE, reason="runs in a process for each backend")
+
+check, init, init_module_ = adapters.torch.check, adapters.torch.init, adapters.torch.init_module_
+
+
+def deep(weights, activation=nn.ReLU, depth=20, width=64, seed=7):
+    """Hidden layers, each with its activation, and a linear one behind them."""
+    hidden = [part for _ in range(depth) for part in (nn.Linear(width, width), activation())]
+    model = nn.Sequential(*hidden, nn.Linear(width, 10))
+    init_module_(model, {"*.weight": weights, "*.bias": "zeros"}, seed=seed)
+    return model
+
+
+def batch(*shape):
+    return init(shape, "normal", seed=1, name="batch")
+
+
+HIDDEN = [f"{2 * index}.weight" for index in range(20)]
+
+
+# Verdicts and suggestions
+
+
+def test_relu_with_xavier_vanishes_and_he_is_suggested_for_the_hidden_layers():
+    model = deep("xavier_normal")
+    found = check(model, batch(128, 64))
+    assert found.verdict.word == "vanishes"
+    assert list(found.suggestions) == HIDDEN
+    assert {one.scheme for one in found.suggestions.values()} == {scheme("he_normal")}
+
+
+def test_relu_with_xavier_halves_the_second_moment():
+    layers = check(deep("xavier_normal", width=256), batch(64, 256)).layers[:-1]
+    squares = [layer.statistics.mean**2 + layer.statistics.std**2 for layer in layers]
+    ratios = [after / before for before, after in pairwise(squares)]
+    assert np.exp(np.mean(np.log(ratios))) == pytest.approx(0.5, abs=0.1)  # He et al. 2015; 3 standard errors
+
+
+def test_relu_with_he_is_stable_and_nothing_is_suggested():
+    found = check(deep("he_normal"), batch(128, 64))
+    assert found.verdict.word == "stable"
+    assert found.suggestions == {}
+    assert found.rules == ()
+    assert "suggested" not in str(found)
+
+
+def test_suggestions_are_rules_that_make_a_model_stable():
+    model = deep("xavier_normal")
+    init_module_(model, [*check(model, batch(128, 64)).rules, ("*", None)], seed=7)
+    assert check(model, batch(128, 64)).verdict.word == "stable"
+
+
+def test_sigmoid_with_narrow_weights_vanishes():
+    found = check(deep("normal(std=0.01)", nn.Sigmoid), batch(128, 64))
+    assert found.verdict.word == "vanishes"
+    assert found.verdict.layer <= 3
+    assert list(found.suggestions) == [*HIDDEN, "40.weight"]
+    assert found.suggestions["0.weight"].scheme == scheme("xavier_normal")
+    assert found.suggestions["40.weight"].scheme == scheme("lecun_normal")
+
+
+def test_zeros_are_symmetric():
+    found = check(deep("zeros"), batch(128, 64))
+    assert (found.verdict.word, found.verdict.layer) == ("symmetric", 1)
+    assert list(found.suggestions) == [*HIDDEN, "40.weight"]
+
+
+def test_tanh_with_wide_weights_saturates_and_its_gradient_explodes():
+    found = check(deep("normal(std=1)", nn.Tanh), batch(128, 64))
+    assert [(one.word, one.of) for one in found.verdict.findings] == [("saturates", "units"), ("explodes", "gradient")]
+    assert found.layers[0].statistics.saturated > 0.5
+    assert found.suggestions["0.weight"].scheme == scheme("xavier_normal")
+
+
+def test_a_shallow_model_that_is_stable_is_told_too():
+    found = check(deep("xavier_normal", depth=2), batch(128, 64))
+    assert found.verdict.word == "stable"
+    assert list(found.suggestions) == HIDDEN[:2]
+
+
+def test_where_the_weights_are_as_recommended_nothing_is_suggested():
+    found = check(deep("xavier_normal", nn.Sigmoid), batch(128, 64))
+    assert found.verdict.word == "vanishes"
+    assert found.suggestions == {}
+    assert "suggested: nothing" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activation"),
+    [
+        ("he_normal(nonlinearity='silu')", nn.SiLU),
+        ("he_normal", nn.GELU),
+        ("lecun_normal", nn.SELU),
+        ("orthogonal(gain=1.4142135)", nn.ReLU),
+        ("xavier_normal(gain=1.6666667)", nn.Tanh),  # PyTorch's gain
+        ("he_uniform(nonlinearity='leaky_relu', slope=0.3)", lambda: nn.LeakyReLU(0.3)),
+    ],
+)
+def test_schemes_that_are_as_good_are_left_alone(weights, activation):
+    assert check(deep(weights, activation), batch(128, 64)).suggestions == {}
+
+
+def test_a_model_with_normalization_that_is_stable_needs_nothing():
+    parts = [part for _ in range(10) for part in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
+    model = nn.Sequential(*parts)
+    init_module_(
+        model,
+        [
+            (
+                "*.weight",
+                "normal(std=0.01)",
+            ),
+            ("*", "zeros"),
+        ],
+        seed=7,
+    )
+    for part in model:
+        if isinstance(part, nn.BatchNorm1d):
+            part.reset_parameters()
+    found = check(model, batch(128, 64))
+    assert (found.verdict.word, found.suggestions, found.is_normalized) == ("stable", {}, True)
+    assert {layer.activation for layer in found.layers} == {"relu"}
+    assert all(layer.statistics.pre_std == pytest.approx(1.0, abs=0.01) for layer in found.layers)
+
+
+def test_layers_of_normalized_models_are_compared_with_their_like():
+    def layer(name, signal, width=8):
+        statistics = LayerStatistics(signal=signal, gradient_std=signal, name=name)
+        return CheckedLayer(name, "Linear", "", Weights("", (width, 8), 1.0, 1, 0), statistics)
+
+    sizes = {"query": 1.0, "out": 1e-4}
+    layers = tuple(layer(f"blocks.{number}.{part}", size) for number in range(3) for part, size in sizes.items())
+    assert str(Check(layers).verdict) == "vanishes at layer 2, gradient explodes at layer 5"
+    assert str(Check(layers, is_normalized=True).verdict) == "stable"
+    fading = (*layers, layer("blocks.3.query", 1e-3), layer("blocks.4.query", 1e-3))
+    assert str(Check(fading, is_normalized=True).verdict) == "vanishes at layer 7, gradient explodes at layer 5"
+    other_shapes = (*layers, layer("blocks.3.query", 1e-3, 16), layer("blocks.4.query", 1e-3, 16))
+    assert str(Check(other_shapes, is_normalized=True).verdict) == "stable"
+
+
+# What is measured
+
+
+class ByHand(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(16, 32), nn.Linear(32, 24), nn.Linear(24, 8, bias=False)])
+
+    def forward(self, inputs):
+        hidden = self.layers[0](inputs).relu_()
+        return self.layers[2](torch.tanh(self.layers[1](hidden)))
+
+
+def test_statistics_are_those_computed_by_hand():
+    model, inputs = ByHand(), batch(50, 16)
+    init_module_(model, {"*.weight": "normal(std=0.4)", "*.bias": "normal(std=0.1)"}, seed=3)
+    found = check(model, inputs, loss=lambda output: output.square().sum())
+
+    first, second, third = model.layers
+    pre_1 = first(inputs)
+    out_1 = torch.relu(pre_1)
+    pre_2 = second(out_1)
+    out_2 = torch.tanh(pre_2)
+    out_3 = third(out_2)
+    outputs = [out_1, out_2, out_3]
+    gradients = torch.autograd.grad(out_3.square().sum(), outputs)
+    names = ["relu", "tanh", None]
+    for number, (pre, out, gradient, name) in enumerate(
+        zip([pre_1, pre_2, out_3], outputs, gradients, names, strict=True)
+    ):
+        pre, out, gradient = (tensor.detach().numpy().astype("float64") for tensor in (pre, out, gradient))
+        slopes = ACTIVATIONS[name](pre)[1] if name else None
+        is_saturated = ACTIVATIONS[name].is_saturated(slopes) if name else None
+        expected = layer_statistics(
+            pre, out, slopes=slopes, is_saturated=is_saturated, gradients=gradient, name=f"layers.{number}"
+        )
+        measured = found.layers[number].statistics
+        assert measured[:-1] == pytest.approx(expected[:-1], rel=1e-6, nan_ok=True)
+        assert measured.name == expected.name
+        assert measured.pre_std == pytest.approx(pre.std(), rel=1e-6)
+        assert measured.gradient_std == pytest.approx(gradient.std(), rel=1e-6)
+        weights = found.layers[number].weights
+        assert weights.std == pytest.approx(float(model.layers[number].weight.detach().std(correction=0)), rel=1e-6)
+        assert weights.name == f"layers.{number}.weight"
+
+
+def test_the_gradient_without_a_loss_has_std_1_and_is_the_same_every_time():
+    model = deep("he_normal", depth=3)
+    first, second = check(model, batch(256, 64)), check(model, batch(256, 64))
+    assert first.layers[-1].statistics.gradient_std == pytest.approx(1.0, abs=0.05)
+    assert str(first) == str(second)
+
+
+def test_units_of_convolutions_are_their_channels():
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 2), nn.Tanh(), nn.Conv2d(4, 4, 1))
+    with torch.no_grad():
+        model[0].bias[2:4] = -100.0  # dead
+    inputs = batch(8, 3, 10, 10)
+    found = check(model, inputs)
+    out = model[1](model[0](inputs)).detach().movedim(1, -1).numpy()
+    assert found.layers[0].statistics.dead == pytest.approx(2 / 6)
+    assert found.layers[0].statistics.signal == pytest.approx(layer_statistics(None, out).signal, rel=1e-6)
+    assert [layer.activation for layer in found.layers] == ["relu", "tanh", ""]
+    transposed = found.layers[1]
+    assert transposed.recommended_std == pytest.approx(math.sqrt(2 / (6 * 4 + 4 * 4)))
+    assert found.layers[0].recommended_std == pytest.approx(math.sqrt(2 / 27))
+
+
+ACTIVATED = [
+    (F.relu, "relu"),
+    (torch.relu, "relu"),
+    (lambda z: z.relu_(), "relu"),
+    (F.relu6, "relu6"),
+    (lambda z: F.hardtanh(z, 0.0, 6.0), "relu6"),
+    (F.hardtanh, ""),
+    (F.gelu, "gelu"),
+    (lambda z: F.gelu(z, approximate="tanh"), "gelu_tanh"),
+    (lambda z: F.leaky_relu(z, 0.2), "leaky_relu"),
+    (lambda z: torch.prelu(z, torch.tensor([0.4])), "prelu"),
+    (lambda z: F.silu(z, inplace=True), "silu"),
+    (lambda z: z.sigmoid(), "sigmoid"),
+    (F.softsign, "softsign"),
+    (F.hardswish, "hard_swish"),
+    (F.mish, "mish"),
+    (F.elu, "elu"),
+    (F.softplus, "softplus"),
+    (torch.selu, "selu"),
+    (nn.ReLU6(inplace=True), "relu6"),
+    (nn.Softsign(), "softsign"),
+    (nn.Hardswish(), "hard_swish"),
+    (nn.PReLU(init=0.1), "prelu"),
+    (lambda z: F.relu(F.dropout(F.layer_norm(z, z.shape[1:]), training=False)), "relu"),
+    (lambda z: torch.relu(z + 1), ""),
+    (torch.sin, ""),
+]
+
+
+@pytest.mark.parametrize(("function", "expected"), ACTIVATED)
+def test_activations_are_seen_as_functions_methods_and_modules(function, expected):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+
+        def forward(self, inputs):
+            return function(self.layer(inputs))
+
+    model, inputs = Model(), batch(32, 16)
+    (layer,) = check(model, inputs).layers
+    assert layer.activation == expected
+    out = (model if expected else model.layer)(inputs).detach().numpy()
+    assert layer.statistics.std == pytest.approx(out.std(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [(nn.LeakyReLU(0.3), 0.3), (nn.PReLU(init=0.1), 0.1), (nn.LeakyReLU(), 0.01)],
+)
+def test_slopes_are_those_of_the_model(function, slope):
+    (layer,) = check(nn.Sequential(nn.Linear(16, 16), function), batch(32, 16)).layers
+    assert layer.slope == pytest.approx(slope)
+    assert layer.recommended_std == pytest.approx(math.sqrt(2 / ((1 + slope**2) * 16)))
+
+
+def test_the_first_activation_of_a_layer_counts():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+
+        def forward(self, inputs):
+            hidden = self.layer(inputs)
+            return torch.tanh(hidden) * torch.sigmoid(hidden)
+
+    (layer,) = check(Gated(), batch(32, 16)).layers
+    assert layer.activation == "tanh"
+
+
+def test_every_use_of_a_shared_layer_has_its_row_and_its_parameter_one_suggestion():
+    shared = nn.Linear(64, 64)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(64, 8))
+    init_module_(model, {"*.weight": "normal(std=0.01)", "*.bias": "zeros"}, seed=1)
+    found = check(model, batch(64, 64))
+    assert [layer.name for layer in found.layers] == ["0", "0 (use 2)", "4"]
+    assert found.layers[1].statistics.std < found.layers[0].statistics.std
+    assert next(iter(found.suggestions)) == "0.weight"
+    assert str(found).count("0.weight") == 1
+
+
+def test_what_is_not_measured_is_named():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(10, 16), nn.Linear(16, 4)
+            self.attention, self.unused = nn.MultiheadAttention(16, 2), nn.Linear(3, 3)
+
+        def forward(self, tokens):
+            hidden = self.table(tokens)
+            return self.head(self.attention(hidden, hidden, hidden)[0])
+
+    found = check(Model(), torch.arange(10).reshape(2, 5))
+    assert [layer.name for layer in found.layers] == ["head"]
+    assert sorted(found.unmeasured) == [
+        "attention.in_proj_weight", "attention.out_proj.weight", "table.weight", "unused.weight",
+    ]  # fmt: skip
+    assert "table.weight" in str(found).splitlines()[-1]
+
+
+def test_frozen_layers_have_gradients_where_something_before_them_is_trained():
+    model = deep("he_normal", depth=3)
+    model.requires_grad_(False)
+    assert all(math.isnan(layer.statistics.gradient_std) for layer in check(model, batch(32, 64)).layers)
+    model[2].weight.requires_grad_(True)
+    measured = [math.isnan(layer.statistics.gradient_std) for layer in check(model, batch(32, 64)).layers]
+    assert measured == [True, False, False, False]
+
+
+def test_infinite_signals_explode():
+    found = check(deep("normal(std=1e6)", depth=20), batch(16, 64))
+    assert found.verdict.word == "explodes"
+    assert found.layers[-1].statistics.std == math.inf
+
+
+def test_bfloat16_and_one_input_are_measured():
+    model = deep("he_normal", depth=3).bfloat16()
+    found = check(model, batch(1, 64).bfloat16())
+    assert math.isnan(found.layers[0].statistics.signal)
+    assert 0.3 < found.layers[0].statistics.std < 3.0
+
+
+def test_wrappers_leave_no_trace_in_names():
+    model = deep("he_normal", depth=2)
+    names = [layer.weights.name for layer in check(nn.DataParallel(model), batch(16, 64)).layers]
+    assert names == ["0.weight", "2.weight", "4.weight"]
+    compiled = torch.compile(model, backend="eager")
+    if hasattr(torch.compiler, "set_stance"):
+        assert [layer.weights.name for layer in check(compiled, batch(16, 64)).layers] == names
+
+
+def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
+    lines = str(check(deep("xavier_normal", depth=14), batch(128, 64))).splitlines()
+    head = re.split(r"\s{2,}", lines[0].strip())
+    assert head == [
+        "layer",
+        "kind",
+        "activation",
+        "pre std",
+        "std",
+        "gradient",
+        "dead",
+        "weights",
+        "advised",
+        "finding",
+    ]
+    assert lines[1].split()[:4] == ["1", "0", "Linear", "relu"]
+    assert lines[15].split()[:4] == ["15", "28", "Linear", "-"]
+    assert any(line.endswith("  vanishes") for line in lines)
+    assert lines[17].startswith("verdict: vanishes at layer ")
+    assert "suggested:" in lines
+    assert re.search(r"^  0\.weight +he_normal  std 0\.177 in place of 0\.12\d$", "\n".join(lines), re.MULTILINE)
+    assert lines[-1].startswith("  he_normal: He et al. 2015")
+
+
+# The model is left as it was
+
+
+class Worn(nn.Module):
+    """Everything that a careless check would change; `forward` raises where it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.ReLU(inplace=True), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.is_broken = False
+
+    def forward(self, inputs):
+        self.calls += 1
+        self.register_buffer("cache", torch.ones(3))
+        random.random()
+        np.random.rand()
+        hidden = self.layers(inputs).mean(-1)
+        self.head.eval()
+        if self.is_broken:
+            raise RuntimeError("broken")
+        return self.head(hidden)
+
+
+def condition(model):
+    """What of a model and of generators must not change."""
+    hooks = [
+        (len(part._forward_hooks), len(part._forward_pre_hooks), len(part._backward_hooks)) for part in model.modules()
+    ]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return (
+        {name: (id(tensor), tensor.detach().numpy().tobytes()) for name, tensor in tensors.items()},
+        {name: None if p.grad is None else p.grad.numpy().tobytes() for name, p in model.named_parameters()},
+        {name: (p.requires_grad, p._backward_hooks) for name, p in model.named_parameters()},
+        [part.training for part in model.modules()],
+        hooks,
+        [sorted(part.__dict__) for part in model.modules()],
+        torch.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+        np.random.get_state()[1].tobytes(),
+        np.random.get_state()[2:],
+    )
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.parametrize("fails", ["", "forward", "loss"])
+def test_a_model_is_left_as_it_was(is_training, with_gradients, fails):
+    model, inputs = Worn(), batch(6, 4, 10)
+    if with_gradients:
+        model(inputs).sum().backward()
+    model.train(is_training)
+    model.layers[0].eval()
+    model._buffers.pop("cache", None)
+    before = condition(model)
+    model.is_broken = fails == "forward"
+    if fails:
+        with pytest.raises(RuntimeError, match="broken"):
+            check(model, inputs, loss=broken if fails == "loss" else None)
+    else:
+        assert len(check(model, inputs).layers) == 2
+    assert condition(model) == before
+
+
+def broken(output):
+    raise RuntimeError("broken")
+
+
+def test_nothing_that_passed_is_kept():
+    class Witness:
+        pass
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 16, bias=False)
+
+        def forward(self, inputs):
+            hidden = self.layer(inputs)
+            output = torch.relu(hidden)
+            witness = hidden.grad_fn.metadata["witness"] = Witness()  # as long as the node of autograd
+            kept.extend([weakref.ref(hidden), weakref.ref(output), weakref.ref(witness)])
+            return output * 2
+
+    kept = []
+    found = check(Model(), batch(8, 16))
+    gc.collect()
+    assert found.layers[0].statistics.gradient_std > 0
+    assert [reference() for reference in kept] == [None, None, None]
+
+
+def test_gradient_checkpointing_is_measured_once():
+    from torch.utils.checkpoint import checkpoint
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = deep("he_normal", depth=2)
+
+        def forward(self, inputs):
+            return checkpoint(self.layers, inputs, use_reentrant=False)
+
+    model, inputs = Model(), batch(32, 64)
+    plain, found = check(model.layers, inputs), check(model, inputs)
+    assert len(found.layers) == 3
+    for one, other in zip(plain.layers, found.layers, strict=True):
+        assert one.statistics[:-1] == pytest.approx(other.statistics[:-1], nan_ok=True)
+
+
+# Inputs, and what is refused
+
+
+def test_inputs_are_a_tensor_a_tuple_or_keywords():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, first, second):
+            return {"out": [self.layer(first - second)], "count": torch.tensor(3)}
+
+    model, first, second = Model(), batch(16, 8), torch.zeros(8)
+    positional, keywords = check(model, (first, second)), check(model, {"second": second, "first": first})
+    assert str(positional) == str(keywords)
+    assert positional.layers[0].statistics.gradient_std == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "options", "error", "words"),
+    [
+        (torch.relu, batch(2, 4), {}, TypeError, "model must be a torch.nn.Module, got builtin"),
+        (nn.Linear(4, 4), np.ones((2, 4)), {}, TypeError, "example_input must be a tensor, .*, got ndarray"),
+        (nn.Linear(4, 4), None, {}, TypeError, "example_input must be .*, got NoneType"),
+        (nn.Linear(4, 4), batch(2, 4), {"loss": 3}, TypeError, "loss must be a callable .*, got 3"),
+        (nn.Linear(4, 4), batch(2, 4), {"loss": lambda output: output}, TypeError, "loss must return a tensor of one"),
+        (nn.Linear(4, 4), batch(2, 4), {"loss": lambda output: 1.0}, TypeError, "loss must return .*, got 1.0"),
+        (nn.ReLU(), batch(2, 4), {}, ValueError, "model must have a Linear or convolutional layer"),
+        (nn.LazyLinear(4), batch(2, 4), {}, ValueError, "model must have shapes, but weight is lazy"),
+        (nn.Linear(4, 4, device="meta"), batch(2, 4), {}, ValueError, "model must have memory, but weight"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Identity()), batch(2, 5), {}, RuntimeError, "shapes"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_by_name(model, inputs, options, error, words):
+    with pytest.raises(error, match=words):
+        check(model, inputs, **options)
+
+
+def test_a_loss_must_be_given_where_the_output_is_no_tensor():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, inputs):
+            return self.layer(inputs).argmax(-1)
+
+    with pytest.raises(TypeError, match="loss must be given where the output has no floating-point tensor"):
+        check(Model(), batch(2, 4))
+
+
+# Models of transformers
+
+
+@pytest.fixture
+def transformers():
+    return pytest.importorskip("transformers")
+
+
+def test_gpt2_is_stable_and_its_composed_gelu_is_seen(transformers):
+    torch.manual_seed(7)
+    config = transformers.GPT2Config(
+        n_layer=3, n_head=2, n_embd=32, vocab_size=100, n_positions=16, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    tokens = torch.arange(64).reshape(4, 16)
+    found = check(model, {"input_ids": tokens, "labels": tokens}, loss=lambda output: output.loss)
+    assert [layer.kind for layer in found.layers] == ["Conv1D"] * 12 + ["Linear"]
+    assert [layer.activation for layer in found.layers[:4]] == ["", "", "gelu_tanh", ""]
+    assert found.layers[2].weights[0] == "transformer.h.0.mlp.c_fc.weight"
+    assert found.layers[2].recommended_std == pytest.approx(1.53358 / math.sqrt(32), rel=1e-4)  # of (in, out)
+    assert (found.verdict.word, found.suggestions) == ("stable", {})
+    assert "transformer.wpe.weight" in found.unmeasured
+    assert all(layer.statistics.gradient_std > 0 for layer in found.layers)
+    with torch.no_grad():
+        model.transformer.h[2].mlp.c_fc.weight.mul_(1000)
+    exploding = check(model, {"input_ids": tokens})
+    assert exploding.verdict.findings[0].name == "transformer.h.2.mlp.c_fc"
+    assert "transformer.h.2.mlp.c_fc.weight" in exploding.suggestions
+    init_module_(model, [*exploding.rules, ("*", None)], seed=7)
+    weight = model.transformer.h[2].mlp.c_fc.weight
+    assert float(weight.detach().std()) == pytest.approx(1.53358 / math.sqrt(32), rel=0.05)
+
+
+def test_vit_is_stable(transformers):
+    torch.manual_seed(7)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=4
+    )
+    found = check(transformers.ViTForImageClassification(config), {"pixel_values": batch(4, 3, 16, 16)})
+    assert found.layers[0].kind == "Conv2d"
+    assert [layer.activation for layer in found.layers].count("gelu") == 3
+    assert (found.verdict.word, found.suggestions) == ("stable", {})
+
+
+def test_resnet_50_is_stable(transformers):
+    torch.manual_seed(7)
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[32, 64, 128, 256])
+    found = check(transformers.ResNetForImageClassification(config), batch(4, 3, 64, 64))
+    assert len(found.layers) == 54
+    assert (found.verdict.word, found.suggestions) == ("stable", {})
+
+
+# Keras
+
+
+@pytest.mark.skipif(INSIDE, reason="starts what runs inside")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keras_models_pass_on(backend):
+    pytest.importorskip("keras")
+    pytest.importorskip(backend)
+    environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1"}
+    options = ["-q", "-m", "frameworks", "-k", "of_keras", "-p", "no:cacheprovider"]
+    done = python("-m", "pytest", *options, __file__, **environment)
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
+
+
+if INSIDE:
+    import keras
+
+
+def keras_deep(weights, activation="relu", depth=14):
+    seeds = iter(range(100))
+
+    def dense(units, function=None):
+        kernel = adapters.keras.Initializer(weights, seed=next(seeds))
+        return keras.layers.Dense(units, activation=function, kernel_initializer=kernel)
+
+    hidden = [dense(64, activation) for _ in range(depth)]
+    return keras.Sequential([keras.Input((64,)), *hidden, dense(10)])
+
+
+def keras_batch(*shape):
+    return fill(np.empty(shape, "float32"), "normal", seed=1, name="batch")
+
+
+def arrays(tensors):
+    return [keras.ops.convert_to_numpy(tensor) for tensor in tensors]
+
+
+@of_keras
+def test_of_keras_relu_with_xavier_vanishes_and_he_makes_it_stable():
+    model = keras_deep("xavier_normal")
+    found = adapters.keras.check(model, keras_batch(128, 64))
+    assert found.verdict.word == "vanishes"
+    assert list(found.suggestions) == [layer.kernel.path for layer in model.layers[:-1]]
+    assert [layer.name for layer in found.layers] == [layer.path for layer in model.layers]
+    paths = {variable.path: variable for variable in model.weights}
+    for path, one in found.suggestions.items():
+        assert one.scheme == scheme("he_normal")
+        adapters.keras.init_(paths[path], one.scheme, seed=7, name=path)
+    found = adapters.keras.check(model, keras_batch(128, 64))
+    assert (found.verdict.word, found.suggestions) == ("stable", {})
+    assert "verdict: stable" in str(found)
+
+
+@of_keras
+@pytest.mark.parametrize(
+    ("weights", "activation", "word"),
+    [("normal(std=0.01)", "sigmoid", "vanishes"), ("zeros", "relu", "symmetric"), ("normal", "tanh", "saturates")],
+)
+def test_of_keras_verdicts_of_the_textbook(weights, activation, word):
+    found = adapters.keras.check(keras_deep(weights, activation, depth=5), keras_batch(128, 64))
+    assert found.verdict.word == word
+    assert len(found.suggestions) == 6
+
+
+@of_keras
+def test_of_keras_statistics_are_those_computed_by_hand():
+    model = keras_deep("he_normal", "tanh", depth=2)
+    inputs = keras_batch(40, 64)
+    found = adapters.keras.check(model, inputs, loss=lambda output: keras.ops.sum(output))
+    (w1, b1), (w2, b2), (w3, b3) = ([*map(np.float64, arrays(layer.weights))] for layer in model.layers)
+    pre_1 = inputs @ w1 + b1
+    out_1 = np.tanh(pre_1)
+    pre_2 = out_1 @ w2 + b2
+    out_2 = np.tanh(pre_2)
+    out_3 = out_2 @ w3 + b3
+    back_3 = np.ones_like(out_3)
+    back_2 = back_3 @ w3.T
+    back_1 = (back_2 * (1 - out_2**2)) @ w2.T
+    for layer, pre, out, back in zip(
+        found.layers, (pre_1, pre_2, out_3), (out_1, out_2, out_3), (back_1, back_2, back_3), strict=True
+    ):
+        assert layer.statistics.pre_std == pytest.approx(pre.std(), rel=1e-4)
+        assert layer.statistics.std == pytest.approx(out.std(), rel=1e-4)
+        assert layer.statistics.signal == pytest.approx(layer_statistics(None, out).signal, rel=1e-4)
+        assert layer.statistics.gradient_std == pytest.approx(back.std(), rel=1e-4, abs=1e-9)
+    assert found.layers[0].weights.std == pytest.approx(w1.std(), rel=1e-5)
+    slopes = 1 - out_1**2
+    assert found.layers[0].statistics.saturated == pytest.approx((slopes < 0.1).mean(), abs=1e-3)
+
+
+def keras_image_model():
+    layers = keras.layers
+    inputs = keras.Input((12, 12, 3))
+    hidden = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3)(inputs)))
+    hidden = layers.Dropout(0.5)(keras.ops.tanh(layers.Conv2DTranspose(4, 2)(hidden)))
+    hidden = layers.LeakyReLU(0.3)(layers.Dense(16)(layers.Flatten()(hidden)))
+    return keras.Model(inputs, layers.Dense(5, activation="softmax")(hidden))
+
+
+@of_keras
+def test_of_keras_activations_are_seen_as_arguments_layers_and_operations():
+    keras.utils.set_random_seed(7)
+    found = adapters.keras.check(keras_image_model(), keras_batch(8, 12, 12, 3))
+    assert [layer.activation for layer in found.layers] == ["relu", "tanh", "leaky_relu", "softmax"]
+    assert [layer.kind for layer in found.layers] == ["Conv2D", "Conv2DTranspose", "Dense", "Dense"]
+    assert found.layers[0].statistics.pre_std == pytest.approx(1.0, abs=0.01)  # behind the batch's normalization
+    assert found.layers[0].recommended_std == pytest.approx(math.sqrt(2 / 27))
+    assert found.layers[1].recommended_std == pytest.approx(math.sqrt(2 / (4 * 8 + 4 * 4)))
+    assert found.layers[2].slope == pytest.approx(0.3)
+    assert found.layers[3].recommendation is None
+    assert all(layer.statistics.gradient_std > 0 for layer in found.layers)
+    assert found.is_normalized
+
+
+@of_keras
+@pytest.mark.parametrize("fails", [False, True])
+def test_of_keras_a_model_is_left_as_it_was(fails):
+    def broken(output):
+        raise RuntimeError("broken")
+
+    model, inputs = keras_image_model(), keras_batch(8, 12, 12, 3)
+    parts = [model, *model._flatten_layers(include_self=False), *model.operations]
+
+    def condition():
+        state = [array.tobytes() for array in arrays(model.variables)]
+        generator = torch.get_rng_state().numpy().tobytes(), random.getstate(), np.random.get_state()[1].tobytes()
+        attributes = [{name: id(value) for name, value in part.__dict__.items() if callable(value)} for part in parts]
+        return state, generator, attributes, [part.__dict__.keys() for part in parts]
+
+    adapters.keras.check(model, inputs)
+    before = condition()
+    if fails:
+        with pytest.raises(RuntimeError, match="broken"):
+            adapters.keras.check(model, inputs, loss=broken)
+        with pytest.raises(Exception, match="shape"):
+            adapters.keras.check(model, inputs[:, :3])
+    else:
+        first, second = adapters.keras.check(model, inputs), adapters.keras.check(model, inputs)
+        assert str(first) == str(second)  # dropout too
+    assert condition() == before
+
+
+@of_keras
+def test_of_keras_what_cannot_be_checked_is_refused_by_name():
+    layers, check = keras.layers, adapters.keras.check
+    with pytest.raises(TypeError, match=r"model must be a keras\.Model, got Dense"):
+        check(layers.Dense(3), keras_batch(2, 3))
+    with pytest.raises(ValueError, match="model must be built"):
+        check(keras.Sequential([layers.Dense(3)]), keras_batch(2, 3))
+    model = keras_deep("he_normal", depth=1)
+    with pytest.raises(TypeError, match="example_input must be an array"):
+        check(model, None)
+    with pytest.raises(TypeError, match="loss must be a callable"):
+        check(model, keras_batch(2, 64), loss=3)
+    with pytest.raises(TypeError, match="loss must return a tensor of one number"):
+        check(model, keras_batch(2, 64), loss=lambda output: output)
+    with pytest.raises(ValueError, match="model must have a Dense or convolutional layer"):
+        check(keras.Sequential([keras.Input((3,)), layers.ReLU()]), keras_batch(2, 3))
+
+
+@of_keras
+def test_of_keras_shared_layers_and_inputs_in_structures():
+    shared = keras.layers.Dense(8, activation="relu")
+    first, second = keras.Input((8,)), keras.Input((8,))
+    model = keras.Model([first, second], keras.layers.Add()([shared(first), shared(second)]))
+    found = adapters.keras.check(model, [keras_batch(16, 8), 2 * keras_batch(16, 8)])
+    assert [layer.name for layer in found.layers] == [shared.path, f"{shared.path} (use 2)"]
+    one, other = (layer.statistics for layer in found.layers)
+    assert other.std == pytest.approx(2 * one.std, rel=1e-5)
+    assert other.gradient_std == pytest.approx(one.gradient_std, rel=1e-6)
