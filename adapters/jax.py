@@ -73,8 +73,8 @@ def init(
         In [0, 2^64).
     key : array, optional
         In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
-        `seed`. Keys of two words are the seed, the first its high half; of those with more or fewer words the seed is
-        the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws nothing.
+        a `seed` below 2^32. Keys of two words are the seed, the first its high half; of those with more or fewer words
+        the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws nothing.
     name : str or int, default 0
         The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
         parameter its name, or a key of its own.
@@ -256,7 +256,8 @@ def _words(key: Any) -> Any:
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
-    kind: np.dtype[Any] = jnp.dtype(dtype)
+    # Python's own types are what JAX makes of them everywhere, at the width that it has now.
+    kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if dtype in (float, complex) else jnp.dtype(dtype)
     if kind.name not in FILLED:
         raise TypeError(f"dtype must be {', '.join(FILLED)}, got {kind.name}")
     if jax.dtypes.canonicalize_dtype(kind) != kind:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes
-from winit_fast.messages import as_sizes, shown
+from winit_fast.fans import Axes, axes_tuple
+from winit_fast.messages import as_int, as_sizes, shown
 
 from . import needs
 
@@ -247,12 +247,12 @@ class Initializer:
     ) -> None:
         self.scheme = make_scheme(scheme)
         fill(np.empty(0, np.float32), "zeros", seed=seed, name=name)
-        self.seed = seed
-        self.name = name
-        self.in_axis = in_axis
-        self.out_axis = out_axis
-        self.batch_axis = batch_axis
-        self.padding_idx = padding_idx
+        self.seed = None if seed is None else as_int("seed", seed)
+        self.name = name if isinstance(name, str) else as_int("name", name)
+        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
+        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
+        self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self._unfinished: list[_Unfinished] = []
 
     # TensorFlow reads the names of these arguments and passes those that it finds.

@@ -548,3 +548,26 @@ def test_a_key_in_the_place_of_a_seed_and_no_key_at_all_are_refused_in_those_wor
     with pytest.raises(TypeError, match=r"key must be a key of jax\.random, got None: normal draws random values"):
         adapters.jax.initializer("normal")(None, (3,))
     assert adapters.jax.initializer("ones")(None, (3,)).tolist() == [1, 1, 1]
+
+
+def test_pythons_own_types_are_as_wide_as_those_of_jax():
+    for dtype in (float, complex):
+        assert (
+            adapters.jax.initializer("he_normal")(jax.random.key(7), (4, 4), dtype).dtype == jnp.zeros(3, dtype).dtype
+        )
+
+
+def test_shardings_that_cannot_be_had_are_refused():
+    rows = jax.sharding.NamedSharding(jax.make_mesh((1,), ("rows",)), jax.sharding.PartitionSpec(None, "rows"))
+    with pytest.raises(ValueError, match=r"sharding must have no more axes than the shape \(8,\), got"):
+        adapters.jax.init((8,), "normal", seed=7, sharding=rows)
+    if not hasattr(jax, "shard_map"):
+        pytest.skip("jax.shard_map is newer")
+    he_normal, spec = adapters.jax.initializer("he_normal"), jax.sharding.PartitionSpec()
+
+    def inside(key):
+        return he_normal(key, (8, 4), out_sharding=jax.sharding.PartitionSpec("rows"))
+
+    mapped = jax.shard_map(inside, mesh=rows.mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    with pytest.raises(ValueError, match=r"sharding must be left out inside of jax\.shard_map"):
+        jax.jit(mapped)(jax.random.key(7))

@@ -346,6 +346,39 @@ def test_init_fills_a_variable(scheme, shape, dtype):
         assert variable.value._version > version
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
+def test_init_fills_what_a_layer_computes_with_inside_of_it_too(policy):
+    class Filling(keras.layers.Dense):
+        def call(self, inputs):
+            if BACKEND != "jax":
+                ours.init_(self.kernel, "normal(std=0.5)", seed=7)
+            return super().call(inputs)
+
+    layer = Filling(8, dtype=policy)
+    layer.build((None, 16))
+    layer(np.zeros((2, 16), "float32"))
+    if BACKEND == "jax":
+        ours.init_(layer.kernel, "normal(std=0.5)", seed=7)
+    expected = winit_fast.fill(np.empty((16, 8), "float32"), "normal(std=0.5)", seed=7)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.kernel._value), expected)
+
+
+def test_init_is_not_for_graphs():
+    if BACKEND != "tensorflow":
+        pytest.skip("TensorFlow's")
+    import tensorflow as tf
+
+    variable = keras.Variable(np.zeros((4, 3), "float32"))
+    with pytest.raises(RuntimeError, match=r"init_ must be called outside of tf\.function"):
+        tf.function(lambda: ours.init_(variable, "normal", seed=7) and 0)()
+    assert not variable.numpy().any()
+
+
+def test_float64_is_as_wide_as_keras_makes_it():
+    theirs = keras.initializers.RandomNormal(seed=7)((3,), "float64")
+    assert ours.RandomNormal(seed=7)((3,), "float64").dtype == theirs.dtype
+
+
 def test_init_fills_a_variable_piece_by_piece(monkeypatch):
     monkeypatch.setattr("winit_fast.adapters.keras.backends.PIECE", 1000)
     variable = keras.Variable("zeros", shape=(101, 7, 3))

@@ -641,6 +641,16 @@ for each in (variable, from_initializer):
     check(one, other)
 strategy.run(lambda: init_(variable, "ones"))
 assert all((copy.numpy() == 1).all() for copy in variable.values)
+import os
+os.environ["KERAS_BACKEND"] = "tensorflow"
+import keras
+from winit_fast import adapters
+with strategy.scope():
+    of_keras = keras.Variable(np.zeros((33, 5), "float32"))
+adapters.init_(of_keras, "he_normal", seed=7)
+assert len(of_keras._value.values) == 2
+for copy in of_keras._value.values:
+    check(copy.numpy(), filled((33, 5), "he_normal"))
 """
 
 PARAMETER_SERVERS = """

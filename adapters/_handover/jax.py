@@ -110,9 +110,12 @@ def filled(
     stream = stream_of(name)
     if sharding is None:
         return _made(part, key, _place(stream, origin), shape)
+    place = _on_mesh(sharding, "get_abstract_mesh" if is_traced(key) else "get_mesh")
+    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
+        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
     if is_traced(key):
-        return _traced_shards(part, shape, key, stream, _on_mesh(sharding, "get_abstract_mesh"))
-    return _shards(part, shape, np.asarray(key), stream, _on_mesh(sharding, "get_mesh"))
+        return _traced_shards(part, shape, key, stream, place)
+    return _shards(part, shape, np.asarray(key), stream, place)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -139,6 +142,9 @@ def _on_mesh(sharding: Sharding | PartitionSpec, getter: str) -> Sharding:
     """The sharding with a mesh of the context where it lacks one that is needed."""
     if not isinstance(sharding, Sharding | PartitionSpec):
         raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {shown(sharding)}")
+    around = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+    if getattr(around, "manual_axes", ()):
+        raise ValueError(f"sharding must be left out inside of jax.shard_map, got {shown(sharding)}")
     is_abstract = isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, Mesh)
     if isinstance(sharding, Sharding) and (getter == "get_abstract_mesh" or not is_abstract):
         return sharding

@@ -55,6 +55,7 @@ def _made_by_jax(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arg
 
     from .._handover.jax import filled, is_traced, words_of
 
+    dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
     if is_traced(0):
         key = words_of(seed) if isinstance(seed, int) else seed.next()
@@ -79,7 +80,7 @@ def _made_by_torch(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dic
 
 def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
-    backend, value = keras.backend.backend(), variable.value
+    backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
     if backend == "torch" and value.is_cpu:
         import torch
 
@@ -88,11 +89,16 @@ def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str
         fill(array_of(value), seed=_number(seed), **arguments)
         torch.autograd.graph.increment_version(value)  # autograd must see the write
     elif backend == "tensorflow" and shape and _is_elementwise(shape, **arguments):
+        import tensorflow as tf
+
         from .._handover.tensorflow import refill as refill_variables
 
+        if not tf.executing_eagerly():
+            raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
+        copies = value.values if isinstance(value, tf.distribute.DistributedValues) else [value]
         key, most = _number(seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
         refill_variables(
-            [value], shape, most, lambda array, begin: fill(array, seed=key, shape=shape, offset=begin, **arguments)
+            copies, shape, most, lambda array, begin: fill(array, seed=key, shape=shape, offset=begin, **arguments)
         )
     else:
         layout = getattr(value, "sharding", None)

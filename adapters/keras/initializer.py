@@ -91,7 +91,7 @@ class Initializer(Drawn, keras.initializers.Initializer):
         An int in [0, 2^64) is the seed itself: every call with the same shape gives the same values, as Keras says of
         its own. Of a `SeedGenerator` every call takes the next two words, the first of them the high half. Left out:
         64 bits of Python's `random` in every call, so that layers that share the initializer differ, and
-        `keras.utils.set_random_seed` governs them.
+        `keras.utils.set_random_seed` governs them; inside of a `tf.function`, once while it is traced.
     name : str or int, default 0
         The tensor's own stream under that seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
