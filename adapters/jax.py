@@ -74,7 +74,8 @@ def init(
     key : array, optional
         In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
         a `seed` below 2^32. Keys of two words are the seed, the first its high half; of those with more or fewer words
-        the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws nothing.
+        the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws
+        nothing.
     name : str or int, default 0
         The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
         parameter its name, or a key of its own.
