@@ -437,6 +437,21 @@ def condition(model):
     )
 
 
+def test_buffers_beside_scripted_modules_are_left_as_they_were():
+    scripted = torch.jit.script(nn.BatchNorm1d(16))
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), scripted, nn.Linear(16, 4))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    check(model, batch(32, 8))
+    assert len(before) == 6
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_a_stable_model_is_said_to_be_so_where_something_is_suggested():
+    lines = str(check(deep("xavier_normal", depth=3), batch(64, 64))).splitlines()
+    assert "verdict: stable" in lines
+    assert "suggested, though the model is stable as it is:" in lines
+
+
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("with_gradients", [True, False])
 @pytest.mark.parametrize("fails", ["", "forward", "loss"])

@@ -401,7 +401,8 @@ def _std(weight: Tensor) -> float:
 @contextmanager
 def _left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Restore buffers, modes and the state of generators."""
-    held = [(part, dict(part._buffers)) for part in model.modules()]
+    scripted = torch.jit.ScriptModule  # whose buffers are TorchScript's to keep
+    held = [(part, dict(part._buffers)) for part in model.modules() if not isinstance(part, scripted)]
     values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     modes = [(part, part.training) for part in model.modules()]
     states = random.getstate(), np.random.get_state()
@@ -419,10 +420,10 @@ def _left_as_it_was(model: nn.Module) -> Iterator[None]:
             np.random.set_state(states[1])
             for part, is_training in modes:
                 part.training = is_training
-            for part, buffers in held:
-                part._buffers.clear()
-                part._buffers.update(buffers)
             with torch.no_grad():
                 for buffer, value in values:
                     if not torch.equal(buffer, value):
                         buffer.copy_(value)
+            for part, buffers in held:
+                part._buffers.clear()
+                part._buffers.update(buffers)

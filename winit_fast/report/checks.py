@@ -254,7 +254,7 @@ def _conclusion(check: Check) -> list[str]:
         suggested = check.suggestions
         names, schemes = map(len, suggested), (len(str(one.scheme)) for one in suggested.values())
         first, second = max(names), max(schemes)
-        lines.append("suggested:")
+        lines.append("suggested:" if check.verdict.findings else "suggested, though the model is stable as it is:")
         lines += [
             f"  {layer.weights.name:{first}}  {suggested[layer.weights.name].scheme!s:{second}}  "
             f"std {_number(layer.recommended_std)} in place of {_number(layer.weights.std)}"
@@ -262,7 +262,9 @@ def _conclusion(check: Check) -> list[str]:
         ]
         lines += dict.fromkeys(f"  {one}" for one in suggested.values())
     elif check.verdict.findings:
-        lines.append("suggested: nothing; the weights are as wide as the papers have them for these activations")
+        lines.append(
+            "suggested: nothing; where an activation was seen, the weights are as wide as the papers have them for it"
+        )
     if check.unmeasured:
         lines.append(f"not measured: {', '.join(check.unmeasured)}")
     return lines
