@@ -363,6 +363,13 @@ def test_init_fills_what_a_layer_computes_with_inside_of_it_too(policy):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.kernel._value), expected)
 
 
+def test_init_refuses_whole_numbers_and_leaves_them():
+    variable = keras.Variable(np.full((4, 3), 9), dtype="int32", trainable=False)
+    with pytest.raises(TypeError, match=r"must be .*float32.*, got .*int32"):
+        ours.init_(variable, "normal", seed=7)
+    assert (values(variable) == 9).all()
+
+
 def test_init_is_not_for_graphs():
     if BACKEND != "tensorflow":
         pytest.skip("TensorFlow's")

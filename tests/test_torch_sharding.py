@@ -474,6 +474,20 @@ def test_bad_arguments_of_an_init_fn_of_torchrec_are_refused():
     assert bool((weight == 9).all())
 
 
+def test_one_shard_that_cannot_be_written_leaves_all_as_they_are():
+    from types import SimpleNamespace
+
+    tensors = [torch.full((2, 3), 9.0), torch.full((1, 3), 9.0).expand(2, 3)]
+    shards = [
+        SimpleNamespace(tensor=tensor, metadata=SimpleNamespace(shard_offsets=[2 * number, 0]))
+        for number, tensor in enumerate(tensors)
+    ]
+    sharded = SimpleNamespace(local_shards=lambda: shards, size=lambda: (4, 3), dtype=torch.float32)
+    with pytest.raises(ValueError, match="tensor must not overlap itself in memory"):
+        adapters.torch.init_sharded_(sharded, "normal", seed=7)
+    assert all(bool((tensor == 9).all()) for tensor in tensors)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_chunks_are_those_of_torch(count):
     for size in range(1, 20):

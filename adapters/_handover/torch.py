@@ -79,6 +79,8 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
     Raises
     ------
+    TypeError
+        If the dtype is another.
     ModuleNotFoundError
         If the dtype is one of ml_dtypes', which is not installed.
 
@@ -89,6 +91,8 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     >>> weight.tolist()
     [0.0, 3.0]
     """
+    if tensor.dtype not in FILLED:
+        raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
     array = np.asarray(_Memory(tensor))
     if tensor.dtype not in _VIEWED:
         return array

@@ -15,7 +15,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes
 from winit_fast.messages import as_int, as_sizes, shown
 
-from .tensors import Drawn, draw_seed, fill_tensor, init_, leaves_graph, torch_axes
+from .tensors import Drawn, draw_seed, fill_tensor, init_, leaves_graph, refuse_unusable, torch_axes
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
@@ -150,7 +150,11 @@ def init_sharded_(
     }
     # Nothing, with all arguments: a rank that holds no shard refuses what the others refuse, and draws what they draw.
     fill_tensor(torch.empty((0,) * len(shape), dtype=tensor.dtype, device="cpu"), scheme, **arguments)
-    for shard in tensor.local_shards():
+    shards = tensor.local_shards()
+    for shard in shards:
+        if not shard.tensor.is_meta:
+            refuse_unusable(shard.tensor)  # all of them, before the first is written
+    for shard in shards:
         fill_tensor(shard.tensor, scheme, offset=tuple(shard.metadata.shard_offsets), **arguments)
     return tensor
 
