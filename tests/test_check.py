@@ -161,12 +161,218 @@ def test_layers_of_normalized_models_are_compared_with_their_like():
 
     sizes = {"query": 1.0, "out": 1e-4}
     layers = tuple(layer(f"blocks.{number}.{part}", size) for number in range(3) for part, size in sizes.items())
-    assert str(Check(layers).verdict) == "vanishes at layer 2, gradient explodes at layer 5"
+    assert str(Check(layers).verdict) == "vanishes at layer 2"
+    assert str(Check((*layers, layer("head", 1e-4))).verdict) == "vanishes at layer 2, gradient explodes at layer 5"
     assert str(Check(layers, is_normalized=True).verdict) == "stable"
     fading = (*layers, layer("blocks.3.query", 1e-3), layer("blocks.4.query", 1e-3))
     assert str(Check(fading, is_normalized=True).verdict) == "vanishes at layer 7, gradient explodes at layer 5"
     other_shapes = (*layers, layer("blocks.3.query", 1e-3, 16), layer("blocks.4.query", 1e-3, 16))
     assert str(Check(other_shapes, is_normalized=True).verdict) == "stable"
+
+
+# Suggestions are tried
+
+
+class Skipping(nn.Module):
+    """Layers with relu and dropout, which may be added to what they skip."""
+
+    def __init__(self, depth, dropout=0.0, is_residual=False, norm=None):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(128, 128) for _ in range(depth)])
+        self.dropout, self.is_residual, self.norm = dropout, is_residual, norm
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, inputs):
+        for layer in self.layers:
+            hidden = inputs if self.norm is None else self.norm(inputs)
+            hidden = F.dropout(F.relu(layer(hidden)), self.dropout)
+            inputs = inputs + hidden if self.is_residual else hidden
+        return self.head(inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "words"),
+    [
+        ({"depth": 20, "dropout": 0.5}, "xavier_normal", "stable"),  # relu halves, dropout doubles
+        ({"depth": 5, "dropout": 0.5}, "xavier_normal", "stable"),
+        ({"depth": 20, "is_residual": True}, "normal(std=0.05)", "stable"),
+        ({"depth": 5, "is_residual": True}, "xavier_normal", "stable"),
+        ({"depth": 24, "is_residual": True}, "xavier_normal", "explodes"),
+    ],
+)
+def test_what_does_not_help_is_not_suggested(options, weights, words):
+    model = Skipping(**options)
+    init_module_(model, {"*.weight": weights, "*.bias": "zeros"}, seed=7)
+    found = check(model, batch(128, 128))
+    assert found.verdict.word == words
+    assert len(found.off) == options["depth"]
+    assert (found.suggestions, found.rules) == ({}, ())
+    last = str(found).splitlines()[-1]
+    assert last.startswith("suggested: nothing; he_normal, which the papers give to plain stacks, would not help here")
+    assert last.endswith(str(found.verdict_tried))
+    if options["depth"] == 20:
+        assert found.verdict_tried.word == "explodes"
+
+
+def test_a_little_dropout_leaves_suggestions_as_they_are():
+    model = Skipping(20, dropout=0.1)
+    init_module_(model, {"*.weight": "xavier_normal", "*.bias": "zeros"}, seed=7)
+    found = check(model, batch(128, 128))
+    assert (found.verdict.word, len(found.suggestions), found.verdict_tried.word) == ("vanishes", 20, "stable")
+
+
+def test_what_was_tried_is_what_comes_of_it():
+    # Wider weights, by the factor to the recommended width, and the same biases.
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3, bias=False)
+            self.third, self.head = nn.Linear(64, 64), nn.Linear(64, 5)
+
+        def forward(self, inputs):
+            hidden = F.relu(self.second(F.relu_(self.first(inputs))))
+            return self.head(F.relu(self.third(hidden.mean((-2, -1)))))
+
+    model, inputs = Model(), batch(16, 3, 8, 8)
+    rules = {"head.weight": "lecun_normal", "*.weight": "normal(std=0.01)", "*.bias": "normal(std=0.3)"}
+    init_module_(model, rules, seed=7)
+    found = check(model, inputs)
+    assert list(found.factors) == ["first.weight", "second.weight", "third.weight"]
+    with torch.no_grad():
+        for name, factor in found.factors.items():
+            model.get_parameter(name).mul_(factor)
+    for tried, made in zip(found.tried, check(model, inputs).layers, strict=True):
+        assert tried[:8] == pytest.approx(made.statistics[:8], rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+def test_units_that_are_the_same_are_told_what_is_recommended_untried():
+    found = check(deep("constant(0.1)"), batch(16, 64))
+    assert (found.verdict.word, found.tried, found.verdict_tried) == ("symmetric", None, None)
+    assert list(found.suggestions) == [*HIDDEN, "40.weight"]
+
+
+def test_an_input_that_the_model_writes_into_is_left_as_it_was():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = deep("xavier_normal", depth=14)
+
+        def forward(self, inputs):
+            return self.layers(inputs["nested"][0].mul_(3.0))
+
+    inputs = {"nested": [batch(32, 64)]}
+    before = inputs["nested"][0].clone()
+    found = check(Model(), {"inputs": inputs})
+    assert found.tried is not None
+    assert torch.equal(inputs["nested"][0], before)
+
+
+def test_he_by_fan_out_is_as_good_as_by_fan_in():
+    sizes = [32, 64, 128, 256]
+    hidden = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(256, 10))
+    for mode in ("fan_in", "fan_out", "fan_avg"):
+        init_module_(model, {"*.weight": f"he_normal(mode='{mode}')", "*.bias": "zeros"}, seed=7)
+        assert check(model, batch(64, 32)).off == ()
+    init_module_(model, {"*.weight": "he_normal(gain=0.7)", "*.bias": "zeros"}, seed=7)
+    assert len(check(model, batch(64, 32)).off) == 3
+    # PyTorch's own weights, narrower than by fan_in and wider than by fan_out.
+    layers = check(nn.Sequential(nn.Linear(16, 1024), nn.ReLU(), nn.Linear(1024, 16)), batch(64, 16)).layers
+    assert layers[0].is_off(1.25)
+    assert not layers[0].is_off(1.25, by_fan_out=True)
+
+
+# Gradients of layers of different sizes
+
+
+class Convolutions(nn.Module):
+    def __init__(self, positions):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv1d(32, 32, 3, padding=1, padding_mode="circular") for _ in range(6)])
+        self.head, self.positions = nn.Linear(32, 10), positions
+
+    def forward(self, inputs):
+        for layer in self.layers:
+            inputs = F.relu(layer(inputs))
+        return self.head(inputs.mean(-1))
+
+
+def averaged(output):
+    return output.square().mean()
+
+
+@pytest.mark.parametrize("loss", [None, averaged])
+@pytest.mark.parametrize("positions", [16, 2048])
+def test_an_average_over_positions_is_no_vanishing_gradient(loss, positions):
+    model = Convolutions(positions)
+    init_module_(model, {"*.weight": "he_normal", "*.bias": "zeros"}, seed=7)
+    found = check(model, batch(8, 32, positions), loss=loss)
+    *hidden, head = [layer.statistics for layer in found.layers]
+    assert found.verdict.word == "stable"
+    assert hidden[-1].gradient_std == pytest.approx(head.gradient_std / positions, rel=0.75)
+    assert 0.25 < hidden[0].gradient_norm / hidden[-1].gradient_norm < 4.0
+
+
+@pytest.mark.parametrize("loss", [None, torch.mean, torch.sum, averaged])
+def test_a_wide_head_with_one_output_is_no_vanishing_gradient(loss):
+    hidden = [part for _ in range(3) for part in (nn.Linear(2048, 2048), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(2048, 1))
+    init_module_(model, {"*.weight": "he_normal", "*.bias": "zeros"}, seed=7)
+    for size in (1, 16):
+        found = check(model, batch(size, 2048), loss=loss)
+        assert found.verdict.word == "stable"
+        assert all(layer.statistics.gradient_std > 0 for layer in found.layers)
+
+
+def test_a_gradient_is_compared_with_the_last_hidden_layers():
+    model = deep("he_normal", depth=10)
+    with torch.no_grad():
+        model[6].weight.mul_(1e-4)
+        model[8].weight.mul_(1e4)
+    (finding,) = [one for one in check(model, batch(64, 64)).verdict.findings if one.of == "gradient"]
+    assert (finding.word, finding.layer, finding.reference) == ("explodes", 4, 10)
+    assert finding.reason.endswith(" of layer 10's")
+
+
+# Normalization
+
+
+def normalized_by_functions(hidden):
+    return F.layer_norm(hidden, hidden.shape[1:])
+
+
+class HandwrittenRMSNorm(nn.Module):
+    def forward(self, hidden):
+        return hidden * hidden.square().mean(-1, keepdim=True).rsqrt()
+
+
+@pytest.mark.parametrize("norm", [normalized_by_functions, nn.LayerNorm(128), HandwrittenRMSNorm()])
+def test_normalization_is_seen_in_functions_modules_and_by_name(norm):
+    model = Skipping(10, is_residual=True, norm=norm)
+    init_module_(model, {"*.layers.*.weight": "normal(std=0.01)", "*": None}, seed=7)
+    found = check(model, batch(64, 128))
+    assert found.is_normalized
+    assert (found.verdict.word, found.suggestions) == ("stable", {})
+
+
+def test_one_normalization_of_inputs_or_outputs_makes_no_normalized_model():
+    class NormalHead(nn.Linear):
+        pass
+
+    hidden = deep("xavier_normal", depth=14)
+    for parts in ([nn.BatchNorm1d(64), *hidden], [*hidden, nn.LayerNorm(10), NormalHead(10, 4), NormalHead(4, 4)]):
+        found = check(nn.Sequential(*parts), batch(128, 64))
+        assert not found.is_normalized
+        assert found.verdict.word == "vanishes"
+        assert len(found.suggestions) >= 14
+
+
+def test_normalized_weights_are_no_normalized_signals():
+    model = deep("he_normal", depth=6)
+    for part in model:
+        if isinstance(part, nn.Linear):
+            nn.utils.parametrizations.spectral_norm(part)
+    assert not check(model, batch(64, 64)).is_normalized
 
 
 # What is measured
@@ -209,7 +415,8 @@ def test_statistics_are_those_computed_by_hand():
         assert measured[:-1] == pytest.approx(expected[:-1], rel=1e-6, nan_ok=True)
         assert measured.name == expected.name
         assert measured.pre_std == pytest.approx(pre.std(), rel=1e-6)
-        assert measured.gradient_std == pytest.approx(gradient.std(), rel=1e-6)
+        assert measured.gradient_std == pytest.approx(math.sqrt((gradient**2).mean()), rel=1e-6)
+        assert measured.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-6)
         weights = found.layers[number].weights
         assert weights.std == pytest.approx(float(model.layers[number].weight.detach().std(correction=0)), rel=1e-6)
         assert weights.name == f"layers.{number}.weight"
@@ -262,6 +469,7 @@ ACTIVATED = [
     (nn.PReLU(init=0.1), "prelu"),
     (lambda z: F.relu(F.dropout(F.layer_norm(z, z.shape[1:]), training=False)), "relu"),
     (lambda z: torch.relu(z + 1), ""),
+    (nn.ELU(alpha=0.5), "elu(alpha=0.5)"),
     (torch.sin, ""),
 ]
 
@@ -377,7 +585,7 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
         "activation",
         "pre std",
         "std",
-        "gradient",
+        "gradient norm",
         "dead",
         "weights",
         "advised",
@@ -387,7 +595,7 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
     assert lines[15].split()[:4] == ["15", "28", "Linear", "-"]
     assert any(line.endswith("  vanishes") for line in lines)
     assert lines[17].startswith("verdict: vanishes at layer ")
-    assert "suggested:" in lines
+    assert "suggested (tried on this input, forward: stable):" in lines
     assert re.search(r"^  0\.weight +he_normal  std 0\.177 in place of 0\.12\d$", "\n".join(lines), re.MULTILINE)
     assert lines[-1].startswith("  he_normal: He et al. 2015")
 
@@ -449,7 +657,7 @@ def test_buffers_beside_scripted_modules_are_left_as_they_were():
 def test_a_stable_model_is_said_to_be_so_where_something_is_suggested():
     lines = str(check(deep("xavier_normal", depth=3), batch(64, 64))).splitlines()
     assert "verdict: stable" in lines
-    assert "suggested, though the model is stable as it is:" in lines
+    assert "suggested, though the model is stable as it is (tried on this input, forward: stable):" in lines
 
 
 @pytest.mark.parametrize("is_training", [True, False])
@@ -496,7 +704,8 @@ def test_nothing_that_passed_is_kept():
     found = check(Model(), batch(8, 16))
     gc.collect()
     assert found.layers[0].statistics.gradient_std > 0
-    assert [reference() for reference in kept] == [None, None, None]
+    assert len(kept) == 6  # it ran twice: the layer is off
+    assert {reference() for reference in kept} == {None}
 
 
 def test_gradient_checkpointing_is_measured_once():
@@ -517,7 +726,53 @@ def test_gradient_checkpointing_is_measured_once():
         assert one.statistics[:-1] == pytest.approx(other.statistics[:-1], nan_ok=True)
 
 
+def test_reentrant_checkpointing_is_refused_by_name():
+    from torch.utils.checkpoint import checkpoint
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.layers = nn.Linear(64, 64), deep("he_normal", depth=2)
+
+        def forward(self, inputs):
+            return checkpoint(self.layers, self.first(inputs), use_reentrant=True)
+
+    with pytest.raises(ValueError, match="model must checkpoint with use_reentrant=False"):
+        check(Model(), batch(32, 64))
+
+
 # Inputs, and what is refused
+
+
+def test_an_input_made_under_inference_mode_is_taken():
+    model = deep("xavier_normal", depth=3)
+    with torch.inference_mode():
+        inputs = batch(16, 64)
+        inside = check(model, inputs)
+    assert str(inside) == str(check(model, inputs)) == str(check(model, batch(16, 64)))
+
+
+def test_a_model_made_under_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match=r"model must be made outside of torch\.inference_mode, but weight was"):
+        check(model, batch(2, 4))
+
+
+def test_a_loss_without_a_gradient_is_refused():
+    with pytest.raises(ValueError, match="loss must return a tensor with a gradient"):
+        check(nn.Linear(4, 4), batch(2, 4), loss=lambda output: output.detach().sum())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_said_to_give_no_finite_signal(value):
+    model = deep("he_normal", depth=3)
+    with torch.no_grad():
+        model[2].weight[0, 0] = value
+    found = check(model, batch(16, 64))
+    assert (found.verdict.word, found.verdict.layer) == ("explodes", 2)
+    assert found.verdict.findings[0].reason == "its signal is not finite"
+    assert "layer 2 (2): its signal is not finite" in str(found)
 
 
 def test_inputs_are_a_tensor_a_tuple_or_keywords():
@@ -705,7 +960,8 @@ def test_of_keras_statistics_are_those_computed_by_hand():
         assert layer.statistics.pre_std == pytest.approx(pre.std(), rel=1e-4)
         assert layer.statistics.std == pytest.approx(out.std(), rel=1e-4)
         assert layer.statistics.signal == pytest.approx(layer_statistics(None, out).signal, rel=1e-4)
-        assert layer.statistics.gradient_std == pytest.approx(back.std(), rel=1e-4, abs=1e-9)
+        assert layer.statistics.gradient_std == pytest.approx(math.sqrt((back**2).mean()), rel=1e-4)
+        assert layer.statistics.gradient_norm == pytest.approx(np.linalg.norm(back), rel=1e-4)
     assert found.layers[0].weights.std == pytest.approx(w1.std(), rel=1e-5)
     slopes = 1 - out_1**2
     assert found.layers[0].statistics.saturated == pytest.approx((slopes < 0.1).mean(), abs=1e-3)
@@ -732,7 +988,62 @@ def test_of_keras_activations_are_seen_as_arguments_layers_and_operations():
     assert found.layers[2].slope == pytest.approx(0.3)
     assert found.layers[3].recommendation is None
     assert all(layer.statistics.gradient_std > 0 for layer in found.layers)
-    assert found.is_normalized
+
+
+# TensorFlow's convolutions on CPUs have their channels last.
+ORDERS = ["channels_last"] if os.environ.get("KERAS_BACKEND") == "tensorflow" else ["channels_last", "channels_first"]
+
+
+@of_keras
+@pytest.mark.parametrize("order", ORDERS)
+def test_of_keras_what_was_tried_is_what_comes_of_it(order):
+    def convolution(*arguments):
+        return keras.layers.Conv2D(*arguments, data_format=order, kernel_initializer=narrow, bias_initializer=bias)
+
+    narrow, bias = (adapters.keras.Initializer(one) for one in ("normal(std=0.01)", "normal(std=0.3)"))
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((8, 8, 8))
+    hidden = keras.layers.ReLU()(convolution(64, 3)(keras.ops.relu(convolution(64, 3)(inputs))))
+    hidden = keras.layers.Dense(64, "relu", use_bias=False, kernel_initializer=narrow)(keras.layers.Flatten()(hidden))
+    model = keras.Model(inputs, keras.layers.Dense(5)(hidden))
+    found = adapters.keras.check(model, keras_batch(16, 8, 8, 8))
+    assert len(found.factors) == 3
+    for variable in model.weights:
+        if variable.path in found.factors:
+            variable.assign(variable * found.factors[variable.path])
+    made = adapters.keras.check(model, keras_batch(16, 8, 8, 8))
+    for tried, layer in zip(found.tried, made.layers, strict=True):
+        assert tried[:8] == pytest.approx(layer.statistics[:8], rel=1e-3, abs=1e-5, nan_ok=True)
+
+
+@of_keras
+@pytest.mark.parametrize("kind", ["LayerNormalization", "UnitNormalization", "RMSNorm"])
+def test_of_keras_normalized_models_are_compared_with_their_like(kind):
+    class RMSNorm(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * keras.ops.rsqrt(keras.ops.mean(keras.ops.square(inputs), -1, keepdims=True))
+
+    norm = RMSNorm if kind == "RMSNorm" else getattr(keras.layers, kind)
+    narrow = adapters.keras.Initializer("normal(std=0.01)")
+    keras.utils.set_random_seed(7)
+    inputs = hidden = keras.Input((64,))
+    for _ in range(6):
+        hidden = keras.layers.Dense(64, "relu", kernel_initializer=narrow)(norm()(hidden))
+    found = adapters.keras.check(keras.Model(inputs, hidden), keras_batch(32, 64))
+    assert (found.is_normalized, found.verdict.word, found.suggestions) == (True, "stable", {})
+    found = adapters.keras.check(keras.Sequential([keras.Input((64,)), norm(), *keras_deep("xavier_normal").layers]),
+                                 keras_batch(32, 64))  # fmt: skip
+    assert (found.is_normalized, found.verdict.word) == (False, "vanishes")
+
+
+@of_keras
+def test_of_keras_a_model_with_dropout_keeps_its_narrower_weights():
+    keras.utils.set_random_seed(7)
+    dense = {"activation": "relu", "kernel_initializer": "winit_fast>xavier_normal"}
+    hidden = [part for _ in range(8) for part in (keras.layers.Dense(64, **dense), keras.layers.Dropout(0.5))]
+    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
+    found = adapters.keras.check(model, keras_batch(128, 64))
+    assert (found.verdict.word, len(found.off), found.suggestions) == ("stable", 8, {})
 
 
 @of_keras
@@ -777,6 +1088,8 @@ def test_of_keras_what_cannot_be_checked_is_refused_by_name():
         check(model, keras_batch(2, 64), loss=3)
     with pytest.raises(TypeError, match="loss must return a tensor of one number"):
         check(model, keras_batch(2, 64), loss=lambda output: output)
+    with pytest.raises(ValueError, match="loss must have a gradient"):
+        check(model, keras_batch(2, 64), loss=lambda output: keras.ops.sum(keras.ops.stop_gradient(output)))
     with pytest.raises(ValueError, match="model must have a Dense or convolutional layer"):
         check(keras.Sequential([keras.Input((3,)), layers.ReLU()]), keras_batch(2, 3))
 

@@ -11,7 +11,7 @@ from arrays import python
 from scipy import special, stats
 
 import winit_fast
-from winit_fast import report
+from winit_fast import recommend, report, scheme
 from winit_fast.__main__ import main
 from winit_fast.report import ACTIVATIONS, LayerStatistics, judge, layer_statistics, propagate
 from winit_fast.report.drawing import LINES
@@ -63,7 +63,6 @@ def assert_mean(values, expected, variance):
 @pytest.mark.parametrize("scheme", GROWTH)
 def test_linear_signals_and_gradients_grow_by_fan_in_times_the_variance_of_weights(scheme):
     # Glorot and Bengio 2010. |W x|^2 / (|x|^2 Var w) is chi-squared with n degrees of freedom, its variance 2 n.
-    # gradient_std leaves out the square of the mean over n units, one of n parts, in every layer alike.
     forward, backward = ratios(scheme, "linear")
     assert_mean(forward / GROWTH[scheme], 1.0, 2 / WIDE)
     assert_mean(backward / GROWTH[scheme], 1.0, 2 / WIDE)
@@ -97,12 +96,8 @@ def test_an_orthogonal_linear_stack_keeps_every_norm():
     # Saxe et al. 2014. Products round to float32, whose errors add up like 100 random steps.
     layers = propagate("orthogonal", "linear", depth=100, width=64, batch=1).layers("orthogonal")
     np.testing.assert_allclose(squares(layers), squares(layers)[0], rtol=100 * 2**-23)
-    # Of gradients not the second moment is reported, but the variance: here are the norms.
-    stack = Stack(64)
-    weights = winit_fast.fill(np.empty((64, 64), "float32"), "orthogonal", seed=3)
-    rows = np.random.default_rng(1).normal(size=(5, 64))
-    for moved in (stack.forward(rows, weights), stack.backward(rows, weights)):
-        np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.linalg.norm(rows, axis=1), rtol=8 * 2**-23)
+    for back in ("gradient_std", "gradient_norm"):
+        np.testing.assert_allclose(layers[back], layers[back][-1], rtol=100 * 2**-23)
 
 
 def test_an_orthogonal_convolution_keeps_every_norm():
@@ -174,7 +169,7 @@ def test_values_and_slopes_are_finite_however_large_the_pre_activation(name):
 
 def test_every_activation_is_one_that_recommend_knows():
     for name in ACTIVATIONS:
-        assert winit_fast.recommend(name).reason
+        assert recommend(name).reason
 
 
 def test_saturation_begins_where_it_is_said_to():
@@ -192,12 +187,13 @@ def test_statistics_are_those_of_their_definitions():
     pre = rng.normal(size=(6, 4, 5))  # units on the last axis
     values, slopes = ACTIVATIONS["relu"](pre - np.array([0, 0, 0, 0, 9.0]))  # the last unit is dead
     is_saturated = rng.random(pre.shape) < 0.3
-    found = layer_statistics(pre, values, slopes=slopes, is_saturated=is_saturated, gradients=3 * pre, name="a")
+    gradients = 3 * pre + 1
+    found = layer_statistics(pre, values, slopes=slopes, is_saturated=is_saturated, gradients=gradients, name="a")
     rows, rows_before = values.reshape(24, 5), pre.reshape(24, 5)
     spreads = [math.sqrt(one.var(axis=1).mean() / (one**2).mean()) for one in (rows, rows_before)]
     expected = (
         pre.mean(), pre.std(), values.mean(), values.std(), math.sqrt(rows.var(axis=0).mean()), max(spreads), 0.2,
-        is_saturated.mean(), 3 * pre.std(),
+        is_saturated.mean(), math.sqrt((gradients**2).mean()), np.linalg.norm(gradients),
     )  # fmt: skip
     np.testing.assert_allclose(found[:-1], expected, rtol=1e-12)
     assert found.name == "a"
@@ -208,11 +204,12 @@ def test_statistics_neither_overflow_nor_underflow():
     whole = layer_statistics(values, values)
     for scale in (1e-300, 1e300):
         with np.errstate(over="raise", invalid="raise"):
-            scaled = layer_statistics(values * scale, values * scale)
+            scaled = layer_statistics(values * scale, values * scale, gradients=values * scale)
         np.testing.assert_allclose(
-            [scaled.std / scale, scaled.signal / scale, scaled.spread], [whole.std, whole.signal, whole.spread],
+            [scaled.std / scale, scaled.signal / scale, scaled.spread, scaled.gradient_norm / scale],
+            [whole.std, whole.signal, whole.spread, np.linalg.norm(values)],
             rtol=1e-12,
-        )  # fmt: skip
+        )
     assert layer_statistics(None, np.array([[1.0, np.inf]])).std == math.inf
 
 
@@ -228,7 +225,9 @@ def test_what_means_nothing_is_nan():
     assert math.isnan(one_input.dead)
     assert math.isnan(one_input.saturated)
     assert math.isnan(one_input.gradient_std)
+    assert math.isnan(one_input.gradient_norm)
     assert math.isnan(layer_statistics(None, np.ones((3, 1))).spread)
+    assert math.isnan(layer_statistics(None, np.ones((1, 1))).std)
     with pytest.raises(ValueError, match=r"outputs must have an axis of units .* got shape \(0, 3\)"):
         layer_statistics(None, np.ones((0, 3)))
 
@@ -260,6 +259,9 @@ def test_what_means_nothing_is_nan():
         ("tanh", "normal(std=0.01)", "vanishes", range(3, 6)),
         ("tanh", "xavier_normal", "stable", None),
         ("selu", "lecun_normal", "stable", None),
+        ("gelu", "he_normal(nonlinearity='gelu')", "stable", None),
+        ("silu", "he_normal", "vanishes", range(15, 25)),
+        ("silu", "xavier_normal", "vanishes", range(6, 10)),
         ("relu", "zeros", "symmetric", range(1, 2)),
         ("sigmoid", "zeros", "symmetric", range(1, 2)),
         ("tanh", "constant(0.1)", "symmetric", range(1, 2)),
@@ -271,6 +273,37 @@ def test_verdicts_of_the_textbook(activation, scheme, word, layers):
     verdict = propagate(scheme, activation, depth=30, width=WIDE, batch=32).propagation(scheme).verdict
     assert verdict.word == word, verdict
     assert verdict.layer is None if layers is None else verdict.layer in layers
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_gains_of_gelu_and_silu_hold_where_signals_have_size_1_and_drift_from_there(activation, factor):
+    # What recommend says of them. The second moment q goes to gain^2 E[f(sqrt(q) z)^2]; its slope at the fixed point 1,
+    # on logarithms, is above 1, so that what is off goes farther off, unlike with tanh.
+    z = np.linspace(-12, 12, 24_001)
+    weights = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+
+    def after(square, name):
+        values = ACTIVATIONS[name](math.sqrt(square) * z)[0]
+        return float((values**2 * weights).sum()) / float((ACTIVATIONS[name](z)[0] ** 2 * weights).sum())
+
+    off = {name: abs(math.log(after(factor, name)) / math.log(factor)) for name in (activation, "relu", "tanh", "selu")}
+    assert off[activation] > 1.1
+    assert off["relu"] == pytest.approx(1.0)
+    assert max(off["tanh"], off["selu"]) < 0.9
+    assert "drift" in recommend(activation).reason
+
+
+def test_silu_with_its_recommended_gain_holds_20_layers_and_explodes_in_50():
+    # Which README and recommend tell users: weights alone do not hold it.
+    of = recommend("silu").scheme
+    for seed in range(3):
+        shallow, deep = (
+            propagate(of, "silu", depth=depth, width=WIDE, batch=32, seed=seed).propagations[0].verdict
+            for depth in (20, 50)
+        )
+        assert (shallow.word, deep.word) == ("stable", "explodes")
+        assert deep.layer > 30
 
 
 def test_a_saturated_tanh_explodes_going_back():
@@ -318,7 +351,7 @@ def test_a_gradient_is_judged_from_the_last_layer_back():
     gradients = [LayerStatistics(gradient_std=3.0**-layer, name=f"block.{layer}") for layer in range(9)]
     (finding,) = judge(gradients).findings
     assert str(finding) == "gradient explodes at layer 4"
-    assert (finding.name, finding.reason) == ("block.3", "its gradient is 2.4e+02 of the last layer's")
+    assert (finding.name, finding.reason) == ("block.3", "its gradient is 2.4e+02 of layer 9's")
     assert judge(gradients[::-1]).findings[0].word == "vanishes"
     assert judge([*gradients[:3], LayerStatistics(gradient_std=0.0)]).findings[0].layer == 4
 
@@ -397,7 +430,9 @@ def test_a_stack_of_two_layers_by_hand():
     gradients = drawn("normal", (4, 16), "gradients", "float64")
     weights = drawn("lecun_normal", (16, 16), "layers.2.weight", "float32")
     back = gradients + (gradients * (1 - np.tanh(before) ** 2)) @ weights.T
-    assert found.layers("lecun_normal")["gradient_std"] == pytest.approx([back.std(), gradients.std()], rel=1e-6)
+    norms = [np.linalg.norm(back), np.linalg.norm(gradients)]
+    assert found.layers("lecun_normal")["gradient_norm"] == pytest.approx(norms, rel=1e-6)
+    assert found.layers("lecun_normal")["gradient_std"] == pytest.approx(np.divide(norms, 8), rel=1e-6)
 
 
 def test_signals_may_leave_the_range_of_float32_and_even_of_float64():
@@ -437,11 +472,19 @@ def test_no_number_depends_on_threads_and_matplotlib_is_not_imported():
 
 
 def test_schemes_are_paired_and_named_as_they_were_given():
-    found = propagate(["normal", "kaiming_normal", "he_normal", winit_fast.scheme("zeros")], depth=2, width=32, batch=4)
+    found = propagate(["normal", "kaiming_normal", "he_normal", scheme("zeros")], depth=2, width=32, batch=4)
     assert [one.scheme for one in found.propagations] == ["normal", "kaiming_normal", "zeros"]
     assert found.propagation("he_normal") is found.propagations[1]
     wide, he = (found.layers(name)["pre_std"][0] for name in ("normal", "he_normal"))
     assert wide / he == pytest.approx(4.0, rel=1e-6)  # the same normals, times 1 and sqrt(2 / 32)
+    default = [scheme(one) for one in report.DEFAULT_SCHEMES]
+    for activation, more in (("relu", []), ("tanh", []), ("silu", [recommend("silu").scheme])):
+        found = propagate(activation=activation, depth=2, width=8, batch=2)
+        assert [scheme(one.scheme) for one in found.propagations] == default + more
+
+
+def test_a_scheme_that_a_report_does_not_have_is_refused():
+    found = propagate(["normal", "kaiming_normal", "zeros"], depth=2, width=32, batch=4)
     with pytest.raises(
         ValueError, match="scheme must be one of this report's, normal, kaiming_normal, zeros, got 'ones'"
     ):
@@ -576,13 +619,23 @@ def test_the_command_prints_the_table_and_writes_the_picture(tmp_path, capsys):
     table = str(propagate(["he_normal", "zeros", "ones"], depth=12, width=64, batch=16))
     out = capsys.readouterr().out
     assert out.startswith(table)
-    assert f"recommended for relu: {winit_fast.recommend('relu')}" in out
+    assert f"recommended for relu: {recommend('relu')}" in out
     assert picture.stat().st_size > 10_000
+
+
+def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, "--activation", "tanh"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report-tanh-12x64.svg"]
+    assert capsys.readouterr().out.endswith("picture: report-tanh-12x64.svg\n")
+    assert main([*SMALL, "--no-picture"]) == 0
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_command_passes_its_options_on(capsys):
     options = ["--activation", "tanh", "--seed", "5", "--residual", "--convolution", "3"]
-    assert main([*SMALL, *options]) == 0
+    assert main([*SMALL, *options, "--no-picture"]) == 0
     table = str(propagate(activation="tanh", depth=12, width=64, batch=16, seed=5, residual=True, convolution=3))
     assert capsys.readouterr().out.startswith(table)
 
@@ -595,6 +648,7 @@ def test_the_command_passes_its_options_on(capsys):
         (["--depth", "1"], "depth must be an int in [2, 2^31), got 1"),
         (["--convolution", "99"], "convolution must be at most"),
         (["--picture", "a.gif"], "picture must end with .png or .svg"),
+        (["--picture", "a.svg", "--no-picture"], "not allowed with argument"),
         (["--picture", "/none/a.svg"], "picture must be in a folder that is there"),
     ],
 )
@@ -604,12 +658,15 @@ def test_the_command_refuses_what_it_cannot_use_before_any_work(options, message
     assert message in capsys.readouterr().err
 
 
-def test_the_command_says_what_a_picture_needs(monkeypatch, capsys):
+def test_the_command_says_what_a_picture_needs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([*SMALL, "--picture", "a.svg"]) == 2
     assert 'pip install "winit_fast[report]"' in capsys.readouterr().err
     assert not Path("a.svg").exists()
+    monkeypatch.chdir(tmp_path)
     assert main(SMALL) == 0
+    assert capsys.readouterr().out.endswith('no picture: it needs matplotlib: pip install "winit_fast[report]"\n')
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -622,6 +679,6 @@ def test_the_command_goes_by_the_name_it_was_called_by(called, shown, monkeypatc
 
 
 def test_the_command_runs_as_a_module():
-    done = python("-m", "winit_fast", *SMALL, "--schemes", "he_normal")
+    done = python("-m", "winit_fast", *SMALL, "--schemes", "he_normal", "--no-picture")
     assert done.returncode == 0, done.stderr
     assert "he_normal" in done.stdout

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from winit_fast import fill
 from winit_fast.gains import GAINS
 from winit_fast.messages import shown
 from winit_fast.report import LayerStatistics
-from winit_fast.report.checks import Check, CheckedLayer, Weights, after_activation, before_activation
-from winit_fast.report.measurement import standard_deviation
+from winit_fast.report.checks import Check, CheckedLayer, Weights, after_activation, before_activation, is_norm
+from winit_fast.report.measurement import with_gradients
 
 from .. import needs
 
@@ -30,7 +31,7 @@ _layers = keras.layers
 _TRANSPOSED = (_layers.Conv2DTranspose, _layers.Conv3DTranspose, _layers.Conv1DTranspose)
 _CONVOLUTIONS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D, *_TRANSPOSED)
 _NORMALIZATIONS = (
-    _layers.BatchNormalization, _layers.LayerNormalization, _layers.GroupNormalization,
+    _layers.BatchNormalization, _layers.LayerNormalization, _layers.GroupNormalization, _layers.UnitNormalization,
     *(getattr(_layers, name) for name in ("RMSNormalization",) if hasattr(_layers, name)),  # of Keras 3.9
 )  # fmt: skip
 
@@ -67,7 +68,7 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, the model is not built, or no weighted layer ran.
+        If an argument cannot be used, the model is not built, no weighted layer ran, or the loss has no gradient.
 
     See Also
     --------
@@ -77,8 +78,9 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     Notes
     -----
     The model is left as it was, its variables (moving averages and the state of random seeds among them) too. It runs
-    twice: for the statistics, and for the gradient with respect to what every layer hands on. Layers are compared and
-    suggestions made as by the check of PyTorch's models (`adapters.torch.check`).
+    twice: for the statistics, and for the gradient with respect to what every layer hands on; and once more where
+    suggestions are tried. Layers are compared and suggestions made as by the check of PyTorch's models
+    (`adapters.torch.check`).
 
     An activation is seen where it is an argument of the layer, or a layer that comes next, behind normalization,
     dropout or pooling at most. Depthwise, separable and recurrent layers, attention and `EinsumDense` are not measured.
@@ -110,9 +112,12 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, example_input)
     watch = _Watch(model)
 
-    def ends(probes: Sequence[Any] | None) -> list[Any]:
+    def run(probes: Sequence[Any] | None) -> Any:
         with watch.running(probes), keras.StatelessScope(), _generators():  # which keeps assignments to variables
-            output = model(inputs, training=True)
+            return model(inputs, training=True)
+
+    def ends(probes: Sequence[Any] | None) -> list[Any]:
+        output = run(probes)
         return _floating(output) if loss is None else [loss(output)]
 
     first = ends(None)
@@ -127,9 +132,16 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     probes = [keras.ops.zeros(use.shape, use.dtype) for use in watch.uses]
     gradients = _GRADIENTS[keras.backend.backend()](ends, probes, back)
     layers = tuple(use.with_gradient(gradient) for use, gradient in zip(watch.uses, gradients, strict=True))
+    if loss is not None and not any(layer.statistics.gradient_norm > 0.0 for layer in layers):
+        raise ValueError("loss must have a gradient, got one that depends on no layer")
     measured = {layer.weights.name for layer in layers}
-    others = (one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
-    return Check(layers, tuple(others), any(isinstance(part, _NORMALIZATIONS) for part in watch.parts))
+    others = tuple(one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
+    found = Check(layers, others, watch.is_normalized)
+    if not found.factors:
+        return found
+    watch = _Watch(model, found.factors)
+    run(None)
+    return replace(found, tried=tuple(use.layer.statistics for use in watch.uses))
 
 
 def _floating(output: Any) -> list[Any]:
@@ -155,6 +167,8 @@ def _gradients_of_torch(ends: Any, probes: list[Any], back: list[Any]) -> Any:
 
     with torch.enable_grad():
         reached = ends([probe.requires_grad_() for probe in probes])
+        if not any(end.requires_grad for end in reached):
+            return [None] * len(probes)
         return torch.autograd.grad(reached, probes, back, allow_unused=True)
 
 
@@ -213,22 +227,31 @@ class _Use:
     def with_gradient(self, gradient: Any) -> CheckedLayer:
         if gradient is None:
             return self.layer
-        size = standard_deviation(_array(gradient, self.axis))
-        return replace(self.layer, statistics=self.layer.statistics._replace(gradient_std=size))
+        return replace(self.layer, statistics=with_gradients(self.layer.statistics, _array(gradient, self.axis)))
 
 
 class _Watch:
-    """Wraps what layers compute: in a first run it measures, in others it adds probes to what they hand on."""
+    """Wraps what layers compute: in a first run it measures, in others it adds probes to what they hand on.
 
-    def __init__(self, model: Any) -> None:
+    With factors, weights with these paths are taken to be wider by them.
+    """
+
+    def __init__(self, model: Any, factors: Mapping[str, float] = MappingProxyType({})) -> None:
         layers = [model, *model._flatten_layers(include_self=False)]
         parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
         self.parts = list({id(part): part for part in parts if part is not model}.values())
         self.uses: list[_Use] = []
+        self._factors = factors
+        self._normalized_after: set[int] = set()
         self._probes: dict[int, Any] | None = None
         self._calls = 0
         self._counts: dict[int, int] = {}
         self._sources: dict[int, tuple[Any, _Use]] = {}  # by the identity of tensors, which are held so that it lasts
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether signals were normalized in two places or more between the first use and the last."""
+        return sum(0 < number < len(self.uses) for number in self._normalized_after) >= 2
 
     @contextmanager
     def running(self, probes: Sequence[Any] | None) -> Iterator[None]:
@@ -246,7 +269,7 @@ class _Watch:
     def _see(self, part: Any) -> Callable[..., Any] | None:
         if isinstance(part, (_layers.Dense, *_CONVOLUTIONS)):
             return self._see_layer
-        if isinstance(part, _BETWEEN):
+        if isinstance(part, _BETWEEN) or is_norm(type(part).__name__):
             return self._see_between
         return self._see_activation if _activation(part)[0] in GAINS else None
 
@@ -264,6 +287,7 @@ class _Watch:
         activation, slope = _activation(given)
 
         def apply(inputs: Any) -> Any:
+            inputs = self._wider(layer, inputs)
             entered.append(inputs)
             return inputs if given is None else given(inputs)
 
@@ -278,8 +302,22 @@ class _Watch:
         self._sources[id(output)] = output, use
         return output
 
+    def _wider(self, layer: Any, output: Any) -> Any:
+        """What a layer would hand on with weights that are wider by their factor, and the same bias."""
+        factor = self._factors.get(getattr(layer.kernel, "path", ""))
+        if factor is None:
+            return output
+        if layer.bias is None:
+            return output * factor
+        is_first = getattr(layer, "data_format", None) == "channels_first"
+        bias = keras.ops.cast(layer.bias, output.dtype)
+        added = keras.ops.reshape(bias, (-1, *(1,) * (len(output.shape) - 2))) if is_first else bias
+        return (output - added) * factor + added
+
     def _see_between(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         output = call(*args, **kwargs)
+        if is_norm(type(layer).__name__):
+            self._normalized_after.add(len(self.uses))
         found = self._source(args)
         if found is not None:
             self._sources[id(output)] = output, found
@@ -306,7 +344,7 @@ def _described(layer: Any, counts: dict[int, int], activation: str, slope: float
     values = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
     is_transposed = isinstance(layer, _TRANSPOSED)
     weights = Weights(
-        getattr(kernel, "path", ""), tuple(kernel.shape), standard_deviation(values),
+        getattr(kernel, "path", ""), tuple(kernel.shape), float(values.std(dtype=np.float64)),
         *((-1, -2) if is_transposed else (-2, -1)),
     )  # fmt: skip
     path = layer.path or layer.name

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,8 +21,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from winit_fast.messages import shown
 from winit_fast.report import LayerStatistics
 from winit_fast.report.checks import Check as SharedCheck
-from winit_fast.report.checks import CheckedLayer, Weights, after_activation, before_activation
-from winit_fast.report.measurement import standard_deviation
+from winit_fast.report.checks import (
+    CheckedLayer,
+    Weights,
+    after_activation,
+    before_activation,
+    is_norm,
+    without_activation,
+)  # fmt: skip
+from winit_fast.report.measurement import with_gradients
 
 from .modules import _PARALLEL, _bare, _parameters
 from .rules import Rule
@@ -48,9 +56,11 @@ _COMPOSED = {
     "QuickGELUActivation": "gelu",
 }
 
+_NORMALIZATIONS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
+
 # What may stand between a layer and its activation, and keeps units on their axis.
 _BETWEEN = {
-    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"),
+    *_NORMALIZATIONS,
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
     *(f"{kind}_pool{rank}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for rank in (1, 2, 3)),
 }
@@ -68,10 +78,15 @@ class Check(SharedCheck):
     unmeasured : tuple of str
         Parameters with two axes or more that belong to none of these layers, such as embeddings.
     is_normalized : bool
-        Whether the model has normalization layers, which make up for the scale of weights.
+        Whether signals are normalized again and again between these layers, which makes up for the scale of weights.
     verdict : winit_fast.report.Verdict
+    off : tuple of CheckedLayer
+        Those whose weights have another width than is recommended for their activation.
     suggestions : dict of str to Recommendation
-        For each parameter that is off, by its name, what is recommended instead.
+        For each parameter that is off, by its name, what is recommended instead; none where that does not help.
+    tried : tuple of winit_fast.report.LayerStatistics or None
+        What the layers hand on where those that are off are as wide as is recommended; None where that was not tried.
+    verdict_tried : winit_fast.report.Verdict or None
     """
 
     @property
@@ -86,6 +101,7 @@ class Check(SharedCheck):
                 out_axis=layer.weights.out_axis,
             )
             for layer in self.off
+            if layer.weights.name in suggested
         )
 
 
@@ -102,7 +118,7 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
         keyword arguments, as transformers' models take them.
     loss : callable, optional
         ``loss(output)`` is the scalar whose gradient is taken back. Left out: the gradient with respect to the output's
-        floating-point tensors is N(0, 1), the same in every call.
+        floating-point tensors is N(0, 1), the same in every call. What a loss gives is taken as it is.
 
     Returns
     -------
@@ -112,7 +128,8 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, a parameter has no memory yet, or no weighted layer ran.
+        If an argument cannot be used, a parameter has no memory yet or was made under `torch.inference_mode`, no
+        weighted layer ran, or the model checkpoints with ``use_reentrant=True``.
 
     See Also
     --------
@@ -125,13 +142,17 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     generators of PyTorch, NumPy and Python. Statistics are taken while it runs, and nothing is kept of what passes but
     what autograd keeps.
 
-    Where the model has normalization layers, which set the scale anew, a layer is compared only with those of its shape
-    that have its name in other blocks.
+    Signals are compared with the first layer's. Gradients are compared by their norms, with that of the last layer but
+    one: the last layer's is the loss's own. Where signals are normalized between the layers again and again, a layer is
+    compared only with those of its shape that have its name in other blocks.
 
-    A suggestion is made for layers whose weights are more than 25 % away from the standard deviation that `recommend`
-    gives for their activation, and of layers without one, where the verdict is not stable, more than 2 times. None is
-    made for a stable model with normalization layers. Weights that are meant to be 0 at first (the last ones of
-    residual branches, LoRA's) are reported as symmetric all the same.
+    Layers are off whose weights are more than 25 % away from the standard deviation that `recommend` gives for their
+    activation (in a stable model He's by fan_out is as good), and, where the verdict is not stable, layers without an
+    activation that are more than 2 times away. What `recommend` gives is meant for plain stacks, and knows neither
+    dropout nor residual sums. So it is tried: the model runs once more, forward, with what these layers hand on scaled
+    as their weights would be, and it is suggested if signals then keep nearer to one size. It cannot be tried, and is
+    suggested, where units are all the same. Nothing is off in a stable model that normalizes. Weights that are meant to
+    be 0 at first (the last ones of residual branches, LoRA's) are reported as symmetric all the same.
 
     An activation is seen where a function, method or module of torch is given what the layer handed on, or what
     normalization, dropout or pooling made of it. It is not where something else comes between (a residual sum, a split
@@ -168,11 +189,17 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
         _take_back(output, loss, watch.targets)
         layers = tuple(use.layer for use in watch.uses)
     measured = {layer.weights.name for layer in layers}
-    return Check(
-        layers,
-        tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured),
-        any("Norm" in base.__name__ for part in model.modules() for base in type(part).__mro__),
-    )
+    unmeasured = tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured)
+    found = Check(layers, unmeasured, watch.is_normalized)
+    return replace(found, tried=_tried(model, example_input, found.factors)) if found.factors else found
+
+
+def _tried(model: nn.Module, example_input: Inputs, factors: Mapping[str, float]) -> tuple[LayerStatistics, ...]:
+    """What layers hand on with weights that are wider by these factors."""
+    watch = _Watch(model, factors)
+    with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad(), watch:
+        _run(model, example_input)
+    return tuple(use.layer.statistics for use in watch.uses)
 
 
 def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
@@ -190,12 +217,23 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             raise ValueError(f"model must have shapes, but {name} is lazy; run the model once before")
         if tensor.is_meta:
             raise ValueError(f"model must have memory, but {name} is on the meta device; see materialize_")
+        if tensor.is_inference():
+            raise ValueError(f"model must be made outside of torch.inference_mode, but {name} was made inside of it")
 
 
 def _run(model: nn.Module, example_input: Inputs) -> Any:
-    if isinstance(example_input, Tensor):
-        return model(example_input)
-    return model(**example_input) if isinstance(example_input, Mapping) else model(*example_input)
+    if isinstance(example_input, Mapping):
+        return model(**{name: _copied(part) for name, part in example_input.items()})
+    return model(*map(_copied, example_input if isinstance(example_input, tuple) else (example_input,)))
+
+
+def _copied(part: Any) -> Any:
+    """A copy of an input's tensors: models may write into them, and autograd takes none made under inference mode."""
+    if isinstance(part, Tensor):
+        return part.clone()
+    if type(part) in (tuple, list):
+        return type(part)(map(_copied, part))
+    return {name: _copied(one) for name, one in part.items()} if type(part) is dict else part
 
 
 def _take_back(output: Any, loss: Callable[[Any], Tensor] | None, targets: list[Any]) -> None:
@@ -208,11 +246,18 @@ def _take_back(output: Any, loss: Callable[[Any], Tensor] | None, targets: list[
         ends = [loss(output)]
         if not isinstance(ends[0], Tensor) or ends[0].numel() != 1:
             raise TypeError(f"loss must return a tensor of one number, got {shown(ends[0])}")
+        if targets and not ends[0].requires_grad:
+            raise ValueError("loss must return a tensor with a gradient, got one that depends on no parameter")
     ends = [end for end in ends if end.requires_grad]
     if not ends or not targets:
         return  # nothing is trained
     gradients = [torch.ones_like(end) if loss is not None else _projection(end, n) for n, end in enumerate(ends)]
-    torch.autograd.grad(ends, targets, gradients, allow_unused=True)
+    try:
+        torch.autograd.grad(ends, targets, gradients, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise ValueError("model must checkpoint with use_reentrant=False, got use_reentrant=True") from error
 
 
 def _projection(end: Tensor, number: int) -> Tensor:
@@ -270,15 +315,17 @@ class _Use:
 
     def _take_gradient(self, gradient: Tensor, is_activation: bool) -> None:
         if is_activation == self.has_activation:
-            statistics = self.layer.statistics._replace(gradient_std=standard_deviation(_array(gradient, self.axis)))
+            statistics = with_gradients(self.layer.statistics, _array(gradient, self.axis))
             self.layer = replace(self.layer, statistics=statistics)
 
 
 class _Watch(TorchFunctionMode):
     """Sees the outputs of layers by their hooks, and what becomes of these tensors by the functions of torch."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, factors: Mapping[str, float] = MappingProxyType({})) -> None:
         super().__init__()
+        self._factors = factors
+        self._normalized_after: set[int] = set()
         self.uses: list[_Use] = []
         self.is_on = True
         self.targets: list[Any] = []
@@ -289,6 +336,11 @@ class _Watch(TorchFunctionMode):
         self._counts: dict[int, int] = {}
         self._sources: Any = WeakTensorKeyDictionary()
 
+    @property
+    def is_normalized(self) -> bool:
+        """Whether signals were normalized in two places or more between the first use and the last."""
+        return sum(0 < number < len(self.uses) for number in self._normalized_after) >= 2
+
     @contextmanager
     def hooks(self) -> Iterator[None]:
         with ExitStack() as handles:
@@ -297,6 +349,8 @@ class _Watch(TorchFunctionMode):
                     handles.callback(part.register_forward_hook(self._see_layer).remove)
                 elif type(part).__name__ in _COMPOSED:
                     handles.callback(part.register_forward_hook(self._see_composed).remove)
+                elif is_norm(type(part).__name__):
+                    handles.callback(part.register_forward_hook(self._see_normalization).remove)
             yield
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -304,6 +358,8 @@ class _Watch(TorchFunctionMode):
         name = getattr(func, "__name__", "").removesuffix("_")
         if not self.is_on or not (name in _ACTIVATIONS or name in _BETWEEN):
             return func(*args, **kwargs)
+        if name in _NORMALIZATIONS:
+            self._normalized_after.add(len(self.uses))
         source = args[0] if args else kwargs.get("input")
         use = self._sources.get(source) if isinstance(source, Tensor) else None
         if use is None or use.has_activation:
@@ -321,10 +377,11 @@ class _Watch(TorchFunctionMode):
         self._see_activation(use, activation, slope, before, output)
         return output
 
-    def _see_layer(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _see_layer(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
+        """Measure what a layer hands on; where its weights are to be wider, in place of it what they would give."""
         units = _units(module)
         if not self.is_on or units is None or not isinstance(output, Tensor) or not output.is_floating_point():
-            return
+            return None
         number = self._counts[id(module)] = self._counts.get(id(module), 0) + 1
         name = self._names[id(module)] or "(model)"
         weight: Tensor = module.weight  # type: ignore[assignment]
@@ -341,10 +398,17 @@ class _Watch(TorchFunctionMode):
         use = _Use(layer, units.axis)
         if output.requires_grad:
             self.targets.append(_target(module, output))
-        array = _array(output, units.axis)
-        use.measure(after_activation(before_activation(array, ""), array), output, False)
+        handed_on: Tensor = output
+        if parameter in self._factors:
+            handed_on = _wider(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
+        use.measure(without_activation(_array(handed_on, units.axis)), handed_on, False)
         self.uses.append(use)
-        self._sources[output] = use
+        self._sources[handed_on] = use
+        return handed_on
+
+    def _see_normalization(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self.is_on:
+            self._normalized_after.add(len(self.uses))
 
     def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
         use = self._sources.get(args[0]) if self.is_on and args and isinstance(args[0], Tensor) else None
@@ -361,6 +425,14 @@ class _Watch(TorchFunctionMode):
         self._sources.pop(output, None)  # where it was computed in place
 
 
+def _wider(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
+    """What a layer would hand on with weights that are wider by a factor, and the same bias."""
+    if bias is None:
+        return output * factor
+    added = bias.reshape(-1, *(1,) * (-1 - axis))
+    return (output - added) * factor + added
+
+
 def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
     """The name of an activation by its function and the arguments behind the first, and its negative slope."""
     if name == "gelu":
@@ -373,6 +445,9 @@ def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]
         low = args[0] if args else kwargs.get("min_val", -1.0)
         high = args[1] if len(args) > 1 else kwargs.get("max_val", 1.0)
         return "relu6" if (low, high) == (0.0, 6.0) else None, None
+    if name == "elu":
+        alpha = float(args[0] if args else kwargs.get("alpha", 1.0))
+        return (name if alpha == 1.0 else f"elu(alpha={alpha:g})"), None
     return _ACTIVATIONS[name], None
 
 

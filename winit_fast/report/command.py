@@ -1,6 +1,6 @@
 """Push signals through deep stacks of layers: which initialization vanishes, explodes or is stable.
 
-Prints a table, one row a scheme, and draws a picture where one is asked for.
+Prints a table, one row a scheme, and draws a picture of it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=512, metavar="N", help="units of each layer (default: 512)")
     parser.add_argument(
         "--schemes", nargs="+", action="extend", metavar="TEXT",
-        help=f'such as he_normal "normal(std=0.02)"; may be repeated (default: {", ".join(DEFAULT_SCHEMES)})',
+        help='such as he_normal "normal(std=0.02)"; may be repeated '
+        f"(default: {', '.join(DEFAULT_SCHEMES)} and what is recommended for the activation)",
     )  # fmt: skip
     parser.add_argument("--batch", type=int, metavar="N", help="inputs (default: 128, or 8 with --convolution)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--residual", action="store_true", help="layers add what they compute to their inputs")
     parser.add_argument("--convolution", type=int, metavar="K", help="circular convolutions with a kernel of size K")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as .png or .svg")
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument(
+        "--picture", type=Path, metavar="FILE",
+        help="where to draw it: .png or .svg (default: report-ACTIVATION-DEPTHxWIDTH.svg, in this folder)",
+    )  # fmt: skip
+    picture.add_argument("--no-picture", action="store_true", help="print the table alone")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table, draw the picture; 0."""
-    if options.picture is not None:
-        check_picture(options.picture)
+    picture, reason = options.picture, ""
+    if picture is not None:
+        check_picture(picture)
+    elif not options.no_picture:
+        try:
+            picture = check_picture(f"report-{options.activation}-{options.depth}x{options.width}.svg")
+        except ModuleNotFoundError as error:  # the table needs NumPy alone
+            reason = str(error)
     report = propagate(
-        options.schemes or DEFAULT_SCHEMES, options.activation, depth=options.depth, width=options.width,
+        options.schemes, options.activation, depth=options.depth, width=options.width,
         batch=options.batch, seed=options.seed, residual=options.residual, convolution=options.convolution,
     )  # fmt: skip
     print(report)
     print(f"recommended for {options.activation}: {recommend(options.activation)}")
-    if options.picture is not None:
-        draw(report, options.picture)
-        print(f"picture: {options.picture}")
+    if picture is not None:
+        draw(report, picture)
+        print(f"picture: {picture}")
+    elif reason:
+        print(f"no picture: {reason}")
     return 0

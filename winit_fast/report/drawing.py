@@ -62,7 +62,7 @@ def check_picture(picture: str | Path) -> Path:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError('a picture needs matplotlib: pip install "winit_fast[report]"') from None
+        raise ModuleNotFoundError('it needs matplotlib: pip install "winit_fast[report]"') from None
     return path
 
 

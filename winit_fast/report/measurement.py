@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from winit_fast.messages import shown
 
-__all__ = ["LayerStatistics", "layer_statistics", "size_of", "standard_deviation"]
+__all__ = ["LayerStatistics", "gradient_of", "layer_statistics", "size_of", "with_gradients"]
 
 
 class LayerStatistics(NamedTuple):
@@ -21,7 +21,8 @@ class LayerStatistics(NamedTuple):
     pre_mean, pre_std : float
         Of the pre-activations, over all units and inputs.
     mean, std : float
-        Of the outputs, over all units and inputs: the activations, or, of a residual block, what it adds up to.
+        Of the outputs, over all units and inputs: the activations, or, of a residual block, what it adds up to. One
+        number has no `std`.
     signal : float
         How much the outputs say about the inputs: the standard deviation of a unit over the inputs, and of that the
         root mean square over units. A sigmoid whose outputs are 0.5 and hardly move has a small one, while `std` may
@@ -35,7 +36,10 @@ class LayerStatistics(NamedTuple):
     saturated : float
         The part of units and inputs with a slope below `SATURATED_SLOPE` of the activation's largest.
     gradient_std : float
-        Of the gradient with respect to the outputs, over all units and inputs.
+        Of the gradient with respect to the outputs, over all units and inputs: its standard deviation around 0.
+    gradient_norm : float
+        Of the same gradient, over all units and inputs: the root of the sum of its squares. Between layers of different
+        sizes it compares better: weights of variance 1 / fan_in keep the norm of a gradient, whatever their shape.
     name : str
         The layer's, where it has one.
     """
@@ -49,6 +53,7 @@ class LayerStatistics(NamedTuple):
     dead: float = math.nan
     saturated: float = math.nan
     gradient_std: float = math.nan
+    gradient_norm: float = math.nan
     name: str = ""
 
 
@@ -75,7 +80,7 @@ def layer_statistics(
     is_saturated : ndarray of bool, optional
         As `Activation.is_saturated` gives it; without it `saturated` is nan.
     gradients : ndarray, optional
-        With respect to the outputs; without them `gradient_std` is nan.
+        With respect to the outputs; without them `gradient_std` and `gradient_norm` are nan.
     name : str, optional
         The layer's.
 
@@ -102,7 +107,7 @@ def layer_statistics(
         raise ValueError(f"outputs must have an axis of units and a number in it, got shape {shown(outputs.shape)}")
     of_outputs = _moments(outputs)
     before = _Moments() if pre_activations is None else _moments(pre_activations)
-    return LayerStatistics(
+    measured = LayerStatistics(
         pre_mean=before.mean,
         pre_std=before.std,
         mean=of_outputs.mean,
@@ -111,9 +116,27 @@ def layer_statistics(
         spread=float(np.fmax(before.spread, of_outputs.spread)),
         dead=math.nan if slopes is None else float((_by_unit(slopes) == 0.0).all(axis=0).mean()),
         saturated=math.nan if is_saturated is None else float(is_saturated.mean()),
-        gradient_std=math.nan if gradients is None else standard_deviation(gradients),
         name=name,
     )
+    return measured if gradients is None else with_gradients(measured, gradients)
+
+
+def with_gradients(layer: LayerStatistics, gradients: NDArray[Any]) -> LayerStatistics:
+    """The statistics of a layer and of the gradient with respect to its outputs, in float64 and scaled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(with_gradients(LayerStatistics(), np.array([[3e-200, 3e-200], [3e-200, 3e-200]]))[-3:-1])
+    (3e-200, 6e-200)
+    """
+    values = gradients.astype(np.float64)
+    largest = float(np.abs(values).max())
+    if largest == 0.0 or not math.isfinite(largest):
+        size = math.inf if largest else 0.0
+        return layer._replace(gradient_std=size, gradient_norm=size)
+    root = largest * math.sqrt(_mean_square(values / largest))
+    return layer._replace(gradient_std=root, gradient_norm=root * math.sqrt(values.size))
 
 
 def size_of(layer: LayerStatistics) -> float:
@@ -127,16 +150,16 @@ def size_of(layer: LayerStatistics) -> float:
     return layer.std if math.isnan(layer.signal) else layer.signal
 
 
-def standard_deviation(values: NDArray[Any]) -> float:
-    """Over all numbers, in float64 and scaled; infinite where one is not finite.
+def gradient_of(layer: LayerStatistics) -> float:
+    """The norm of a layer's gradient; where there is none, the gradient's standard deviation.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> standard_deviation(np.array([[3e-200], [5e-200]]))
-    1e-200
+    >>> one = LayerStatistics(gradient_std=2.0)
+    >>> gradient_of(one), gradient_of(one._replace(gradient_norm=8.0))
+    (2.0, 8.0)
     """
-    return _moments(values).std
+    return layer.gradient_std if math.isnan(layer.gradient_norm) else layer.gradient_norm
 
 
 class _Moments(NamedTuple):
@@ -167,7 +190,7 @@ def _moments(values: NDArray[Any]) -> _Moments:
     within_inputs = max(0.0, variance - _mean_square(of_inputs - mean))  # good to 1e-8 of spread, far below float32's
     return _Moments(
         largest * mean,
-        largest * math.sqrt(variance),
+        largest * math.sqrt(variance) if values.size > 1 else math.nan,
         largest * math.sqrt(within_units) if inputs > 1 else math.nan,
         math.nan if units == 1 else math.sqrt(within_inputs / square) if square > 0.0 else 0.0,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from winit_fast.arguments import one_of, whole_from
 from winit_fast.fill import fill
 from winit_fast.messages import as_int, shown
 from winit_fast.parallel import checked_threads
+from winit_fast.recommend import recommend
 from winit_fast.registry import Scheme
 from winit_fast.report.activations import ACTIVATIONS, Activation
-from winit_fast.report.measurement import LayerStatistics, layer_statistics, standard_deviation
+from winit_fast.report.measurement import LayerStatistics, layer_statistics, with_gradients
 from winit_fast.report.reports import Histogram, Propagation, Report
 from winit_fast.report.stacks import POSITIONS, Stack
 from winit_fast.report.verdicts import judge
@@ -46,7 +47,7 @@ _TAIL = 0.001  # of the first layer's outputs, on either side, that a histogram 
 
 
 def propagate(
-    schemes: str | Scheme | Sequence[str | Scheme] = DEFAULT_SCHEMES,
+    schemes: str | Scheme | Sequence[str | Scheme] | None = None,
     activation: str = "relu",
     *,
     depth: SupportsIndex = 50,
@@ -61,8 +62,9 @@ def propagate(
 
     Parameters
     ----------
-    schemes : str, Scheme or sequence of them
-        Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`.
+    schemes : str, Scheme or sequence of them, optional
+        Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`. By default those of
+        `DEFAULT_SCHEMES` and what `recommend` gives to the activation.
     activation : str, default "relu"
         One of `ACTIVATIONS`.
     depth, width : int
@@ -103,7 +105,7 @@ def propagate(
     and no gradient is taken back.
 
     The gradient with respect to the last layer's outputs is N(0, 1), independent of the inputs. `gradient_std` of a
-    layer is that with respect to its outputs.
+    layer is that of the gradient with respect to its outputs.
 
     Examples
     --------
@@ -119,13 +121,15 @@ def propagate(
         ...
     ValueError: scheme 'he_norml' is unknown; did you mean 'he_normal'?
     """
-    given = [schemes] if isinstance(schemes, str | Scheme) else schemes
+    function = ACTIVATIONS[one_of(*ACTIVATIONS)("activation", activation)]
+    given: Any = [schemes] if isinstance(schemes, str | Scheme) else schemes
+    if given is None:
+        given = [*DEFAULT_SCHEMES, recommend(function.name).scheme]
     if not isinstance(given, Sequence) or not given:
         raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {shown(schemes)}")
     chosen: dict[Scheme, str] = {}
     for one in given:
         chosen.setdefault(scheme(one), str(one))
-    function = ACTIVATIONS[one_of(*ACTIVATIONS)("activation", activation)]
     layers, units = whole_from(2)("depth", depth), whole_from(2)("width", width)
     kernel = None if convolution is None else whole_from(1)("convolution", convolution)
     if kernel is not None and kernel > POSITIONS:
@@ -184,7 +188,7 @@ def _propagation(
         else:
             gradients = fill(np.empty(shape), "normal", seed=seed, name="gradients", threads=threads)
             for index in range(depth - 1, -1, -1):
-                measured[index] = measured[index]._replace(gradient_std=standard_deviation(gradients))
+                measured[index] = with_gradients(measured[index], gradients)
                 if index and np.isfinite(gradients).all():
                     back = stack.backward(gradients * slopes[index], weights[index])
                     gradients = gradients + back if residual else back

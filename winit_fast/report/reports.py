@@ -14,7 +14,7 @@ from winit_fast.report.measurement import LayerStatistics, size_of
 from winit_fast.report.stacks import POSITIONS
 from winit_fast.report.verdicts import Verdict
 
-__all__ = ["Histogram", "Propagation", "Report"]
+__all__ = ["Histogram", "Propagation", "Report", "written"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +152,7 @@ class Report:
         >>> from winit_fast import report
         >>> layers = report.propagate("he_normal", "relu", depth=4, width=64, batch=8).layers("he_normal")
         >>> list(layers)
-        ['pre_mean', 'pre_std', 'mean', 'std', 'signal', 'spread', 'dead', 'saturated', 'gradient_std']
+        ['pre_mean', 'pre_std', 'mean', 'std', 'signal', 'spread', 'dead', 'saturated', 'gradient_std', 'gradient_norm']
         >>> layers["signal"].shape
         (4,)
         """
@@ -176,7 +176,7 @@ def _table(report: Report) -> str:
     for index, one in enumerate(report.propagations):
         sizes = [size_of(one.layers[number - 1]) for number in numbers] + [one.layers[0].gradient_std]
         parts = ["-" if math.isnan(parts[index]) else f"{parts[index]:.0%}" for parts in worst.values()]
-        rows.append([one.scheme, *map(_written, sizes), *parts, str(one.verdict)])
+        rows.append([one.scheme, *map(written, sizes), *parts, str(one.verdict)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     of = "" if report.convolution is None else f" of {POSITIONS} positions"
     legend = [
@@ -193,12 +193,19 @@ def _table(report: Report) -> str:
     )
 
 
-def _written(size: float) -> str:
+def written(size: float, digits: int = 2) -> str:
+    """A size in a table, with so many digits.
+
+    Examples
+    --------
+    >>> [written(size) for size in (0.0, 1.234e-5, 0.1234, 123.4, 12345.0, math.inf, math.nan)]
+    ['0', '1e-05', '0.12', '123', '1e+04', 'inf', '-']
+    """
     if math.isnan(size):
         return "-"
     if 100 <= size < 1000:
         return f"{size:.0f}"
-    return f"{size:.2g}" if size == 0.0 or math.isinf(size) or 0.001 <= size < 100 else f"{size:.0e}"
+    return f"{size:.{digits}g}" if size == 0.0 or math.isinf(size) or 0.001 <= size < 100 else f"{size:.{digits - 2}e}"
 
 
 def _aligned(row: list[str], widths: list[int]) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from winit_fast.report.measurement import LayerStatistics, size_of
+from winit_fast.report.measurement import LayerStatistics, gradient_of, size_of
 
 __all__ = ["Finding", "Thresholds", "Verdict", "judge"]
 
@@ -22,7 +22,7 @@ class Thresholds:
     Attributes
     ----------
     shrink, grow : float
-        The signal of a layer as a part of the first layer's, and the gradient of a layer as a part of the last one's.
+        The signal of a layer as a part of the first layer's, and its gradient's norm as a part of the last layer's.
         10^±2 in standard deviation is far beyond chance: the logarithm of the square of a signal in a stack of relu
         layers with He's weights wanders by sqrt(5 depth / width) (Hanin and Nica 2018, arXiv:1812.05994), so that
         10^±4 in the square is 5 of these standard deviations at depth = width / 2. Narrower and deeper stacks do vanish
@@ -65,6 +65,8 @@ class Finding(NamedTuple):
         What crossed the threshold.
     name : str
         The layer's, where it has one.
+    reference : int
+        The layer that a signal or a gradient is compared with; 0 for units.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class Finding(NamedTuple):
     of: str
     value: float
     name: str = ""
+    reference: int = 0
 
     def __str__(self) -> str:
         return f"{'gradient ' if self.of == 'gradient' else ''}{self.word} at layer {self.layer}"
@@ -87,8 +90,8 @@ class Finding(NamedTuple):
 
         Examples
         --------
-        >>> Finding("vanishes", 12, "gradient", 0.0093).reason
-        "its gradient is 0.0093 of the last layer's"
+        >>> Finding("vanishes", 12, "gradient", 0.0093, reference=50).reason
+        "its gradient is 0.0093 of layer 50's"
         """
         if self.word == "symmetric":
             return f"its units differ by {self.value:.2g} of their size: they compute the same and will learn the same"
@@ -96,8 +99,11 @@ class Finding(NamedTuple):
             return f"{self.value:.0%} of its units have slope 0 for every input: they will not learn"
         if self.word == "saturates":
             return f"{self.value:.0%} of its activations are where the slope is below a tenth of the largest"
-        reference = "last" if self.of == "gradient" else "first"
-        return f"its {self.of} is {self.value:.2g} of the {reference} layer's"
+        if self.value == 0.0:
+            return f"its {self.of} is 0"
+        if math.isinf(self.value):
+            return f"its {self.of} is not finite"
+        return f"its {self.of} is {self.value:.2g} of layer {self.reference}'s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     ----------
     layers : sequence of LayerStatistics
         Of any model, from the first layer to the last, by `layer_statistics` or made by hand. What is nan is passed
-        over; where a signal is nan (a single input), `std` takes its place.
+        over; where a signal is nan (a single input), `std` takes its place, as does `gradient_std` that of a norm.
     thresholds : Thresholds, optional
 
     Returns
@@ -158,7 +164,7 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     >>> print(verdict)
     vanishes at layer 8
     >>> verdict.word, verdict.layer, verdict.findings[0].reason
-    ('vanishes', 8, "its signal is 0.0078 of the first layer's")
+    ('vanishes', 8, "its signal is 0.0078 of layer 1's")
     >>> print(judge(fading[:4]))
     stable
     """
@@ -169,7 +175,7 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     ]
     forward += _drift([size_of(layer) for layer in layers], range(len(layers)), "signal", layers, thresholds)
     backward = range(len(layers) - 1, -1, -1)
-    gradient = _drift([layer.gradient_std for layer in layers], backward, "gradient", layers, thresholds)
+    gradient = _drift([gradient_of(layer) for layer in layers], backward, "gradient", layers, thresholds)
     return Verdict((*sorted(forward, key=lambda finding: finding.layer), *gradient))
 
 
@@ -185,15 +191,11 @@ def _drift(
     sizes: Sequence[float], order: range, of: str, layers: Sequence[LayerStatistics], thresholds: Thresholds
 ) -> list[Finding]:
     """The first layer in this order whose size has left the bounds around that of the first one measured."""
-    reference = math.nan
-    for index in order:
-        size = sizes[index]
-        if math.isnan(reference):
-            reference = size
-        if size == 0.0:
-            return [Finding("vanishes", index + 1, of, 0.0, layers[index].name)]
-        ratio = math.inf if math.isinf(size) else size / reference
-        if ratio < thresholds.shrink or ratio > thresholds.grow:
+    measured = [index for index in order if not math.isnan(sizes[index])]
+    for index in measured:
+        size, reference = sizes[index], sizes[measured[0]]  # which is neither 0 nor infinite beyond the first
+        ratio = size if size == 0.0 or math.isinf(size) else size / reference
+        if size == 0.0 or ratio < thresholds.shrink or ratio > thresholds.grow:
             word = "vanishes" if ratio < 1.0 else "explodes"
-            return [Finding(word, index + 1, of, ratio, layers[index].name)]
+            return [Finding(word, index + 1, of, ratio, layers[index].name, measured[0] + 1)]
     return []
