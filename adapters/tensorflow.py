@@ -314,6 +314,9 @@ class Initializer:
         seed = self._drawn(whole, start, sizes) if self.seed is None else self.seed
         return _made(sizes, self.scheme, kind, seed=seed, offset=start, **arguments)
 
+    def __repr__(self) -> str:
+        return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this initializer again."""
         return {

@@ -222,6 +222,10 @@ def test_a_configuration_makes_an_equal_initializer():
             assert same(first, third)
 
 
+def test_an_initializer_is_shown_by_its_scheme_seed_and_name():
+    assert repr(Initializer("kaiming_normal", seed=7, name="w")) == "Initializer('he_normal', seed=7, name='w')"
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in winit_fast.schemes()] + ["kaiming_normal", "glorot_uniform"])
 def test_keras_finds_a_scheme_by_name_if_it_needs_no_argument(name):
     entry = next(entry for entry in winit_fast.schemes() if name in (entry.name, *entry.aliases))

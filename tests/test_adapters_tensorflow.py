@@ -539,6 +539,10 @@ def test_an_initializer_is_made_again_of_its_config():
     assert Initializer.from_config(Initializer("normal").get_config()).seed is None
 
 
+def test_an_initializer_is_shown_by_its_scheme_seed_and_name():
+    assert repr(Initializer("kaiming_normal", seed=7, name="w")) == "Initializer('he_normal', seed=7, name='w')"
+
+
 def test_an_initializer_works_inside_of_a_function():
     initializer = Initializer("normal")
     tf.random.set_seed(5)

@@ -146,6 +146,9 @@ class Initializer(Drawn, keras.initializers.Initializer):
         self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self.threads = threads
 
+    def __repr__(self) -> str:
+        return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
+
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal initializer of."""
         axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}

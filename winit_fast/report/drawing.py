@@ -70,7 +70,8 @@ def draw(report: Report, picture: str | Path) -> None:
     """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
 
     A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
-    for the first scheme of each verdict, three at most, over the range of the first layer's outputs.
+    for the first scheme of each verdict, and from the last scheme on, three at most, over the range of the first
+    layer's outputs.
 
     Parameters
     ----------
@@ -166,13 +167,14 @@ def _draw_legend(figure: Any, propagations: Sequence[Propagation]) -> None:
 
 
 def _with_histograms(propagations: Sequence[Propagation]) -> list[tuple[int, Propagation]]:
-    """The first scheme of each verdict, then others, three at most; last those whose units are all the same."""
+    """The first scheme of each verdict, then others from the last on, three at most; last those with equal units."""
     numbered = list(enumerate(propagations))
     words = [one.verdict.word for one in propagations]
 
-    def rank(item: tuple[int, Propagation]) -> tuple[bool, bool, int]:
+    def rank(item: tuple[int, Propagation]) -> tuple[bool, int]:
         index, one = item
-        return one.verdict.word == "symmetric", words.index(one.verdict.word) != index, index
+        is_first = words.index(one.verdict.word) == index
+        return one.verdict.word == "symmetric", index if is_first else 2 * len(words) - index
 
     return sorted(sorted(numbered, key=rank)[:_MOST_ROWS])
 
