@@ -13,6 +13,7 @@ from scipy import special, stats
 import winit_fast
 from winit_fast import recommend, report, scheme
 from winit_fast.__main__ import main
+from winit_fast.gains import GAINS
 from winit_fast.report import ACTIVATIONS, LayerStatistics, judge, layer_statistics, propagate
 from winit_fast.report.drawing import LINES
 from winit_fast.report.stacks import POSITIONS, Stack
@@ -150,6 +151,14 @@ def test_slopes_are_the_derivatives_of_values(name):
         ("leaky_relu", lambda z: np.where(z > 0, z, 0.01 * z)),
         ("gelu", lambda z: z * stats.norm.cdf(z)),
         ("silu", lambda z: z * special.expit(z)),
+        ("prelu", lambda z: np.where(z > 0, z, 0.25 * z)),
+        ("relu6", lambda z: np.clip(z, 0, 6)),
+        ("elu", lambda z: np.where(z > 0, z, special.expm1(z))),
+        ("softplus", lambda z: np.logaddexp(0, z)),
+        ("gelu_tanh", lambda z: z * special.expit(2 * math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+        ("swish", lambda z: z * special.expit(z)),
+        ("hard_swish", lambda z: z * np.clip(z + 3, 0, 6) / 6),
+        ("mish", lambda z: z * np.tanh(np.logaddexp(0, z))),
         ("selu", lambda z: 1.0507009873554804934 * np.where(z > 0, z, 1.6732632423543772848 * special.expm1(z))),
     ],
 )
@@ -167,9 +176,11 @@ def test_values_and_slopes_are_finite_however_large_the_pre_activation(name):
     np.testing.assert_allclose(slopes[-1], 0.0 if saturates else slopes[-2], atol=1e-5)
 
 
-def test_every_activation_is_one_that_recommend_knows():
-    for name in ACTIVATIONS:
+def test_the_activations_are_those_that_recommend_knows():
+    assert set(ACTIVATIONS) == {name for name in GAINS if not name.startswith("conv")}
+    for name, activation in ACTIVATIONS.items():
         assert recommend(name).reason
+        assert activation.name == name
 
 
 def test_saturation_begins_where_it_is_said_to():
@@ -353,7 +364,31 @@ def test_a_gradient_is_judged_from_the_last_layer_back():
     assert str(finding) == "gradient explodes at layer 4"
     assert (finding.name, finding.reason) == ("block.3", "its gradient is 2.4e+02 of layer 9's")
     assert judge(gradients[::-1]).findings[0].word == "vanishes"
-    assert judge([*gradients[:3], LayerStatistics(gradient_std=0.0)]).findings[0].layer == 4
+    assert judge([LayerStatistics(gradient_std=0.0), *gradients[:3]]).findings[0].layer == 1
+
+
+def test_outputs_that_are_the_same_for_all_inputs_are_no_signal():
+    def layer(signal):
+        return LayerStatistics(mean=0.1, std=0.2, signal=signal)
+
+    for noise in (0.0, 1e-17, 1e-7):
+        verdict = judge([layer(noise), layer(2 * noise), layer(noise / 2)])
+        assert (verdict.word, verdict.layer, verdict.drift) == ("vanishes", 1, math.inf)
+        assert verdict.findings[0].reason == "its outputs are the same for all inputs"
+    assert judge([layer(1e-3)] * 3).word == "stable"
+
+
+def test_layers_that_signals_and_gradients_go_around_are_passed_over():
+    # The last weights of a residual branch, 0 at first: no signal behind them, no gradient in front of them.
+    stream = LayerStatistics(mean=0.0, std=1.0, signal=1.0, spread=1.0, gradient_norm=1.0)
+    first = stream._replace(gradient_norm=0.0)
+    last = stream._replace(mean=0.1, std=0.0, signal=1e-18, spread=0.0)
+    assert judge([stream, first, last, first, last, stream]) == report.Verdict((), 1.0, 1.0)
+    # Without another way around, nothing comes behind.
+    assert [one.word for one in judge([stream, first, last, last, last]).findings] == ["symmetric", "vanishes"]
+    assert str(judge([first, first, stream])) == "gradient vanishes at layer 2"
+    # Units that are the same hand on a signal, and what is behind them may have it from them.
+    assert judge([stream, stream._replace(spread=0.0), stream]).word == "symmetric"
 
 
 def test_findings_stand_in_the_order_in_which_they_happen():
@@ -477,10 +512,22 @@ def test_schemes_are_paired_and_named_as_they_were_given():
     assert found.propagation("he_normal") is found.propagations[1]
     wide, he = (found.layers(name)["pre_std"][0] for name in ("normal", "he_normal"))
     assert wide / he == pytest.approx(4.0, rel=1e-6)  # the same normals, times 1 and sqrt(2 / 32)
-    default = [scheme(one) for one in report.DEFAULT_SCHEMES]
-    for activation, more in (("relu", []), ("tanh", []), ("silu", [recommend("silu").scheme])):
-        found = propagate(activation=activation, depth=2, width=8, batch=2)
-        assert [scheme(one.scheme) for one in found.propagations] == default + more
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({"activation": "tanh"}, []),
+        ({"activation": "selu"}, []),
+        ({"activation": "relu"}, ["orthogonal(gain=1.414)"]),
+        ({"activation": "silu"}, ["he_normal(nonlinearity='silu')", "orthogonal(gain=1.677)"]),
+        ({"activation": "tanh", "residual": True}, ["fixup(layers=3)"]),
+    ],
+)
+def test_by_default_what_is_recommended_is_among_the_schemes(options, more):
+    found = propagate(depth=3, width=8, batch=2, **options)
+    assert [one.scheme for one in found.propagations] == [*report.DEFAULT_SCHEMES, *more]
+    assert found.propagation(recommend(options["activation"]).scheme)
 
 
 def test_a_scheme_that_a_report_does_not_have_is_refused():
@@ -505,6 +552,7 @@ def test_histograms_hold_every_output():
         ({"schemes": 3}, TypeError, "schemes must be a scheme or a sequence of at least one, got 3"),
         ({"schemes": ["he_norml"]}, ValueError, "did you mean 'he_normal'?"),
         ({"activation": "rellu"}, ValueError, "activation 'rellu' is unknown; did you mean 'relu'?"),
+        ({"activation": "conv2d"}, ValueError, "activation 'conv2d' is unknown"),
         ({"activation": None}, TypeError, "activation must be a str"),
         ({"depth": 1}, ValueError, "depth must be an int in [2, 2^31), got 1"),
         ({"depth": 2.5}, TypeError, "depth must be an int in [2, 2^31), got 2.5"),
@@ -539,12 +587,30 @@ def test_the_table_has_a_row_for_each_scheme(found):
     head, _, names, *rows = str(found).splitlines()
     assert head == "relu, 30 dense layers of 64 units; 16 inputs, seed 0"
     assert names.split("  ")[0] == "scheme"
-    assert "layer 1  layer 15  layer 30  gradient  dead  verdict" in names
+    assert "layer 1  layer 15  layer 30  gradient  drift  dead  verdict" in names
     for row, one in zip(rows, found.propagations, strict=False):
         assert row.startswith(one.scheme)
         assert row.endswith(f"%  {one.verdict}")
         assert f"{one.layers[0].signal:.2g}" in row.split()
     assert len({row.index(str(one.verdict)) for row, one in zip(rows, found.propagations, strict=False)}) == 1
+    assert rows[-1] == "flattest here: he_normal"
+    assert sum(row.startswith("symmetric: all units") for row in rows) == 1
+
+
+def test_the_flattest_is_the_stable_one_with_the_least_drift():
+    found = propagate(
+        ["normal", "he_normal(gain=1.5)", "he_normal", "he_normal(gain=1.45)"], depth=30, width=64, batch=16
+    )
+    drifts = [one.verdict.drift for one in found.propagations]
+    assert found.flattest is found.propagations[int(np.argmin(drifts))]
+    assert [one.verdict.word for one in found.propagations] == ["explodes", "stable", "stable", "stable"]
+    for one, layers in ((one, found.layers(one.scheme)) for one in found.propagations):
+        ratios = layers["signal"] / layers["signal"][0], layers["gradient_norm"] / layers["gradient_norm"][-1]
+        assert one.verdict.signal_drift == pytest.approx(np.maximum(ratios[0], 1 / ratios[0]).max())
+        assert one.verdict.gradient_drift == pytest.approx(np.maximum(ratios[1], 1 / ratios[1]).max())
+    nothing = propagate(["zeros", "normal"], depth=10, width=64, batch=16)
+    assert nothing.flattest is None
+    assert str(nothing).endswith("none of these is stable here")
 
 
 def test_the_table_shows_saturation_where_there_is_some():
@@ -572,7 +638,8 @@ def test_a_picture_names_schemes_verdicts_and_axes(found, tmp_path):
     report.draw(found, str(tmp_path / "a.svg"))
     text = (tmp_path / "a.svg").read_text()
     for one in found.propagations:
-        assert f"<!-- {one.scheme}: {one.verdict} -->" in text
+        flattest = ", the flattest" if one.scheme == "he_normal" else ""
+        assert f"<!-- {one.scheme}: {one.verdict}{flattest} -->" in text
     for words in (found.title, "layer", "standard deviation", "output"):
         assert f"<!-- {words} -->" in text
 
@@ -619,7 +686,7 @@ def test_the_command_prints_the_table_and_writes_the_picture(tmp_path, capsys):
     table = str(propagate(["he_normal", "zeros", "ones"], depth=12, width=64, batch=16))
     out = capsys.readouterr().out
     assert out.startswith(table)
-    assert f"recommended for relu: {recommend('relu')}" in out
+    assert f"recommended for plain stacks of relu (here: stable): {recommend('relu')}" in out
     assert picture.stat().st_size > 10_000
 
 
@@ -631,6 +698,9 @@ def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out.endswith("picture: report-tanh-12x64.svg\n")
     assert main([*SMALL, "--no-picture"]) == 0
     assert len(list(tmp_path.iterdir())) == 1
+    options = ["--residual", "--convolution", "3", "--seed", "5", "--schemes", "zeros"]
+    assert main([*SMALL, *options]) == 0
+    assert (tmp_path / "report-relu-12x64-residual-convolution3-seed5.svg").exists()
 
 
 def test_the_command_passes_its_options_on(capsys):
@@ -665,7 +735,7 @@ def test_the_command_says_what_a_picture_needs(tmp_path, monkeypatch, capsys):
     assert not Path("a.svg").exists()
     monkeypatch.chdir(tmp_path)
     assert main(SMALL) == 0
-    assert capsys.readouterr().out.endswith('no picture: it needs matplotlib: pip install "winit_fast[report]"\n')
+    assert capsys.readouterr().out.endswith('no picture: pictures need matplotlib: pip install "winit_fast[report]"\n')
     assert list(tmp_path.iterdir()) == []
 
 

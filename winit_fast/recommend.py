@@ -132,8 +132,8 @@ _HE = "He et al. 2015 (arXiv:1502.01852) keep the second moment of signals throu
 _DRIFTING = ("gelu", "gelu_tanh", "silu", "swish", "hard_swish", "mish")
 
 _DRIFTS = (
-    " No gain holds it in deep plain stacks: signals a little off that size drift farther off in every layer; beyond "
-    "some 25 layers normalize them."
+    " There the balance is unstable: signals a little off that size drift farther off in every layer. Deep plain "
+    "stacks, of silu beyond some 25 layers and of gelu beyond some 50, need normalization."
 )
 
 _DERIVED = " follows from their argument, 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1)."

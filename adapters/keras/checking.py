@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import prod
+from math import nan, prod
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,17 @@ from winit_fast import fill
 from winit_fast.gains import GAINS
 from winit_fast.messages import shown
 from winit_fast.report import LayerStatistics
-from winit_fast.report.checks import Check, CheckedLayer, Weights, after_activation, before_activation, is_norm
-from winit_fast.report.measurement import with_gradients
+from winit_fast.report.checked_layers import (
+    CheckedLayer,
+    Weights,
+    after_activation,
+    before_activation,
+    entering,
+    gradient_measured,
+    is_norm,
+    sampled,
+)
+from winit_fast.report.checks import Check
 
 from .. import needs
 
@@ -40,6 +49,11 @@ _BETWEEN = (
     *_NORMALIZATIONS, _layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D,
     *(getattr(_layers, f"{kind}Pooling{rank}D") for kind in ("Max", "Average") for rank in (1, 2, 3)),
 )  # fmt: skip
+
+_HOW_TO_FOLLOW = (
+    "for variable in model.weights: if variable.path in found.suggestions: adapters.keras.init_("
+    "variable, found.suggestions[variable.path].scheme, seed=0, name=variable.path)"
+)
 
 # What Keras calls otherwise than `recommend`. Layers and operations are asked for by the lower case of their class.
 _NAMES = {"hard_silu": "hard_swish", "hardsilu": "hard_swish", "leakyrelu": "leaky_relu"}
@@ -110,38 +124,47 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     if example_input is None or isinstance(example_input, str):
         raise TypeError(f"example_input must be an array or a structure of arrays, got {type(example_input).__name__}")
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, example_input)
-    watch = _Watch(model)
+    if any(bool(keras.ops.any(keras.ops.isnan(part))) for part in _floating(inputs)):
+        raise ValueError("example_input must be numbers, got nan among them")
+    watch = _measured(model, inputs, loss, {})
+    layers = watch.layers
+    if loss is not None and not any(layer.statistics.gradient_norm > 0.0 for layer in layers):
+        raise ValueError("loss must have a gradient, got one that depends on no layer")
+    measured = {layer.weights.name for layer in layers}
+    others = tuple(one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
+    found = Check(layers, others, watch.is_normalized, how_to_follow=_HOW_TO_FOLLOW)
+    if not found.factors:
+        return found
+    tried = _measured(model, inputs, loss, found.factors).layers
+    is_same = [layer.name for layer in tried] == [layer.name for layer in layers]  # its course may depend on signals
+    return replace(found, tried=tried) if is_same else found
 
-    def run(probes: Sequence[Any] | None) -> Any:
-        with watch.running(probes), keras.StatelessScope(), _generators():  # which keeps assignments to variables
-            return model(inputs, training=True)
+
+def _measured(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors: Mapping[str, float]) -> _Watch:
+    """Run a model whose weights are taken to be wider by these factors."""
+    watch = _Watch(model, factors)
 
     def ends(probes: Sequence[Any] | None) -> list[Any]:
-        output = run(probes)
+        with watch.running(probes), keras.StatelessScope(), _generators():  # which keeps assignments to variables
+            output = model(inputs, training=True)
+            watch.mark_outputs(output)
         return _floating(output) if loss is None else [loss(output)]
 
     first = ends(None)
     if not watch.uses:
-        raise ValueError("model must have a Dense or convolutional layer that runs, and none did")
+        raise ValueError("model must have a Dense or convolutional layer that an input enters, and has none")
     if not first:
         raise TypeError("loss must be given where the model has no output of floating-point numbers")
     if loss is not None and prod(getattr(first[0], "shape", (0,))) != 1:
         raise TypeError(f"loss must return a tensor of one number, got {shown(first[0])}")
     back = [_gradient(number, end, loss is not None) for number, end in enumerate(first)]
     del first
-    probes = [keras.ops.zeros(use.shape, use.dtype) for use in watch.uses]
+    places = [(use, place) for use in watch.uses for place in use.places]
+    probes = [keras.ops.zeros(place.shape, place.dtype) for _, place in places]
     gradients = _GRADIENTS[keras.backend.backend()](ends, probes, back)
-    layers = tuple(use.with_gradient(gradient) for use, gradient in zip(watch.uses, gradients, strict=True))
-    if loss is not None and not any(layer.statistics.gradient_norm > 0.0 for layer in layers):
-        raise ValueError("loss must have a gradient, got one that depends on no layer")
-    measured = {layer.weights.name for layer in layers}
-    others = tuple(one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
-    found = Check(layers, others, watch.is_normalized)
-    if not found.factors:
-        return found
-    watch = _Watch(model, found.factors)
-    run(None)
-    return replace(found, tried=tuple(use.layer.statistics for use in watch.uses))
+    for (use, place), gradient in zip(places, gradients, strict=True):
+        use.take_gradient(gradient, place)
+    return watch
 
 
 def _floating(output: Any) -> list[Any]:
@@ -205,29 +228,37 @@ def _generators() -> Iterator[None]:
 # While it runs
 
 
+class _Place(NamedTuple):
+    """Behind the wrapped call that is number `call` of a run, where its output is of `shape` and `dtype`."""
+
+    call: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
 @dataclass(eq=False, slots=True)
 class _Use:
-    """One use of a layer, measured at its output until its activation is met.
-
-    It is measured behind the wrapped call that is number `call` of a run, where its output is of `shape` and `dtype`.
-    """
+    """One use of a layer, measured at its output until its activation is met, and gradients in both places."""
 
     layer: CheckedLayer
     axis: int
-    call: int = 0
-    shape: tuple[int, ...] = ()
-    dtype: str = ""
+    places: list[_Place] = field(default_factory=list)
     has_activation: bool = False
 
     def measure(self, call: int, before: LayerStatistics, output: Any) -> None:
         statistics = after_activation(before, _array(output, self.axis))
         self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
-        self.call, self.shape, self.dtype = call, tuple(output.shape), _dtype(output)
+        self.places.append(_Place(call, tuple(output.shape), _dtype(output)))
 
-    def with_gradient(self, gradient: Any) -> CheckedLayer:
-        if gradient is None:
-            return self.layer
-        return replace(self.layer, statistics=with_gradients(self.layer.statistics, _array(gradient, self.axis)))
+    def take_gradient(self, gradient: Any, place: _Place) -> None:
+        if gradient is not None:
+            statistics = gradient_measured(
+                self.layer.statistics,
+                _array(gradient, self.axis),
+                prod(place.shape),
+                is_behind=place is self.places[-1],
+            )
+            self.layer = replace(self.layer, statistics=statistics)
 
 
 class _Watch:
@@ -240,6 +271,9 @@ class _Watch:
         layers = [model, *model._flatten_layers(include_self=False)]
         parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
         self.parts = list({id(part): part for part in parts if part is not model}.values())
+        # What spectral normalization makes a kernel of does not depend on its width.
+        wrappers = [part for part in self.parts if isinstance(part, _layers.SpectralNormalization)]
+        self._names_of_parameters = {id(wrapper.layer): "" for wrapper in wrappers}
         self.uses: list[_Use] = []
         self._factors = factors
         self._normalized_after: set[int] = set()
@@ -247,6 +281,7 @@ class _Watch:
         self._calls = 0
         self._counts: dict[int, int] = {}
         self._sources: dict[int, tuple[Any, _Use]] = {}  # by the identity of tensors, which are held so that it lasts
+        self._handed_on: dict[int, tuple[Any, _Use]] = {}  # likewise, behind activations
 
     @property
     def is_normalized(self) -> bool:
@@ -257,7 +292,8 @@ class _Watch:
     def running(self, probes: Sequence[Any] | None) -> Iterator[None]:
         self._calls = 0
         if probes is not None:
-            self._probes = {use.call: probe for use, probe in zip(self.uses, probes, strict=True)}
+            calls = [place.call for use in self.uses for place in use.places]
+            self._probes = dict(zip(calls, probes, strict=True))
         with ExitStack() as wrapped:
             for part in self.parts:
                 see = self._see(part)
@@ -265,11 +301,23 @@ class _Watch:
                     wrapped.enter_context(_in_place_of(part, "call", partial(self._call, part, part.call, see)))
             yield
         self._sources.clear()
+        self._handed_on.clear()
+
+    @property
+    def layers(self) -> tuple[CheckedLayer, ...]:
+        return tuple(use.layer for use in self.uses)
+
+    def mark_outputs(self, output: Any) -> None:
+        """Find the uses that hand on the model's outputs."""
+        for end in keras.tree.flatten(output):
+            _, use = self._handed_on.get(id(end), (None, None))
+            if use is not None:
+                use.layer = replace(use.layer, is_output=True)
 
     def _see(self, part: Any) -> Callable[..., Any] | None:
         if isinstance(part, (_layers.Dense, *_CONVOLUTIONS)):
             return self._see_layer
-        if isinstance(part, _BETWEEN) or is_norm(type(part).__name__):
+        if isinstance(part, _BETWEEN) or _is_norm(part):
             return self._see_between
         return self._see_activation if _activation(part)[0] in GAINS else None
 
@@ -277,30 +325,39 @@ class _Watch:
         self._calls += 1
         if self._probes is None:
             return see(part, call, args, kwargs)
-        output = call(*args, **kwargs)
+        is_layer = isinstance(part, (_layers.Dense, *_CONVOLUTIONS))
+        output = self._applied(part, call, args, kwargs)[0] if is_layer else call(*args, **kwargs)
         return output + self._probes[self._calls] if self._calls in self._probes else output
 
     def _see_layer(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         number = self._calls
-        entered: list[Any] = []
-        given = layer.activation
-        activation, slope = _activation(given)
-
-        def apply(inputs: Any) -> Any:
-            inputs = self._wider(layer, inputs)
-            entered.append(inputs)
-            return inputs if given is None else given(inputs)
-
-        with _in_place_of(layer, "activation", apply):
-            output = call(*args, **kwargs)
+        activation, slope = _activation(layer.activation)
+        output, before_it = self._applied(layer, call, args, kwargs)
+        if 0 in output.shape:  # of an expert without tokens
+            return output
         is_first = getattr(layer, "data_format", None) == "channels_first"
         axis = 1 - len(output.shape) if is_first else -1
-        before = before_activation(_array(entered[0], axis), activation)
-        use = _Use(_described(layer, self._counts, activation, slope), axis, has_activation=bool(activation))
+        before = before_activation(_array(before_it, axis), activation)
+        described = _described(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
+        described = replace(described, entering=entering(_array(args[0], axis)) if args else nan)
+        use = _Use(described, axis, has_activation=bool(activation))
         use.measure(number, before, output)
         self.uses.append(use)
+        self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
         return output
+
+    def _applied(self, layer: Any, call: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What a layer hands on, with wider weights if it has a factor, and what enters its activation."""
+        entered: list[Any] = []
+        given = layer.activation
+
+        def apply(inputs: Any) -> Any:
+            entered.append(self._wider(layer, inputs))
+            return entered[0] if given is None else given(entered[0])
+
+        with _in_place_of(layer, "activation", apply):
+            return call(*args, **kwargs), entered[0]
 
     def _wider(self, layer: Any, output: Any) -> Any:
         """What a layer would hand on with weights that are wider by their factor, and the same bias."""
@@ -316,7 +373,7 @@ class _Watch:
 
     def _see_between(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         output = call(*args, **kwargs)
-        if is_norm(type(layer).__name__):
+        if _is_norm(layer):
             self._normalized_after.add(len(self.uses))
         found = self._source(args)
         if found is not None:
@@ -330,6 +387,7 @@ class _Watch:
             activation, slope = _activation(layer)
             use.layer, use.has_activation = replace(use.layer, activation=activation, slope=slope), True
             use.measure(number, before_activation(_array(args[0], use.axis), activation), output)
+            self._handed_on[id(output)] = output, use
         return output
 
     def _source(self, args: Any) -> _Use | None:
@@ -338,15 +396,24 @@ class _Watch:
         return None if use is None or use.has_activation else use
 
 
-def _described(layer: Any, counts: dict[int, int], activation: str, slope: float | None) -> CheckedLayer:
+def _is_norm(part: Any) -> bool:
+    """Whether a layer normalizes signals; what wraps another layer normalizes its weights."""
+    return is_norm(type(part).__name__) and not isinstance(part, _layers.Wrapper)
+
+
+def _described(
+    layer: Any, counts: dict[int, int], activation: str, slope: float | None, parameter: str | None
+) -> CheckedLayer:
     number = counts[id(layer)] = counts.get(id(layer), 0) + 1
     kernel = layer.kernel
     values = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
     is_transposed = isinstance(layer, _TRANSPOSED)
     weights = Weights(
-        getattr(kernel, "path", ""), tuple(kernel.shape), float(values.std(dtype=np.float64)),
+        getattr(kernel, "path", "") if parameter is None else parameter,
+        tuple(kernel.shape),
+        float(values.std(dtype=np.float64)),
         *((-1, -2) if is_transposed else (-2, -1)),
-    )  # fmt: skip
+    )
     path = layer.path or layer.name
     name = path if number == 1 else f"{path} (use {number})"
     return CheckedLayer(name, type(layer).__name__, activation, weights, LayerStatistics(), slope)
@@ -385,8 +452,9 @@ def _in_place_of(part: Any, name: str, value: Any) -> Iterator[None]:
             del part.__dict__[name]
 
 
-def _array(tensor: Any, axis: int) -> NDArray[np.float64]:
-    """The values with the units on the last axis."""
+def _array(tensor: Any, axis: int) -> NDArray[Any]:
+    """A row of units for each input and position, or for some of them where these are very many."""
     values = tensor if _dtype(tensor) == "float64" else keras.ops.cast(tensor, "float32")  # NumPy has no bfloat16
-    array: NDArray[np.float64] = keras.ops.convert_to_numpy(values).astype(np.float64)
-    return np.moveaxis(array, axis, -1)
+    array = np.moveaxis(keras.ops.convert_to_numpy(values), axis, -1)
+    rows: NDArray[Any] = sampled(array.reshape(-1, array.shape[-1]))
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -20,16 +21,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from winit_fast.messages import shown
 from winit_fast.report import LayerStatistics
-from winit_fast.report.checks import Check as SharedCheck
-from winit_fast.report.checks import (
+from winit_fast.report.checked_layers import (
     CheckedLayer,
     Weights,
     after_activation,
     before_activation,
+    entering,
+    gradient_measured,
     is_norm,
+    sampled,
     without_activation,
-)  # fmt: skip
-from winit_fast.report.measurement import with_gradients
+)
+from winit_fast.report.checks import Check as SharedCheck
 
 from .modules import _PARALLEL, _bare, _parameters
 from .rules import Rule
@@ -46,6 +49,7 @@ _ACTIVATIONS = {
     **{name: name for name in ("tanh", "sigmoid", "softsign", "softplus")},
     "hardswish": "hard_swish",
     "hardtanh": "relu6",  # if its bounds are 0 and 6
+    "clamp": "relu",  # if its bounds are 0 and none, or 6
 }
 
 # Modules of transformers that write an activation in several operations.
@@ -84,10 +88,12 @@ class Check(SharedCheck):
         Those whose weights have another width than is recommended for their activation.
     suggestions : dict of str to Recommendation
         For each parameter that is off, by its name, what is recommended instead; none where that does not help.
-    tried : tuple of winit_fast.report.LayerStatistics or None
-        What the layers hand on where those that are off are as wide as is recommended; None where that was not tried.
+    tried : tuple of CheckedLayer or None
+        The same layers where those that are off are as wide as is recommended; None where that was not tried.
     verdict_tried : winit_fast.report.Verdict or None
     """
+
+    how_to_follow: str = 'adapters.torch.init_module_(model, [*found.rules, ("*", None)], seed=0)'
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -138,21 +144,23 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
 
     Notes
     -----
-    The model is left as it was, also where it raises: its buffers, gradients, hooks and modes, and the state of the
-    generators of PyTorch, NumPy and Python. Statistics are taken while it runs, and nothing is kept of what passes but
-    what autograd keeps.
+    The model is left as it was, also where it raises: its parameters, buffers, gradients, hooks and modes, and the
+    state of the generators of PyTorch, NumPy and Python; not what its own hooks and Python code keep, nor a generator
+    of its own. It runs once, or twice where suggestions are tried. Statistics are taken while it runs, of some rows
+    where an output has more than 2^24 numbers, and nothing is kept of what passes but what autograd keeps.
 
-    Signals are compared with the first layer's. Gradients are compared by their norms, with that of the last layer but
-    one: the last layer's is the loss's own. Where signals are normalized between the layers again and again, a layer is
-    compared only with those of its shape that have its name in other blocks.
+    Verdicts are about the signals that enter layers, and the gradients, by their norms, that layers get back. A layer
+    is compared with the layers that come first and with its like in other blocks, ``blocks.0.query`` with
+    ``blocks.1.query``. Branches that begin small, or with 0, as the last weights of residual blocks may, are passed by
+    where other signals go around them; what output layers hand on is for the loss to say.
 
     Layers are off whose weights are more than 25 % away from the standard deviation that `recommend` gives for their
-    activation (in a stable model He's by fan_out is as good), and, where the verdict is not stable, layers without an
-    activation that are more than 2 times away. What `recommend` gives is meant for plain stacks, and knows neither
-    dropout nor residual sums. So it is tried: the model runs once more, forward, with what these layers hand on scaled
-    as their weights would be, and it is suggested if signals then keep nearer to one size. It cannot be tried, and is
-    suggested, where units are all the same. Nothing is off in a stable model that normalizes. Weights that are meant to
-    be 0 at first (the last ones of residual branches, LoRA's) are reported as symmetric all the same.
+    activation (5 % where the verdict is not stable), and, where it is not, layers without an activation that are more
+    than 2 times away. None is off in a stable model that normalizes its signals, or that has He's weights by fan_out in
+    all layers. What `recommend` gives is meant for plain stacks, and knows neither dropout nor residual sums. So it is
+    tried: the model runs once more, with what these layers hand on scaled as their weights would be, and it is
+    suggested if the model then is stable, or its signals and gradients keep nearer to one size. It cannot be tried, and
+    is suggested, where units are all the same. It is all of the layers that are tried, or none.
 
     An activation is seen where a function, method or module of torch is given what the layer handed on, or what
     normalization, dropout or pooling made of it. It is not where something else comes between (a residual sum, a split
@@ -179,27 +187,38 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     _refuse(model, example_input, loss)
     while isinstance(model, _PARALLEL):  # which would wait for gradients that never come
         model = model.module
-    watch = _Watch(model)
+    watch = _measured(model, example_input, loss)
+    layers = watch.layers
+    measured = {layer.weights.name for layer in layers}
+    unmeasured = tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured)
+    found = Check(layers, unmeasured, watch.is_normalized)
+    if not found.factors:
+        return found
+    tried = _measured(model, example_input, loss, found.factors).layers
+    is_same = [layer.name for layer in tried] == [layer.name for layer in layers]  # its course may depend on signals
+    return replace(found, tried=tried) if is_same else found
+
+
+def _measured(
+    model: nn.Module,
+    example_input: Inputs,
+    loss: Callable[[Any], Tensor] | None,
+    factors: Mapping[str, float] = MappingProxyType({}),
+) -> _Watch:
+    """Run a model whose weights are taken to be wider by these factors."""
+    watch = _Watch(model, factors)
     with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
         with watch:
             output = _run(model, example_input)
         watch.is_on = False  # what checkpointing computes again
         if not watch.uses:
-            raise ValueError("model must have a Linear or convolutional layer that runs, and none did")
-        _take_back(output, loss, watch.targets)
-        layers = tuple(use.layer for use in watch.uses)
-    measured = {layer.weights.name for layer in layers}
-    unmeasured = tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured)
-    found = Check(layers, unmeasured, watch.is_normalized)
-    return replace(found, tried=_tried(model, example_input, found.factors)) if found.factors else found
-
-
-def _tried(model: nn.Module, example_input: Inputs, factors: Mapping[str, float]) -> tuple[LayerStatistics, ...]:
-    """What layers hand on with weights that are wider by these factors."""
-    watch = _Watch(model, factors)
-    with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad(), watch:
-        _run(model, example_input)
-    return tuple(use.layer.statistics for use in watch.uses)
+            raise ValueError("model must have a Linear or convolutional layer that an input enters, and has none")
+        ends = _ends(output, loss, bool(watch.targets))
+        watch.mark_outputs(ends)
+        _take_back(ends, watch.targets, loss is not None)
+    watch.targets.clear()
+    watch.nodes.clear()
+    return watch
 
 
 def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
@@ -210,6 +229,8 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             "example_input must be a tensor, a tuple of positional arguments or a mapping of keyword arguments, got "
             f"{type(example_input).__name__}"
         )
+    if _has_nan(example_input):
+        raise ValueError("example_input must be numbers, got nan among them")
     if loss is not None and not callable(loss):
         raise TypeError(f"loss must be a callable of the model's output, got {shown(loss)}")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -219,6 +240,14 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             raise ValueError(f"model must have memory, but {name} is on the meta device; see materialize_")
         if tensor.is_inference():
             raise ValueError(f"model must be made outside of torch.inference_mode, but {name} was made inside of it")
+
+
+def _has_nan(part: Any) -> bool:
+    if isinstance(part, Tensor):
+        return part.is_floating_point() and not part.is_meta and bool(part.isnan().any())
+    if isinstance(part, Mapping):
+        return any(map(_has_nan, part.values()))
+    return isinstance(part, tuple | list) and any(map(_has_nan, part))
 
 
 def _run(model: nn.Module, example_input: Inputs) -> Any:
@@ -236,8 +265,8 @@ def _copied(part: Any) -> Any:
     return {name: _copied(one) for name, one in part.items()} if type(part) is dict else part
 
 
-def _take_back(output: Any, loss: Callable[[Any], Tensor] | None, targets: list[Any]) -> None:
-    """One backward pass, for its hooks; no parameter's `grad` is written."""
+def _ends(output: Any, loss: Callable[[Any], Tensor] | None, is_trained: bool) -> list[Tensor]:
+    """The tensors from which a gradient is taken back; none where nothing is trained."""
     if loss is None:
         ends = list(_tensors(output))
         if not ends:
@@ -246,12 +275,16 @@ def _take_back(output: Any, loss: Callable[[Any], Tensor] | None, targets: list[
         ends = [loss(output)]
         if not isinstance(ends[0], Tensor) or ends[0].numel() != 1:
             raise TypeError(f"loss must return a tensor of one number, got {shown(ends[0])}")
-        if targets and not ends[0].requires_grad:
+        if is_trained and not ends[0].requires_grad:
             raise ValueError("loss must return a tensor with a gradient, got one that depends on no parameter")
-    ends = [end for end in ends if end.requires_grad]
+    return [end for end in ends if end.requires_grad]
+
+
+def _take_back(ends: list[Tensor], targets: list[Any], is_loss: bool) -> None:
+    """One backward pass, for its hooks; no parameter's `grad` is written."""
     if not ends or not targets:
-        return  # nothing is trained
-    gradients = [torch.ones_like(end) if loss is not None else _projection(end, n) for n, end in enumerate(ends)]
+        return
+    gradients = [torch.ones_like(end) if is_loss else _projection(end, n) for n, end in enumerate(ends)]
     try:
         torch.autograd.grad(ends, targets, gradients, allow_unused=True)
     except RuntimeError as error:
@@ -314,9 +347,13 @@ class _Use:
             output.register_hook(partial(self._take_gradient, is_activation=is_activation))  # type: ignore[no-untyped-call]
 
     def _take_gradient(self, gradient: Tensor, is_activation: bool) -> None:
-        if is_activation == self.has_activation:
-            statistics = with_gradients(self.layer.statistics, _array(gradient, self.axis))
-            self.layer = replace(self.layer, statistics=statistics)
+        statistics = gradient_measured(
+            self.layer.statistics,
+            _array(gradient, self.axis),
+            gradient.numel(),
+            is_behind=is_activation == self.has_activation,
+        )
+        self.layer = replace(self.layer, statistics=statistics)
 
 
 class _Watch(TorchFunctionMode):
@@ -329,12 +366,31 @@ class _Watch(TorchFunctionMode):
         self.uses: list[_Use] = []
         self.is_on = True
         self.targets: list[Any] = []
+        self.nodes: dict[Any, _Use] = {}  # of autograd, where layers' outputs come from
         self.parameters = {id(found.parameter): (found.name, found.parameter.ndim) for found in _parameters(model, "")}
         self._modules = dict(model.named_modules())
         names = dict(model.named_modules(remove_duplicate=False))
         self._names = {id(part): _bare(path, names) for path, part in self._modules.items()}
         self._counts: dict[int, int] = {}
         self._sources: Any = WeakTensorKeyDictionary()
+
+    @property
+    def layers(self) -> tuple[CheckedLayer, ...]:
+        return tuple(use.layer for use in self.uses)
+
+    def mark_outputs(self, ends: list[Tensor]) -> None:
+        """Find the uses from which the ends are reached by no other use."""
+        waiting, seen = [end.grad_fn for end in ends], set()
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            use = self.nodes.get(node)
+            if use is not None:
+                use.layer = replace(use.layer, is_output=True)
+            else:
+                waiting += [before for before, _ in node.next_functions]
 
     @property
     def is_normalized(self) -> bool:
@@ -349,7 +405,7 @@ class _Watch(TorchFunctionMode):
                     handles.callback(part.register_forward_hook(self._see_layer).remove)
                 elif type(part).__name__ in _COMPOSED:
                     handles.callback(part.register_forward_hook(self._see_composed).remove)
-                elif is_norm(type(part).__name__):
+                elif is_norm(type(part).__name__) and not any(_units(inner) for inner in part.modules()):
                     handles.callback(part.register_forward_hook(self._see_normalization).remove)
             yield
 
@@ -361,13 +417,13 @@ class _Watch(TorchFunctionMode):
         if name in _NORMALIZATIONS:
             self._normalized_after.add(len(self.uses))
         source = args[0] if args else kwargs.get("input")
-        use = self._sources.get(source) if isinstance(source, Tensor) else None
-        if use is None or use.has_activation:
+        use = self._use(source)
+        if use is None:
             return func(*args, **kwargs)
         if name in _BETWEEN:
             output = func(*args, **kwargs)
             if isinstance(output, Tensor):
-                self._sources[output] = use
+                self._sources[output] = use, output._version
             return output
         activation, slope = _named(name, args[1:], kwargs)
         if activation is None:
@@ -382,6 +438,8 @@ class _Watch(TorchFunctionMode):
         units = _units(module)
         if not self.is_on or units is None or not isinstance(output, Tensor) or not output.is_floating_point():
             return None
+        if output.numel() == 0:  # of an expert without tokens
+            return None
         number = self._counts[id(module)] = self._counts.get(id(module), 0) + 1
         name = self._names[id(module)] or "(model)"
         weight: Tensor = module.weight  # type: ignore[assignment]
@@ -394,6 +452,7 @@ class _Watch(TorchFunctionMode):
             "",
             Weights(parameter, tuple(weight.shape), _std(weight), units.in_axis, units.out_axis),
             LayerStatistics(),
+            entering=entering(_array(args[0], units.axis)) if args else math.nan,
         )
         use = _Use(layer, units.axis)
         if output.requires_grad:
@@ -403,16 +462,23 @@ class _Watch(TorchFunctionMode):
             handed_on = _wider(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
         use.measure(without_activation(_array(handed_on, units.axis)), handed_on, False)
         self.uses.append(use)
-        self._sources[handed_on] = use
+        self._sources[handed_on] = use, handed_on._version
+        if handed_on.grad_fn is not None:
+            self.nodes[handed_on.grad_fn] = use
         return handed_on
+
+    def _use(self, source: Any) -> _Use | None:
+        """The use that handed this tensor on, as it is, and still looks for its activation."""
+        use, version = self._sources.get(source, (None, 0)) if isinstance(source, Tensor) else (None, 0)
+        return None if use is None or use.has_activation or source._version != version else use
 
     def _see_normalization(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.is_on:
             self._normalized_after.add(len(self.uses))
 
     def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
-        use = self._sources.get(args[0]) if self.is_on and args and isinstance(args[0], Tensor) else None
-        if use is not None and not use.has_activation:
+        use = self._use(args[0]) if self.is_on and args else None
+        if use is not None:
             activation = _COMPOSED[type(module).__name__]
             before = before_activation(_array(args[0], use.axis), activation)
             self._see_activation(use, activation, None, before, output)
@@ -445,6 +511,10 @@ def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]
         low = args[0] if args else kwargs.get("min_val", -1.0)
         high = args[1] if len(args) > 1 else kwargs.get("max_val", 1.0)
         return "relu6" if (low, high) == (0.0, 6.0) else None, None
+    if name == "clamp":
+        low = args[0] if args else kwargs.get("min")
+        high = args[1] if len(args) > 1 else kwargs.get("max")
+        return {(0, None): "relu", (0, 6): "relu6"}.get((low, high)) if not isinstance(low, Tensor) else None, None
     if name == "elu":
         alpha = float(args[0] if args else kwargs.get("alpha", 1.0))
         return (name if alpha == 1.0 else f"elu(alpha={alpha:g})"), None
@@ -459,15 +529,18 @@ def _target(module: nn.Module, output: Tensor) -> Any:
     return torch.autograd.graph.get_gradient_edge(output)
 
 
-def _array(tensor: Tensor, axis: int) -> NDArray[np.float64]:
-    """The values as a new array, with the units on its last axis."""
-    values: NDArray[np.float64] = tensor.detach().movedim(axis, -1).to("cpu", torch.float64, copy=True).numpy()
+def _array(tensor: Tensor, axis: int) -> NDArray[Any]:
+    """A row of units for each input and position, or for some of them where these are very many."""
+    rows = sampled(tensor.detach().movedim(axis, -1).flatten(0, -2) if tensor.ndim > 1 else tensor.detach()[None])
+    values: NDArray[Any] = rows.to("cpu", torch.float64 if rows.dtype == torch.float64 else torch.float32).numpy()
     return values
 
 
 def _std(weight: Tensor) -> float:
     values = weight.detach()
-    return float((values if values.dtype == torch.float64 else values.float()).std(correction=0))
+    values = values if values.dtype == torch.float64 else values.float()
+    std, mean = float(values.std(correction=0)), float(values.mean())
+    return 0.0 if std < 1e-6 * abs(mean) else std  # what summing in float32 rounds off
 
 
 # And afterwards

@@ -81,15 +81,52 @@ def _leaky_relu(z: Float64s) -> tuple[Float64s, Float64s]:
     return z * slopes, slopes
 
 
+def _prelu(z: Float64s) -> tuple[Float64s, Float64s]:
+    slopes = np.where(z > 0.0, 1.0, 0.25)  # He et al. 2015, arXiv:1502.01852: what it starts with
+    return z * slopes, slopes
+
+
+def _relu6(z: Float64s) -> tuple[Float64s, Float64s]:
+    return np.clip(z, 0.0, 6.0), ((z > 0.0) & (z < 6.0)).astype(np.float64)
+
+
+def _elu(z: Float64s) -> tuple[Float64s, Float64s]:
+    values = np.where(z > 0.0, z, np.expm1(np.minimum(z, 0.0)))  # Clevert et al. 2015, arXiv:1511.07289, with alpha 1
+    return values, np.where(z > 0.0, 1.0, np.exp(np.minimum(z, 0.0)))
+
+
+def _softplus(z: Float64s) -> tuple[Float64s, Float64s]:
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z))), _sigmoid(z)[0]
+
+
 def _gelu(z: Float64s) -> tuple[Float64s, Float64s]:
     # Hendrycks and Gimpel 2016, arXiv:1606.08415: z Phi(z), not its approximation by tanh.
     below, density = _normal(z)
     return z * below, below + z * density
 
 
+def _gelu_tanh(z: Float64s) -> tuple[Float64s, Float64s]:
+    near = np.clip(z, -20.0, 20.0)  # beyond, tanh is 1
+    inner, slope = near + 0.044715 * near**3, 1.0 + 3 * 0.044715 * near**2
+    tanh = np.tanh(math.sqrt(2.0 / math.pi) * inner)
+    below = 0.5 * (1.0 + tanh)
+    return z * below, below + 0.5 * near * (1.0 - tanh * tanh) * math.sqrt(2.0 / math.pi) * slope
+
+
 def _silu(z: Float64s) -> tuple[Float64s, Float64s]:
     gate, slope = _sigmoid(z)
     return z * gate, gate + z * slope
+
+
+def _hard_swish(z: Float64s) -> tuple[Float64s, Float64s]:
+    gate = np.clip(z / 6.0 + 0.5, 0.0, 1.0)  # Howard et al. 2019, arXiv:1905.02244
+    return z * gate, gate + np.where(np.abs(z) < 3.0, z / 6.0, 0.0)
+
+
+def _mish(z: Float64s) -> tuple[Float64s, Float64s]:
+    softplus, slope = _softplus(z)  # Misra 2019, arXiv:1908.08681
+    gate = np.tanh(softplus)
+    return z * gate, gate + z * (1.0 - gate * gate) * slope
 
 
 def _selu(z: Float64s) -> tuple[Float64s, Float64s]:
@@ -126,7 +163,7 @@ def _normal(z: Float64s) -> tuple[Float64s, Float64s]:
     return below, np.exp(-0.5 * np.square(np.clip(z, -40.0, 40.0))) / math.sqrt(2.0 * math.pi)  # 0 from 39 on
 
 
-#: Every activation by its name, which `calculate_gain` and `recommend` know too.
+#: Every activation by its name, which `calculate_gain` and `recommend` know too; convolutions there are linear here.
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
@@ -136,8 +173,16 @@ ACTIVATIONS = {
         Activation("softsign", _softsign, 1.0),
         Activation("relu", _relu),
         Activation("leaky_relu", _leaky_relu),
-        Activation("gelu", _gelu),
-        Activation("silu", _silu),
+        Activation("prelu", _prelu),
+        Activation("relu6", _relu6),
+        Activation("elu", _elu),
         Activation("selu", _selu),
+        Activation("softplus", _softplus),
+        Activation("gelu", _gelu),
+        Activation("gelu_tanh", _gelu_tanh),
+        Activation("silu", _silu),
+        Activation("swish", _silu),
+        Activation("hard_swish", _hard_swish),
+        Activation("mish", _mish),
     )
 }

@@ -1,187 +1,37 @@
-"""Checks of real models: what was measured of their layers, what it means, and what would be better.
-
-They know no framework: an adapter watches its model, and hands over arrays.
-"""
+"""Checks of real models: what was measured of their layers, what it means, and what would be better."""
 
 from __future__ import annotations
 
 import math
-import operator
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from winit_fast.recommend import Recommendation
+from winit_fast.report.check_tables import conclusion, kind, table
+from winit_fast.report.checked_layers import CheckedLayer
+from winit_fast.report.verdicts import Finding, Thresholds, Verdict, judge
 
-from winit_fast.gains import GAINS, SLOPED, calculate_gain
-from winit_fast.recommend import Recommendation, recommend
-from winit_fast.registry import Scheme, scheme
-from winit_fast.report.activations import ACTIVATIONS
-from winit_fast.report.measurement import LayerStatistics, layer_statistics, size_of
-from winit_fast.report.reports import written
-from winit_fast.report.verdicts import Finding, Verdict, judge
-
-__all__ = ["Check", "CheckedLayer", "Weights", "after_activation", "before_activation", "is_norm", "without_activation"]
-
-#: By what part suggestions, tried, must bring the sizes of signals nearer to each other: less may be chance.
-IMPROVEMENT = 0.1
+__all__ = ["Check"]
 
 #: By what factor the standard deviation of weights may differ from that of the recommended scheme: xavier_normal, where
-#: relu needs he_normal, is off by 1.41 in square layers, and he_normal without the gains of gelu and silu by 1.08 and
-#: 1.19. Layers that have no activation, or none that was seen, are told only what is farther off.
+#: relu needs he_normal, is off by 1.41 in square layers. Where the verdict is not stable, he_normal without the gains
+#: of gelu and silu is too, by 1.08 and 1.19. Layers without an activation are told only what is farther off.
 TOLERANCE = 1.25
+TOLERANCE_UNSTABLE = 1.05
 TOLERANCE_WITHOUT_ACTIVATION = 2.0
 
+#: By what part suggestions, tried, must lessen the drift: less may be chance.
+IMPROVEMENT = 0.1
 
-def before_activation(pre_activations: NDArray[Any], activation: str) -> LayerStatistics:
-    """What can be measured before an activation is applied, perhaps in place: moments, dead and saturated units.
+#: So many layers in a row, or all up to the end, must be beyond a bound: fewer may be a branch that begins small, as
+#: the query, key and value of attention do, around which signals and gradients go. Not an output layer alone: an
+#: average over positions lets little of noise enter it.
+RUN = 4
 
-    Examples
-    --------
-    >>> before_activation(np.array([[-1.0, 5.0], [-2.0, 7.0]]), "relu").dead
-    0.5
-    """
-    known = ACTIVATIONS.get(activation)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are looked for
-        slopes = is_saturated = None
-        if known is not None and np.isfinite(pre_activations).all():
-            slopes = known(pre_activations.astype(np.float64))[1]
-            is_saturated = known.is_saturated(slopes)
-        both = layer_statistics(None, pre_activations, slopes=slopes, is_saturated=is_saturated)
-    return LayerStatistics(
-        pre_mean=both.mean, pre_std=both.std, spread=both.spread, dead=both.dead, saturated=both.saturated
-    )
-
-
-def after_activation(before: LayerStatistics, outputs: NDArray[Any]) -> LayerStatistics:
-    """The statistics of a layer, of which `before` was measured before its activation, as `layer_statistics` has them.
-
-    Examples
-    --------
-    >>> pre = np.array([[-1.0, 5.0], [-2.0, 7.0]])
-    >>> measured = after_activation(before_activation(pre, "relu"), np.maximum(pre, 0.0))
-    >>> print(f"{measured.pre_std:.3f}, {measured.std:.3f}, {measured.dead}")
-    3.832, 3.082, 0.5
-    """
-    after = layer_statistics(None, outputs)
-    return before._replace(
-        mean=after.mean, std=after.std, signal=after.signal, spread=float(np.fmax(before.spread, after.spread))
-    )
-
-
-def without_activation(outputs: NDArray[Any]) -> LayerStatistics:
-    """The statistics of a layer behind which no activation was seen: it hands on what is its pre-activation, too.
-
-    Examples
-    --------
-    >>> measured = without_activation(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    >>> measured.pre_mean, measured.mean, measured.pre_std == measured.std
-    (3.5, 3.5, True)
-    """
-    measured = layer_statistics(None, outputs)
-    return measured._replace(pre_mean=measured.mean, pre_std=measured.std)
-
-
-def is_norm(name: str) -> bool:
-    """Whether a class goes by the name of a normalization of signals; those of weights begin with an underscore.
-
-    Examples
-    --------
-    >>> [is_norm(name) for name in ("LlamaRMSNorm", "BatchNorm2d", "UnitNormalization", "NormalHead", "_SpectralNorm")]
-    [True, True, True, False, False]
-    """
-    return re.search(r"^[^_].*Norm(alization|Act|Gated)?\d*[dD]?$", name) is not None
-
-
-class Weights(NamedTuple):
-    """The weights of a layer, as far as they are judged.
-
-    Attributes
-    ----------
-    name : str
-        The parameter's, by which a rule finds it; empty where it has none.
-    shape : tuple of int
-    std : float
-        Over all of them.
-    in_axis, out_axis : int
-        As in `winit_fast.fill`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    std: float
-    in_axis: int
-    out_axis: int
-
-
-@dataclass(frozen=True, eq=False)
-class CheckedLayer:
-    """A weighted layer of a model and the activation behind it, as one input met them.
-
-    Attributes
-    ----------
-    name : str
-        The module's; where it runs more than once, every further use has its own: ``"shared (use 2)"``.
-    kind : str
-        The module's class.
-    activation : str
-        As `recommend` knows it; another name where it does not; empty where none was seen.
-    weights : Weights
-    statistics : LayerStatistics
-        With respect to the outputs of the activation; of the layer's own where none was seen.
-    slope : float or None
-        The negative one of a leaky_relu or prelu.
-    """
-
-    name: str
-    kind: str
-    activation: str
-    weights: Weights
-    statistics: LayerStatistics
-    slope: float | None = None
-
-    @cached_property
-    def recommendation(self) -> Recommendation | None:
-        """What the papers give to its activation; None where they say nothing."""
-        activation = self.activation or "linear"
-        if activation not in GAINS:
-            return None
-        return recommend(activation, self.slope if activation in SLOPED else None)
-
-    @cached_property
-    def recommended_std(self) -> float:
-        """What the recommended scheme's weights would have in this shape; nan where there is none."""
-        if self.recommendation is None:
-            return math.nan
-        return self._std_of(self.recommendation.scheme)
-
-    def _std_of(self, wanted: Scheme) -> float:
-        weights = self.weights
-        law: Any = wanted.distribution(weights.shape, weights.in_axis, weights.out_axis)
-        return float(law.std)  # all that are recommended are normal
-
-    def is_off(self, tolerance: float, *, by_fan_out: bool = False) -> bool:
-        """Whether the weights' standard deviation is farther from the recommended one than chance and this factor.
-
-        Of tanh and its like, whose recommended scheme has no gain, the weights may be wider by `calculate_gain` too;
-        and He's may go `by_fan_out`, which keeps gradients where fan_in keeps signals, or by any fan between the two.
-        """
-        count = math.prod(self.weights.shape)
-        if self.recommendation is None or not self.weights.name or count < 2:
-            return False
-        low = high = self.recommended_std
-        wanted = self.recommendation.scheme
-        if by_fan_out and wanted.name == "he_normal":
-            other = self._std_of(scheme("he_normal", **{**wanted.arguments, "mode": "fan_out"}))
-            low, high = min(low, other), max(high, other)
-        known = ACTIVATIONS.get(self.activation)
-        if known is not None and known.largest_slope is not None:
-            high *= calculate_gain(self.activation)
-        factor = tolerance * math.exp(3.0 / math.sqrt(2.0 * count))  # three standard errors of a standard deviation
-        return not low / factor <= self.weights.std <= high * factor
+_BOUNDS = Thresholds()
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,79 +46,58 @@ class Check:
         Parameters with two axes or more that belong to none of these layers.
     is_normalized : bool
         Whether signals are normalized again and again between these layers, which makes up for the scale of weights.
-    tried : tuple of LayerStatistics or None
-        What the layers hand on where the weights of those that are off have the width that is recommended; None where
-        that was not tried.
+    tried : tuple of CheckedLayer or None
+        The same layers where the weights of those that are off have the width that is recommended; None where that was
+        not tried.
+    how_to_follow : str
+        A line of Python that does what is suggested.
     """
 
     layers: tuple[CheckedLayer, ...]
     unmeasured: tuple[str, ...] = ()
     is_normalized: bool = False
-    tried: tuple[LayerStatistics, ...] | None = None
+    tried: tuple[CheckedLayer, ...] | None = None
+    how_to_follow: str = ""
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What `judge` says of the layers, in a row.
+        """What is found, by the thresholds of `winit_fast.report.judge`.
 
-        The last layer's gradient is passed over: it is the loss's own, and how it differs from those behind it, by an
-        average over positions or a head with one output, says nothing of depth.
-
-        Where signals are normalized, which sets the scale anew for every branch, a layer is compared with those that
-        have its name in other blocks, ``blocks.0.query`` with ``blocks.1.query`` and not with ``head``, and weights of
-        its shape.
+        It is the signals that enter layers that are compared: what a branch adds may be small, and what an output
+        layer hands on is for the loss to say. Likewise gradients are compared, by their norms, but for those of output
+        layers. A layer is compared with those of its name and shape in other blocks, ``blocks.0.query`` with
+        ``blocks.1.query``, and with the layers that come first, the second and third forward and the last ones back.
+        Fewer than `RUN` layers that differ from these, with others behind them that do not, are a branch that begins
+        small. Where signals are normalized, gradients are compared with their like alone: they grow from layer to layer
+        (Yang et al. 2019, arXiv:1902.08129), and the size of weights makes up for it.
         """
-        return self._judged([layer.statistics for layer in self.layers])
+        return _judged(self.layers, self.is_normalized)
 
     @cached_property
     def verdict_tried(self) -> Verdict | None:
-        """The same of `tried`, where no gradient was taken back."""
-        return None if self.tried is None else self._judged(self.tried)
-
-    def _judged(self, statistics: Sequence[LayerStatistics]) -> Verdict:
-        layers = list(statistics)
-        if layers:
-            layers[-1] = layers[-1]._replace(gradient_std=math.nan, gradient_norm=math.nan)
-        found: dict[tuple[str, bool], Finding] = {}
-        for indices in self._alike:
-            for one in judge([layers[index] for index in indices]).findings:
-                is_back = one.of == "gradient"
-                reference = indices[one.reference - 1] + 1 if one.reference else 0
-                finding = one._replace(layer=indices[one.layer - 1] + 1, reference=reference)
-                other = found.setdefault((one.word, is_back), finding)
-                if other.layer < finding.layer if is_back else other.layer > finding.layer:
-                    found[one.word, is_back] = finding
-        forward = [finding for finding in found.values() if finding.of != "gradient"]
-        backward = [finding for finding in found.values() if finding.of == "gradient"]
-        order = operator.attrgetter("layer")
-        return Verdict((*sorted(forward, key=order), *sorted(backward, key=order, reverse=True)))
-
-    @property
-    def _alike(self) -> list[list[int]]:
-        """The indices of layers that are compared with each other."""
-        alike: dict[object, list[int]] = {}
-        for index, layer in enumerate(self.layers):
-            name = re.sub(r"\d+", "*", layer.name.partition(" (use ")[0])
-            alike.setdefault((name, layer.weights.shape) if self.is_normalized else None, []).append(index)
-        return list(alike.values())
+        """The same of `tried`."""
+        return None if self.tried is None else _judged(self.tried, self.is_normalized)
 
     @cached_property
     def off(self) -> tuple[CheckedLayer, ...]:
         """The layers whose weights have another width than is recommended, each parameter once.
 
-        Those that are farther from what is recommended for their activation than `TOLERANCE`, in a stable model from
-        He's by fan_out as well; where the verdict is not stable, layers without an activation too, beyond
-        `TOLERANCE_WITHOUT_ACTIVATION`. A stable model that normalizes its signals has none.
+        In a stable model those that are farther than `TOLERANCE` from what is recommended for their activation; none if
+        it normalizes its signals, or has He's weights by fan_out in all layers. Otherwise those beyond
+        `TOLERANCE_UNSTABLE`, and without an activation beyond `TOLERANCE_WITHOUT_ACTIVATION`; weights that are all 0
+        only where units are the same.
         """
-        is_stable = not self.verdict.findings
-        if is_stable and self.is_normalized:
+        active = [layer for layer in self.layers if layer.activation]
+        words = {finding.word for finding in self.verdict.findings}
+        if not words and (self.is_normalized or not any(layer.is_off(TOLERANCE, "fan_out") for layer in active)):
             return ()
         found: dict[str, CheckedLayer] = {}
         for layer in self.layers:
             if layer.activation:
-                is_off = layer.is_off(TOLERANCE, by_fan_out=is_stable)
+                is_off = layer.is_off(TOLERANCE_UNSTABLE if words else TOLERANCE)
             else:
-                is_off = not is_stable and layer.is_off(TOLERANCE_WITHOUT_ACTIVATION)
-            if is_off:
+                is_off = bool(words) and layer.is_off(TOLERANCE_WITHOUT_ACTIVATION)
+            if is_off and (layer.weights.std > 0.0 or "symmetric" in words):
                 found.setdefault(layer.weights.name, layer)
         return tuple(found.values())
 
@@ -278,25 +107,23 @@ class Check:
 
         None where widening tells nothing: of weights that are all the same, or not finite.
         """
-        is_symmetric = any(finding.word == "symmetric" for finding in self.verdict.findings)
-        if is_symmetric or not all(0.0 < layer.weights.std < math.inf for layer in self.off):
+        if any(finding.word == "symmetric" for finding in self.verdict.findings):
             return {}
-        return {layer.weights.name: layer.recommended_std / layer.weights.std for layer in self.off}
+        usable = [layer for layer in self.off if 0.0 < layer.weights.std < math.inf]
+        return {layer.weights.name: layer.recommended_std / layer.weights.std for layer in usable}
 
-    @cached_property
+    @property
     def is_improved(self) -> bool:
-        """Whether signals, with what is recommended, keep nearer to one size; True too where that was not tried."""
-        if self.tried is None:
-            return True
-        now = self._unevenness([layer.statistics for layer in self.layers])
-        return math.isinf(now) or self._unevenness(self.tried) < (1.0 - IMPROVEMENT) * now
+        """Whether what is recommended makes the model stable, or else keeps signals and gradients nearer to one size.
 
-    def _unevenness(self, layers: Sequence[LayerStatistics]) -> float:
-        """The logarithm of how many times the largest signal is the smallest one that it is compared with."""
-        sizes = [[size_of(layers[index]) for index in indices] for indices in self._alike]
-        if any(size == 0.0 or math.isinf(size) for group in sizes for size in group):
-            return math.inf
-        return max(math.log(max(group) / min(group)) for group in sizes)
+        True, too, where that was not tried.
+        """
+        now, then = self.verdict, self.verdict_tried
+        if then is None or (now.findings and not then.findings):
+            return True
+        if then.findings and not now.findings:
+            return False
+        return math.isinf(now.drift) or then.drift * (1.0 + IMPROVEMENT) < now.drift
 
     @property
     def suggestions(self) -> dict[str, Recommendation]:
@@ -305,68 +132,121 @@ class Check:
         return {layer.weights.name: layer.recommendation for layer in suggested if layer.recommendation is not None}
 
     def __str__(self) -> str:
-        return "\n".join([*_table(self), "", *_conclusion(self)])
+        return "\n".join([*table(self), "", *conclusion(self)])
 
 
-def _table(check: Check) -> list[str]:
-    """A row for each layer; columns of which nothing was measured are left out."""
-    found: dict[int, list[str]] = {}
-    for finding in check.verdict.findings:
-        word = f"gradient {finding.word}" if finding.of == "gradient" else finding.word
-        found.setdefault(finding.layer, []).append(word)
-    columns = [
-        ("", [str(number) for number in range(1, len(check.layers) + 1)]),
-        ("layer", [layer.name for layer in check.layers]),
-        ("kind", [layer.kind for layer in check.layers]),
-        ("activation", [layer.activation or "-" for layer in check.layers]),
-        ("pre std", [written(layer.statistics.pre_std, 3) for layer in check.layers]),
-        ("std", [written(layer.statistics.std, 3) for layer in check.layers]),
-        ("gradient norm", [written(layer.statistics.gradient_norm, 3) for layer in check.layers]),
-        ("dead", [_part(layer.statistics.dead) for layer in check.layers]),
-        ("saturated", [_part(layer.statistics.saturated) for layer in check.layers]),
-        ("weights", [written(layer.weights.std, 3) for layer in check.layers]),
-        ("advised", [written(layer.recommended_std, 3) for layer in check.layers]),
-        ("finding", [", ".join(found.get(number, [])) for number in range(1, len(check.layers) + 1)]),
-    ]
-    shown = [(head, cells) for head, cells in columns if any(cell not in ("-", "") for cell in cells)]
-    words = ("layer", "kind", "activation", "finding")
-    padded = []
-    for head, cells in shown:
-        width = max(map(len, (head, *cells)))
-        padded.append([cell.ljust(width) if head in words else cell.rjust(width) for cell in (head, *cells)])
-    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
+def _judged(layers: Sequence[CheckedLayer], is_normalized: bool) -> Verdict:
+    there, signal_drift = _signals(layers)
+    back, gradient_drift = _gradients(layers, is_normalized)
+    return Verdict((*sorted([*_units(layers), *there], key=lambda one: one.layer), *back), signal_drift, gradient_drift)
 
 
-def _conclusion(check: Check) -> list[str]:
-    lines = [f"verdict: {check.verdict}"]
-    for finding in check.verdict.findings:
-        lines.append(f"  layer {finding.layer} ({finding.name}): {finding.reason}")
-    schemes = {str(layer.recommendation.scheme) for layer in check.off if layer.recommendation is not None}
-    suggested = check.suggestions
-    if suggested:
-        though = "" if check.verdict.findings else ", though the model is stable as it is"
-        outcome = "" if check.verdict_tried is None else f" (tried on this input, forward: {check.verdict_tried})"
-        lines.append(f"suggested{though}{outcome}:")
-        first, second = max(map(len, suggested)), max(map(len, schemes))
-        lines += [
-            f"  {layer.weights.name:{first}}  {suggested[layer.weights.name].scheme!s:{second}}  "
-            f"std {written(layer.recommended_std, 3)} in place of {written(layer.weights.std, 3)}"
-            for layer in check.off
-        ]
-        lines += dict.fromkeys(f"  {one}" for one in suggested.values())
-    elif check.off:
-        lines.append(
-            f"suggested: nothing; {' and '.join(sorted(schemes))}, which the papers give to plain stacks, would not "
-            f"help here: tried in {len(check.off)} layers, on this input, the verdict is {check.verdict_tried}"
-        )
-    elif check.verdict.findings:
-        lines.append(
-            "suggested: nothing; where an activation was seen, the weights are as wide as the papers have them for it"
-        )
-    if check.unmeasured:
-        lines.append(f"not measured: {', '.join(check.unmeasured)}")
-    return lines
+def _units(layers: Sequence[CheckedLayer]) -> list[Finding]:
+    """What is found in layers by themselves.
+
+    Outputs that are all 0 are not those of equal units where weights differ, nor where they end a branch, or the model,
+    that begins with 0: other signals enter what is behind, and units then learn apart.
+    """
+    statistics = []
+    for index, layer in enumerate(layers):
+        one = layer.statistics
+        is_zero = one.mean == 0.0 == one.std
+        behind = [other.entering for other in layers[index + 1 :]]
+        if layer.weights.std > 0.0:
+            is_passed_by = is_zero or layer.entering == 0.0
+        else:
+            is_passed_by = is_zero and (layer.is_output or not behind or max(behind) > 0.0)
+        if is_passed_by:
+            one = one._replace(spread=math.nan)
+        statistics.append(one._replace(signal=math.nan, std=math.nan, gradient_std=math.nan, gradient_norm=math.nan))
+    return list(judge(statistics).findings)
 
 
-def _part(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.0%}"
+def _signals(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
+    """What is found in the signals that enter layers, and by how many times they drift."""
+    for index, layer in enumerate(layers):
+        if math.isinf(layer.statistics.std):
+            return [Finding("explodes", index + 1, "signal", math.inf, layer.name)], math.inf
+    measured = [index for index in range(1, len(layers)) if not math.isnan(layers[index].entering)]
+    return _judged_course("entering", layers, {index: layers[index].entering for index in measured})
+
+
+def _gradients(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[Finding], float]:
+    """What is found in the gradients of layers in front of the outputs, and by how many times they drift."""
+    sizes = {index: layer.statistics.gradient_norm for index, layer in reversed(list(enumerate(layers)))}
+    sizes = {index: size for index, size in sizes.items() if not math.isnan(size)}
+    outputs: list[int] = []
+    while sizes and (not outputs or layers[max(sizes)].is_output):
+        outputs.append(max(sizes))
+        del sizes[outputs[-1]]
+    if not any(sizes.values()) and any(layers[index].weights.std == 0.0 for index in outputs):
+        return [], math.nan  # an output layer that begins with 0 lets none pass, at first
+    return _judged_course("gradient", layers, sizes, is_row=not is_normalized)
+
+
+def _judged_course(
+    of: str, layers: Sequence[CheckedLayer], sizes: Mapping[int, float], is_row: bool = True
+) -> tuple[list[Finding], float]:
+    """Where sizes, of layers in the order in which signals or gradients pass them, are beyond the bounds; their drift.
+
+    A layer is compared with its like in the block that comes first and, in a row, with the first two layers of all: one
+    of these may be in a branch.
+    """
+    order = list(sizes)
+    alike: dict[object, list[int]] = {}
+    for index in order:
+        alike.setdefault((kind(layers[index].name), layers[index].weights.shape), []).append(index)
+    blocks = [indices for indices in alike.values() if len(indices) > 1]
+    among_like: dict[int, _Ratio] = {}
+    for indices in blocks:
+        if any(sizes[index] for index in indices):  # else a branch that begins with 0
+            among_like |= {index: _ratio(sizes, index, _first_ones(sizes, indices)[:1]) for index in indices}
+    first = _first_ones(sizes, order)[: 2 if len(order) >= RUN else 1]
+    in_row = {index: _ratio(sizes, index, first) for index in order} if is_row else {}
+    beyond = {index: ratio for index, ratio in among_like.items() if _side(ratio.value)}
+    for side, run in groupby(in_row, lambda index: _side(in_row[index].value)):
+        indices = list(run)
+        if side and len(indices) < RUN:
+            is_last = indices[-1] == order[-1] and not (len(indices) == 1 and layers[indices[0]].is_output)
+            indices = [index for index in indices if is_last and not any(index in block for block in blocks)]
+        if side:
+            beyond |= {index: in_row[index] for index in indices}
+    findings: list[Finding] = []
+    found = next((index for index in order if index in beyond), None)
+    if found is not None:
+        word = "vanishes" if beyond[found].value < 1.0 else "explodes"
+        value, reference = beyond[found]
+        findings.append(Finding(word, found + 1, of, value, layers[found].name, reference + 1))
+    compared = [[ratio[index].value for ratio in (in_row, among_like) if index in ratio] for index in order]
+    counted = [_nearest(ratios) for ratios in compared if ratios and (_nearest(ratios) > 0.0 or findings)]
+    return findings, max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in counted), default=math.nan)
+
+
+class _Ratio(NamedTuple):
+    value: float
+    reference: int
+
+
+def _first_ones(sizes: Mapping[int, float], order: Sequence[int]) -> list[int]:
+    """The first two whose sizes are neither 0 nor infinite; the first one where there are none."""
+    return [index for index in order if 0.0 < sizes[index] < math.inf][:2] or list(order[:1])
+
+
+def _ratio(sizes: Mapping[int, float], index: int, references: Sequence[int]) -> _Ratio:
+    """A size as a part of that of the references to which it is nearer; 0 and infinity as they are."""
+    if sizes[index] in (0.0, math.inf):
+        return _Ratio(sizes[index], references[0])
+    ratios = {sizes[index] / sizes[reference]: reference for reference in reversed(references)}
+    nearest = _nearest(ratios)
+    return _Ratio(nearest, ratios.get(nearest, references[0]))
+
+
+def _nearest(ratios: Iterable[float]) -> float:
+    """Of some ratios the one nearest to 1; 1 where it is between them."""
+    low, high = min(ratios), max(ratios)
+    return high if high < 1.0 else low if low > 1.0 else 1.0
+
+
+def _side(ratio: float) -> int:
+    """Below the bounds, within them, or above."""
+    return (ratio > _BOUNDS.grow) - (ratio < _BOUNDS.shrink)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from winit_fast.recommend import recommend
+from winit_fast.registry import scheme
 from winit_fast.report.activations import ACTIVATIONS
 from winit_fast.report.drawing import check_picture, draw
 from winit_fast.report.propagation import DEFAULT_SCHEMES, propagate
@@ -35,9 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument(
         "--picture", type=Path, metavar="FILE",
-        help="where to draw it: .png or .svg (default: report-ACTIVATION-DEPTHxWIDTH.svg, in this folder)",
+        help="where to draw it: .png or .svg (default: report-ACTIVATION-DEPTHxWIDTH...svg, in this folder)",
     )  # fmt: skip
     picture.add_argument("--no-picture", action="store_true", help="print the table alone")
+
+
+def _name(options: argparse.Namespace) -> str:
+    """A picture's, by what is in it."""
+    parts = [f"report-{options.activation}-{options.depth}x{options.width}"]
+    parts += ["residual"] * options.residual
+    parts += [] if options.convolution is None else [f"convolution{options.convolution}"]
+    parts += [] if options.seed == 0 else [f"seed{options.seed}"]
+    return "-".join(parts) + ".svg"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         check_picture(picture)
     elif not options.no_picture:
         try:
-            picture = check_picture(f"report-{options.activation}-{options.depth}x{options.width}.svg")
+            picture = check_picture(_name(options))
         except ModuleNotFoundError as error:  # the table needs NumPy alone
             reason = str(error)
     report = propagate(
@@ -55,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch, seed=options.seed, residual=options.residual, convolution=options.convolution,
     )  # fmt: skip
     print(report)
-    print(f"recommended for {options.activation}: {recommend(options.activation)}")
+    wanted = recommend(options.activation)
+    measured = [one for one in report.propagations if scheme(one.scheme) == wanted.scheme]
+    here = f" (here: {measured[0].verdict})" if measured else ""
+    print(f"recommended for plain stacks of {options.activation}{here}: {wanted}")
     if picture is not None:
         draw(report, picture)
         print(f"picture: {picture}")

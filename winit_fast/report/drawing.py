@@ -62,7 +62,7 @@ def check_picture(picture: str | Path) -> Path:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError('it needs matplotlib: pip install "winit_fast[report]"') from None
+        raise ModuleNotFoundError('pictures need matplotlib: pip install "winit_fast[report]"') from None
     return path
 
 
@@ -70,8 +70,8 @@ def draw(report: Report, picture: str | Path) -> None:
     """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
 
     A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
-    for the first scheme of each verdict, and from the last scheme on, three at most, over the range of the first
-    layer's outputs.
+    for the scheme that is flattest and the first of each other verdict, three at most, each over the range of its
+    first layer's outputs.
 
     Parameters
     ----------
@@ -103,19 +103,21 @@ def draw(report: Report, picture: str | Path) -> None:
 
     style: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hashsalt": "winit_fast"}
     with matplotlib.rc_context(style):
-        shown_below = _with_histograms(report.propagations)
+        shown_below = _with_histograms(report)
         heights = [4.0, 0.2 + 0.2 * math.ceil(len(report.propagations) / 2), 0.6 + 1.1 * len(shown_below)]
         figure: Any = Figure(figsize=(10, sum(heights) + 0.3), layout="constrained")
         FigureCanvasAgg(figure)
         above, between, below = figure.subfigures(3, 1, height_ratios=heights)
         figure.suptitle(report.title, fontweight="bold")
         _draw_lines(above.subplots(1, 2, sharey=True), report)
-        _draw_legend(between, report.propagations)
+        _draw_legend(between, report)
         _draw_histograms(below, shown_below)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 
 def _draw_lines(panels: Any, report: Report) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     panels[0].set_title("signal, going forward: std of a unit over the inputs", loc="left", fontsize=10)
     panels[0].set_ylabel("standard deviation")
     panels[1].set_title("gradient, going back: std, 1 at the last layer", loc="left", fontsize=10)
@@ -127,6 +129,7 @@ def _draw_lines(panels: Any, report: Report) -> None:
         axes.set_yticks(ticks, [r"0 or $<10^{-9}$", *names[1:-1], "$>10^9$"])
         axes.minorticks_off()
         axes.set_xlim(0.5, report.depth + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -156,31 +159,35 @@ def _draw_line(axes: Any, sizes: Sequence[float], layers: Sequence[int], index: 
     axes.plot(xs, ys, markevery=(index % min(every, len(xs)), every), zorder=3, **style)
 
 
-def _draw_legend(figure: Any, propagations: Sequence[Propagation]) -> None:
+def _draw_legend(figure: Any, report: Report) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], label=f"{one.scheme}: {one.verdict}", **LINES[index % len(LINES)])
-        for index, one in enumerate(propagations)
+        for index, one in enumerate(report.propagations)
     ]
-    figure.legend(handles=handles, loc="center", ncols=2, frameon=False, handlelength=4.5)
+    legend = figure.legend(handles=handles, loc="center", ncols=2, frameon=False, handlelength=4.5)
+    for text, one in zip(legend.get_texts(), report.propagations, strict=True):
+        if one is report.flattest:
+            text.set(text=f"{text.get_text()}, the flattest", fontweight="bold")
 
 
-def _with_histograms(propagations: Sequence[Propagation]) -> list[tuple[int, Propagation]]:
-    """The first scheme of each verdict, then others from the last on, three at most; last those with equal units."""
-    numbered = list(enumerate(propagations))
+def _with_histograms(report: Report) -> list[tuple[int, Propagation]]:
+    """The flattest scheme, the first of each verdict and the last ones, three at most; last those with equal units."""
+    propagations = report.propagations
     words = [one.verdict.word for one in propagations]
 
-    def rank(item: tuple[int, Propagation]) -> tuple[bool, int]:
+    def rank(item: tuple[int, Propagation]) -> tuple[bool, bool, int]:
         index, one = item
-        is_first = words.index(one.verdict.word) == index
-        return one.verdict.word == "symmetric", index if is_first else 2 * len(words) - index
+        word = one.verdict.word
+        is_shown_first = one is report.flattest if word == "stable" else words.index(word) == index
+        return word == "symmetric", not is_shown_first, -index
 
-    return sorted(sorted(numbered, key=rank)[:_MOST_ROWS])
+    return sorted(sorted(enumerate(propagations), key=rank)[:_MOST_ROWS])
 
 
 def _draw_histograms(figure: Any, rows: Sequence[tuple[int, Propagation]]) -> None:
-    figure.suptitle("outputs, over the range of layer 1's", fontsize=10)
+    figure.suptitle("outputs of all units for all inputs; each row has the range of its layer 1", fontsize=10)
     layers = max(([histogram.layer for histogram in one.histograms] for _, one in rows), key=len)
     grid = figure.subplots(len(rows), max(1, len(layers)), squeeze=False, sharex="row")
     for panels, (index, one) in zip(grid, rows, strict=True):

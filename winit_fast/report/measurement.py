@@ -121,8 +121,10 @@ def layer_statistics(
     return measured if gradients is None else with_gradients(measured, gradients)
 
 
-def with_gradients(layer: LayerStatistics, gradients: NDArray[Any]) -> LayerStatistics:
+def with_gradients(layer: LayerStatistics, gradients: NDArray[Any], count: int | None = None) -> LayerStatistics:
     """The statistics of a layer and of the gradient with respect to its outputs, in float64 and scaled.
+
+    `count` is how many numbers there are where these are a sample of them.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def with_gradients(layer: LayerStatistics, gradients: NDArray[Any]) -> LayerStat
         size = math.inf if largest else 0.0
         return layer._replace(gradient_std=size, gradient_norm=size)
     root = largest * math.sqrt(_mean_square(values / largest))
-    return layer._replace(gradient_std=root, gradient_norm=root * math.sqrt(values.size))
+    return layer._replace(gradient_std=root, gradient_norm=root * math.sqrt(values.size if count is None else count))
 
 
 def size_of(layer: LayerStatistics) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from winit_fast.arguments import one_of, whole_from
 from winit_fast.fill import fill
+from winit_fast.gains import calculate_gain
 from winit_fast.messages import as_int, shown
 from winit_fast.parallel import checked_threads
 from winit_fast.recommend import recommend
@@ -64,7 +65,8 @@ def propagate(
     ----------
     schemes : str, Scheme or sequence of them, optional
         Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`. By default those of
-        `DEFAULT_SCHEMES` and what `recommend` gives to the activation.
+        `DEFAULT_SCHEMES` and what `recommend` gives to the activation; where that is He's, `orthogonal` with its gain;
+        of residual layers `fixup` too.
     activation : str, default "relu"
         One of `ACTIVATIONS`.
     depth, width : int
@@ -122,22 +124,22 @@ def propagate(
     ValueError: scheme 'he_norml' is unknown; did you mean 'he_normal'?
     """
     function = ACTIVATIONS[one_of(*ACTIVATIONS)("activation", activation)]
+    layers, units = whole_from(2)("depth", depth), whole_from(2)("width", width)
+    if not isinstance(residual, bool):
+        raise TypeError(f"residual must be a bool, got {shown(residual)}")
     given: Any = [schemes] if isinstance(schemes, str | Scheme) else schemes
     if given is None:
-        given = [*DEFAULT_SCHEMES, recommend(function.name).scheme]
+        given = [*DEFAULT_SCHEMES, *_of_activation(function.name), *([f"fixup(layers={layers})"] if residual else [])]
     if not isinstance(given, Sequence) or not given:
         raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {shown(schemes)}")
     chosen: dict[Scheme, str] = {}
     for one in given:
         chosen.setdefault(scheme(one), str(one))
-    layers, units = whole_from(2)("depth", depth), whole_from(2)("width", width)
     kernel = None if convolution is None else whole_from(1)("convolution", convolution)
     if kernel is not None and kernel > POSITIONS:
         raise ValueError(f"convolution must be at most the {POSITIONS} positions there are, got {kernel}")
     rows = _ROWS if kernel is None else _ROWS // POSITIONS
     inputs = rows if batch is None else whole_from(1)("batch", batch)
-    if not isinstance(residual, bool):
-        raise TypeError(f"residual must be a bool, got {shown(residual)}")
     key, workers = as_int("seed", seed), checked_threads(threads)
     stack = Stack(units, kernel)
     for wanted in chosen:
@@ -146,6 +148,13 @@ def propagate(
         _propagation(text, function, stack, layers, inputs, key, residual, workers) for text in chosen.values()
     )
     return Report(function.name, layers, units, inputs, key, residual, kernel, propagations)
+
+
+def _of_activation(activation: str) -> list[str]:
+    """What is recommended for an activation, and where this is He's an orthogonal matrix of the same gain."""
+    wanted = recommend(activation).scheme
+    gain = f"{calculate_gain(activation):.4g}"  # short in tables
+    return [str(wanted), *([f"orthogonal(gain={gain})"] if wanted.name == "he_normal" else [])]
 
 
 def _refuse(of: Scheme, stack: Stack, seed: int) -> None:
@@ -162,16 +171,17 @@ def _propagation(
     measured: list[LayerStatistics] = []
     histograms: list[Histogram] = []
     drawn = {round(1 + part * (depth - 1) / (_HISTOGRAMS - 1)) for part in range(_HISTOGRAMS)}
-    weights: list[NDArray[np.float32]] = []
     slopes: list[NDArray[np.float32]] = []
     shape = stack.shape_of_signals(batch)
     signals = fill(np.empty(shape), "normal", seed=seed, name="inputs", threads=threads)
+    weight = np.empty(stack.shape_of_weights, np.float32)  # one layer's at a time: they are made again for the way back
+
+    def weights_of(number: int) -> NDArray[np.float32]:
+        return fill(weight, of, seed=seed, name=f"layers.{number}.weight", threads=threads)
+
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are looked for
         for number in range(1, depth + 1):
-            name = f"layers.{number}.weight"
-            weight = np.empty(stack.shape_of_weights, np.float32)
-            weights.append(fill(weight, of, seed=seed, name=name, threads=threads))
-            before = stack.forward(signals, weight)
+            before = stack.forward(signals, weights_of(number))
             if not np.isfinite(before).all():
                 break
             values, slope = activation(before)
@@ -190,7 +200,7 @@ def _propagation(
             for index in range(depth - 1, -1, -1):
                 measured[index] = with_gradients(measured[index], gradients)
                 if index and np.isfinite(gradients).all():
-                    back = stack.backward(gradients * slopes[index], weights[index])
+                    back = stack.backward(gradients * slopes[index], weights_of(index + 1))
                     gradients = gradients + back if residual else back
     return Propagation(of, tuple(measured), judge(measured), tuple(histograms))
 

@@ -86,6 +86,19 @@ class Report:
     propagations: tuple[Propagation, ...]
 
     @property
+    def flattest(self) -> Propagation | None:
+        """The stable scheme with the least drift; None where none is stable.
+
+        Examples
+        --------
+        >>> from winit_fast import report
+        >>> report.propagate(["normal", "he_normal", "lecun_normal"], depth=8, width=64, batch=8).flattest.scheme
+        'he_normal'
+        """
+        stable = [one for one in self.propagations if not one.verdict.findings]
+        return min(stable, key=lambda one: one.verdict.drift, default=None)
+
+    @property
     def title(self) -> str:
         """Activation, depth and width, in a line.
 
@@ -172,25 +185,35 @@ def _table(report: Report) -> str:
         for what in ("dead", "saturated")
     }
     worst = {what: parts for what, parts in worst.items() if any(part > 0.0 for part in parts)}
-    rows = [["scheme", *(f"layer {number}" for number in numbers), "gradient", *worst, "verdict"]]
+    rows = [["scheme", *(f"layer {number}" for number in numbers), "gradient", "drift", *worst, "verdict"]]
     for index, one in enumerate(report.propagations):
         sizes = [size_of(one.layers[number - 1]) for number in numbers] + [one.layers[0].gradient_std]
         parts = ["-" if math.isnan(parts[index]) else f"{parts[index]:.0%}" for parts in worst.values()]
-        rows.append([one.scheme, *map(written, sizes), *parts, str(one.verdict)])
+        rows.append([one.scheme, *map(written, sizes), written(one.verdict.drift), *parts, str(one.verdict)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     of = "" if report.convolution is None else f" of {POSITIONS} positions"
-    legend = [
-        "layer 1, ...: std of its outputs over the inputs",
-        "gradient: its std at layer 1, where it has 1 at the last layer",
-        "stable: all layers stay within 1/100 and 100 times of the first one's std, and of the last one's gradient",
-    ]
-    meanings = {"dead": "units that no input reaches", "saturated": "units where the slope is below a tenth"}
-    legend += [f"{what}: {meanings[what]}, in the worst layer" for what in worst]
+    seen = {finding.word for one in report.propagations for finding in one.verdict.findings} | set(worst)
+    inputs = f"{report.batch} input{'s' * (report.batch > 1)}"
+    flattest = report.flattest
     return "\n".join(
-        [f"{report.title}; {report.batch} inputs{of}, seed {report.seed}", ""]
+        [f"{report.title}; {inputs}{of}, seed {report.seed}", ""]
         + ["  ".join(_aligned(row, widths)) for row in rows]
-        + ["", *legend]
+        + ["", *(f"{what}: {meaning}" for what, meaning in _MEANINGS.items() if what in {*_ALWAYS, *seen})]
+        + ["", "none of these is stable here" if flattest is None else f"flattest here: {flattest.scheme}"]
     )
+
+
+_ALWAYS = ("layer", "gradient", "drift", "stable")
+
+_MEANINGS = {
+    "layer": "the signal there, std of a unit across the inputs",
+    "gradient": "its std at layer 1, where it is 1 at the last layer, from which it goes back",
+    "drift": "by how many times signals leave the first layer's, or gradients the last one's, at the farthest",
+    "stable": "no more than 100 times",
+    "symmetric": "all units of a layer compute the same, and will learn the same",
+    "dead": "units that no input reaches, in the worst layer",
+    "saturated": "units and inputs where the slope is below a tenth of the largest, in the worst layer",
+}
 
 
 def written(size: float, digits: int = 2) -> str:

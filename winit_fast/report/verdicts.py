@@ -60,7 +60,7 @@ class Finding(NamedTuple):
     layer : int
         Which, counted from 1.
     of : str
-        ``units``, ``signal`` or ``gradient``.
+        ``units``, ``signal`` or ``gradient``; ``entering`` for the signal that enters a layer.
     value : float
         What crossed the threshold.
     name : str
@@ -99,8 +99,12 @@ class Finding(NamedTuple):
             return f"{self.value:.0%} of its units have slope 0 for every input: they will not learn"
         if self.word == "saturates":
             return f"{self.value:.0%} of its activations are where the slope is below a tenth of the largest"
+        if self.of == "entering":
+            if self.value == 0.0:
+                return "what enters it is the same for all inputs; are these different?"
+            return f"the signal that enters it is {self.value:.2g} of that which enters layer {self.reference}"
         if self.value == 0.0:
-            return f"its {self.of} is 0"
+            return "its gradient is 0" if self.of == "gradient" else "its outputs are the same for all inputs"
         if math.isinf(self.value):
             return f"its {self.of} is not finite"
         return f"its {self.of} is {self.value:.2g} of layer {self.reference}'s"
@@ -115,9 +119,25 @@ class Verdict:
     findings : tuple of Finding
         The most telling first: those of the way forward, in the order in which they happen, then that of the gradient.
         None where the stack is stable.
+    signal_drift, gradient_drift : float
+        By how many times the signal, or the gradient, is away from what it is compared with, either way, in the layer
+        where it is farthest: 1 where every layer has the same. nan where it was not measured.
     """
 
     findings: tuple[Finding, ...] = ()
+    signal_drift: float = math.nan
+    gradient_drift: float = math.nan
+
+    @property
+    def drift(self) -> float:
+        """The larger one of both drifts.
+
+        Examples
+        --------
+        >>> Verdict(signal_drift=3.0, gradient_drift=1.5).drift
+        3.0
+        """
+        return max((drift for drift in (self.signal_drift, self.gradient_drift) if drift > 0.0), default=math.nan)
 
     @property
     def word(self) -> str:
@@ -157,6 +177,10 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
         last layer's, or 0. They are ordered by layer, at the same layer as in this list, and the gradient's stands
         behind the others.
 
+        A signal is 0 where outputs are the same for all inputs, up to `spread` of their size. A layer with signal 0, or
+        gradient 0, is passed over where the layers behind it have one: they get it by another way, as around the branch
+        of a residual block whose last weights are 0 at first.
+
     Examples
     --------
     >>> fading = [LayerStatistics(signal=2.0**-layer, gradient_std=1.0) for layer in range(20)]
@@ -165,18 +189,26 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     vanishes at layer 8
     >>> verdict.word, verdict.layer, verdict.findings[0].reason
     ('vanishes', 8, "its signal is 0.0078 of layer 1's")
-    >>> print(judge(fading[:4]))
-    stable
+    >>> verdict = judge(fading[:4])
+    >>> print(f"{verdict}, within {verdict.drift:.0f} times")
+    stable, within 8 times
     """
+    signals = [_signal(layer, thresholds) for layer in layers]
+    gradients = [gradient_of(layer) for layer in layers]
+    there, back = _passed(signals, range(len(layers))), _passed(gradients, range(len(layers) - 1, -1, -1))
+    is_passed_by = [signal == 0.0 and index not in there for index, signal in enumerate(signals)]
+    alike = [layer.spread <= thresholds.spread and not by for layer, by in zip(layers, is_passed_by, strict=True)]
     forward = [
-        *_first("symmetric", [layer.spread <= thresholds.spread for layer in layers], "spread", layers),
+        *_first("symmetric", alike, "spread", layers),
         *_first("dead", [layer.dead > thresholds.dead for layer in layers], "dead", layers),
         *_first("saturates", [layer.saturated > thresholds.saturated for layer in layers], "saturated", layers),
     ]
-    forward += _drift([size_of(layer) for layer in layers], range(len(layers)), "signal", layers, thresholds)
-    backward = range(len(layers) - 1, -1, -1)
-    gradient = _drift([gradient_of(layer) for layer in layers], backward, "gradient", layers, thresholds)
-    return Verdict((*sorted(forward, key=lambda finding: finding.layer), *gradient))
+    ratios_there, ratios_back = _ratios(signals, there), _ratios(gradients, back)
+    forward += _beyond(ratios_there, there, "signal", layers, thresholds)
+    gradient = _beyond(ratios_back, back, "gradient", layers, thresholds)
+    return Verdict(
+        (*sorted(forward, key=lambda finding: finding.layer), *gradient), _drift(ratios_there), _drift(ratios_back)
+    )
 
 
 def _first(word: str, found: Sequence[bool], what: str, layers: Sequence[LayerStatistics]) -> list[Finding]:
@@ -187,15 +219,39 @@ def _first(word: str, found: Sequence[bool], what: str, layers: Sequence[LayerSt
     return [Finding(word, found.index(True) + 1, "units", getattr(layer, what), layer.name)]
 
 
-def _drift(
-    sizes: Sequence[float], order: range, of: str, layers: Sequence[LayerStatistics], thresholds: Thresholds
+def _signal(layer: LayerStatistics, thresholds: Thresholds) -> float:
+    """A layer's signal; 0 where its outputs are the same for all inputs but for what is rounded off."""
+    size = size_of(layer)
+    return 0.0 if size < math.inf and size <= thresholds.spread * math.hypot(layer.mean, layer.std) else size
+
+
+def _passed(sizes: Sequence[float], order: Sequence[int]) -> list[int]:
+    """The layers that all of the signal passes, in this order.
+
+    Not those that were not measured, nor a layer of size 0 with others behind it that are not: it is passed by, as a
+    branch is whose last weights are 0 at first.
+    """
+    reached = [index for index in order if sizes[index] > 0.0]
+    last = order.index(reached[-1]) if reached else -1
+    return [index for place, index in enumerate(order) if sizes[index] > 0.0 or (sizes[index] == 0.0 and place > last)]
+
+
+def _ratios(sizes: Sequence[float], order: Sequence[int]) -> list[float]:
+    """Each size as a part of the first one in this order; 0 and infinity as they are."""
+    return [sizes[index] if sizes[index] in (0.0, math.inf) else sizes[index] / sizes[order[0]] for index in order]
+
+
+def _drift(ratios: Sequence[float]) -> float:
+    """How many times the ratio farthest from 1 is away from it; nan where there is none."""
+    return max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in ratios), default=math.nan)
+
+
+def _beyond(
+    ratios: Sequence[float], order: Sequence[int], of: str, layers: Sequence[LayerStatistics], thresholds: Thresholds
 ) -> list[Finding]:
-    """The first layer in this order whose size has left the bounds around that of the first one measured."""
-    measured = [index for index in order if not math.isnan(sizes[index])]
-    for index in measured:
-        size, reference = sizes[index], sizes[measured[0]]  # which is neither 0 nor infinite beyond the first
-        ratio = size if size == 0.0 or math.isinf(size) else size / reference
-        if size == 0.0 or ratio < thresholds.shrink or ratio > thresholds.grow:
+    """The first layer in this order whose size has left the bounds around that of the first one."""
+    for ratio, index in zip(ratios, order, strict=True):
+        if ratio == 0.0 or ratio < thresholds.shrink or ratio > thresholds.grow:
             word = "vanishes" if ratio < 1.0 else "explodes"
-            return [Finding(word, index + 1, of, ratio, layers[index].name, measured[0] + 1)]
+            return [Finding(word, index + 1, of, ratio, layers[index].name, order[0] + 1)]
     return []

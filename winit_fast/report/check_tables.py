@@ -1,0 +1,153 @@
+"""What a check prints: a table of the layers, the verdict, and the suggestions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from winit_fast.report.checked_layers import CheckedLayer
+from winit_fast.report.reports import written
+
+if TYPE_CHECKING:
+    from winit_fast.report.checks import Check
+
+__all__ = ["conclusion", "kind", "table"]
+
+
+def table(check: Check) -> list[str]:
+    """A row for each layer; columns of which nothing was measured are left out."""
+    found: dict[int, list[str]] = {}
+    for finding in check.verdict.findings:
+        word = f"gradient {finding.word}" if finding.of == "gradient" else finding.word
+        found.setdefault(finding.layer, []).append(word)
+    suggested = check.suggestions
+    advised = [layer.recommended_std if layer.weights.name in suggested else math.nan for layer in check.layers]
+    columns = [
+        ("", [str(number) for number in range(1, len(check.layers) + 1)]),
+        ("layer", [layer.name for layer in check.layers]),
+        ("kind", [layer.kind for layer in check.layers]),
+        ("activation", [layer.activation or "-" for layer in check.layers]),
+        ("entering", [written(layer.entering, 3) for layer in check.layers]),
+        ("pre std", [written(layer.statistics.pre_std, 3) for layer in check.layers]),
+        ("std", [written(layer.statistics.std, 3) for layer in check.layers]),
+        ("gradient", [written(layer.statistics.gradient_norm, 3) for layer in check.layers]),
+        ("dead", [_part(layer.statistics.dead) for layer in check.layers]),
+        ("saturated", [_part(layer.statistics.saturated) for layer in check.layers]),
+        ("weights", [written(layer.weights.std, 3) for layer in check.layers]),
+        ("advised", [written(std, 3) for std in advised]),
+        ("finding", [", ".join(found.get(number, [])) for number in range(1, len(check.layers) + 1)]),
+    ]
+    shown = [(head, cells) for head, cells in columns if any(cell not in ("-", "") for cell in cells)]
+    words = ("layer", "kind", "activation", "finding")
+    padded = []
+    for head, cells in shown:
+        width = max(map(len, (head, *cells)))
+        padded.append([cell.ljust(width) if head in words else cell.rjust(width) for cell in (head, *cells)])
+    return [
+        *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
+        "",
+        "entering: the signal that enters, std of a unit across inputs; pre std, std: before and behind the activation",
+        "gradient: its norm behind the activation; weights, advised: their std",
+    ]
+
+
+def conclusion(check: Check) -> list[str]:
+    """The verdict, what is suggested, or why nothing is."""
+    verdict, tried = check.verdict, check.verdict_tried
+    within = "" if verdict.findings else f", within {verdict.drift:.1f} times"
+    if math.isnan(verdict.drift) and not verdict.findings:
+        within = ", as far as so few measured layers tell"
+    lines = [f"verdict: {verdict}{within}"]
+    for finding in verdict.findings:
+        lines.append(f"  layer {finding.layer} ({finding.name}): {finding.reason}")
+    if verdict.findings and (verdict.word, verdict.layer) == ("saturates", 1) and check.layers[0] not in check.off:
+        lines.append(f"  the inputs' std is {written(check.layers[0].entering)}: scale them to about 1")
+    suggested = check.suggestions
+    schemes = " and ".join(sorted({str(one.recommendation.scheme) for one in check.off if one.recommendation}))
+    if suggested:
+        lines += _suggested(check)
+    elif check.off and tried is not None:
+        now, then = written(verdict.drift), written(tried.drift)
+        lines.append(
+            f"suggested: nothing; {schemes}, which the papers give to plain stacks, was tried in {len(check.off)} "
+            f"layers: signals and gradients stay within {now} times now, and would within {then} times"
+        )
+    elif verdict.findings:
+        lines.append(f"suggested: nothing; {_why_nothing(check)}")
+    elif check.is_normalized:
+        lines.append("suggested: nothing; signals are normalized between layers")
+    if verdict.findings and not suggested:
+        lines.append(
+            "  what may help where weights do not: normalization, or residual branches that are small at first (fixup, "
+            "residual_normal, zeros in their last layer)"
+        )
+    if check.unmeasured:
+        lines.append(f"not measured: {', '.join(_summed_up(check.unmeasured))}")
+    return lines
+
+
+def _suggested(check: Check) -> list[str]:
+    """What is suggested, alike layers in one line."""
+    outcome = ""
+    if check.verdict_tried is not None:
+        outcome = f" (tried on this input: {check.verdict_tried})"
+        if check.verdict_tried.findings:
+            outcome = f", but will not do alone{outcome}"
+    though = "" if check.verdict.findings else ", though the model is stable as it is"
+    lines = [f"suggested{though}{outcome}:"]
+    suggested = check.suggestions
+    rows: dict[tuple[str, str, str], list[CheckedLayer]] = {}
+    for layer in check.off:
+        scheme_and_std = str(suggested[layer.weights.name].scheme), written(layer.recommended_std, 3)
+        rows.setdefault((kind(layer.weights.name), *scheme_and_std), []).append(layer)
+    names = [_summed_up([layer.weights.name for layer in layers])[0] for layers in rows.values()]
+    first, second = max(map(len, names)), max(len(text) for _, text, _ in rows)
+    for name, ((_, text, std), layers) in zip(names, rows.items(), strict=True):
+        present = sorted(layer.weights.std for layer in layers)
+        low, high = written(present[0], 3), written(present[-1], 3)
+        lines.append(
+            f"  {name:{first}}  {text:{second}}  std {std} in place of {low if low == high else f'{low} to {high}'}"
+        )
+    lines += dict.fromkeys(f"  {one}" for one in suggested.values())
+    return [*lines, f"  to follow: {check.how_to_follow}"] if check.how_to_follow else lines
+
+
+def _why_nothing(check: Check) -> str:
+    active = [layer for layer in check.layers if layer.activation]
+    if not active:
+        return "no activation was seen behind any layer"
+    if any(not layer.weights.name for layer in active):
+        return "weights that are computed from others, or are no parameters, cannot be judged"
+    return "where an activation was seen, the weights are as wide as the papers have them for it"
+
+
+def kind(name: str) -> str:
+    """What the names of a layer, or a parameter, in all blocks have in common; uses of one layer are of one kind.
+
+    Examples
+    --------
+    >>> kind("blocks.12.net.0"), kind("layer1.3.conv2"), kind("model/block_3/dense_7"), kind("shared (use 2)")
+    ('blocks.*.net.0', 'layer1.*.conv2', 'model/block*/dense_7', 'shared')
+    """
+    name = name.partition(" (use ")[0]
+    return re.sub(r"(^|(?<=[./]))\d+(?=$|[./])|_\d+(?=/)", "*", name, count=1)
+
+
+def _summed_up(names: Sequence[str]) -> list[str]:
+    """Names that differ in numbers alone as one: the first, the last and how many.
+
+    Examples
+    --------
+    >>> _summed_up(["table.weight", "layers.0.weight", "layers.1.weight", "layers.2.weight"])
+    ['table.weight', 'layers.0.weight to layers.2.weight (3)']
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(kind(name), []).append(name)
+    return [one[0] if len(one) == 1 else f"{one[0]} to {one[-1]} ({len(one)})" for one in alike.values()]
+
+
+def _part(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0%}"
