@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from winit_fast.report.checked_layers import CheckedLayer
+from winit_fast.report.checked_layers import CheckedLayer, without_block
 from winit_fast.report.reports import written
 
 if TYPE_CHECKING:
     from winit_fast.report.checks import Check
 
-__all__ = ["conclusion", "kind", "table"]
+__all__ = ["conclusion", "table"]
 
 
 def table(check: Check) -> list[str]:
@@ -101,7 +100,7 @@ def _suggested(check: Check) -> list[str]:
     rows: dict[tuple[str, str, str], list[CheckedLayer]] = {}
     for layer in check.off:
         scheme_and_std = str(suggested[layer.weights.name].scheme), written(layer.recommended_std, 3)
-        rows.setdefault((kind(layer.weights.name), *scheme_and_std), []).append(layer)
+        rows.setdefault((without_block(layer.weights.name), *scheme_and_std), []).append(layer)
     names = [_summed_up([layer.weights.name for layer in layers])[0] for layers in rows.values()]
     first, second = max(map(len, names)), max(len(text) for _, text, _ in rows)
     for name, ((_, text, std), layers) in zip(names, rows.items(), strict=True):
@@ -123,18 +122,6 @@ def _why_nothing(check: Check) -> str:
     return "where an activation was seen, the weights are as wide as the papers have them for it"
 
 
-def kind(name: str) -> str:
-    """What the names of a layer, or a parameter, in all blocks have in common; uses of one layer are of one kind.
-
-    Examples
-    --------
-    >>> kind("blocks.12.net.0"), kind("layer1.3.conv2"), kind("model/block_3/dense_7"), kind("shared (use 2)")
-    ('blocks.*.net.0', 'layer1.*.conv2', 'model/block*/dense_7', 'shared')
-    """
-    name = name.partition(" (use ")[0]
-    return re.sub(r"(^|(?<=[./]))\d+(?=$|[./])|_\d+(?=/)", "*", name, count=1)
-
-
 def _summed_up(names: Sequence[str]) -> list[str]:
     """Names that differ in numbers alone as one: the first, the last and how many.
 
@@ -145,7 +132,7 @@ def _summed_up(names: Sequence[str]) -> list[str]:
     """
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(kind(name), []).append(name)
+        alike.setdefault(without_block(name), []).append(name)
     return [one[0] if len(one) == 1 else f"{one[0]} to {one[-1]} ({len(one)})" for one in alike.values()]
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "is_norm",
     "sampled",
     "without_activation",
+    "without_block",
 ]
 
 
@@ -141,6 +142,19 @@ def is_norm(name: str) -> bool:
     """
     others = r"^_|^LocalResponse|^Spectral|^Weight"  # the first takes from some units what neighbours have
     return re.search(others, name) is None and re.search(r"Norm(alization|Act|Gated)?\d*[dD]?$", name) is not None
+
+
+def without_block(name: str) -> str:
+    """What the names of a layer, or a parameter, in all blocks have in common; uses of one layer are of one kind.
+
+    Examples
+    --------
+    >>> names = ["blocks.12.net.0", "layer1.3.conv2", "model/block_3/dense_7", "shared (use 2)"]
+    >>> [without_block(name) for name in names]
+    ['blocks.*.net.0', 'layer1.*.conv2', 'model/block*/dense_7', 'shared']
+    """
+    name = name.partition(" (use ")[0]
+    return re.sub(r"(^|(?<=[./]))\d+(?=$|[./])|_\d+(?=/)", "*", name, count=1)
 
 
 class Weights(NamedTuple):

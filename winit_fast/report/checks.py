@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
-from typing import NamedTuple
 
 from winit_fast.recommend import Recommendation
-from winit_fast.report.check_tables import conclusion, kind, table
+from winit_fast.report.check_tables import conclusion, table
 from winit_fast.report.checked_layers import CheckedLayer
-from winit_fast.report.verdicts import Finding, Thresholds, Verdict, judge
+from winit_fast.report.judging import judge_layers
+from winit_fast.report.verdicts import Verdict
 
 __all__ = ["Check"]
 
@@ -25,13 +23,6 @@ TOLERANCE_WITHOUT_ACTIVATION = 2.0
 
 #: By what part suggestions, tried, must lessen the drift: less may be chance.
 IMPROVEMENT = 0.1
-
-#: So many layers in a row, or all up to the end, must be beyond a bound: fewer may be a branch that begins small, as
-#: the query, key and value of attention do, around which signals and gradients go. Not an output layer alone: an
-#: average over positions lets little of noise enter it.
-RUN = 4
-
-_BOUNDS = Thresholds()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +52,13 @@ class Check:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What is found, by the thresholds of `winit_fast.report.judge`.
-
-        It is the signals that enter layers that are compared: what a branch adds may be small, and what an output
-        layer hands on is for the loss to say. Likewise gradients are compared, by their norms, but for those of output
-        layers. A layer is compared with those of its name and shape in other blocks, ``blocks.0.query`` with
-        ``blocks.1.query``, and with the layers that come first, the second and third forward and the last ones back.
-        Fewer than `RUN` layers that differ from these, with others behind them that do not, are a branch that begins
-        small. Where signals are normalized, gradients are compared with their like alone: they grow from layer to layer
-        (Yang et al. 2019, arXiv:1902.08129), and the size of weights makes up for it.
-        """
-        return _judged(self.layers, self.is_normalized)
+        """What goes wrong, and in which layer; see `judge_layers`."""
+        return judge_layers(self.layers, is_normalized=self.is_normalized)
 
     @cached_property
     def verdict_tried(self) -> Verdict | None:
         """The same of `tried`."""
-        return None if self.tried is None else _judged(self.tried, self.is_normalized)
+        return None if self.tried is None else judge_layers(self.tried, is_normalized=self.is_normalized)
 
     @cached_property
     def off(self) -> tuple[CheckedLayer, ...]:
@@ -133,120 +115,3 @@ class Check:
 
     def __str__(self) -> str:
         return "\n".join([*table(self), "", *conclusion(self)])
-
-
-def _judged(layers: Sequence[CheckedLayer], is_normalized: bool) -> Verdict:
-    there, signal_drift = _signals(layers)
-    back, gradient_drift = _gradients(layers, is_normalized)
-    return Verdict((*sorted([*_units(layers), *there], key=lambda one: one.layer), *back), signal_drift, gradient_drift)
-
-
-def _units(layers: Sequence[CheckedLayer]) -> list[Finding]:
-    """What is found in layers by themselves.
-
-    Outputs that are all 0 are not those of equal units where weights differ, nor where they end a branch, or the model,
-    that begins with 0: other signals enter what is behind, and units then learn apart.
-    """
-    statistics = []
-    for index, layer in enumerate(layers):
-        one = layer.statistics
-        is_zero = one.mean == 0.0 == one.std
-        behind = [other.entering for other in layers[index + 1 :]]
-        if layer.weights.std > 0.0:
-            is_passed_by = is_zero or layer.entering == 0.0
-        else:
-            is_passed_by = is_zero and (layer.is_output or not behind or max(behind) > 0.0)
-        if is_passed_by:
-            one = one._replace(spread=math.nan)
-        statistics.append(one._replace(signal=math.nan, std=math.nan, gradient_std=math.nan, gradient_norm=math.nan))
-    return list(judge(statistics).findings)
-
-
-def _signals(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
-    """What is found in the signals that enter layers, and by how many times they drift."""
-    for index, layer in enumerate(layers):
-        if math.isinf(layer.statistics.std):
-            return [Finding("explodes", index + 1, "signal", math.inf, layer.name)], math.inf
-    measured = [index for index in range(1, len(layers)) if not math.isnan(layers[index].entering)]
-    return _judged_course("entering", layers, {index: layers[index].entering for index in measured})
-
-
-def _gradients(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[Finding], float]:
-    """What is found in the gradients of layers in front of the outputs, and by how many times they drift."""
-    sizes = {index: layer.statistics.gradient_norm for index, layer in reversed(list(enumerate(layers)))}
-    sizes = {index: size for index, size in sizes.items() if not math.isnan(size)}
-    outputs: list[int] = []
-    while sizes and (not outputs or layers[max(sizes)].is_output):
-        outputs.append(max(sizes))
-        del sizes[outputs[-1]]
-    if not any(sizes.values()) and any(layers[index].weights.std == 0.0 for index in outputs):
-        return [], math.nan  # an output layer that begins with 0 lets none pass, at first
-    return _judged_course("gradient", layers, sizes, is_row=not is_normalized)
-
-
-def _judged_course(
-    of: str, layers: Sequence[CheckedLayer], sizes: Mapping[int, float], is_row: bool = True
-) -> tuple[list[Finding], float]:
-    """Where sizes, of layers in the order in which signals or gradients pass them, are beyond the bounds; their drift.
-
-    A layer is compared with its like in the block that comes first and, in a row, with the first two layers of all: one
-    of these may be in a branch.
-    """
-    order = list(sizes)
-    alike: dict[object, list[int]] = {}
-    for index in order:
-        alike.setdefault((kind(layers[index].name), layers[index].weights.shape), []).append(index)
-    blocks = [indices for indices in alike.values() if len(indices) > 1]
-    among_like: dict[int, _Ratio] = {}
-    for indices in blocks:
-        if any(sizes[index] for index in indices):  # else a branch that begins with 0
-            among_like |= {index: _ratio(sizes, index, _first_ones(sizes, indices)[:1]) for index in indices}
-    first = _first_ones(sizes, order)[: 2 if len(order) >= RUN else 1]
-    in_row = {index: _ratio(sizes, index, first) for index in order} if is_row else {}
-    beyond = {index: ratio for index, ratio in among_like.items() if _side(ratio.value)}
-    for side, run in groupby(in_row, lambda index: _side(in_row[index].value)):
-        indices = list(run)
-        if side and len(indices) < RUN:
-            is_last = indices[-1] == order[-1] and not (len(indices) == 1 and layers[indices[0]].is_output)
-            indices = [index for index in indices if is_last and not any(index in block for block in blocks)]
-        if side:
-            beyond |= {index: in_row[index] for index in indices}
-    findings: list[Finding] = []
-    found = next((index for index in order if index in beyond), None)
-    if found is not None:
-        word = "vanishes" if beyond[found].value < 1.0 else "explodes"
-        value, reference = beyond[found]
-        findings.append(Finding(word, found + 1, of, value, layers[found].name, reference + 1))
-    compared = [[ratio[index].value for ratio in (in_row, among_like) if index in ratio] for index in order]
-    counted = [_nearest(ratios) for ratios in compared if ratios and (_nearest(ratios) > 0.0 or findings)]
-    return findings, max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in counted), default=math.nan)
-
-
-class _Ratio(NamedTuple):
-    value: float
-    reference: int
-
-
-def _first_ones(sizes: Mapping[int, float], order: Sequence[int]) -> list[int]:
-    """The first two whose sizes are neither 0 nor infinite; the first one where there are none."""
-    return [index for index in order if 0.0 < sizes[index] < math.inf][:2] or list(order[:1])
-
-
-def _ratio(sizes: Mapping[int, float], index: int, references: Sequence[int]) -> _Ratio:
-    """A size as a part of that of the references to which it is nearer; 0 and infinity as they are."""
-    if sizes[index] in (0.0, math.inf):
-        return _Ratio(sizes[index], references[0])
-    ratios = {sizes[index] / sizes[reference]: reference for reference in reversed(references)}
-    nearest = _nearest(ratios)
-    return _Ratio(nearest, ratios.get(nearest, references[0]))
-
-
-def _nearest(ratios: Iterable[float]) -> float:
-    """Of some ratios the one nearest to 1; 1 where it is between them."""
-    low, high = min(ratios), max(ratios)
-    return high if high < 1.0 else low if low > 1.0 else 1.0
-
-
-def _side(ratio: float) -> int:
-    """Below the bounds, within them, or above."""
-    return (ratio > _BOUNDS.grow) - (ratio < _BOUNDS.shrink)
