@@ -78,7 +78,8 @@ def test_relu_with_he_is_stable_and_nothing_is_suggested():
 
 def test_suggestions_are_rules_that_make_a_model_stable():
     model = deep("xavier_normal")
-    init_module_(model, [*check(model, batch(128, 64)).rules, ("*", None)], seed=7)
+    found = check(model, batch(128, 64))
+    eval(found.how_to_follow, {"adapters": adapters, "found": found, "model": model})
     assert check(model, batch(128, 64)).verdict.word == "stable"
 
 
@@ -156,7 +157,7 @@ def test_a_model_with_normalization_that_is_stable_needs_nothing():
 
 
 def checked(name, entering=1.0, gradient=1.0, width=8, weights=1.0, **more):
-    statistics = LayerStatistics(mean=0.0, std=1.0, spread=1.0, gradient_norm=gradient, name=name)
+    statistics = LayerStatistics(mean=0.0, std=entering, spread=1.0, gradient_norm=gradient, name=name)
     of_weights = Weights(f"{name}.weight", (width, 8), weights, 1, 0)
     return CheckedLayer(name, "Linear", "", of_weights, statistics, entering=entering, **more)
 
@@ -167,7 +168,7 @@ HEAD = checked("head", gradient=1e-9)
 def test_a_branch_that_begins_small_is_passed_over_and_what_follows_is_not():
     blocks = [checked(f"{n}.{part}", size, size) for n in range(5) for part, size in (("a", 1.0), ("b", 1e-4))]
     assert Check((*blocks, HEAD)).verdict.findings == ()
-    assert Check((*blocks[1:], HEAD)).verdict.findings == ()
+    assert Check((checked("stem"), *blocks[1:], HEAD)).verdict.findings == ()
     blocks = [checked(f"{n}.{part}") for n in range(5) for part in "ab"]
     # Three in a row may be a branch, four are a course; up to the end, one will do.
     for count in (3, 4):
@@ -369,7 +370,8 @@ def test_inputs_that_are_all_the_same_say_nothing(inputs):
                 part.bias.normal_(std=0.1)
     verdict = check(model, inputs).verdict
     assert (verdict.word, verdict.layer) == ("vanishes", 2)
-    assert verdict.findings[0].reason == "what enters it is the same for all inputs; are these different?"
+    assert verdict.findings[0].reason == "what enters it is the same for all inputs"
+    assert "the inputs are all the same" in str(check(model, inputs))
 
 
 def test_a_tanh_that_saturates_is_told_xavier_whatever_its_head():
@@ -463,6 +465,54 @@ def test_an_activation_behind_a_residual_sum_is_not_the_layers(is_in_place):
     assert found.layers[1].statistics.std == pytest.approx(out.std(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "word"), [(1e3, "explodes"), (1e-3, "vanishes")])
+def test_a_first_layer_that_is_too_wide_or_narrow_is_found(factor, word):
+    model = deep("he_normal", depth=12)
+    with torch.no_grad():
+        model[0].weight.mul_(factor)
+    found = check(model, batch(64, 64))
+    assert (found.verdict.word, found.verdict.layer) == (word, 1)
+    assert found.verdict.findings[0].reason.startswith("it makes the signal ")
+    assert list(found.suggestions) == ["0.weight"]
+
+
+def test_an_output_layer_may_be_narrow_but_not_as_wide():
+    model = deep("he_normal", depth=4)
+    for factor, expected in ((1e-3, "stable"), (1e6, "explodes at layer 5")):
+        with torch.no_grad():
+            model[8].weight.mul_(factor)
+        assert str(check(model, batch(64, 64)).verdict) == expected
+
+
+def test_where_all_is_lost_before_and_after_nothing_is_suggested_for_it():
+    found = check(deep("he_normal", nn.Sigmoid, depth=30), batch(64, 64))
+    assert (found.verdict.word, found.verdict_tried.word) == ("vanishes", "vanishes")
+    assert len(found.off) == 30
+    assert found.suggestions == {}
+
+
+def test_large_inputs_are_named_where_they_saturate_the_first_layer():
+    torch.manual_seed(7)
+    model = nn.Sequential(*[part for _ in range(4) for part in (nn.Linear(64, 64), nn.Tanh())], nn.Linear(64, 4))
+    assert "the inputs have std 71: scale them to about 1" in str(check(model, 73 * batch(64, 64)))
+    assert "scale them" not in str(check(model, batch(64, 64)))
+
+
+def test_strange_widths_are_named_in_stable_models():
+    torch.manual_seed(7)
+    layer = nn.TransformerEncoderLayer(64, 2, 128, batch_first=True, norm_first=True, dropout=0.0)
+    model, inputs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), batch(4, 8, 64)
+    assert "as the papers have them" not in str(check(model, inputs))
+    for weights, words in (
+        ("normal(std=1)", "6 to 11 times as wide"),
+        ("normal(std=0.001)", "times as narrow as the papers have them"),
+    ):
+        init_module_(model, [("*.linear*.weight", weights), ("*", None)], seed=7)
+        found = check(model, inputs)
+        assert (found.verdict.word, found.suggestions) == ("stable", {})
+        assert words in str(found)
+
+
 def test_a_model_whose_course_depends_on_its_signals_is_checked_untried():
     class Experts(nn.Module):
         def __init__(self):
@@ -550,6 +600,15 @@ def test_an_average_over_positions_is_no_vanishing_gradient(loss, positions):
     assert found.verdict.word == "stable"
     assert hidden[-1].gradient_std == pytest.approx(head.gradient_std / positions, rel=0.75)
     assert 0.25 < hidden[0].gradient_norm / hidden[-1].gradient_norm < 4.0
+
+
+def test_an_average_over_very_many_positions_lets_little_of_noise_pass_and_is_no_vanishing_signal():
+    model = Convolutions(30_000)
+    init_module_(model, {"*.weight": "he_normal", "*.bias": "zeros"}, seed=7)
+    found = check(model, batch(4, 32, 30_000))
+    assert found.layers[-1].entering < found.layers[1].entering / 100
+    assert found.verdict.word == "stable"
+    assert found.verdict.drift < 100
 
 
 @pytest.mark.parametrize("loss", [None, torch.mean, torch.sum, averaged])
@@ -1195,10 +1254,9 @@ def test_of_keras_relu_with_xavier_vanishes_and_he_makes_it_stable():
     assert found.verdict.word == "vanishes"
     assert list(found.suggestions) == [layer.kernel.path for layer in model.layers[:-1]]
     assert [layer.name for layer in found.layers] == [layer.path for layer in model.layers]
-    paths = {variable.path: variable for variable in model.weights}
-    for path, one in found.suggestions.items():
-        assert one.scheme == scheme("he_normal")
-        adapters.keras.init_(paths[path], one.scheme, seed=7, name=path)
+    assert {one.scheme for one in found.suggestions.values()} == {scheme("he_normal")}
+    assert f"  to follow: {found.how_to_follow}" in str(found)
+    eval(found.how_to_follow, {"adapters": adapters, "found": found, "model": model})
     found = adapters.keras.check(model, keras_batch(128, 64))
     assert (found.verdict.word, found.suggestions) == ("stable", {})
     assert "verdict: stable, within" in str(found)

@@ -51,8 +51,8 @@ _BETWEEN = (
 )  # fmt: skip
 
 _HOW_TO_FOLLOW = (
-    "for variable in model.weights: if variable.path in found.suggestions: adapters.keras.init_("
-    "variable, found.suggestions[variable.path].scheme, seed=0, name=variable.path)"
+    "[adapters.keras.init_(w, found.suggestions[w.path].scheme, seed=0, name=w.path) for w in model.weights "
+    "if w.path in found.suggestions]"
 )
 
 # What Keras calls otherwise than `recommend`. Layers and operations are asked for by the lower case of their class.

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["conclusion", "table"]
 
+#: The std of inputs from which on it is said where they saturate the first layer.
+LARGE_INPUTS = 3.0
+
+#: How many times as wide as recommended weights are strange, even if all is stable. Narrow ones begin many branches.
+WIDE, NARROW = 5.0, 1.0 / 20.0
+
 
 def table(check: Check) -> list[str]:
     """A row for each layer; columns of which nothing was measured are left out."""
@@ -48,7 +54,7 @@ def table(check: Check) -> list[str]:
         *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
         "",
         "entering: the signal that enters, std of a unit across inputs; pre std, std: before and behind the activation",
-        "gradient: its norm behind the activation; weights, advised: their std",
+        "gradient: its norm; weights, advised: their std",
     ]
 
 
@@ -61,30 +67,61 @@ def conclusion(check: Check) -> list[str]:
     lines = [f"verdict: {verdict}{within}"]
     for finding in verdict.findings:
         lines.append(f"  layer {finding.layer} ({finding.name}): {finding.reason}")
-    if verdict.findings and (verdict.word, verdict.layer) == ("saturates", 1) and check.layers[0] not in check.off:
-        lines.append(f"  the inputs' std is {written(check.layers[0].entering)}: scale them to about 1")
-    suggested = check.suggestions
-    schemes = " and ".join(sorted({str(one.recommendation.scheme) for one in check.off if one.recommendation}))
-    if suggested:
+    lines += _about_inputs(check)
+    if check.suggestions:
         lines += _suggested(check)
     elif check.off and tried is not None:
-        now, then = written(verdict.drift), written(tried.drift)
-        lines.append(
-            f"suggested: nothing; {schemes}, which the papers give to plain stacks, was tried in {len(check.off)} "
-            f"layers: signals and gradients stay within {now} times now, and would within {then} times"
-        )
+        schemes = " and ".join(sorted({str(one.recommendation.scheme) for one in check.off if one.recommendation}))
+        now, then = f"{verdict}, within {written(verdict.drift)} times", f"{tried}, within {written(tried.drift)} times"
+        lines += [
+            f"suggested: nothing; {schemes}, which the papers give to plain stacks, was tried in {_count(check.off)}",
+            f"  and is no better: {now}, and with it {then}",
+        ]
     elif verdict.findings:
         lines.append(f"suggested: nothing; {_why_nothing(check)}")
     elif check.is_normalized:
         lines.append("suggested: nothing; signals are normalized between layers")
-    if verdict.findings and not suggested:
-        lines.append(
-            "  what may help where weights do not: normalization, or residual branches that are small at first (fixup, "
-            "residual_normal, zeros in their last layer)"
-        )
+    if not check.suggestions:
+        lines += _what_else(check)
     if check.unmeasured:
         lines.append(f"not measured: {', '.join(_summed_up(check.unmeasured))}")
     return lines
+
+
+def _about_inputs(check: Check) -> list[str]:
+    """What may be wrong with the inputs, rather than with weights."""
+    first = check.layers[0]
+    if first.entering == 0.0:
+        return ["  the inputs are all the same: nothing can be seen of what layers make of differences"]
+    if (check.verdict.word, check.verdict.layer) == ("saturates", 1) and first.entering > LARGE_INPUTS:
+        return [f"  the inputs have std {written(first.entering)}: scale them to about 1"]
+    return []
+
+
+def _what_else(check: Check) -> list[str]:
+    """What may help where no weights are suggested, and what is strange about them all the same."""
+    words = [finding.word for finding in check.verdict.findings]
+    if "dead" in words:
+        return ["  what may help: biases nearer to 0, inputs around 0"]
+    if words:
+        return [
+            "  what may help where weights do not: normalization, or residual branches that are small at first (fixup, "
+            "residual_normal, zeros in their last layer)"
+        ]
+    ratios = {layer.weights.name: layer.weights.std / layer.recommended_std for layer in check.layers}
+    lines = []
+    for kind, strange in (
+        ("wide", [ratio for ratio in ratios.values() if ratio > WIDE]),
+        ("narrow", [1.0 / ratio for ratio in ratios.values() if 0.0 < ratio < NARROW]),
+    ):
+        if strange:
+            times = f"{min(strange):.0f} to {max(strange):.0f}" if len(strange) > 1 else f"{strange[0]:.0f}"
+            lines.append(f"  the weights of {_count(strange)} are {times} times as {kind} as the papers have them")
+    return lines
+
+
+def _count(layers: Sequence[object]) -> str:
+    return f"{len(layers)} layer{'s' * (len(layers) > 1)}"
 
 
 def _suggested(check: Check) -> list[str]:
@@ -97,20 +134,23 @@ def _suggested(check: Check) -> list[str]:
     though = "" if check.verdict.findings else ", though the model is stable as it is"
     lines = [f"suggested{though}{outcome}:"]
     suggested = check.suggestions
-    rows: dict[tuple[str, str, str], list[CheckedLayer]] = {}
+    rows: dict[tuple[str, str], list[CheckedLayer]] = {}
     for layer in check.off:
-        scheme_and_std = str(suggested[layer.weights.name].scheme), written(layer.recommended_std, 3)
-        rows.setdefault((without_block(layer.weights.name), *scheme_and_std), []).append(layer)
+        scheme = str(suggested[layer.weights.name].scheme)
+        rows.setdefault((without_block(layer.weights.name), scheme), []).append(layer)
     names = [_summed_up([layer.weights.name for layer in layers])[0] for layers in rows.values()]
-    first, second = max(map(len, names)), max(len(text) for _, text, _ in rows)
-    for name, ((_, text, std), layers) in zip(names, rows.items(), strict=True):
-        present = sorted(layer.weights.std for layer in layers)
-        low, high = written(present[0], 3), written(present[-1], 3)
-        lines.append(
-            f"  {name:{first}}  {text:{second}}  std {std} in place of {low if low == high else f'{low} to {high}'}"
-        )
+    first, second = max(map(len, names)), max(len(scheme) for _, scheme in rows)
+    for name, ((_, scheme), layers) in zip(names, rows.items(), strict=True):
+        wanted = _range([layer.recommended_std for layer in layers])
+        present = _range([layer.weights.std for layer in layers])
+        lines.append(f"  {name:{first}}  {scheme:{second}}  std {wanted} in place of {present}")
     lines += dict.fromkeys(f"  {one}" for one in suggested.values())
     return [*lines, f"  to follow: {check.how_to_follow}"] if check.how_to_follow else lines
+
+
+def _range(sizes: Sequence[float]) -> str:
+    low, high = written(min(sizes), 3), written(max(sizes), 3)
+    return low if low == high else f"{low} to {high}"
 
 
 def _why_nothing(check: Check) -> str:

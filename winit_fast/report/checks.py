@@ -98,14 +98,16 @@ class Check:
     def is_improved(self) -> bool:
         """Whether what is recommended makes the model stable, or else keeps signals and gradients nearer to one size.
 
-        True, too, where that was not tried.
+        Where both are lost for good, whether that happens later. True, too, where it was not tried.
         """
         now, then = self.verdict, self.verdict_tried
         if then is None or (now.findings and not then.findings):
             return True
         if then.findings and not now.findings:
             return False
-        return math.isinf(now.drift) or then.drift * (1.0 + IMPROVEMENT) < now.drift
+        if math.isinf(then.drift):
+            return math.isinf(now.drift) and then.findings[0].layer > now.findings[0].layer
+        return then.drift * (1.0 + IMPROVEMENT) < now.drift
 
     @property
     def suggestions(self) -> dict[str, Recommendation]:

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from winit_fast.report.checked_layers import CheckedLayer, without_block
-from winit_fast.report.measurement import LayerStatistics
+from winit_fast.report.measurement import LayerStatistics, size_of
 from winit_fast.report.verdicts import Finding, Thresholds, Verdict, judge
 
 __all__ = ["RUN", "judge_layers"]
@@ -32,7 +32,7 @@ def judge_layers(layers: Sequence[CheckedLayer], *, is_normalized: bool) -> Verd
     like in other blocks alone: they grow from layer to layer (Yang et al. 2019, arXiv:1902.08129), and the size of
     weights makes up for it.
     """
-    there, signal_drift = _signals(layers)
+    there, signal_drift = _signals(layers, is_normalized)
     back, gradient_drift = _gradients(layers, is_normalized)
     forward = sorted([*_units(layers), *there], key=lambda finding: finding.layer)
     return Verdict((*forward, *back), signal_drift, gradient_drift)
@@ -58,13 +58,38 @@ def _units(layers: Sequence[CheckedLayer]) -> list[Finding]:
     return list(judge(statistics).findings)
 
 
-def _signals(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
+def _signals(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[Finding], float]:
     """What is found in the signals that enter layers, and by how many times they drift."""
     for index, layer in enumerate(layers):
         if math.isinf(layer.statistics.std):
             return [Finding("explodes", index + 1, "signal", math.inf, layer.name)], math.inf
     behind_the_first = {index: layer.entering for index, layer in enumerate(layers) if index}
-    return _course("entering", layers, behind_the_first, is_row=True)
+    # One of the first two may be in a branch; of more, where each branch is normalized anew.
+    found, drift = _course("entering", layers, behind_the_first, RUN if is_normalized else 2)
+    at_the_ends, gain = _gains(layers)
+    first = sorted([*at_the_ends, *found], key=lambda finding: finding.layer)[:1]
+    return first, max((one for one in (drift, gain) if one > 0.0), default=math.nan)
+
+
+def _gains(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
+    """What the first layer, whose inputs are the model's own, and output layers make of the signals that enter them.
+
+    Of the first one it is what at least enters all others, if it is no branch. Of output layers that make signals small
+    nothing is said: many begin so.
+    """
+    gains: dict[int, float] = {}
+    for index, layer in enumerate(layers):
+        if layer.is_output or index == len(layers) - 1:
+            gains[index] = max(1.0, size_of(layer.statistics) / layer.entering) if layer.entering > 0.0 else 1.0
+    behind = [layer.entering / layers[0].entering for layer in layers[1:] if layer.entering > 0.0 < layers[0].entering]
+    if behind:
+        gains[0] = _nearest(behind)
+    beyond = {index: gain for index, gain in gains.items() if _Ratio(gain, index).side}
+    found = [
+        Finding("vanishes" if gain < 1.0 else "explodes", index + 1, "gain", gain, layers[index].name)
+        for index, gain in sorted(beyond.items())
+    ]
+    return found[:1], _drift(beyond.values())
 
 
 def _gradients(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[Finding], float]:
@@ -76,7 +101,7 @@ def _gradients(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[lis
     sizes = {index: layer.statistics.gradient_norm for index, layer in reversed(numbered)}
     if not any(size > 0.0 for size in sizes.values()) and any(layer.weights.std == 0.0 for layer in outputs):
         return [], math.nan  # an output layer that begins with 0 lets none pass, at first
-    return _course("gradient", layers, sizes, is_row=not is_normalized)
+    return _course("gradient", layers, sizes, 0 if is_normalized else 2)
 
 
 # Courses: sizes of layers, in the order in which signals or gradients pass them
@@ -95,17 +120,19 @@ class _Ratio(NamedTuple):
 
 
 def _course(
-    of: str, layers: Sequence[CheckedLayer], sizes: Mapping[int, float], *, is_row: bool
+    of: str, layers: Sequence[CheckedLayer], sizes: Mapping[int, float], references: int
 ) -> tuple[list[Finding], float]:
-    """The first layer whose size is beyond the bounds, and by how many times sizes are away from their references."""
+    """The first layer whose size is beyond the bounds, and by how many times sizes are away from what they should be.
+
+    So many of the first sizes are references for all; for few layers one, since they are more likely in a row.
+    """
     order = [index for index, size in sizes.items() if not math.isnan(size)]
     blocks = _blocks(layers, order)
     among_like: dict[int, _Ratio] = {}
     for indices in blocks:
         if any(sizes[index] for index in indices):  # else a branch that begins with 0
             among_like |= _ratios(sizes, indices, 1)
-    # One of the first two may be in a branch. Where there are few layers they are more likely in a row.
-    in_row = _ratios(sizes, order, 2 if len(order) >= RUN else 1) if is_row else {}
+    in_row = _ratios(sizes, order, references if len(order) >= RUN else 1) if references else {}
     beyond = {index: ratio for index, ratio in among_like.items() if ratio.side}
     beyond |= _beyond_in_row(in_row, layers, {index for indices in blocks for index in indices})
     findings: list[Finding] = []
@@ -114,9 +141,17 @@ def _course(
             value, reference = beyond[index]
             word = "vanishes" if value < 1.0 else "explodes"
             findings.append(Finding(word, index + 1, of, value, layers[index].name, reference + 1))
-    nearest = [_nearest(one[index].value for one in (in_row, among_like) if index in one) for index in order]
-    counted = [ratio for ratio in nearest if ratio > 0.0 or (ratio == 0.0 and findings)]
-    return findings, max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in counted), default=math.nan)
+    counted = [
+        _nearest([one[index].value for one in (in_row, among_like) if index in one])
+        for index in {**in_row, **among_like}
+        if index in beyond or index not in in_row or not in_row[index].side  # the others are passed by
+    ]
+    return findings, _drift(counted)
+
+
+def _drift(ratios: Iterable[float]) -> float:
+    """How many times the ratio farthest from 1 is away from it; nan of none."""
+    return max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in ratios), default=math.nan)
 
 
 def _blocks(layers: Sequence[CheckedLayer], order: Sequence[int]) -> list[list[int]]:
@@ -147,14 +182,15 @@ def _beyond_in_row(
     """Those of `RUN` layers and more in a row that are beyond one bound, or at the end.
 
     At the end of all, fewer may still be a branch of the last block, whose like tell more; and what enters an output
-    layer alone may be an average over positions, which lets little of noise pass.
+    layer alone may be small for being an average over positions, which lets little of noise pass.
     """
     beyond: dict[int, _Ratio] = {}
     last = next(reversed(list(ratios)), -1)
     for side, run in groupby(ratios, lambda index: ratios[index].side):
         indices = list(run)
         if len(indices) < RUN:
-            is_end = indices[-1] == last and not (len(indices) == 1 and layers[indices[0]].is_output)
+            is_average = side < 0 and len(indices) == 1 and layers[indices[0]].is_output
+            is_end = indices[-1] == last and not is_average
             indices = [index for index in indices if is_end and index not in in_blocks]
         if side:
             beyond |= {index: ratios[index] for index in indices}
@@ -162,9 +198,7 @@ def _beyond_in_row(
 
 
 def _nearest(ratios: Iterable[float]) -> float:
-    """Of some ratios the one nearest to 1; 1 where it is between them; nan of none."""
+    """Of some ratios the one nearest to 1; 1 where it is between them."""
     given = list(ratios)
-    if not given:
-        return math.nan
     low, high = min(given), max(given)
     return high if high < 1.0 else low if low > 1.0 else 1.0

@@ -60,7 +60,8 @@ class Finding(NamedTuple):
     layer : int
         Which, counted from 1.
     of : str
-        ``units``, ``signal`` or ``gradient``; ``entering`` for the signal that enters a layer.
+        ``units``, ``signal`` or ``gradient``; of a checked model ``entering``, the signal that enters a layer, or
+        ``gain``, what a layer makes of it.
     value : float
         What crossed the threshold.
     name : str
@@ -101,8 +102,10 @@ class Finding(NamedTuple):
             return f"{self.value:.0%} of its activations are where the slope is below a tenth of the largest"
         if self.of == "entering":
             if self.value == 0.0:
-                return "what enters it is the same for all inputs; are these different?"
+                return "what enters it is the same for all inputs"
             return f"the signal that enters it is {self.value:.2g} of that which enters layer {self.reference}"
+        if self.of == "gain":
+            return f"it makes the signal {self.value:.2g} times as large"
         if self.value == 0.0:
             return "its gradient is 0" if self.of == "gradient" else "its outputs are the same for all inputs"
         if math.isinf(self.value):
