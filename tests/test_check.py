@@ -476,6 +476,15 @@ def test_a_first_layer_that_is_too_wide_or_narrow_is_found(factor, word):
     assert list(found.suggestions) == ["0.weight"]
 
 
+def test_a_first_layer_is_not_blamed_for_large_inputs():
+    sizes = [64, 64, 64, 64]
+    hidden = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
+    torch.manual_seed(7)
+    found = check(nn.Sequential(*hidden, nn.Linear(64, 4)), 1e4 * batch(64, 64))
+    assert found.layers[1].entering < found.layers[0].entering / 1000
+    assert found.verdict.word == "stable"
+
+
 def test_an_output_layer_may_be_narrow_but_not_as_wide():
     model = deep("he_normal", depth=4)
     for factor, expected in ((1e-3, "stable"), (1e6, "explodes at layer 5")):

@@ -21,6 +21,9 @@ __all__ = ["RUN", "judge_layers"]
 #: the query, key and value of attention do, around which signals and gradients go.
 RUN = 4
 
+#: By what factor the weights of a first layer must be off before they are blamed for what becomes of the inputs.
+FAR_OFF = 10.0
+
 _BOUNDS = Thresholds()
 
 
@@ -74,15 +77,17 @@ def _signals(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[
 def _gains(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
     """What the first layer, whose inputs are the model's own, and output layers make of the signals that enter them.
 
-    Of the first one it is what at least enters all others, if it is no branch. Of output layers that make signals small
-    nothing is said: many begin so.
+    Of the first one it is what at least enters all others, if it is no branch, and if its weights are far off: inputs
+    may be large, and what follows may normalize them. Of output layers that make signals small nothing is said: many
+    begin so.
     """
     gains: dict[int, float] = {}
     for index, layer in enumerate(layers):
         if layer.is_output or index == len(layers) - 1:
             gains[index] = max(1.0, size_of(layer.statistics) / layer.entering) if layer.entering > 0.0 else 1.0
-    behind = [layer.entering / layers[0].entering for layer in layers[1:] if layer.entering > 0.0 < layers[0].entering]
-    if behind:
+    first, *others = layers
+    behind = [layer.entering / first.entering for layer in others if layer.entering > 0.0 < first.entering]
+    if behind and first.is_off(FAR_OFF):
         gains[0] = _nearest(behind)
     beyond = {index: gain for index, gain in gains.items() if _Ratio(gain, index).side}
     found = [
