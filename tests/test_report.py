@@ -587,11 +587,13 @@ def test_the_table_has_a_row_for_each_scheme(found):
     head, _, names, *rows = str(found).splitlines()
     assert head == "relu, 30 dense layers of 64 units; 16 inputs, seed 0"
     assert names.split("  ")[0] == "scheme"
-    assert "layer 1  layer 15  layer 30  gradient  drift  dead  verdict" in names
+    assert "layer 1  layer 15  layer 30  gradient  drift  mean  dead  verdict" in names
     for row, one in zip(rows, found.propagations, strict=False):
         assert row.startswith(one.scheme)
         assert row.endswith(f"%  {one.verdict}")
         assert f"{one.layers[0].signal:.2g}" in row.split()
+        mean, std = one.layers[-1].mean, one.layers[-1].std
+        assert (f"{mean / math.hypot(mean, std):.2f}" if std else "-") in row.split()
     assert len({row.index(str(one.verdict)) for row, one in zip(rows, found.propagations, strict=False)}) == 1
     assert rows[-1] == "flattest here: he_normal"
     assert sum(row.startswith("symmetric: all units") for row in rows) == 1

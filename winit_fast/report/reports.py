@@ -185,11 +185,12 @@ def _table(report: Report) -> str:
         for what in ("dead", "saturated")
     }
     worst = {what: parts for what, parts in worst.items() if any(part > 0.0 for part in parts)}
-    rows = [["scheme", *(f"layer {number}" for number in numbers), "gradient", "drift", *worst, "verdict"]]
+    rows = [["scheme", *(f"layer {number}" for number in numbers), "gradient", "drift", "mean", *worst, "verdict"]]
     for index, one in enumerate(report.propagations):
         sizes = [size_of(one.layers[number - 1]) for number in numbers] + [one.layers[0].gradient_std]
         parts = ["-" if math.isnan(parts[index]) else f"{parts[index]:.0%}" for parts in worst.values()]
-        rows.append([one.scheme, *map(written, sizes), written(one.verdict.drift), *parts, str(one.verdict)])
+        numbers_of_all = written(one.verdict.drift), _share_of_mean(one.layers[-1])
+        rows.append([one.scheme, *map(written, sizes), *numbers_of_all, *parts, str(one.verdict)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     of = "" if report.convolution is None else f" of {POSITIONS} positions"
     seen = {finding.word for one in report.propagations for finding in one.verdict.findings} | set(worst)
@@ -203,13 +204,19 @@ def _table(report: Report) -> str:
     )
 
 
-_ALWAYS = ("layer", "gradient", "drift", "stable")
+def _share_of_mean(layer: LayerStatistics) -> str:
+    root_mean_square = math.hypot(layer.mean, layer.std)
+    return f"{layer.mean / root_mean_square:.2f}" if 0.0 < root_mean_square < math.inf else "-"
+
+
+_ALWAYS = ("layer", "gradient", "drift", "mean", "stable")
 
 _MEANINGS = {
     "layer": "the signal there, std of a unit across the inputs",
     "gradient": "its std at layer 1, where it is 1 at the last layer, from which it goes back",
-    "drift": "by how many times signals leave the first layer's, or gradients the last one's, at the farthest",
-    "stable": "no more than 100 times",
+    "drift": "how many times signals are from the first layer's, or gradients from the last one's, at the farthest",
+    "mean": "of the last layer's outputs, as a part of their root mean square; best at 0",
+    "stable": "a drift of no more than 100",
     "symmetric": "all units of a layer compute the same, and will learn the same",
     "dead": "units that no input reaches, in the worst layer",
     "saturated": "units and inputs where the slope is below a tenth of the largest, in the worst layer",
