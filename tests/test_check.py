@@ -350,6 +350,7 @@ def test_branches_whose_last_weights_are_0_at_first_are_as_good_as_they_are(firs
     )
     found = check(model, batch(64, 64))
     assert (found.verdict.word, found.suggestions) == ("stable", {})
+    assert "the weights of 8 layers are 0: no signal behind them and no gradient in front, at first" in str(found)
 
 
 def test_zeros_without_a_way_around_them_are_found():
@@ -505,6 +506,16 @@ def test_large_inputs_are_named_where_they_saturate_the_first_layer():
     model = nn.Sequential(*[part for _ in range(4) for part in (nn.Linear(64, 64), nn.Tanh())], nn.Linear(64, 4))
     assert "the inputs have std 71: scale them to about 1" in str(check(model, 73 * batch(64, 64)))
     assert "scale them" not in str(check(model, batch(64, 64)))
+
+
+def test_a_suggestion_that_grows_instead_of_fading_is_said_not_to_do_alone():
+    # Half of the units are dropped: he_normal grows by sqrt(2) in every layer.
+    torch.manual_seed(7)
+    found = check(Skipping(12, dropout=0.5), batch(128, 128))
+    assert (found.verdict.word, found.verdict_tried.word) == ("vanishes", "stable")
+    assert 10 < found.verdict_tried.drift < 100
+    assert "suggested, but will not do alone (tried on this input: stable, within " in str(found)
+    assert "behind dropout, weights narrower by sqrt(1 - p)" in str(found)
 
 
 def test_strange_widths_are_named_in_stable_models():
@@ -907,8 +918,10 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
     assert lines[1].split()[:4] == ["1", "0", "Linear", "relu"]
     assert lines[15].split()[:4] == ["15", "28", "Linear", "-"]
     assert any(line.endswith("  vanishes") for line in lines)
-    assert lines[20].startswith("verdict: vanishes at layer ")
-    assert "suggested (tried on this input: stable):" in lines
+    assert lines[21].startswith("verdict: vanishes at layer ")
+    assert any(
+        re.fullmatch(r"suggested \(tried on this input: stable, within [1-9]\.\d times\):", line) for line in lines
+    )
     row = r"^  0\.weight to 26\.weight \(14\)  he_normal  std 0\.177 in place of 0\.12\d to 0\.12\d$"
     assert re.search(row, "\n".join(lines), re.MULTILINE)
     assert lines[-2].startswith("  he_normal: He et al. 2015")
@@ -998,7 +1011,10 @@ def test_buffers_beside_scripted_modules_are_left_as_they_were():
 def test_a_stable_model_is_said_to_be_so_where_something_is_suggested():
     lines = str(check(deep("xavier_normal", depth=3), batch(64, 64))).splitlines()
     assert any(re.fullmatch(r"verdict: stable, within [1-9]\.\d times", line) for line in lines)
-    assert "suggested, though the model is stable as it is (tried on this input: stable):" in lines
+    assert any(
+        line.startswith("suggested, though the model is stable as it is (tried on this input: stable, within ")
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize("is_training", [True, False])

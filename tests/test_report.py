@@ -705,6 +705,18 @@ def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys
     assert (tmp_path / "report-relu-12x64-residual-convolution3-seed5.svg").exists()
 
 
+def test_the_command_recommends_for_the_stack_and_depth_asked_for(capsys):
+    assert main([*SMALL, "--residual", "--no-picture"]) == 0
+    assert "recommended for residual stacks of relu (here: stable): fixup(layers=12): Zhang" in capsys.readouterr().out
+    assert main([*SMALL, "--activation", "sigmoid", "--no-picture"]) == 0
+    out = capsys.readouterr().out
+    assert "none of these is stable here" in out
+    assert "recommended for plain stacks of sigmoid (here: vanishes at layer " in out
+    assert out.endswith("weights alone will not do at this depth: normalize signals, or take another activation\n")
+    assert main([*SMALL, "--schemes", "zeros", "--no-picture"]) == 0
+    assert f"recommended for plain stacks of relu: {recommend('relu')}" in capsys.readouterr().out
+
+
 def test_the_command_passes_its_options_on(capsys):
     options = ["--activation", "tanh", "--seed", "5", "--residual", "--convolution", "3"]
     assert main([*SMALL, *options, "--no-picture"]) == 0

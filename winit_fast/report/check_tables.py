@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from winit_fast.report.checked_layers import CheckedLayer, without_block
 from winit_fast.report.reports import written
+from winit_fast.report.verdicts import Verdict
 
 if TYPE_CHECKING:
     from winit_fast.report.checks import Check
@@ -16,6 +17,9 @@ __all__ = ["conclusion", "table"]
 
 #: The std of inputs from which on it is said where they saturate the first layer.
 LARGE_INPUTS = 3.0
+
+#: From what drift on suggestions, tried, are said not to do alone, even if all is stable.
+ENOUGH = 10.0
 
 #: How many times as wide as recommended weights are strange, even if all is stable. Narrow ones begin many branches.
 WIDE, NARROW = 5.0, 1.0 / 20.0
@@ -54,17 +58,15 @@ def table(check: Check) -> list[str]:
         *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
         "",
         "entering: the signal that enters, std of a unit across inputs; pre std, std: before and behind the activation",
-        "gradient: its norm; weights, advised: their std",
+        "gradient: its norm, with respect to what the layer hands on; weights, advised: their std",
+        "within: how far entering or gradient is, at the farthest, from the nearer of the first two layers it reaches",
     ]
 
 
 def conclusion(check: Check) -> list[str]:
     """The verdict, what is suggested, or why nothing is."""
     verdict, tried = check.verdict, check.verdict_tried
-    within = "" if verdict.findings else f", within {verdict.drift:.1f} times"
-    if math.isnan(verdict.drift) and not verdict.findings:
-        within = ", as far as so few measured layers tell"
-    lines = [f"verdict: {verdict}{within}"]
+    lines = [f"verdict: {verdict}{_within(verdict)}"]
     for finding in verdict.findings:
         lines.append(f"  layer {finding.layer} ({finding.name}): {finding.reason}")
     lines += _about_inputs(check)
@@ -72,7 +74,7 @@ def conclusion(check: Check) -> list[str]:
         lines += _suggested(check)
     elif check.off and tried is not None:
         schemes = " and ".join(sorted({str(one.recommendation.scheme) for one in check.off if one.recommendation}))
-        now, then = f"{verdict}, within {written(verdict.drift)} times", f"{tried}, within {written(tried.drift)} times"
+        now, then = (f"{one}, within {written(one.drift, 3)} times" for one in (verdict, tried))
         lines += [
             f"suggested: nothing; {schemes}, which the papers give to plain stacks, was tried in {_count(check.off)}",
             f"  and is no better: {now}, and with it {then}",
@@ -86,6 +88,13 @@ def conclusion(check: Check) -> list[str]:
     if check.unmeasured:
         lines.append(f"not measured: {', '.join(_summed_up(check.unmeasured))}")
     return lines
+
+
+def _within(verdict: Verdict) -> str:
+    if verdict.findings:
+        return ""
+    is_measured = not math.isnan(verdict.drift)
+    return f", within {verdict.drift:.1f} times" if is_measured else ", as far as so few measured layers tell"
 
 
 def _about_inputs(check: Check) -> list[str]:
@@ -110,6 +119,11 @@ def _what_else(check: Check) -> list[str]:
         ]
     ratios = {layer.weights.name: layer.weights.std / layer.recommended_std for layer in check.layers}
     lines = []
+    zeros = [ratio for ratio in ratios.values() if ratio == 0.0]
+    if zeros:
+        lines.append(
+            f"  the weights of {_count(zeros)} are 0: no signal behind them and no gradient in front, at first"
+        )
     for kind, strange in (
         ("wide", [ratio for ratio in ratios.values() if ratio > WIDE]),
         ("narrow", [1.0 / ratio for ratio in ratios.values() if 0.0 < ratio < NARROW]),
@@ -126,10 +140,11 @@ def _count(layers: Sequence[object]) -> str:
 
 def _suggested(check: Check) -> list[str]:
     """What is suggested, alike layers in one line."""
-    outcome = ""
-    if check.verdict_tried is not None:
-        outcome = f" (tried on this input: {check.verdict_tried})"
-        if check.verdict_tried.findings:
+    outcome, tried = "", check.verdict_tried
+    if tried is not None:
+        is_enough = not tried.findings and not tried.drift > ENOUGH
+        outcome = f" (tried on this input: {tried}{_within(tried)})"
+        if not is_enough:
             outcome = f", but will not do alone{outcome}"
     though = "" if check.verdict.findings else ", though the model is stable as it is"
     lines = [f"suggested{though}{outcome}:"]
@@ -145,6 +160,8 @@ def _suggested(check: Check) -> list[str]:
         present = _range([layer.weights.std for layer in layers])
         lines.append(f"  {name:{first}}  {scheme:{second}}  std {wanted} in place of {present}")
     lines += dict.fromkeys(f"  {one}" for one in suggested.values())
+    if tried is not None and not is_enough:
+        lines.append("  what may help besides: normalization; behind dropout, weights narrower by sqrt(1 - p)")
     return [*lines, f"  to follow: {check.how_to_follow}"] if check.how_to_follow else lines
 
 

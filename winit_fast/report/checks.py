@@ -21,7 +21,9 @@ TOLERANCE = 1.25
 TOLERANCE_UNSTABLE = 1.05
 TOLERANCE_WITHOUT_ACTIVATION = 2.0
 
-#: By what part suggestions, tried, must lessen the drift: less may be chance.
+#: By what part of its logarithm, and by what part of itself, suggestions must lessen the drift when they are tried:
+#: less may be chance, and worse with another seed.
+IMPROVEMENT_OF_LOGARITHM = 0.25
 IMPROVEMENT = 0.1
 
 
@@ -96,18 +98,21 @@ class Check:
 
     @property
     def is_improved(self) -> bool:
-        """Whether what is recommended makes the model stable, or else keeps signals and gradients nearer to one size.
+        """Whether what is recommended brings signals and gradients nearer to one size, or units to life.
 
         Where both are lost for good, whether that happens later. True, too, where it was not tried.
         """
         now, then = self.verdict, self.verdict_tried
-        if then is None or (now.findings and not then.findings):
+        if then is None:
+            return True
+        if not then.findings and any(finding.of == "units" for finding in now.findings):
             return True
         if then.findings and not now.findings:
             return False
         if math.isinf(then.drift):
             return math.isinf(now.drift) and then.findings[0].layer > now.findings[0].layer
-        return then.drift * (1.0 + IMPROVEMENT) < now.drift
+        most = min(now.drift / (1.0 + IMPROVEMENT), math.exp((1.0 - IMPROVEMENT_OF_LOGARITHM) * math.log(now.drift)))
+        return then.drift < most
 
     @property
     def suggestions(self) -> dict[str, Recommendation]:

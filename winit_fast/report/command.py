@@ -13,6 +13,7 @@ from winit_fast.registry import scheme
 from winit_fast.report.activations import ACTIVATIONS
 from winit_fast.report.drawing import check_picture, draw
 from winit_fast.report.propagation import DEFAULT_SCHEMES, propagate
+from winit_fast.report.reports import Report
 
 __all__ = ["NAME", "add_arguments", "run"]
 
@@ -41,6 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--no-picture", action="store_true", help="print the table alone")
 
 
+def _advice(report: Report) -> str:
+    """What is recommended for such a stack, and what became of it."""
+    wanted, kind = str(recommend(report.activation).scheme), "plain"
+    reason = recommend(report.activation).reason
+    if report.residual:
+        wanted, kind = f"fixup(layers={report.depth})", "residual"
+        reason = "Zhang, Dauphin and Ma 2019 (arXiv:1901.09321) scale He's weights by the number of branches."
+    verdicts = [one.verdict for one in report.propagations if scheme(one.scheme) == scheme(wanted)]
+    here = f" (here: {verdicts[0]})" if verdicts else ""
+    advice = f"recommended for {kind} stacks of {report.activation}{here}: {wanted}: {reason}"
+    if verdicts and verdicts[0].findings:
+        advice += "\nweights alone will not do at this depth: normalize signals, or take another activation"
+    return advice
+
+
 def _name(options: argparse.Namespace) -> str:
     """A picture's, by what is in it."""
     parts = [f"report-{options.activation}-{options.depth}x{options.width}"]
@@ -65,10 +81,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch, seed=options.seed, residual=options.residual, convolution=options.convolution,
     )  # fmt: skip
     print(report)
-    wanted = recommend(options.activation)
-    measured = [one for one in report.propagations if scheme(one.scheme) == wanted.scheme]
-    here = f" (here: {measured[0].verdict})" if measured else ""
-    print(f"recommended for plain stacks of {options.activation}{here}: {wanted}")
+    print(_advice(report))
     if picture is not None:
         draw(report, picture)
         print(f"picture: {picture}")

@@ -146,10 +146,11 @@ def _course(
             value, reference = beyond[index]
             word = "vanishes" if value < 1.0 else "explodes"
             findings.append(Finding(word, index + 1, of, value, layers[index].name, reference + 1))
-    counted = [
+    counted = [ratio.value for ratio in beyond.values()]
+    counted += [
         _nearest([one[index].value for one in (in_row, among_like) if index in one])
         for index in {**in_row, **among_like}
-        if index in beyond or index not in in_row or not in_row[index].side  # the others are passed by
+        if index not in beyond and not (index in in_row and in_row[index].side)  # which are passed by
     ]
     return findings, _drift(counted)
 

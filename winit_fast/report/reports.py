@@ -213,13 +213,14 @@ _ALWAYS = ("layer", "gradient", "drift", "mean", "stable")
 
 _MEANINGS = {
     "layer": "the signal there, std of a unit across the inputs",
-    "gradient": "its std at layer 1, where it is 1 at the last layer, from which it goes back",
-    "drift": "how many times signals are from the first layer's, or gradients from the last one's, at the farthest",
+    "gradient": "its std at layer 1, where it is 1 at the last layer; findings name the layer on its way back",
+    "drift": "how many times signals are from the first layer's, or gradients from the last one's, at the farthest; "
+    "inf where outputs are the same for all inputs, up to rounding",
     "mean": "of the last layer's outputs, as a part of their root mean square; best at 0",
-    "stable": "a drift of no more than 100",
+    "stable": "a drift of no more than 100, and nothing found in units",
     "symmetric": "all units of a layer compute the same, and will learn the same",
-    "dead": "units that no input reaches, in the worst layer",
-    "saturated": "units and inputs where the slope is below a tenth of the largest, in the worst layer",
+    "dead": "units that no input reaches, in the worst layer; a finding from 95 % on",
+    "saturated": "units and inputs where the slope is below a tenth, in the worst layer; a finding from 50 % on",
 }
 
 
