@@ -1474,8 +1474,9 @@ def test_of_keras_what_cannot_be_checked_is_refused_by_name():
     with pytest.raises(ValueError, match="model must be built"):
         check(keras.Sequential([layers.Dense(3)]), keras_batch(2, 3))
     model = keras_deep("he_normal", depth=1)
-    with pytest.raises(TypeError, match="example_input must be an array"):
-        check(model, None)
+    for given in (None, "text", object(), {1, 2}):
+        with pytest.raises(TypeError, match="example_input must be an array or a structure of arrays, got "):
+            check(model, given)
     with pytest.raises(ValueError, match="example_input must be numbers, got nan"):
         check(model, np.nan * keras_batch(2, 64))
     with pytest.raises(TypeError, match="loss must be a callable"):

@@ -92,7 +92,7 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
     Notes
     -----
     The model is left as it was, its variables (moving averages and the state of random seeds among them) too. It runs
-    twice: for the statistics, and for the gradient with respect to what every layer hands on; and once more where
+    twice: for the statistics, and for the gradient with respect to what every layer hands on; and twice more where
     suggestions are tried. Layers are compared and suggestions made as by the check of PyTorch's models
     (`adapters.torch.check`).
 
@@ -121,9 +121,13 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
         raise ValueError("model must be built: give it an Input, or call it once")
     if loss is not None and not callable(loss):
         raise TypeError(f"loss must be a callable of the model's output, got {type(loss).__name__}")
+    refusal = f"example_input must be an array or a structure of arrays, got {type(example_input).__name__}"
     if example_input is None or isinstance(example_input, str):
-        raise TypeError(f"example_input must be an array or a structure of arrays, got {type(example_input).__name__}")
-    inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, example_input)
+        raise TypeError(refusal)
+    try:
+        inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, example_input)
+    except (TypeError, ValueError, RuntimeError) as error:  # each backend has its own
+        raise TypeError(refusal) from error
     if any(bool(keras.ops.any(keras.ops.isnan(part))) for part in _floating(inputs)):
         raise ValueError("example_input must be numbers, got nan among them")
     watch = _measured(model, inputs, loss, {})
