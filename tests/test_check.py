@@ -181,6 +181,20 @@ def test_a_branch_that_begins_small_is_passed_over_and_what_follows_is_not():
     assert one.reason == "the signal that enters it is 0.0001 of that which enters layer 2"
 
 
+def test_where_signals_are_normalized_a_small_beginning_is_no_reference():
+    layers = (checked("stem"), checked("x", 1e-3), checked("y", 1e-3), *(checked(f"part_{n}") for n in "abcdef"), HEAD)
+    assert Check(layers, is_normalized=True).verdict.findings == ()
+    assert str(Check(layers).verdict) == "explodes at layer 4"
+
+
+def test_a_drift_must_lessen_by_a_part_of_its_logarithm():
+    def course(smallest):
+        return checked("a"), checked("b"), checked("c", smallest), HEAD
+
+    for now, then, is_improved in ((1 / 90, 1 / 60, False), (1 / 90, 1 / 20, True), (1.0, 1.0, False)):
+        assert Check(course(now), tried=course(then)).is_improved == is_improved
+
+
 def test_gradients_of_the_first_block_are_compared_with_those_of_their_name_and_shape():
     def blocks(query, shape=8):
         return [
@@ -948,7 +962,7 @@ def test_why_nothing_is_suggested_is_said():
 
     torch.manual_seed(7)
     assert "suggested: nothing; no activation was seen behind any layer" in str(check(Unseen(), batch(64, 64)))
-    parts = [part for _ in range(4) for part in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
+    parts = [part for _ in range(3) for part in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
     assert "suggested: nothing; signals are normalized between layers" in str(
         check(nn.Sequential(*parts), batch(64, 64))
     )
