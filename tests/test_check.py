@@ -942,11 +942,14 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
     assert lines[-1] == '  to follow: adapters.torch.init_module_(model, [*found.rules, ("*", None)], seed=0)'
 
 
-def test_a_suggestion_that_will_not_do_alone_is_said_not_to():
-    model = deep("xavier_normal", nn.SiLU, depth=40)
-    found = check(model, batch(64, 64))
-    assert (found.verdict.word, found.verdict_tried.word, len(found.suggestions)) == ("vanishes", "explodes", 40)
-    assert f"suggested, but will not do alone (tried on this input: {found.verdict_tried}):" in str(found)
+@pytest.mark.parametrize("model", [lambda: deep("xavier_normal", nn.SiLU, depth=40), lambda: Skipping(20, dropout=0.5)])
+def test_what_fades_is_not_made_to_explode(model):
+    torch.manual_seed(7)
+    model = model()
+    found = check(model, batch(64, next(model.parameters()).shape[1]))
+    assert (found.verdict.word, found.verdict_tried.word, found.suggestions) == ("vanishes", "explodes", {})
+    assert "  and is no better: " in str(found)
+    assert "what may help where weights do not: normalization" in str(found)
 
 
 def test_why_nothing_is_suggested_is_said():

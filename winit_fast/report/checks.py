@@ -100,7 +100,8 @@ class Check:
     def is_improved(self) -> bool:
         """Whether what is recommended brings signals and gradients nearer to one size, or units to life.
 
-        Where both are lost for good, whether that happens later. True, too, where it was not tried.
+        Where both are lost for good, whether that happens later; what fades is not to explode instead. True, too, where
+        it was not tried.
         """
         now, then = self.verdict, self.verdict_tried
         if then is None:
@@ -109,6 +110,8 @@ class Check:
             return True
         if then.findings and not now.findings:
             return False
+        if any(one.word == "explodes" for one in then.findings) and all(one.word != "explodes" for one in now.findings):
+            return False  # training recovers from that less than from what fades
         if math.isinf(then.drift):
             return math.isinf(now.drift) and then.findings[0].layer > now.findings[0].layer
         most = min(now.drift / (1.0 + IMPROVEMENT), math.exp((1.0 - IMPROVEMENT_OF_LOGARITHM) * math.log(now.drift)))
