@@ -286,23 +286,20 @@ def test_verdicts_of_the_textbook(activation, scheme, word, layers):
     assert verdict.layer is None if layers is None else verdict.layer in layers
 
 
-@pytest.mark.parametrize("activation", ["gelu", "silu"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("factor", [0.9, 1.1])
-def test_gains_of_gelu_and_silu_hold_where_signals_have_size_1_and_drift_from_there(activation, factor):
-    # What recommend says of them. The second moment q goes to gain^2 E[f(sqrt(q) z)^2]; its slope at the fixed point 1,
-    # on logarithms, is above 1, so that what is off goes farther off, unlike with tanh.
+def test_what_is_said_to_be_in_unstable_balance_drifts_from_a_second_moment_of_1_and_nothing_else(activation, factor):
+    # The second moment q goes to gain^2 E[f(sqrt(q) z)^2]; where its slope at the fixed point 1, on logarithms, is over
+    # 1, what is off goes farther off.
     z = np.linspace(-12, 12, 24_001)
-    weights = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    weights = np.exp(-z * z / 2)
 
-    def after(square, name):
-        values = ACTIVATIONS[name](math.sqrt(square) * z)[0]
-        return float((values**2 * weights).sum()) / float((ACTIVATIONS[name](z)[0] ** 2 * weights).sum())
+    def moment(square):
+        return float((ACTIVATIONS[activation](math.sqrt(square) * z)[0] ** 2 * weights).sum())
 
-    off = {name: abs(math.log(after(factor, name)) / math.log(factor)) for name in (activation, "relu", "tanh", "selu")}
-    assert off[activation] > 1.1
-    assert off["relu"] == pytest.approx(1.0)
-    assert max(off["tanh"], off["selu"]) < 0.9
-    assert "drift" in recommend(activation).reason
+    slope = math.log(moment(factor) / moment(1.0)) / math.log(factor)
+    assert slope < 1.001 or slope > 1.05
+    assert ("drift farther off" in recommend(activation).reason) == (slope > 1.05)
 
 
 def test_silu_with_its_recommended_gain_holds_20_layers_and_explodes_in_50():

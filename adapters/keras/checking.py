@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan, prod
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from winit_fast.report.checked_layers import (
     entering,
     gradient_measured,
     is_norm,
+    is_normalized,
     sampled,
 )
 from winit_fast.report.checks import Check
@@ -136,12 +136,10 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
         raise ValueError("loss must have a gradient, got one that depends on no layer")
     measured = {layer.weights.name for layer in layers}
     others = tuple(one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
-    found = Check(layers, others, watch.is_normalized, how_to_follow=_HOW_TO_FOLLOW)
+    found = Check(layers, others, is_normalized(watch.normalized_after, len(layers)), how_to_follow=_HOW_TO_FOLLOW)
     if not found.factors:
         return found
-    tried = _measured(model, inputs, loss, found.factors).layers
-    is_same = [layer.name for layer in tried] == [layer.name for layer in layers]  # its course may depend on signals
-    return replace(found, tried=tried) if is_same else found
+    return found.with_trial(_measured(model, inputs, loss, found.factors).layers)
 
 
 def _measured(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors: Mapping[str, float]) -> _Watch:
@@ -271,7 +269,7 @@ class _Watch:
     With factors, weights with these paths are taken to be wider by them.
     """
 
-    def __init__(self, model: Any, factors: Mapping[str, float] = MappingProxyType({})) -> None:
+    def __init__(self, model: Any, factors: Mapping[str, float]) -> None:
         layers = [model, *model._flatten_layers(include_self=False)]
         parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
         self.parts = list({id(part): part for part in parts if part is not model}.values())
@@ -280,17 +278,12 @@ class _Watch:
         self._names_of_parameters = {id(wrapper.layer): "" for wrapper in wrappers}
         self.uses: list[_Use] = []
         self._factors = factors
-        self._normalized_after: set[int] = set()
+        self.normalized_after: set[int] = set()
         self._probes: dict[int, Any] | None = None
         self._calls = 0
         self._counts: dict[int, int] = {}
         self._sources: dict[int, tuple[Any, _Use]] = {}  # by the identity of tensors, which are held so that it lasts
         self._handed_on: dict[int, tuple[Any, _Use]] = {}  # likewise, behind activations
-
-    @property
-    def is_normalized(self) -> bool:
-        """Whether signals were normalized in two places or more between the first use and the last."""
-        return sum(0 < number < len(self.uses) for number in self._normalized_after) >= 2
 
     @contextmanager
     def running(self, probes: Sequence[Any] | None) -> Iterator[None]:
@@ -378,7 +371,7 @@ class _Watch:
     def _see_between(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         output = call(*args, **kwargs)
         if _is_norm(layer):
-            self._normalized_after.add(len(self.uses))
+            self.normalized_after.add(len(self.uses))
         found = self._source(args)
         if found is not None:
             self._sources[id(output)] = output, found

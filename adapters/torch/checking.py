@@ -29,6 +29,7 @@ from winit_fast.report.checked_layers import (
     entering,
     gradient_measured,
     is_norm,
+    is_normalized,
     sampled,
     without_activation,
 )
@@ -191,12 +192,10 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     layers = watch.layers
     measured = {layer.weights.name for layer in layers}
     unmeasured = tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured)
-    found = Check(layers, unmeasured, watch.is_normalized)
+    found = Check(layers, unmeasured, is_normalized(watch.normalized_after, len(layers)))
     if not found.factors:
         return found
-    tried = _measured(model, example_input, loss, found.factors).layers
-    is_same = [layer.name for layer in tried] == [layer.name for layer in layers]  # its course may depend on signals
-    return replace(found, tried=tried) if is_same else found
+    return found.with_trial(_measured(model, example_input, loss, found.factors).layers)
 
 
 def _measured(
@@ -359,10 +358,10 @@ class _Use:
 class _Watch(TorchFunctionMode):
     """Sees the outputs of layers by their hooks, and what becomes of these tensors by the functions of torch."""
 
-    def __init__(self, model: nn.Module, factors: Mapping[str, float] = MappingProxyType({})) -> None:
+    def __init__(self, model: nn.Module, factors: Mapping[str, float]) -> None:
         super().__init__()
         self._factors = factors
-        self._normalized_after: set[int] = set()
+        self.normalized_after: set[int] = set()
         self.uses: list[_Use] = []
         self.is_on = True
         self.targets: list[Any] = []
@@ -392,11 +391,6 @@ class _Watch(TorchFunctionMode):
             else:
                 waiting += [before for before, _ in node.next_functions]
 
-    @property
-    def is_normalized(self) -> bool:
-        """Whether signals were normalized in two places or more between the first use and the last."""
-        return sum(0 < number < len(self.uses) for number in self._normalized_after) >= 2
-
     @contextmanager
     def hooks(self) -> Iterator[None]:
         with ExitStack() as handles:
@@ -415,7 +409,7 @@ class _Watch(TorchFunctionMode):
         if not self.is_on or not (name in _ACTIVATIONS or name in _BETWEEN):
             return func(*args, **kwargs)
         if name in _NORMALIZATIONS:
-            self._normalized_after.add(len(self.uses))
+            self.normalized_after.add(len(self.uses))
         source = args[0] if args else kwargs.get("input")
         use = self._use(source)
         if use is None:
@@ -474,7 +468,7 @@ class _Watch(TorchFunctionMode):
 
     def _see_normalization(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.is_on:
-            self._normalized_after.add(len(self.uses))
+            self.normalized_after.add(len(self.uses))
 
     def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
         use = self._use(args[0]) if self.is_on and args else None

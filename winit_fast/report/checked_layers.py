@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ __all__ = [
     "entering",
     "gradient_measured",
     "is_norm",
+    "is_normalized",
     "sampled",
     "without_activation",
     "without_block",
@@ -142,6 +144,19 @@ def is_norm(name: str) -> bool:
     """
     others = r"^_|^LocalResponse|^Spectral|^Weight"  # the first takes from some units what neighbours have
     return re.search(others, name) is None and re.search(r"Norm(alization|Act|Gated)?\d*[dD]?$", name) is not None
+
+
+def is_normalized(normalized_after: Collection[int], uses: int) -> bool:
+    """Whether signals are normalized in two places or more between the first of so many uses of layers and the last.
+
+    `normalized_after` is how many uses had been seen at each normalization.
+
+    Examples
+    --------
+    >>> is_normalized({0, 2, 4}, 4), is_normalized({1, 2}, 4)
+    (False, True)
+    """
+    return sum(0 < number < uses for number in normalized_after) >= 2
 
 
 def without_block(name: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from winit_fast.recommend import Recommendation
 from winit_fast.report.check_tables import conclusion, table
@@ -25,6 +26,9 @@ TOLERANCE_WITHOUT_ACTIVATION = 2.0
 #: less may be chance, and worse with another seed.
 IMPROVEMENT_OF_LOGARITHM = 0.25
 IMPROVEMENT = 0.1
+
+
+_AnyCheck = TypeVar("_AnyCheck", bound="Check")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,11 @@ class Check:
             return {}
         usable = [layer for layer in self.off if 0.0 < layer.weights.std < math.inf]
         return {layer.weights.name: layer.recommended_std / layer.weights.std for layer in usable}
+
+    def with_trial(self: _AnyCheck, layers: tuple[CheckedLayer, ...]) -> _AnyCheck:
+        """Add what was tried; not where other layers ran, since a model's course may depend on its signals."""
+        is_same = [layer.name for layer in layers] == [layer.name for layer in self.layers]
+        return replace(self, tried=layers) if is_same else self
 
     @property
     def is_improved(self) -> bool:

@@ -70,8 +70,8 @@ def draw(report: Report, picture: str | Path) -> None:
     """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
 
     A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
-    for the scheme that is flattest and the first of each other verdict, three at most, each over the range of its
-    first layer's outputs.
+    for the scheme that is flattest, one of each other verdict and the last ones, three at most, each over the range of
+    its first layer's outputs.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from winit_fast.report.checked_layers import CheckedLayer, without_block
 from winit_fast.report.measurement import LayerStatistics, size_of
-from winit_fast.report.verdicts import Finding, Thresholds, Verdict, judge
+from winit_fast.report.verdicts import Finding, Thresholds, Verdict, drift_of, judge
 
 __all__ = ["RUN", "judge_layers"]
 
@@ -94,7 +94,7 @@ def _gains(layers: Sequence[CheckedLayer]) -> tuple[list[Finding], float]:
         Finding("vanishes" if gain < 1.0 else "explodes", index + 1, "gain", gain, layers[index].name)
         for index, gain in sorted(beyond.items())
     ]
-    return found[:1], _drift(beyond.values())
+    return found[:1], drift_of(beyond.values())
 
 
 def _gradients(layers: Sequence[CheckedLayer], is_normalized: bool) -> tuple[list[Finding], float]:
@@ -152,12 +152,7 @@ def _course(
         for index in {**in_row, **among_like}
         if index not in beyond and not (index in in_row and in_row[index].side)  # which are passed by
     ]
-    return findings, _drift(counted)
-
-
-def _drift(ratios: Iterable[float]) -> float:
-    """How many times the ratio farthest from 1 is away from it; nan of none."""
-    return max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in ratios), default=math.nan)
+    return findings, drift_of(counted)
 
 
 def _blocks(layers: Sequence[CheckedLayer], order: Sequence[int]) -> list[list[int]]:

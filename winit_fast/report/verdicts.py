@@ -6,13 +6,13 @@ They know nothing of how it was measured, so that any model can be judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from winit_fast.report.measurement import LayerStatistics, gradient_of, size_of
 
-__all__ = ["Finding", "Thresholds", "Verdict", "judge"]
+__all__ = ["Finding", "Thresholds", "Verdict", "drift_of", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     forward += _beyond(ratios_there, there, "signal", layers, thresholds)
     gradient = _beyond(ratios_back, back, "gradient", layers, thresholds)
     return Verdict(
-        (*sorted(forward, key=lambda finding: finding.layer), *gradient), _drift(ratios_there), _drift(ratios_back)
+        (*sorted(forward, key=lambda finding: finding.layer), *gradient), drift_of(ratios_there), drift_of(ratios_back)
     )
 
 
@@ -244,8 +244,14 @@ def _ratios(sizes: Sequence[float], order: Sequence[int]) -> list[float]:
     return [sizes[index] if sizes[index] in (0.0, math.inf) else sizes[index] / sizes[order[0]] for index in order]
 
 
-def _drift(ratios: Sequence[float]) -> float:
-    """How many times the ratio farthest from 1 is away from it; nan where there is none."""
+def drift_of(ratios: Iterable[float]) -> float:
+    """How many times the ratio farthest from 1 is away from it; nan where there is none.
+
+    Examples
+    --------
+    >>> drift_of([1.0, 0.25, 2.0])
+    4.0
+    """
     return max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in ratios), default=math.nan)
 
 
