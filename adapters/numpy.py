@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from winit_fast import Scheme, empty, fill
-from winit_fast.fans import Axes
+from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int
+from winit_fast.streams import UNNAMED
 
 __all__ = ["init", "init_"]
 
@@ -24,10 +25,11 @@ def init(
     *,
     dtype: DTypeLike = np.float32,
     seed: Seed = None,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> NDArray[Any]:
@@ -41,7 +43,7 @@ def init(
     dtype : data-type, default float32
         float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for
         constants and schemes with fans.
-    seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init_`.
 
     Returns
@@ -71,6 +73,7 @@ def init(
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        matrices=matrices,
         padding_idx=padding_idx,
         threads=threads,
     )
@@ -81,12 +84,13 @@ def init_(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
@@ -107,13 +111,18 @@ def init_(
         parameter its name.
     shape, offset : sequence of int, optional
         The shape of the global tensor and the index in it where `array` begins. Left out: `array` is the whole tensor.
+        Where `array` is smaller than `shape`, both are needed.
         Parts of one tensor need one integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
         `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+        A row of the global tensor that is 0 whatever the scheme. It counts along the first axis that is none of
+        `batch_axis`, from the end where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -160,6 +169,7 @@ def init_(
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        matrices=matrices,
         padding_idx=padding_idx,
         threads=threads,
     )

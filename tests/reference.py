@@ -19,15 +19,18 @@ import numpy as np
 F32, F64, U32, U64 = np.float32, np.float64, np.uint32, np.uint64
 
 
-def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1, batch_axis=()):
+def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1, batch_axis=(), matrices=None):
     """The elements of a tensor at some places.
 
     `scheme` is a text such as ``"normal(std=0.02)"`` or a distribution, say ``("normal", 0.0, 0.02)``; `shape` is the
-    global one and `index` holds row-major indices in it, in any order. Returns an array like `index`.
+    global one and `index` holds row-major indices in it, in any order. `matrices` is a count and an axis. Returns an
+    array like `index`.
     """
     dtype, index = np.dtype(dtype), np.asarray(index, U64)
     is_complex = dtype.kind == "c"
     layout = layout_of(shape, in_axis, out_axis, batch_axis)
+    if matrices is not None:
+        layout = split(layout, *matrices)
     law = scheme if isinstance(scheme, tuple) else distribution(scheme, layout, is_complex)
     working = F64 if dtype in (np.dtype(F64), np.dtype(np.complex128)) else F32
     # Subnormal results lose bits by right; anything that overflows or is not a number must not go by unseen.
@@ -35,15 +38,17 @@ def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1
         if law[0] in STRUCTURES:
             result = STRUCTURES[law[0]](*law[1:], layout, working, seed, stream_of(name), index.ravel())
         else:
-            result = drawn(law, working, seed, stream_of(name), index.ravel())
+            result = drawn(law, working, seed, stream_of(name), index.ravel(), dtype)
         drawn_complex = is_complex and law[0] != "constant"
         assert result.dtype == (dtype if drawn_complex else working), "an operation left the working type"
         return result.astype(dtype).reshape(index.shape)  # section 6; the rounding itself is tested in test_kernels.py
 
 
-def drawn(law, working, seed, stream, index):
+def drawn(law, working, seed, stream, index, dtype=None):
     """The elements of a distribution, each of which depends on its index alone."""
     constants = lower(law, working)
+    if law[0] == "uniform" and law[3:] == ("below_high",):
+        constants = constants._replace(maximum=working(number_below(Fraction(law[2]), dtype)))
     if law[0] == "constant":
         return np.full(index.shape, constants.value)
     return TRANSFORMS[law[0], working](constants, seed, stream, index)
@@ -185,6 +190,16 @@ GAINS = {
 }
 
 
+def split(layout, count, axis):
+    """The layout with an axis of matrices in front of one of which they are `count` parts."""
+
+    def moved(axes):
+        return tuple(place + (place >= axis) for place in axes)
+
+    shape = (*layout.shape[:axis], count, layout.shape[axis] // count, *layout.shape[axis + 1 :])
+    return Layout(shape, moved(layout.ins), moved(layout.outs), (*moved(layout.batch), axis))
+
+
 def distribution(text, layout, is_complex=False):
     """The distribution that a scheme's text names, or the structure of sections 8 to 10, with its numbers."""
     shape, ins, outs, batch = layout
@@ -194,10 +209,12 @@ def distribution(text, layout, is_complex=False):
         choices = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
         return max(1.0, math.sqrt(fan_in * fan_out) if mode == "fan_geo_avg" else choices[mode])
 
-    def uniform(low=0.0, high=1.0):
-        return ("uniform", low, high) if low < high else ("constant", low)
+    def uniform(low=0.0, high=1.0, rounding="nearest"):
+        return ("uniform", low, high, rounding) if low < high else ("constant", low)
 
     def normal(mean=0.0, std=1.0):
+        if is_complex and mean == 0 < std:
+            return ("complex_normal", std)
         return ("normal", mean, std) if std > 0 else ("constant", mean)
 
     def truncated_normal(mean=0.0, std=1.0, low=-2.0, high=2.0):
@@ -347,7 +364,7 @@ def lower(law, working):
     """The constants of a distribution, rounded to the working type."""
     fl = rounding(working, round)
     up, down = rounding(working, math.ceil), rounding(working, math.floor)
-    kind, *numbers = law[0], *map(float, law[1:])
+    kind, *numbers = law[0], *map(float, law[1:3] if law[0] == "uniform" else law[1:])
     if kind == "constant":
         return Constants(value=fl(numbers[0]))
     if kind == "uniform":
@@ -413,6 +430,21 @@ def rounding(working, direction):
         return working(float(direction(exact / step) * step))
 
     return rounded
+
+
+def number_below(high, dtype):
+    """The largest number of a type that is below `high`, and below what `high` is in that type."""
+
+    def exact(number):
+        return Fraction(float(number))
+
+    near = dtype.type(float(high))
+    neighbours = [np.nextafter(near, dtype.type(end)) for end in (-np.inf, np.inf)]
+    near = min((near, *neighbours), key=lambda x: abs(exact(x) - high))  # the way to the type may have rounded twice
+    most = min(high, exact(near))
+    while exact(near) >= most:
+        near = np.nextafter(near, dtype.type(-np.inf))
+    return float(near)
 
 
 def exactly(compute):

@@ -66,7 +66,7 @@ WITH_FANS = [
     "mup",
 ]  # fmt: skip
 TOGETHER = ["orthogonal", "identity", "sparse", "array", "lstm_bias", *OF_KERNELS]
-IN_COMPLEX = ["zeros", "ones", "constant", *WITH_FANS]
+IN_COMPLEX = ["zeros", "ones", "constant", "embedding_normal", "residual_normal", *WITH_FANS]
 
 # A shape that each takes, of rows that can be told apart, in the default layout.
 SHAPES = (
@@ -212,11 +212,14 @@ def assert_any_part_is_that_part_of_the_whole(name, data):
     text, shape = EXAMPLES[name], case.shape
     whole = filled(text, case, dtype)
     given = {"seed": 7, "name": "weight", "shape": shape, **case.axes}
-    if shape and shape[0]:
-        padding = data.draw(st.one_of(st.none(), st.integers(-shape[0], shape[0] - 1)))
+    batch = case.axes.get("batch_axis", ())
+    stacked = {axis % len(shape) for axis in ((batch,) if isinstance(batch, int) else batch)}
+    of_rows = next((axis for axis in range(len(shape)) if axis not in stacked), None)
+    if of_rows is not None and shape[of_rows]:
+        padding = data.draw(st.one_of(st.none(), st.integers(-shape[of_rows], shape[of_rows] - 1)))
         if padding is not None:
             given["padding_idx"] = padding
-            whole[padding] = 0
+            np.moveaxis(whole, of_rows, 0)[padding] = 0
 
     place = data.draw(placed(shape, dtype))
     for piece in data.draw(pieces(shape)):
@@ -405,7 +408,7 @@ def test_memory_of_another_type_is_refused(name, dtype):
 @pytest.mark.parametrize("dtype", COMPLEX)
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in IN_COMPLEX])
 def test_complex_memory_is_refused_where_there_is_no_complex_form(name, dtype):
-    words = ("has no complex form", f"{dtype} takes real constants and the schemes with fans")
+    words = ("has no complex form", f"{dtype} takes real constants, normals of mean 0 and the schemes with fans")
     refused_untouched(EXAMPLES[name], untouched(SHAPES[name], dtype), ValueError, *words)
 
 

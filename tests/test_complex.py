@@ -277,6 +277,20 @@ def test_complex_normals_are_real_normals_two_by_two(family, shape, dtype):
     assert same(filled(shape, dtype, f"{family}_normal"), real.view(dtype).reshape(shape))
 
 
+@pytest.mark.parametrize("scheme", ["normal", "normal(std=0.02)", "embedding_normal", "residual_normal(layers=2)"])
+@pytest.mark.parametrize("dtype", REAL)
+def test_a_normal_of_mean_0_has_the_values_of_the_normal_with_fans_of_its_std(scheme, dtype):
+    std = winit_fast.scheme(scheme).distribution((40, 77)).std
+    expected = filled(
+        (40, 77), dtype, f"variance_scaling(scale={std * std!r})", in_axis=(), out_axis=(), batch_axis=(0, 1)
+    )
+    assert math.isclose(std, math.sqrt(std * std), rel_tol=1e-15)
+    assert np.allclose(filled((40, 77), dtype, scheme), expected, rtol=1e-6)
+    z = filled(100_000, dtype, f"normal(std={std!r})")
+    assert abs(np.mean(np.abs(z) ** 2) / std**2 - 1) < 0.02
+    assert abs(np.mean(z)) < 0.02 * std
+
+
 @pytest.mark.parametrize("kind", ["uniform", "truncated_normal"])
 def test_a_power_of_two_in_std_scales_every_number(kind):
     for dtype in REAL:
@@ -308,15 +322,16 @@ def test_what_has_no_width_is_a_constant_and_needs_no_seed(scheme, value, dtype)
 @pytest.mark.parametrize(
     "scheme",
     [
-        "normal", "uniform", "truncated_normal", "orthogonal", "sparse(0.5)", "identity", "embedding_normal",
-        "embedding_uniform", "residual_normal(layers=2)", "lstm_bias", "array([1, 2, 3, 4])",
+        "normal(mean=0.5)", "uniform", "truncated_normal", "orthogonal", "sparse(0.5)", "identity", "embedding_uniform",
+        "lstm_bias", "array([1, 2, 3, 4])",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", REAL)
 def test_a_scheme_without_a_complex_form_is_refused_before_writing(scheme, dtype):
     out = untouched((4, 4), dtype)
     with pytest.raises(
-        ValueError, match=rf"has no complex form: {dtype} takes real constants and the schemes with fans"
+        ValueError,
+        match=rf"has no complex form: {dtype} takes real constants, normals of mean 0 and the schemes with fans",
     ):
         winit_fast.fill(out, scheme, seed=1)
     assert same(out, untouched((4, 4), dtype))

@@ -12,11 +12,13 @@ from winit_fast.fill import fill, fill_rows, random_bits
 from winit_fast.gains import calculate_gain
 from winit_fast.memory import empty
 from winit_fast.recommend import Recommendation, recommend
+from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.schemes import Scheme, scheme, schemes
 
 __all__ = [
     "STREAM_VERSION",
     "Recommendation",
+    "RepeatedValuesWarning",
     "Scheme",
     "__version__",
     "calculate_gain",

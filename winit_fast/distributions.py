@@ -65,15 +65,19 @@ class Uniform:
     ----------
     low, high : float
         Finite, low < high.
+    rounding : str
+        ``"nearest"``: a type narrower than float32 rounds to the nearest, which may be `high`. ``"below_high"``: what
+        would be `high` in the type of the result, or more, is the largest number of that type below it.
 
     Examples
     --------
     >>> Uniform(-0.1, 0.1)
-    Uniform(low=-0.1, high=0.1)
+    Uniform(low=-0.1, high=0.1, rounding='nearest')
     """
 
     low: float
     high: float
+    rounding: str = "nearest"
     draws: ClassVar[bool] = True
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-from winit_fast.messages import shown
+from winit_fast.messages import as_int, shown
 
-__all__ = ["Axes", "Fans", "Layout", "axes_tuple", "fans", "sizes_of"]
+__all__ = ["Axes", "Fans", "Layout", "Matrices", "axes_tuple", "fans", "matrices_of", "sizes_of"]
 
 Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
+Matrices: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex]
 
 
 class Fans(NamedTuple):
@@ -126,6 +127,32 @@ class Layout:
         """The positions of the batch axes alone, in ascending order."""
         return tuple(sorted(_positions("batch_axis", self.batch_axis, self.shape)))
 
+    def split(self, matrices: int | tuple[int, int]) -> tuple[Layout, int]:
+        """The layout with an axis for the matrices that follow each other along one, and which axis that is.
+
+        Parameters
+        ----------
+        matrices : int or tuple of two int
+            How many of equal size, along the first output axis; or that and the axis, an input or output axis. The new
+            axis stands before that one, and is a batch axis.
+        """
+        ins, outs, batch = self.roles()
+        count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
+        if given is None and not outs:
+            raise ValueError(f"matrices must be (count, axis) where there is no output axis, got {shown(matrices)}")
+        axis = outs[0] if given is None else _positions("matrices: axis", given, self.shape)[0]
+        if axis not in ins and axis not in outs:
+            raise ValueError(f"matrices must follow each other along an input or output axis, got axis {axis}")
+        size, rest = divmod(self.shape[axis], count)
+        if rest:
+            raise ValueError(f"matrices must divide axis {axis} of shape {shown(self.shape)}, got {count}")
+
+        def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(place + (place >= axis) for place in axes)
+
+        shape = (*self.shape[:axis], count, size, *self.shape[axis + 1 :])
+        return Layout(shape, moved(ins), moved(outs), (*moved(batch), axis), self.is_complex), axis
+
     def matrix(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The axes of the rows, of the columns and of the stack, where the tensor is a matrix of inputs and outputs.
 
@@ -174,6 +201,18 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
     if len(set(positions)) < len(positions):
         raise ValueError(f"{argument} must name each axis once, got {shown(given)} for shape {shown(sizes)}")
     return positions
+
+
+def matrices_of(matrices: Matrices) -> int | tuple[int, int]:
+    """The argument `matrices` of the public functions: a count, or a count and an axis, as plain ints."""
+    needed = "an int >= 1 or a tuple of a count and an axis"
+    given = tuple(matrices) if isinstance(matrices, list | tuple) else (matrices,)
+    if not 1 <= len(given) <= 2:
+        raise TypeError(f"matrices must be {needed}, got {shown(matrices)}")
+    count, *axis = (as_int("matrices", number, needed) for number in given)
+    if count < 1:
+        raise ValueError(f"matrices must be {needed}, got {shown(matrices)}")
+    return (count, axis[0]) if axis else count
 
 
 def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
@@ -13,14 +14,15 @@ from numpy.lib.stride_tricks import as_strided
 from winit_fast._plan import TRANSFORMS, Plan
 from winit_fast.distributions import Constant, Distribution, Elementwise, Table
 from winit_fast.elements import Writer, fill_elements
-from winit_fast.fans import Axes, Layout, axes_tuple
+from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.parallel import checked_threads, fill_plan
+from winit_fast.repeats import warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
-from winit_fast.streams import seed_key, stream_of
+from winit_fast.streams import UNNAMED, seed_key, stream_of
 from winit_fast.target import Target
 
 if TYPE_CHECKING:
@@ -40,12 +42,13 @@ def fill(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
@@ -66,13 +69,17 @@ def fill(
         parameter its name.
     shape, offset : sequence of int, optional
         The shape of the global tensor and the index in it where `out` begins. Left out: `out` is the whole tensor.
-        Fans are the global tensor's.
+        Where `out` is smaller than `shape`, both are needed. Fans are the global tensor's.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values, the groups of a convolution. ``(count, axis)`` names another axis.
+        The values are those of the tensor reshaped so that the matrices are an axis of their own, one of `batch_axis`.
     padding_idx : int, optional
-        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme: the
-        embedding of padding.
+        A row of the global tensor that is 0 whatever the scheme: the embedding of padding. It counts along the first
+        axis that is none of `batch_axis`, from the end where negative; each table of a stack has it.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -99,15 +106,19 @@ def fill(
     """
     dtype = _checked_array(out)
     global_shape, start = checked_region(out.shape, shape, offset)
-    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
+    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
     stream = stream_of(name)
-    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
+    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
     key = _key(seed, draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if out.size:
+        if name is UNNAMED and draws and type(seed) is int:
+            warn_of_repeats((seed, scheme, global_shape, start), out)
         write(Target(out, global_shape, start), key, stream, thread_count)
-        if padding is not None and 0 <= padding - start[0] < len(out):
-            out[padding - start[0]] = 0
+        if padding is not None:
+            axis, place = padding
+            if 0 <= place - start[axis] < out.shape[axis]:
+                np.moveaxis(out, axis, 0)[place - start[axis]] = 0
     return out
 
 
@@ -117,11 +128,12 @@ def fill_rows(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     shape: Sequence[SupportsIndex],
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Array:
@@ -133,7 +145,7 @@ def fill_rows(
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
         One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands.
-    scheme, seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    scheme, seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
     shape : sequence of int
         The shape of the global tensor.
@@ -161,20 +173,26 @@ def fill_rows(
     dtype = _checked_array(out)
     global_shape = _global_shape(shape)
     row_list = _checked_rows(rows, out.shape, global_shape)
-    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, dtype)
+    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
     stream = stream_of(name)
-    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape)
+    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
     key = _key(seed, draws, scheme)
     if out.size:
         write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
         if padding is not None:
-            out[row_list == padding] = 0
+            axis, place = padding
+            np.moveaxis(out, axis, 0)[row_list == place if axis == 0 else place] = 0
     return out
 
 
 def random_bits(
-    out: Array, *, seed: SupportsIndex, name: Name = 0, offset: SupportsIndex = 0, threads: SupportsIndex | None = None
+    out: Array,
+    *,
+    seed: SupportsIndex,
+    name: Name = UNNAMED,
+    offset: SupportsIndex = 0,
+    threads: SupportsIndex | None = None,
 ) -> Array:
     """Fill an array with the raw words of Philox4x32-10, for whoever wants to check them.
 
@@ -279,6 +297,11 @@ def checked_region(
         raise ValueError(
             f"out must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(whole)}"
         )
+    if offset is None and extent != whole:
+        raise ValueError(
+            f"offset must be given where out is smaller than shape: it says which part this is; got {shown(extent)} of "
+            f"{shown(whole)} and no offset"
+        )
     return whole, start
 
 
@@ -323,18 +346,24 @@ def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> i
     return axes_tuple(argument, axes.tolist() if isinstance(axes, np.ndarray) else axes)
 
 
-def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...]) -> int:
+def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_axis: Axes) -> tuple[int, int]:
+    """The axis along which rows count, the first that does not stack, and the row of padding."""
     index = as_int("padding_idx", padding_idx, "an int or None")
-    if not shape:
-        raise ValueError(f"shape must have at least one axis where there is a padding_idx, got () and {shown(index)}")
-    if not -shape[0] <= index < shape[0]:
-        raise ValueError(f"padding_idx must be in [-{shape[0]}, {shape[0]}), got {shown(index)}")
-    return index % shape[0]
+    batch = Layout(shape, batch_axis=_axes("batch_axis", batch_axis, ())).batch()
+    axis = next((axis for axis in range(len(shape)) if axis not in batch), None)
+    if axis is None:
+        raise ValueError(
+            f"shape must have an axis of rows where there is a padding_idx, got {shown(shape)} with "
+            f"batch_axis={shown(batch)} and padding_idx {shown(index)}"
+        )
+    if not -shape[axis] <= index < shape[axis]:
+        raise ValueError(f"padding_idx must be in [-{shape[axis]}, {shape[axis]}), got {shown(index)}")
+    return axis, index % shape[axis]
 
 
 def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
-    dtype: np.dtype[Any],
+    matrices: Matrices, dtype: np.dtype[Any],
 ) -> tuple[Writer, bool]:  # fmt: skip
     """What writes a target, and whether it draws."""
     if not isinstance(scheme, str | Scheme):
@@ -343,7 +372,8 @@ def _writer(
     if (in_axis is None) != (out_axis is None):
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
-    return _resolve(scheme, shape, *axes, dtype)
+    split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
+    return _resolve(scheme, shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -364,22 +394,46 @@ def _resolve(
     in_axis: int | tuple[int, ...],
     out_axis: int | tuple[int, ...],
     batch_axis: int | tuple[int, ...],
+    matrices: int | tuple[int, int],
     dtype: np.dtype[Any],
 ) -> tuple[Writer, bool]:
     element_type = _element_type(dtype)
     layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
+    whole, split_axis = layout, None
+    if matrices != 1:
+        layout, split_axis = layout.split(matrices)
     made = make_scheme(scheme)
-    distribution = made.distribution(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
+    distribution = made.distribution(*astuple(layout))
     if element_type.is_complex:
-        return _complex_writer(made.name, distribution, layout, element_type, dtype), distribution.draws
+        return _complex_writer(made.name, distribution, whole, element_type, dtype), distribution.draws
     if isinstance(distribution, Elementwise):
         return partial(fill_elements, lower(distribution, element_type)), distribution.draws
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
 
     try:
-        return prepare(distribution, layout, element_type, dtype), distribution.draws
+        write = prepare(distribution, layout, element_type, dtype)
     except ValueError as error:
         raise ValueError(f"{made.name}: {error}") from None
+    if split_axis is not None:
+        write = partial(_write_matrices, write, split_axis, layout.shape)
+    return write, distribution.draws
+
+
+def _write_matrices(
+    write: Writer, axis: int, shape: tuple[int, ...], target: Target, seed: int, stream: int, threads: int | None
+) -> None:
+    """Write a target of which an axis is two, matrices and what each has of it: so `shape` has it."""
+    if target.rows is not None and axis == 0:  # they may be of any matrix
+        for place, row in enumerate(target.rows.tolist()):
+            part = Target(target.out[place : place + 1], target.shape, (row, *target.start[1:]))
+            _write_matrices(write, axis, shape, part, seed, stream, threads)
+        return
+    size, first, extent = shape[axis + 1], target.start[axis], target.out.shape[axis]
+    for matrix in range(first // size, -(-(first + extent) // size)):
+        begin, end = max(first, matrix * size), min(first + extent, (matrix + 1) * size)
+        out = target.out[(*(slice(None),) * axis, np.newaxis, slice(begin - first, end - first))]
+        start = (*target.start[:axis], matrix, begin - matrix * size, *target.start[axis + 1 :])
+        write(Target(out, shape, start, target.rows), seed, stream, threads)
 
 
 def _complex_writer(

@@ -107,14 +107,17 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
     bits = element_type.bits
     working = FLOAT32 if bits == 32 else FLOAT64
     constants: tuple[float, ...]
-    if element_type.is_complex and not isinstance(distribution, _COMPLEX):
-        refuse_complex(name or distribution, element_type)
+    if element_type.is_complex:
+        if isinstance(distribution, Normal) and distribution.mean == 0.0:
+            distribution = ComplexNormal(distribution.std)
+        if not isinstance(distribution, _COMPLEX):
+            refuse_complex(name or distribution, element_type)
     match distribution:
         case Constant(value):
             refuse_overflow(distribution, element_type, value)
             name = "constant"
             constants = (value if value == 0.0 else working.nearest(value),)
-        case Uniform(low, high):
+        case Uniform(low, high, rounding):
             refuse_overflow(distribution, element_type, low)
             refuse_overflow(distribution, element_type, high)
             width = working.nearest(Fraction(high) - Fraction(low))
@@ -124,7 +127,10 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
                     f"high - low must be at most {working.max_finite}"
                 )
             name = "uniform"
-            minimum, maximum = _bounds(distribution, working.at_least(low), working.below(high))
+            below = working.below(high)
+            if rounding == "below_high":
+                below = element_type.format.below(min(high, element_type.format.nearest(high)))
+            minimum, maximum = _bounds(distribution, working.at_least(low), below)
             constants = (minimum, width, maximum)
         case Normal(mean, std):
             refuse_overflow(distribution, element_type, mean, std, LARGEST_NORMAL[bits])
@@ -162,8 +168,8 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
 def refuse_complex(name: object, element_type: ElementType) -> NoReturn:
     """Say which schemes there are in complex numbers."""
     raise ValueError(
-        f"{name} has no complex form: {element_type.name} takes real constants and the schemes with fans, such as "
-        "'he_normal'"
+        f"{name} has no complex form: {element_type.name} takes real constants, normals of mean 0 and the schemes "
+        "with fans, such as 'he_normal'"
     )
 
 

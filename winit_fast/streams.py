@@ -6,7 +6,15 @@ from functools import lru_cache
 
 from winit_fast.messages import as_int, shown
 
-__all__ = ["seed_key", "stream_of"]
+__all__ = ["UNNAMED", "seed_key", "stream_of"]
+
+
+class _Unnamed(int):
+    """The number 0 where nobody gave a name: such streams repeat themselves by accident, others on purpose."""
+
+
+#: The default of `name`.
+UNNAMED = _Unnamed(0)
 
 
 def seed_key(seed: object) -> int:

@@ -1,0 +1,92 @@
+"""`RepeatedValuesWarning`: two tensors hold the same values because nobody gave them names."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import winit_fast
+from winit_fast import RepeatedValuesWarning, fill, repeats
+from winit_fast.streams import UNNAMED
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_filled(monkeypatch):
+    monkeypatch.setattr(repeats, "_filled", {})
+
+
+def warned(*calls):
+    """How often these calls warn, of memory that is all kept."""
+    kept = [np.empty((4, 3), "float32") for _ in calls]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for out, call in zip(kept, calls, strict=True):
+            call(out)
+    assert all(issubclass(each.category, RepeatedValuesWarning) for each in caught)
+    return len(caught)
+
+
+def unnamed(out, scheme="he_normal", seed=0, **arguments):
+    return fill(out, scheme, seed=seed, **arguments)
+
+
+def test_layers_of_one_shape_without_names_are_warned_of_once():
+    assert warned(*[unnamed] * 10) == 1
+
+
+def test_the_warning_points_at_the_caller_and_says_what_to_do():
+    first, second = np.empty(3), np.empty(3)
+    fill(first, "normal", seed=0)
+    with pytest.warns(RepeatedValuesWarning, match="give each parameter its name=") as caught:
+        winit_fast.adapters.numpy.init_(second, "normal", seed=0)
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_can_be_filtered_by_its_category():
+    out = [np.empty(3), np.empty(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", RepeatedValuesWarning)
+        for each in out:
+            fill(each, "normal", seed=0)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda out: unnamed(out, name="second"),
+        lambda out: unnamed(out, name=0),
+        lambda out: unnamed(out, seed=1),
+        lambda out: unnamed(out, "normal"),
+        lambda out: unnamed(out[:3]),
+        lambda out: unnamed(out[2:], shape=(4, 3), offset=(2, 0)),
+        lambda out: unnamed(out, "zeros"),
+    ],
+)
+def test_what_was_named_or_differs_is_not_warned_of(second):
+    assert warned(unnamed, second) == 0
+
+
+def test_the_same_memory_may_be_filled_again():
+    out = np.empty((4, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            fill(out, "normal", seed=0)
+
+
+def test_what_draws_nothing_is_not_warned_of():
+    assert warned(*[lambda out: fill(out, "zeros", seed=0)] * 3) == 0
+
+
+def test_memory_of_what_was_filled_does_not_grow_without_end():
+    for size in range(3 * repeats._MOST):
+        fill(np.empty(1), "normal", seed=size)
+    assert len(repeats._filled) <= repeats._MOST
+
+
+def test_the_default_name_is_0_to_everyone_else():
+    assert UNNAMED == 0
+    assert repr(UNNAMED) == "0"
+    out = np.empty(9, "uint32"), np.empty(9, "uint32")
+    assert (winit_fast.random_bits(out[0], seed=1) == winit_fast.random_bits(out[1], seed=1, name=0)).all()
