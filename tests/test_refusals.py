@@ -338,7 +338,9 @@ def test_negative_sizes_and_offsets_are_refused():
 
 @pytest.mark.parametrize("shape", [(41, 6), (40, 7), (100, 100)])
 def test_a_part_of_a_larger_tensor_needs_an_offset(shape):
-    fill_refused(ValueError, "offset must be given where out is smaller than shape", shape, shape=shape)
+    out = untouched(SHAPE, "float32")
+    words = ("offset must be given where out is smaller than shape", SHAPE, shape)
+    refused(lambda: fill(out, NORMAL, seed=1, shape=shape), out, ValueError, *words)
     fill(untouched(shape, "float32"), NORMAL, seed=1, shape=shape)  # the whole needs none
 
 
