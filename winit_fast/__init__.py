@@ -1,14 +1,14 @@
 """Fill memory you own with the starting weights of a neural network: fast, in place, the same bits everywhere.
 
-`fill` an array or its part of a larger tensor, `fill_rows` of an embedding, or hand over to a framework through
-``winit_fast.adapters``. README.md shows how; STREAM.md says what every value is.
+`fill` an array or its part of a larger tensor, `fill_rows` of an embedding, `fill_keys` of a table of hashed ids, or
+hand over to a framework through ``winit_fast.adapters``. README.md shows how; STREAM.md says what every value is.
 """
 
 from importlib import import_module
 from typing import Any
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
-from winit_fast.fill import fill, fill_rows, random_bits
+from winit_fast.fill import fill, fill_keys, fill_rows, random_bits
 from winit_fast.gains import calculate_gain
 from winit_fast.memory import empty
 from winit_fast.recommend import Recommendation, recommend
@@ -24,6 +24,7 @@ __all__ = [
     "calculate_gain",
     "empty",
     "fill",
+    "fill_keys",
     "fill_rows",
     "random_bits",
     "recommend",

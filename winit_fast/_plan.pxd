@@ -38,6 +38,7 @@ cdef struct plan_t:
     bint is_aligned        # every element's address is a multiple of its size
     const int64_t* row_list
     int row_list_axis
+    bint is_keyed          # the list holds streams: each row is a tensor of its own
     # Units of work: tiles of a panel, columns fastest.
     int64_t tile_rows, tile_columns, row_tiles, column_tiles, units
 

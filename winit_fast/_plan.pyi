@@ -30,6 +30,7 @@ class Plan:
         start: int = 0,
         row_list: NDArray[np.int64] | None = None,
         is_auxiliary: bool = False,
+        is_keyed: bool = False,
     ) -> None: ...
     @property
     def units(self) -> int: ...

@@ -113,6 +113,8 @@ cdef class Plan:
         Which row of the global tensor each index of axis 0 is. Contiguous, already checked.
     is_auxiliary : bool
         Whether words come from the blocks from 2^63 on, which belong to no element.
+    is_keyed : bool
+        Whether `row_list` holds the streams of rows that are tensors of their own, in place of `stream`.
 
     Raises
     ------
@@ -123,6 +125,7 @@ cdef class Plan:
     def __init__(
         self, cnp.ndarray out not None, int transform, int store, tuple constants, uint64_t seed, uint64_t stream,
         tuple shape=None, tuple offset=None, start=0, cnp.ndarray row_list=None, bint is_auxiliary=False,
+        bint is_keyed=False,
     ):
         cdef plan_t* plan = &self.c
         cdef axis_t axes[MOST_AXES]
@@ -160,6 +163,7 @@ cdef class Plan:
         plan.is_aligned = cnp.PyArray_ISALIGNED(out)
         refuse_overlap(out)
         plan.row_list = NULL if row_list is None else <const int64_t*> cnp.PyArray_DATA(row_list)
+        plan.is_keyed = is_keyed
         lay_out(plan, axes, rank)
 
     @property

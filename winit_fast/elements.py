@@ -20,4 +20,5 @@ def fill_elements(recipe: Recipe, target: Target, seed: int, stream: int, thread
     """Fill a target by a recipe."""
     is_whole = target.rows is None and target.shape == target.out.shape
     whole, start = (None, None) if is_whole else (target.shape, target.start)
-    fill_plan(Plan(target.out, *recipe, seed, stream, whole, start, 0, target.rows), threads)
+    plan = Plan(target.out, *recipe, seed, stream, whole, start, 0, target.rows, is_keyed=target.is_keyed)
+    fill_plan(plan, threads)

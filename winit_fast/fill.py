@@ -1,4 +1,4 @@
-"""Fill memory that the caller owns: `fill`, `fill_rows` and `random_bits`."""
+"""Fill memory that the caller owns: `fill`, `fill_rows`, `fill_keys` and `random_bits`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from winit_fast.target import Target
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fill", "fill_rows", "random_bits"]
+__all__ = ["fill", "fill_keys", "fill_rows", "random_bits"]
 
 Array = TypeVar("Array", bound="NDArray[Any]")
 Seed: TypeAlias = SupportsIndex | None
@@ -106,7 +106,7 @@ def fill(
     """
     dtype = _checked_array(out)
     global_shape, start = checked_region(out.shape, shape, offset)
-    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    write, draws, _ = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
@@ -171,9 +171,9 @@ def fill_rows(
     True
     """
     dtype = _checked_array(out)
-    global_shape = _global_shape(shape)
+    global_shape = _global_shape(shape, "; fill_keys takes any 64-bit number for a row")
     row_list = _checked_rows(rows, out.shape, global_shape)
-    write, draws = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    write, draws, _ = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
@@ -183,6 +183,92 @@ def fill_rows(
         if padding is not None:
             axis, place = padding
             np.moveaxis(out, axis, 0)[row_list == place if axis == 0 else place] = 0
+    return out
+
+
+def fill_keys(
+    out: Array,
+    keys: ArrayLike,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    name: Name = UNNAMED,
+    shape: Sequence[SupportsIndex] | None = None,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    padding_key: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Array:
+    """Fill ``out[k]`` with the row of ``keys[k]``, any 64-bit number: a table of hashed ids, which has no last row.
+
+    A row depends on `seed`, `name` and its key alone, on every machine: it is made when its key is first met, and again
+    after it was evicted. It is a tensor of its own, with its key for a name, under a seed that the table draws once:
+    ``random_bits(words, seed=seed, name=name, offset=2**66 - 2)`` of two words gives it, the low half first.
+
+    Parameters
+    ----------
+    out : ndarray
+        Shape ``(len(keys), ...)``; otherwise as in `fill`.
+    keys : array_like of int
+        One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as itself plus 2^64,
+        as a cast from int64 to uint64 has it. Arrays of int64 and uint64 are read where they stand.
+    scheme : str or Scheme
+        One that draws each element by itself: not orthogonal, sparse or a table of given values.
+    seed, name, threads
+        As in `fill`. Give every table its name.
+    shape : sequence of int, optional
+        The shape of the table with as many rows as you count on. Needed by schemes that scale with it (he_normal,
+        embedding_normal), and decides nothing but that scale.
+    in_axis, out_axis : int or sequence of int, optional
+        As in `fill`, of `shape`.
+    padding_key : int, optional
+        The key whose row is 0 whatever the scheme.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    See Also
+    --------
+    fill_rows : rows of a table that has a shape, with the values that `fill` gives them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast
+    >>> keys = np.array([2**63 + 5, 17, -1 % 2**64], "uint64")
+    >>> rows = winit_fast.fill_keys(np.empty((3, 64), "float32"), keys, "normal(std=0.01)", seed=7, name="user_id")
+    >>> again = winit_fast.fill_keys(np.empty((1, 64), "float32"), [-1], "normal(std=0.01)", seed=7, name="user_id")
+    >>> bool((again == rows[2]).all())
+    True
+
+    The same row from its definition:
+
+    >>> low, high = winit_fast.random_bits(np.empty(2, "uint32"), seed=7, name="user_id", offset=2**66 - 2).tolist()
+    >>> row = winit_fast.fill(np.empty(64, "float32"), "normal(std=0.01)", seed=low + (high << 32), name=17)
+    >>> bool((row == rows[1]).all())
+    True
+    """
+    dtype = _checked_array(out)
+    streams = _checked_keys(keys, out)
+    whole = _checked_table(shape, out.shape, scheme)
+    write, draws, is_elementwise = _writer(scheme, whole, in_axis, out_axis, (), 1, dtype)
+    if not is_elementwise:
+        raise ValueError(f"scheme must draw each element by itself where there are keys, got {shown(str(scheme))}")
+    stream = stream_of(name)
+    padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
+    thread_count = checked_threads(threads)
+    key = _key(seed, draws, scheme)
+    if out.size:
+        write(Target(out, out.shape, (0,) * out.ndim, streams, True), _table_seed(key, stream), 0, thread_count)
+        if padding is not None:
+            out[streams.view(np.uint64) == padding] = 0
     return out
 
 
@@ -271,10 +357,10 @@ def _element_type(dtype: np.dtype[Any]) -> ElementType:
     return found
 
 
-def _global_shape(shape: object) -> tuple[int, ...]:
+def _global_shape(shape: object, hint: str = "") -> tuple[int, ...]:
     sizes = as_sizes("shape", shape)
     if prod(sizes) >= 1 << 63 or max(sizes, default=0) >= 1 << 63:
-        raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}")
+        raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}{hint}")
     return sizes
 
 
@@ -320,8 +406,59 @@ def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ..
     if extent != needed:
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
     if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
-        raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}")
+        raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
     return np.require(row_list, np.int64, ["C", "A"])
+
+
+def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
+    """The streams of some keys, as the int64 of the same 64 bits."""
+    if isinstance(keys, np.ndarray):
+        found = keys
+    elif isinstance(keys, Sequence) and not isinstance(keys, str | bytes):  # NumPy may make floats of what passes 2^63
+        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
+    else:
+        found = np.asarray(keys)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
+    if out.ndim == 0 or len(out) != len(found):
+        raise ValueError(f"out must have the shape (len(keys), ...), got {shown(out.shape)} for {len(found)} keys")
+    if prod(out.shape[1:]) >= 1 << 31:
+        raise ValueError(f"out must have rows of fewer than 2^31 elements, got {shown(out.shape)}")
+    words = np.require(found, np.uint64 if found.dtype.kind == "u" else np.int64, ["C", "A"]).view(np.int64)
+    return words.copy() if np.may_share_memory(words, out) else words
+
+
+def _word_of_key(argument: str, key: object) -> int:
+    needed = "an int in [-2^63, 2^64)"
+    number = as_int(argument, key, needed)
+    if not -(1 << 63) <= number < 1 << 64:
+        raise ValueError(f"{argument} must be {needed}, got {shown(key)}")
+    return number % (1 << 64)
+
+
+def _checked_table(
+    shape: Sequence[SupportsIndex] | None, extent: tuple[int, ...], scheme: str | Scheme
+) -> tuple[int, ...]:
+    """The shape that a table of keys has where it matters, for its scale."""
+    if shape is None:
+        if make_scheme(scheme).depends_on_shape:
+            raise ValueError(
+                f"shape must be given where there are keys: {shown(str(scheme))} scales with it; its first size is how "
+                "many rows you count on"
+            )
+        return extent
+    whole = _global_shape(shape)
+    if len(whole) != len(extent) or whole[1:] != extent[1:]:
+        raise ValueError(f"shape must be (rows, *out.shape[1:]), got {shown(whole)} for out of shape {shown(extent)}")
+    return whole
+
+
+@lru_cache(maxsize=1024)
+def _table_seed(key: int, stream: int) -> int:
+    """The seed of the rows of a table of keys: the last two words of its stream."""
+    words = np.empty(2, np.uint32)
+    fill_plan(Plan(words, _WORDS, 0, (), key, stream, None, None, (1 << 66) - 2), 1)
+    return int(words[0]) | int(words[1]) << 32
 
 
 def _farthest(row_list: NDArray[Any], count: int) -> int:
@@ -364,8 +501,8 @@ def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_a
 def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
-) -> tuple[Writer, bool]:  # fmt: skip
-    """What writes a target, and whether it draws."""
+) -> tuple[Writer, bool, bool]:  # fmt: skip
+    """What writes a target, whether it draws, and whether each element stands by itself."""
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
@@ -396,7 +533,7 @@ def _resolve(
     batch_axis: int | tuple[int, ...],
     matrices: int | tuple[int, int],
     dtype: np.dtype[Any],
-) -> tuple[Writer, bool]:
+) -> tuple[Writer, bool, bool]:
     element_type = _element_type(dtype)
     layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
     whole, split_axis = layout, None
@@ -405,9 +542,9 @@ def _resolve(
     made = make_scheme(scheme)
     distribution = made.distribution(*astuple(layout))
     if element_type.is_complex:
-        return _complex_writer(made.name, distribution, whole, element_type, dtype), distribution.draws
+        return _complex_writer(made.name, distribution, whole, element_type, dtype), distribution.draws, True
     if isinstance(distribution, Elementwise):
-        return partial(fill_elements, lower(distribution, element_type)), distribution.draws
+        return partial(fill_elements, lower(distribution, element_type)), distribution.draws, True
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
 
     try:
@@ -416,7 +553,7 @@ def _resolve(
         raise ValueError(f"{made.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
-    return write, distribution.draws
+    return write, distribution.draws, False
 
 
 def _write_matrices(
@@ -457,6 +594,6 @@ def _complex_writer(
     def parts(target: Target, seed: int, stream: int, threads: int | None) -> None:
         real = target.out.real
         both = as_strided(real, (*real.shape, 2), (*real.strides, real.itemsize))
-        write(Target(both, (*target.shape, 2), (*target.start, 0), target.rows), seed, stream, threads)
+        write(Target(both, (*target.shape, 2), (*target.start, 0), *target[3:]), seed, stream, threads)
 
     return parts

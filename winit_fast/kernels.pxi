@@ -7,7 +7,8 @@
 #     values cost no more words than one run of the same length.
 # (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
 #     out along the memory.
-# (d) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
+# (d) Rows that are streams of their own (keys) are all queued: the groups of a batch then have a stream each.
+# (e) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
 
 include "transforms.pxi"
 
@@ -22,8 +23,13 @@ cdef extern from "philox.h" nogil:
     ctypedef struct philox_state:
         uint64_t seed, stream
         uint32_t high
+    ctypedef struct philox_stream:
+        pass
+    void philox_begin_stream(philox_stream* begun, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_start(philox_state* state, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
+    void philox_batch_of_streams(
+        const philox_state* state, const philox_stream* streams, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
 
 cdef extern from "batch.h" nogil:
     ctypedef struct batch_words:
@@ -58,6 +64,9 @@ cdef struct queue_t:
     transform_t transform
     store_t store              # NULL where values are stored as they are
     bint draws
+    bint is_keyed
+    uint64_t stream            # of the row in hand, where each has its own
+    philox_stream streams[GROUPS]
     const double* constants
     int item_size
     int group_shift            # log2 of the values in a group
@@ -118,6 +127,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.transform = transform_of(plan.transform)
     queue.store = store_of(plan.store)
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
+    queue.is_keyed = plan.is_keyed
     queue.constants = plan.constants
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
@@ -169,9 +179,13 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     for i in range(GROUPS):
         if i >= queue.filled:
             queue.first_block[i] = queue.first_block[0]
+            if queue.is_keyed:
+                queue.streams[i] = queue.streams[0]
             queue.is_whole[i] = False
         out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
-    if queue.draws:
+    if queue.draws and queue.is_keyed:
+        philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
+    elif queue.draws:
         philox_batch(&queue.state, queue.first_block, words.even, words.odd)
     transform_batch(queue, &words, out)
     for i in range(queue.filled):
@@ -189,6 +203,8 @@ cdef inline void queue_put(
     queue_reach(queue, group)
     i = queue.filled
     queue.first_block[i] = <uint32_t> (group << 3)
+    if queue.is_keyed:
+        philox_begin_stream(&queue.streams[i], queue.state.seed, queue.stream, queue.state.high)
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
@@ -239,7 +255,7 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
     cdef int64_t piece, batches, group_values = <int64_t> 1 << queue.group_shift
     while count > 0:
         batches = count >> queue.group_shift
-        if place == 0 and is_direct and batches >= GROUPS:
+        if place == 0 and is_direct and batches >= GROUPS and not queue.is_keyed:
             # Up to the next multiple of 2^32 blocks, which needs a fresh start of Philox; a batch across it is queued.
             batches = min(batches, <int64_t> ((<uint64_t> 1 << 29) - (group & ((<uint64_t> 1 << 29) - 1)))) // GROUPS
             if batches > 0:
@@ -258,7 +274,7 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
 cdef uint64_t position(const plan_t* plan, const axis_t* axis, int which, int64_t index) noexcept nogil:
     """How many elements of the global tensor lie before `index` of this axis."""
     if plan.row_list_axis == which:
-        return <uint64_t> plan.row_list[index] * axis.step
+        return 0 if plan.is_keyed else <uint64_t> plan.row_list[index] * axis.step
     return <uint64_t> index * axis.step
 
 
@@ -276,6 +292,8 @@ cdef void fill_tile(
     before += <uint64_t> column + <uint64_t> plan.first_place
     for i in range(rows):
         start = before + position(plan, &plan.rows, plan.outer_rank, row + i)
+        if plan.is_keyed and plan.row_list_axis == plan.outer_rank:
+            queue.stream = <uint64_t> plan.row_list[row + i]
         if plan.is_across:
             target = buffer + i * buffer_stride
         else:
@@ -338,6 +356,8 @@ cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buff
             index = rest % plan.outer[k].extent
             rest = rest // plan.outer[k].extent
             before += position(plan, &plan.outer[k], k, index)
+            if plan.is_keyed and plan.row_list_axis == k:
+                queue.stream = <uint64_t> plan.row_list[index]
             data += index * plan.outer[k].stride
         rest = unit % (plan.row_tiles * plan.column_tiles)
         fill_tile(

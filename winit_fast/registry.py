@@ -74,6 +74,17 @@ class Scheme:
         """
         return self._law.draws
 
+    @property
+    def depends_on_shape(self) -> bool:
+        """Whether values depend on the shape of the tensor: its fans, or how many entries it has.
+
+        Examples
+        --------
+        >>> scheme("he_normal").depends_on_shape, scheme("normal(std=0.02)").depends_on_shape
+        (True, False)
+        """
+        return isinstance(self._law, ShapeLaw)
+
     @default_floating_point
     def distribution(
         self,

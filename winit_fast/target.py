@@ -27,12 +27,15 @@ class Target(NamedTuple):
         The index in it where `out` begins.
     rows : ndarray of int64 or None
         Which row of the global tensor each index of axis 0 is, in place of `start[0]`.
+    is_keyed : bool
+        Whether `rows` holds streams instead: each row is a tensor of its own, of the shape of what follows axis 0.
     """
 
     out: NDArray[Any]
     shape: tuple[int, ...]
     start: tuple[int, ...]
     rows: NDArray[np.int64] | None = None
+    is_keyed: bool = False
 
     def side(self, axes: tuple[int, ...]) -> Side:
         """Some axes, in this order, taken together."""

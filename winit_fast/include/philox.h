@@ -10,7 +10,8 @@
  * word 2 k of the group is even[k], word 2 k + 1 is odd[k].
  *
  * The seed, the stream and the high half of the block number are the same for all blocks of a batch, so most of the first
- * two rounds is computed once, in philox_start. */
+ * two rounds is computed once, in philox_start. Where every group of a batch has a stream of its own, philox_begin_stream
+ * computes the same for one group. */
 #ifndef WINIT_FAST_PHILOX_H
 #define WINIT_FAST_PHILOX_H
 
@@ -119,22 +120,39 @@ enum {
 static const uint32_t PHILOX_M0 = 0xD2511F53u, PHILOX_M1 = 0xCD9E8D57u; /* multipliers and Weyl steps: Random123 */
 static const uint32_t PHILOX_W0 = 0x9E3779B9u, PHILOX_W1 = 0xBB67AE85u;
 
+/* What the stream and the high half of the block number decide of the first two rounds. */
+typedef struct {
+    uint64_t first2[PHILOX_LANES];                                                    /* word 2 after round 1: ^ hi(M0 c0) */
+    uint64_t second0[PHILOX_LANES], second2[PHILOX_LANES], second3[PHILOX_LANES];     /* words 0, 2, 3 after round 2 */
+} philox_stream;
+
 /* What all blocks with one seed, stream and high half of the block number share, spread over the lanes beforehand. */
 typedef struct {
     uint64_t key0[PHILOX_ROUNDS][PHILOX_LANES], key1[PHILOX_ROUNDS][PHILOX_LANES];
     uint64_t key_last[PHILOX_LANES];                                                  /* both keys of round 10 */
-    uint64_t first2[PHILOX_LANES];                                                    /* word 2 after round 1: ^ hi(M0 c0) */
-    uint64_t second0[PHILOX_LANES], second2[PHILOX_LANES], second3[PHILOX_LANES];     /* words 0, 2, 3 after round 2 */
+    philox_stream common;
     uint64_t seed, stream;
     uint32_t high;
 } philox_state;
 
+static void philox_begin_stream(philox_stream *begun, uint64_t seed, uint64_t stream, uint32_t high)
+{
+    const uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+    const uint64_t product1 = (uint64_t)PHILOX_M1 * (uint32_t)stream;
+    const uint32_t word0 = (uint32_t)(product1 >> 32) ^ high ^ key0;
+    const uint64_t product0 = (uint64_t)PHILOX_M0 * word0;
+    for (int lane = 0; lane < PHILOX_LANES; lane++) {
+        begun->first2[lane] = (stream >> 32) ^ key1;
+        begun->second0[lane] = (uint32_t)product1 ^ (uint32_t)(key0 + PHILOX_W0);
+        begun->second2[lane] = (product0 >> 32) ^ (uint32_t)(key1 + PHILOX_W1);
+        begun->second3[lane] = (uint32_t)product0;
+    }
+}
+
 static void philox_start(philox_state *state, uint64_t seed, uint64_t stream, uint32_t high)
 {
     uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
-    uint64_t product1 = (uint64_t)PHILOX_M1 * (uint32_t)stream;
-    uint32_t word0 = (uint32_t)(product1 >> 32) ^ high ^ key0;
-    uint64_t product0 = (uint64_t)PHILOX_M0 * word0;
+    philox_begin_stream(&state->common, seed, stream, high);
     state->seed = seed;
     state->stream = stream;
     state->high = high;
@@ -147,18 +165,15 @@ static void philox_start(philox_state *state, uint64_t seed, uint64_t stream, ui
         key1 += PHILOX_W1;
     }
     for (int lane = 0; lane < PHILOX_LANES; lane++) {
-        state->first2[lane] = (stream >> 32) ^ state->key1[0][lane];
-        state->second0[lane] = (uint32_t)product1 ^ state->key0[1][lane];
-        state->second2[lane] = (product0 >> 32) ^ state->key1[1][lane];
-        state->second3[lane] = (uint32_t)product0;
         state->key_last[lane] = state->key0[9][lane] | (state->key1[9][lane] << 32);
     }
 }
 
 /* One batch of groups, each given by the low half of the number of its first block (a multiple of 8); the high half of
- * all of them is the state's. */
-PHILOX_INLINE void philox_batch(const philox_state *PHILOX_RESTRICT state, const uint32_t *PHILOX_RESTRICT first_block,
-                                uint32_t *PHILOX_RESTRICT even, uint32_t *PHILOX_RESTRICT odd)
+ * all of them is the state's. `streams` is one for all groups, or, where `step` is 1, one for each. */
+PHILOX_INLINE void philox_rounds(const philox_state *PHILOX_RESTRICT state, const philox_stream *PHILOX_RESTRICT streams,
+                                 int step, const uint32_t *PHILOX_RESTRICT first_block, uint32_t *PHILOX_RESTRICT even,
+                                 uint32_t *PHILOX_RESTRICT odd)
 {
     const philox_vector m0 = philox_spread(PHILOX_M0), m1 = philox_spread(PHILOX_M1);
     for (int start = 0; start < PHILOX_GROUPS * PHILOX_GROUP_BLOCKS; start += PHILOX_LANES * PHILOX_ABREAST) {
@@ -166,14 +181,15 @@ PHILOX_INLINE void philox_batch(const philox_state *PHILOX_RESTRICT state, const
         PHILOX_UNROLL
         for (int v = 0; v < PHILOX_ABREAST; v++) {
             const int block = start + v * PHILOX_LANES;
+            const philox_stream *const stream = streams + step * (block / PHILOX_GROUP_BLOCKS);
             const philox_vector counter = philox_count(first_block[block / PHILOX_GROUP_BLOCKS]
                                                        + (uint32_t)(block % PHILOX_GROUP_BLOCKS));
             const philox_vector p = philox_multiply(counter, m0);
-            const philox_vector q = philox_multiply(philox_xor(philox_down(p), philox_load(state->first2)), m1);
-            c0[v] = philox_xor(philox_down(q), philox_load(state->second0));
+            const philox_vector q = philox_multiply(philox_xor(philox_down(p), philox_load(stream->first2)), m1);
+            c0[v] = philox_xor(philox_down(q), philox_load(stream->second0));
             c1[v] = q;
-            c2[v] = philox_xor(p, philox_load(state->second2));
-            c3[v] = philox_load(state->second3);
+            c2[v] = philox_xor(p, philox_load(stream->second2));
+            c3[v] = philox_load(stream->second3);
         }
         PHILOX_UNROLL
         for (int round = 2; round < PHILOX_ROUNDS - 1; round++) {
@@ -198,6 +214,18 @@ PHILOX_INLINE void philox_batch(const philox_state *PHILOX_RESTRICT state, const
             philox_store(odd + place, philox_low_high(q, philox_up(p)));
         }
     }
+}
+
+PHILOX_INLINE void philox_batch(const philox_state *state, const uint32_t *first_block, uint32_t *even, uint32_t *odd)
+{
+    philox_rounds(state, &state->common, 0, first_block, even, odd);
+}
+
+/* Groups of streams of their own, with blocks below 2^32. */
+PHILOX_INLINE void philox_batch_of_streams(const philox_state *state, const philox_stream *streams,
+                                           const uint32_t *first_block, uint32_t *even, uint32_t *odd)
+{
+    philox_rounds(state, streams, 1, first_block, even, odd);
 }
 
 #endif
