@@ -250,7 +250,7 @@ def test_a_recommendation_is_frozen_and_hashable():
     [
         (("rellu",), ValueError, "activation 'rellu' is unknown; did you mean 'relu'? It must be one of linear, conv"),
         (("xyz",), ValueError, "activation 'xyz' is unknown; it must be one of linear, conv"),
-        ((3,), TypeError, "activation must be a str, got 3"),
+        ((3,), TypeError, "activation must be a str, or a function or layer that has its name, got 3"),
         (("relu", 0.1), ValueError, "slope needs activation='leaky_relu' or 'prelu', got 0.1 with 'relu'"),
         (("tanh", 0), ValueError, "slope needs activation='leaky_relu' or 'prelu', got 0 with 'tanh'"),
         (("leaky_relu", math.inf), ValueError, "he_normal: slope must be finite, got inf"),
@@ -261,3 +261,44 @@ def test_recommend_refuses_with_the_argument_and_its_value(arguments, error, mes
     with pytest.raises(error) as raised:
         recommend(*arguments)
     assert str(raised.value).startswith(message)
+
+
+class GELU:
+    """As torch.nn's."""
+
+    def __init__(self, approximate="none"):
+        self.approximate = approximate
+
+
+class LeakyReLU:
+    """As torch.nn's."""
+
+    negative_slope = 0.3
+
+
+def softsign(x):
+    """As jax.nn's."""
+
+
+@pytest.mark.parametrize(
+    ("activation", "arguments"),
+    [
+        ("GELU", ("gelu",)),
+        ("LeakyReLU", ("leaky_relu",)),
+        ("Hardswish", ("hard_swish",)),
+        (GELU, ("gelu",)),
+        (GELU(), ("gelu",)),
+        (GELU("tanh"), ("gelu_tanh",)),
+        (LeakyReLU(), ("leaky_relu", 0.3)),
+        (softsign, ("softsign",)),
+        (np.tanh, ("tanh",)),
+    ],
+)
+def test_recommend_takes_other_spellings_functions_and_layers(activation, arguments):
+    assert recommend(activation) == recommend(*arguments)
+
+
+@pytest.mark.parametrize("activation", [object(), math.sqrt, int, None])
+def test_recommend_refuses_what_is_no_activation(activation):
+    with pytest.raises(TypeError, match="activation must be a str, or a function or layer that has its name, got"):
+        recommend(activation)

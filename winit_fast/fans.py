@@ -110,6 +110,11 @@ class Layout:
 
     def roles(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The positions of the input, output and batch axes, counted from the front."""
+        if self.lacks_an_axis():
+            has = "one" if self.shape else "none"
+            raise MissingAxisError(
+                f"fans need an input and an output axis; shape {shown(self.shape)} has {has}: {_GIVE_AXES}"
+            )
         ins = _positions("in_axis", self.in_axis, self.shape)
         outs = _positions("out_axis", self.out_axis, self.shape)
         batch = self.batch()
@@ -126,6 +131,10 @@ class Layout:
     def batch(self) -> tuple[int, ...]:
         """The positions of the batch axes alone, in ascending order."""
         return tuple(sorted(_positions("batch_axis", self.batch_axis, self.shape)))
+
+    def lacks_an_axis(self) -> bool:
+        """Whether the shape has no two axes for the inputs and outputs of a unit, and nobody said which it has."""
+        return len(self.shape) < 2 and (self.in_axis, self.out_axis) in ((-2, -1), (1, 0))
 
     def split(self, matrices: int | tuple[int, int]) -> tuple[Layout, int]:
         """The layout with an axis for the matrices that follow each other along one, and which axis that is.
@@ -170,10 +179,12 @@ class Layout:
         return (outs, rest, batch) if outs[0] < rest[0] else (rest, outs, batch)
 
 
-_NEEDS_TWO_AXES = (
-    ": its fans need an input and an output axis. Give in_axis= and out_axis= (() for none), "
-    "or a scheme without fans, such as 'normal(std=0.02)'"
-)
+_GIVE_AXES = "give in_axis= and out_axis= (() for none), or a scheme without fans, such as 'normal(std=0.02)'"
+_NEEDS_TWO_AXES = f": its fans need an input and an output axis; {_GIVE_AXES}"
+
+
+class MissingAxisError(ValueError):
+    """A shape without the two axes that fans need; whoever knows the scheme says whose fans."""
 
 
 def sizes_of(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.messages import as_int, as_sizes, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.repeats import warn_of_repeats
 from winit_fast.schemes import Scheme
@@ -316,7 +316,7 @@ def random_bits(
     """
     _checked_memory(out)
     if out.dtype != np.uint32 or not out.dtype.isnative:
-        raise TypeError(f"out must be of dtype uint32 in native byte order, got {out.dtype!r}")
+        raise TypeError(f"out must be of dtype uint32 in native byte order, got {shown(out.dtype)}")
     start = as_int("offset", offset)
     if not 0 <= start <= (1 << 66) - out.size:
         raise ValueError(f"offset must be in [0, 2^66 - {out.size}] for {out.size} words, got {shown(start)}")
@@ -330,9 +330,15 @@ def random_bits(
 
 def _checked_memory(out: object) -> None:
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        library = library_of(out)
+        verb = "init makes" if library == "jax" else "init_ fills"
+        hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}{hint}")
     if not out.flags.writeable:
-        raise ValueError("out must be writable, got a read-only array")
+        axes = zip(out.shape, out.strides, strict=True)
+        is_repeated = out.size > 0 and any(size > 1 and step == 0 for size, step in axes)
+        hint = "; fill what it was broadcast from, then broadcast that" if is_repeated else ""
+        raise ValueError(f"out must be writable, got a read-only array{hint}")
 
 
 def _checked_array(out: NDArray[Any]) -> np.dtype[Any]:
@@ -345,15 +351,16 @@ def _checked_array(out: NDArray[Any]) -> np.dtype[Any]:
 def _element_type(dtype: np.dtype[Any]) -> ElementType:
     # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
     found = ELEMENT_TYPES.get(dtype.name)
-    if found is None and dtype.kind == "V" and dtype.names is None and dtype.itemsize in (1, 2):
+    is_nameless = dtype.type is np.void and dtype.names is None and dtype.subdtype is None
+    if found is None and is_nameless and dtype.itemsize in (1, 2):
         raise TypeError(
             f"out must be of a dtype with a name, got {dtype!r}: files and other libraries drop those of bfloat16 and "
             "8-bit floats; import ml_dtypes, then view it, as in out.view('bfloat16')"
         )
     if found is None:
-        raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {dtype.name}")
+        raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {shown_word(dtype.name)}")
     if not dtype.isnative:
-        raise TypeError(f"out must be in native byte order, got {dtype!r}")
+        raise TypeError(f"out must be in native byte order, got {shown(dtype)}")
     return found
 
 

@@ -66,5 +66,19 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
         try:
             import ml_dtypes  # noqa: F401
         except ImportError:
-            raise TypeError(f"dtype {dtype!r} needs ml_dtypes: pip install ml_dtypes") from None
-    return np.dtype(dtype)
+            raise TypeError(f"dtype {shown(dtype)} needs ml_dtypes: pip install ml_dtypes") from None
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        from winit_fast.arguments import nearest_word
+        from winit_fast.lowering import ELEMENT_TYPES
+
+        word = str(dtype).rpartition(".")[2]  # torch.float16 is of another library, and named as NumPy's
+        close = _SHORT.get(word.lower()) or nearest_word(word, ELEMENT_TYPES)
+        hint = f"; did you mean {close!r}?" if close else f"; fill takes {', '.join(ELEMENT_TYPES)}"
+        raise TypeError(f"dtype must be one of NumPy's or the name of one, got {shown(dtype)}{hint}") from None
+
+
+# What PyTorch's and JAX's users write.
+_SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64", "f16": "float16"}
+_SHORT |= {"fp8": "float8_e4m3fn", "float8": "float8_e4m3fn", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from operator import index
 
-__all__ = ["as_int", "as_sizes", "shown"]
+__all__ = ["as_int", "as_sizes", "library_of", "shown", "shown_word"]
 
 
 def shown(value: object) -> str:
@@ -14,7 +14,23 @@ def shown(value: object) -> str:
         text = repr(value)
     except ValueError:
         return f"a very long {type(value).__name__}"
+    return shown_word(text)
+
+
+def shown_word(text: str) -> str:
+    """A text as it is, shortened."""
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def library_of(value: object) -> str:
+    """The name of the library that a value comes from, among those with an adapter; empty for others."""
+    roots = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+    aliases = {"jaxlib": "jax"}
+    return next((aliases.get(root, root) for root in _LIBRARIES if root in roots), "")
+
+
+# A Keras variable is one of another library too.
+_LIBRARIES = ("keras", "torch", "tensorflow", "jax", "jaxlib")
 
 
 def as_int(argument: str, value: object, needed: str = "an int") -> int:

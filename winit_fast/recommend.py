@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from winit_fast.arguments import one_of
 from winit_fast.gains import GAINS, SLOPED
@@ -37,15 +38,17 @@ class Recommendation:
         return f"{self.scheme}: {self.reason}"
 
 
-def recommend(activation: str, slope: float | None = None) -> Recommendation:
+def recommend(activation: Any, slope: float | None = None) -> Recommendation:
     """Recommend a scheme for the weights of layers with this activation.
 
     Parameters
     ----------
-    activation : str
-        A nonlinearity that `calculate_gain` knows.
+    activation : str, callable or layer
+        A nonlinearity that `calculate_gain` knows, in any spelling (``"leaky_relu"``, ``"LeakyReLU"``), or a function,
+        class or layer of that name: ``torch.nn.GELU()``, ``jax.nn.silu``, ``keras.activations.relu``.
     slope : float, optional
-        The negative slope of ``leaky_relu`` or ``prelu``; 0.01 or 0.25 where left out. The others have none.
+        The negative slope of ``leaky_relu`` or ``prelu``. Left out: the layer's own, or 0.01 and 0.25. The others have
+        none.
 
     Returns
     -------
@@ -76,7 +79,9 @@ def recommend(activation: str, slope: float | None = None) -> Recommendation:
         ...
     ValueError: activation 'rellu' is unknown; did you mean 'relu'? It must be one of linear, conv, ...
     """
-    activation = one_of(*GAINS)("activation", activation)
+    name, own_slope = _nonlinearity(activation)
+    slope = own_slope if slope is None else slope
+    activation = one_of(*GAINS)("activation", name)
     if slope is not None and activation not in SLOPED:
         raise ValueError(f"slope needs activation='leaky_relu' or 'prelu', got {shown(slope)} with {activation!r}")
     if activation in _XAVIER:
@@ -92,6 +97,24 @@ def recommend(activation: str, slope: float | None = None) -> Recommendation:
         return Recommendation(scheme("he_normal", nonlinearity=activation, **given), _SLOPE)
     drifts = _DRIFTS if activation in _DRIFTING else ""
     return Recommendation(scheme("he_normal", nonlinearity=activation), f"{_HE} {activation}{_DERIVED}{drifts}")
+
+
+def _nonlinearity(activation: Any) -> tuple[str, float | None]:
+    """The name that gains go by, and the slope that a layer has."""
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", type(activation).__name__)
+    known = next((known for known in GAINS if _bare(known) == _bare(name)), None)
+    if isinstance(activation, str):
+        return (activation if known is None else known), None
+    if known is None:
+        raise TypeError(f"activation must be a str, or a function or layer that has its name, got {shown(activation)}")
+    if known == "gelu" and getattr(activation, "approximate", None) in ("tanh", True):
+        return "gelu_tanh", None
+    own = getattr(activation, {"leaky_relu": "negative_slope", "prelu": "init"}.get(known, ""), None)
+    return known, own if isinstance(own, float) else None
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 _GLOROT = (

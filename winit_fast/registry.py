@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias
 
 from winit_fast.arguments import Value, did_you_mean, nearest_word
 from winit_fast.distributions import Distribution
-from winit_fast.fans import Axes, Layout, sizes_of
+from winit_fast.fans import Axes, Layout, MissingAxisError, sizes_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import shown
 
@@ -122,7 +122,10 @@ class Scheme:
         """
         law = self._law
         if isinstance(law, ShapeLaw):
-            return law.distribution(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+            try:
+                return law.distribution(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+            except MissingAxisError as error:
+                raise ValueError(str(error).replace("fans need", f"{self.name} needs", 1)) from None
         return law
 
     def __str__(self) -> str:

@@ -64,9 +64,24 @@ def _hashed(name: str) -> int:
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
+def _takes_it(value: object) -> str:
+    """Who takes a generator or a key in place of a seed."""
+    roots = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+    if "numpy" in roots and type(value).__name__ in ("Generator", "SeedSequence"):
+        return "; winit_fast.adapters.numpy takes it"
+    if "torch" in roots and type(value).__name__ == "Generator":
+        return "; winit_fast.adapters.torch takes it as generator="
+    if "jaxlib" in roots or "jax" in roots:
+        return "; winit_fast.adapters.jax takes a key as key="
+    return ""
+
+
 def _word64(argument: str, value: object, kind: str) -> int:
     needed = f"{kind} in [0, 2^64)"
-    word = as_int(argument, value, needed)
+    try:
+        word = as_int(argument, value, needed)
+    except TypeError as error:
+        raise TypeError(f"{error}{_takes_it(value)}") from None
     if not 0 <= word < 1 << 64:
         raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
     return word
