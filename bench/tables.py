@@ -23,6 +23,7 @@ FILES = {
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
+        "keys",
         "first touch",
         "memory",
         "targets",
@@ -106,6 +107,23 @@ def layouts(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     ]  # fmt: skip
     cells = [[label, *("" if value is None else f"{value:.2f}" for value in values)] for label, values in rows]
     return markdown(["10^9 elements/s", *(name.replace("_", " ") for name in names)], cells)
+
+
+def keys(groups: dict[str, Infos]) -> str:
+    """Millions of rows per second, by number, by key and by generator."""
+    ways = {"by_number": "fill_rows", "by_key": "fill_keys", "by_generator": "a NumPy PCG64 for each key"}
+    dims = (16, 64, 128)
+    cells = []
+    for way, label in ways.items():
+        for threads in (1, 2):
+            found = [
+                next((info["elements_per_second"] / dim / 1e6 for info in groups.get(f"rows of {dim} normal float32", [])
+                      if (info["method"], info["threads"]) == (way, threads)), None)
+                for dim in dims
+            ]  # fmt: skip
+            numbers = ("" if value is None else f"{value:.2g}" for value in found)
+            cells.append([label + ", 2 threads" * (threads == 2), *numbers])
+    return markdown(["10^6 rows/s, normal float32", *(f"{dim} values a row" for dim in dims)], cells)
 
 
 def first_touch(groups: dict[str, Infos]) -> str:
@@ -193,6 +211,7 @@ def main() -> None:
         "peak": lambda: peak(memory),
         "types": lambda: types(groups, machine),
         "layouts": lambda: layouts(groups, machine),
+        "keys": lambda: keys(groups),
         "first touch": lambda: first_touch(groups),
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),

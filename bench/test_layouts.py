@@ -18,7 +18,7 @@ HALF = slice(DIM // 2, DIM)
 def contiguous(table, scheme, arguments):
     """Half as many rows of all columns: the elements that the other ways fill."""
     out = table[: len(table) // 2]
-    return out, lambda: winit_fast.fill(out, scheme, shape=table.shape, **arguments)
+    return out, lambda: winit_fast.fill(out, scheme, shape=table.shape, offset=(0, 0), **arguments)
 
 
 def half_the_columns(table, scheme, arguments):

@@ -50,3 +50,11 @@ def control_register():
     register = Register()
     yield register
     register.restore()
+
+
+def pytest_collection_modifyitems(config, items):
+    """Sweeps run where they are asked for by their marker, and nowhere else: ``-m frameworks`` does not start them."""
+    if "sweep" not in config.getoption("markexpr"):
+        sweeps = [item for item in items if item.get_closest_marker("sweep")]
+        config.hook.pytest_deselected(items=sweeps)
+        items[:] = [item for item in items if not item.get_closest_marker("sweep")]

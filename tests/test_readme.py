@@ -1,7 +1,11 @@
 """README.md says what is true: its examples run, and its tables agree with the registry."""
 
 import doctest
+import os
 import re
+import shlex
+import subprocess
+import sys
 import textwrap
 from itertools import groupby
 from pathlib import Path
@@ -90,11 +94,37 @@ def test_every_equivalent_is_of_the_scheme_that_has_it_and_names_another_library
             assert any(theirs), ours
 
 
-@pytest.mark.parametrize("heading", ["Run it", "Test it"])
+@pytest.mark.parametrize("heading", ["Run it", "Test it", "Test the adapters"])
 def test_each_command_is_one_line_in_one_block(text, heading):
     blocks = re.findall(r"^```sh\n(.*?)^```", section(text, heading), flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 1
     assert blocks[0].count("\n") == 1
+
+
+def commands():
+    """What stands behind a ``$`` in a block of the pages, and each ``python -m`` or ``winit-fast`` in their text.
+
+    Installations, tests and measurements are steps of CI.
+    """
+    pages = [README, *sorted((README.parent / "docs").rglob("*.md"))]
+    whole = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    found = re.findall(r"^\$ (.+)$", whole, flags=re.MULTILINE)
+    found += re.findall(r"`((?:python -m winit_fast|winit-fast) [^`]+)`", whole)
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_pages_runs_as_it_stands(command, tmp_path):
+    if command.startswith("winit-fast"):
+        command = command.replace("winit-fast", "python -m winit_fast", 1)  # the script may not be on the path
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    path = os.pathsep.join([str(README.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("file", [README, BENCH_README], ids=["README", "bench/README"])
