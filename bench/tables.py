@@ -112,12 +112,12 @@ def layouts(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
 def keys(groups: dict[str, Infos]) -> str:
     """Millions of rows per second, by number, by key and by generator."""
     ways = {"by_number": "fill_rows", "by_key": "fill_keys", "by_generator": "a NumPy PCG64 for each key"}
-    dims = (16, 64, 128)
+    dims, group = (16, 64, 128), "rows of {} normal float32"
     cells = []
     for way, label in ways.items():
         for threads in (1, 2):
             found = [
-                next((info["elements_per_second"] / dim / 1e6 for info in groups.get(f"rows of {dim} normal float32", [])
+                next((info["elements_per_second"] / dim / 1e6 for info in groups.get(group.format(dim), ())
                       if (info["method"], info["threads"]) == (way, threads)), None)
                 for dim in dims
             ]  # fmt: skip
