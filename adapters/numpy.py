@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from winit_fast import Scheme, empty, fill
+from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int
 from winit_fast.streams import UNNAMED
@@ -162,7 +163,7 @@ def init_(
     return fill(
         array,
         scheme,
-        seed=_integer_seed(seed),
+        seed=_seed_of(scheme, seed),
         name=name,
         shape=shape,
         offset=offset,
@@ -175,11 +176,22 @@ def init_(
     )
 
 
-def _integer_seed(seed: Seed) -> SupportsIndex:
-    if seed is None:
-        seed = np.random.SeedSequence()
-    if isinstance(seed, np.random.SeedSequence):
-        return int(seed.generate_state(1, np.uint64)[0])
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(1 << 64, dtype=np.uint64))
+def _seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
+    """The seed that was given, or one still to be drawn; none where the scheme draws nothing."""
+    if seed is None or isinstance(seed, np.random.Generator | np.random.SeedSequence):
+        return _Drawn(seed) if make_scheme(scheme).draws else None
     return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
+
+
+class _Drawn:
+    """A seed that is drawn when it is asked for: after all else has been checked."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: np.random.Generator | np.random.SeedSequence | None) -> None:
+        self._source = source
+
+    def __index__(self) -> int:
+        if isinstance(self._source, np.random.Generator):
+            return int(self._source.integers(1 << 64, dtype=np.uint64))
+        return int((self._source or np.random.SeedSequence()).generate_state(1, np.uint64)[0])

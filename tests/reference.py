@@ -48,7 +48,7 @@ def drawn(law, working, seed, stream, index, dtype=None):
     """The elements of a distribution, each of which depends on its index alone."""
     constants = lower(law, working)
     if law[0] == "uniform" and law[3:] == ("below_high",):
-        constants = constants._replace(maximum=working(number_below(Fraction(law[2]), dtype)))
+        constants = constants._replace(maximum=working(number_below(*map(Fraction, law[1:3]), dtype)))
     if law[0] == "constant":
         return np.full(index.shape, constants.value)
     return TRANSFORMS[law[0], working](constants, seed, stream, index)
@@ -432,8 +432,8 @@ def rounding(working, direction):
     return rounded
 
 
-def number_below(high, dtype):
-    """The largest number of a type that is below `high`, and below what `high` is in that type."""
+def number_below(low, high, dtype):
+    """The largest number of a type below `high`, and, if that is not below `low`, below what `high` is in that type."""
 
     def exact(number):
         return Fraction(float(number))
@@ -441,10 +441,13 @@ def number_below(high, dtype):
     near = dtype.type(float(high))
     neighbours = [np.nextafter(near, dtype.type(end)) for end in (-np.inf, np.inf)]
     near = min((near, *neighbours), key=lambda x: abs(exact(x) - high))  # the way to the type may have rounded twice
-    most = min(high, exact(near))
-    while exact(near) >= most:
-        near = np.nextafter(near, dtype.type(-np.inf))
-    return float(near)
+    for most in (min(high, exact(near)), high):
+        below = np.nextafter(near, dtype.type(np.inf))
+        while exact(below) >= most:
+            below = np.nextafter(below, dtype.type(-np.inf))
+        if exact(below) >= low:
+            break
+    return float(below)
 
 
 def exactly(compute):

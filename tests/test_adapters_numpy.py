@@ -1,5 +1,7 @@
 """adapters.numpy: the same values as `fill`, in an array of its own or the caller's."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,13 @@ def test_what_is_no_float_array_is_refused():
         init(3, "normal", dtype="int64", seed=0)
     with pytest.raises(ValueError, match="negative"):
         init((2, -1), "normal", seed=0)
+
+
+@pytest.mark.parametrize(
+    "call", ["zeros", "ones", "constant(0.5)", "identity", "normal(std=0)", "nrmal", "normal(1e39)"]
+)
+def test_what_draws_nothing_or_is_refused_takes_no_draw(call):
+    generator, untouched = np.random.default_rng(0), np.random.default_rng(0)
+    with contextlib.suppress(ValueError):
+        adapters.numpy.init((3, 3), call, seed=generator)
+    assert generator.random() == untouched.random()

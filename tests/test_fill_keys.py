@@ -1,6 +1,7 @@
 """`fill_keys`: a row for any 64-bit number, each a tensor of its own."""
 
 import math
+import tracemalloc
 from importlib import import_module
 from unittest import mock
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from winit_fast import dispatch, fill, fill_keys, fill_rows, random_bits
 from winit_fast.dispatch import usable_isas
+
+engine = import_module("winit_fast.fill")
 
 SCHEMES = [
     "normal(std=0.02)", "uniform(-1, 3)", "truncated_normal", "truncated_normal(low=-1, high=3)",
@@ -131,6 +134,35 @@ def test_keys_that_share_memory_with_the_rows_are_read_before_they_are_written()
     assert same(out, fill_keys(np.empty((4, 3)), keys, "normal", seed=1))
 
 
+@pytest.mark.parametrize("dim", [256, 512, 1000, 4096])
+@pytest.mark.parametrize("isa", usable_isas())
+def test_long_rows_are_tensors_too(isa, dim):
+    keys = [5, -9, 5, 2**63]
+    for dtype in ("float32", "float64", "bfloat16"):
+        with mock.patch.object(dispatch, "kernels", import_module(f"winit_fast._kernels_{isa}")):
+            out = fill_keys(untouched((4, dim), DTYPES[dtype]), keys, "normal", seed=1, name="t")
+        assert same(out, row_by_row((dim,), DTYPES[dtype], keys, "normal", 1, "t"))
+
+
+def test_batches_of_any_length_are_prepared_once():
+    fill_keys(np.empty((3, 5)), [1, 2, 3], "normal(std=0.123)", seed=1)
+    before = engine._resolve.cache_info().misses
+    for count in range(1, 50):
+        fill_keys(np.empty((count, 5)), list(range(count)), "normal(std=0.123)", seed=1)
+    assert engine._resolve.cache_info().misses == before
+
+
+def test_the_padding_key_takes_no_memory_that_grows_with_the_list():
+    keys = np.arange(3_000_000) % 7
+    out = np.empty((len(keys), 1), "float8_e5m2")
+    tracemalloc.start()
+    fill_keys(out, keys, "normal", seed=1, padding_key=3, threads=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert ((out[:, 0] == 0) == (keys == 3)).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -145,7 +177,7 @@ def test_keys_that_share_memory_with_the_rows_are_read_before_they_are_written()
         ({"keys": [1, 2, 3]}, ValueError, "out must have the shape (len(keys), ...), got (2, 5) for 3 keys"),
         ({"scheme": "orthogonal"}, ValueError, "scheme must draw each element by itself where there are keys"),
         ({"scheme": "sparse(0.5)"}, ValueError, "scheme must draw each element by itself"),
-        ({"scheme": "he_normal"}, ValueError, "shape must be given where there are keys: 'he_normal' scales with it"),
+        ({"scheme": "he_normal"}, ValueError, "shape must be given where there are keys: 'he_normal' depends on it"),
         ({"scheme": "he_normal", "shape": (9, 4)}, ValueError, "shape must be (rows, *out.shape[1:]), got (9, 4)"),
         ({"seed": None}, TypeError, "seed must be given"),
         ({"padding_key": 2**64}, ValueError, "padding_key must be an int in [-2^63, 2^64)"),

@@ -146,3 +146,14 @@ def test_fill_rows_across_the_memory_gives_the_same_values():
 
 def test_fill_rows_needs_no_seed_where_nothing_is_drawn():
     assert (filled_rows([4, 4], "float32", "ones", shape=TABLE) == 1).all()
+
+
+@pytest.mark.parametrize("scheme", ["normal", "orthogonal", "identity"])
+def test_rows_that_share_memory_with_the_array_are_read_before_they_are_written(scheme):
+    count = 2000
+    memory = np.zeros(count * 4, "int64")
+    memory[:count] = np.arange(count)
+    out = fill_rows(
+        memory.view("float64").reshape(count, 4), memory[:count], scheme, seed=1, shape=(count, 4), padding_idx=2
+    )
+    assert same(out, fill(np.empty((count, 4)), scheme, seed=1, padding_idx=2))

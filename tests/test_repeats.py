@@ -75,6 +75,48 @@ def test_the_same_memory_may_be_filled_again():
             fill(out, "normal", seed=0)
 
 
+@pytest.mark.parametrize("second", [lambda out: out[::-1], lambda out: out.T, lambda out: out.reshape(2, 6)])
+def test_views_of_the_same_memory_may_be_filled_again(second):
+    out = np.empty((4, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fill(out, "normal", seed=0)
+        fill(second(out), "normal", seed=0)
+
+
+@pytest.mark.parametrize("seed", [np.int64(0), np.uint8(0)])
+def test_a_seed_of_numpys_is_a_seed(seed):
+    assert warned(lambda out: unnamed(out, seed=0), lambda out: unnamed(out, seed=seed)) == 1
+
+
+def test_other_words_for_the_same_values_are_the_same_values():
+    assert warned(lambda out: unnamed(out, "he_normal"), lambda out: unnamed(out, "kaiming_normal(mode='fan_in')")) == 1
+    assert (
+        warned(lambda out: unnamed(out, "normal(std=2)"), lambda out: unnamed(out, winit_fast.scheme("normal", std=2)))
+        == 1
+    )
+
+
+def test_other_axes_that_give_other_values_are_not_warned_of():
+    assert warned(unnamed, lambda out: unnamed(out, in_axis=1, out_axis=0)) == 0
+    assert warned(lambda out: unnamed(out, "orthogonal"), lambda out: unnamed(out, "orthogonal", matrices=3)) == 0
+
+
+def test_what_was_refused_is_not_remembered():
+    memory = np.empty(16, "float32")
+    with pytest.raises(ValueError, match="overlap"):
+        fill(np.lib.stride_tricks.as_strided(memory, (4, 3), (8, 4)), "normal", seed=0)
+    assert warned(lambda out: unnamed(out, "normal")) == 0
+
+
+def test_code_beside_the_package_is_not_taken_for_its_own(tmp_path):
+    name = f"{winit_fast.__path__[0]}_mine/train.py"
+    calls = "out = [np.empty(3), np.empty(3)]\nfor each in out:\n    fill(each, 'normal', seed=0)"
+    with pytest.warns(RepeatedValuesWarning) as caught:
+        exec(compile(calls, name, "exec"), {"np": np, "fill": fill})
+    assert caught[0].filename == name
+
+
 def test_what_draws_nothing_is_not_warned_of():
     assert warned(*[lambda out: fill(out, "zeros", seed=0)] * 3) == 0
 

@@ -73,8 +73,13 @@ def refuse_overlap(cnp.ndarray out not None):
 
 
 def address_of(cnp.ndarray out not None) -> int:
-    """Where the first element of an array stands: 20 times as fast as to ask the array itself."""
-    return <uintptr_t> cnp.PyArray_DATA(out)
+    """Where the memory of an array that has elements begins: 20 times as fast as to ask the array itself."""
+    cdef uintptr_t address = <uintptr_t> cnp.PyArray_DATA(out)
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(out)):
+        if cnp.PyArray_STRIDE(out, k) < 0:
+            address += <uintptr_t> (cnp.PyArray_STRIDE(out, k) * (cnp.PyArray_DIM(out, k) - 1))
+    return address
 
 
 def cpu_isas() -> tuple:

@@ -136,17 +136,21 @@ class Layout:
         """Whether the shape has no two axes for the inputs and outputs of a unit, and nobody said which it has."""
         return len(self.shape) < 2 and (self.in_axis, self.out_axis) in ((-2, -1), (1, 0))
 
-    def split(self, matrices: int | tuple[int, int]) -> tuple[Layout, int]:
+    def split(self, matrices: int | tuple[int, int]) -> tuple[Layout, int | None]:
         """The layout with an axis for the matrices that follow each other along one, and which axis that is.
 
         Parameters
         ----------
         matrices : int or tuple of two int
             How many of equal size, along the first output axis; or that and the axis, an input or output axis. The new
-            axis stands before that one, and is a batch axis.
+            axis stands before that one, and is a batch axis. A vector, whose axis is neither, stays as it is.
         """
-        ins, outs, batch = self.roles()
         count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
+        if self.lacks_an_axis():  # a bias: what has fans will say that it lacks them
+            if not self.shape or self.shape[0] % count:
+                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {count}")
+            return self, None
+        ins, outs, batch = self.roles()
         if given is None and not outs:
             raise ValueError(f"matrices must be (count, axis) where there is no output axis, got {shown(matrices)}")
         axis = outs[0] if given is None else _positions("matrices: axis", given, self.shape)[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple
 from functools import lru_cache, partial
+from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from winit_fast._plan import TRANSFORMS, Plan
+from winit_fast._plan import TRANSFORMS, Plan, address_of, refuse_overlap
 from winit_fast.distributions import Constant, Distribution, Elementwise, Table
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
@@ -19,7 +20,7 @@ from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
 from winit_fast.messages import as_int, as_sizes, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
-from winit_fast.repeats import warn_of_repeats
+from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
 from winit_fast.streams import UNNAMED, seed_key, stream_of
@@ -35,6 +36,7 @@ Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
 
 _WORDS = TRANSFORMS.index("words32")
+_ROWS_AT_ONCE = 1 << 16
 
 
 def fill(
@@ -106,15 +108,19 @@ def fill(
     """
     dtype = _checked_array(out)
     global_shape, start = checked_region(out.shape, shape, offset)
-    write, draws, _ = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
-    key = _key(seed, draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
+    key = _key(seed, prepared.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if out.size:
-        if name is UNNAMED and draws and type(seed) is int:
-            warn_of_repeats((seed, scheme, global_shape, start), out)
-        write(Target(out, global_shape, start), key, stream, thread_count)
+        values = None
+        if name is UNNAMED and prepared.draws and isinstance(seed, int | np.integer):
+            values = (key, prepared.values, global_shape, start)
+            warn_of_repeats(values, address_of(out))
+        prepared.write(Target(out, global_shape, start), key, stream, thread_count)
+        if values is not None:
+            note_filled(values, address_of(out))
         if padding is not None:
             axis, place = padding
             if 0 <= place - start[axis] < out.shape[axis]:
@@ -172,17 +178,23 @@ def fill_rows(
     """
     dtype = _checked_array(out)
     global_shape = _global_shape(shape, "; fill_keys takes any 64-bit number for a row")
-    row_list = _checked_rows(rows, out.shape, global_shape)
-    write, draws, _ = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    row_list = _checked_rows(rows, out, global_shape)
+    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    if prepared.split_axis == 0:
+        raise ValueError(
+            f"matrices must not follow each other along the axis of the rows where {shown(str(scheme))} has rows that "
+            f"hang together, got {shown(matrices)}: fill the matrices, or parts of them"
+        )
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
-    key = _key(seed, draws, scheme)
+    key = _key(seed, prepared.draws, scheme)
     if out.size:
-        write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
-        if padding is not None:
-            axis, place = padding
-            np.moveaxis(out, axis, 0)[row_list == place if axis == 0 else place] = 0
+        prepared.write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
+        if padding is not None and padding[0] == 0:
+            _clear_rows(out, row_list, padding[1])
+        elif padding is not None:
+            np.moveaxis(out, padding[0], 0)[padding[1]] = 0
     return out
 
 
@@ -208,10 +220,11 @@ def fill_keys(
     Parameters
     ----------
     out : ndarray
-        Shape ``(len(keys), ...)``; otherwise as in `fill`.
+        Shape ``(len(keys), ...)``, with fewer than 2^31 elements a row; otherwise as in `fill`.
     keys : array_like of int
         One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as itself plus 2^64,
-        as a cast from int64 to uint64 has it. Arrays of int64 and uint64 are read where they stand.
+        as a cast from int64 to uint64 has it. Contiguous arrays of int64 and uint64 are read where they stand, others
+        are copied.
     scheme : str or Scheme
         One that draws each element by itself: not orthogonal, sparse or a table of given values.
     seed, name, threads
@@ -258,18 +271,26 @@ def fill_keys(
     dtype = _checked_array(out)
     streams = _checked_keys(keys, out)
     whole = _checked_table(shape, out.shape, scheme)
-    write, draws, is_elementwise = _writer(scheme, whole, in_axis, out_axis, (), 1, dtype)
-    if not is_elementwise:
+    prepared = _writer(scheme, whole, in_axis, out_axis, (), 1, dtype)
+    if not prepared.is_elementwise:
         raise ValueError(f"scheme must draw each element by itself where there are keys, got {shown(str(scheme))}")
     stream = stream_of(name)
     padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
     thread_count = checked_threads(threads)
-    key = _key(seed, draws, scheme)
+    key = _key(seed, prepared.draws, scheme)
     if out.size:
-        write(Target(out, out.shape, (0,) * out.ndim, streams, True), _table_seed(key, stream), 0, thread_count)
+        target = Target(out, out.shape, (0,) * out.ndim, streams, True)
+        prepared.write(target, _table_seed(key, stream), 0, thread_count)
         if padding is not None:
-            out[streams.view(np.uint64) == padding] = 0
+            _clear_rows(out, streams, padding if padding < 1 << 63 else padding - (1 << 64))
     return out
+
+
+def _clear_rows(out: NDArray[Any], row_list: NDArray[np.int64], row: int) -> None:
+    """Write 0 where a list has this row; in pieces, so that nothing grows with the list."""
+    for first in range(0, len(row_list), _ROWS_AT_ONCE):
+        piece = slice(first, first + _ROWS_AT_ONCE)
+        out[piece][row_list[piece] == row] = 0
 
 
 def random_bits(
@@ -398,7 +419,8 @@ def checked_region(
     return whole, start
 
 
-def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    extent = out.shape
     try:
         row_list = np.asarray(rows)
     except ValueError:  # ragged
@@ -414,17 +436,23 @@ def _checked_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ..
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
     if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
-    return np.require(row_list, np.int64, ["C", "A"])
+    return _kept_apart(np.require(row_list, np.int64, ["C", "A"]), out)
+
+
+def _kept_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.int64]:
+    """The list, or a copy where writing to `out` could change it."""
+    return row_list.copy() if np.may_share_memory(row_list, out) else row_list
 
 
 def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
-    if isinstance(keys, np.ndarray):
-        found = keys
-    elif isinstance(keys, Sequence) and not isinstance(keys, str | bytes):  # NumPy may make floats of what passes 2^63
-        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
-    else:
+    try:
         found = np.asarray(keys)
+    except ValueError:  # ragged
+        raise TypeError(f"keys must be integers along one axis, got {shown(keys)}") from None
+    if isinstance(keys, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
+        # What passes 2^63 beside what is negative NumPy makes floats of.
+        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
     if out.ndim == 0 or len(out) != len(found):
@@ -432,7 +460,7 @@ def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     if prod(out.shape[1:]) >= 1 << 31:
         raise ValueError(f"out must have rows of fewer than 2^31 elements, got {shown(out.shape)}")
     words = np.require(found, np.uint64 if found.dtype.kind == "u" else np.int64, ["C", "A"]).view(np.int64)
-    return words.copy() if np.may_share_memory(words, out) else words
+    return _kept_apart(words, out)
 
 
 def _word_of_key(argument: str, key: object) -> int:
@@ -450,10 +478,10 @@ def _checked_table(
     if shape is None:
         if make_scheme(scheme).depends_on_shape:
             raise ValueError(
-                f"shape must be given where there are keys: {shown(str(scheme))} scales with it; its first size is how "
+                f"shape must be given where there are keys: {shown(str(scheme))} depends on it; its first size is how "
                 "many rows you count on"
             )
-        return extent
+        return (1, *extent[1:])
     whole = _global_shape(shape)
     if len(whole) != len(extent) or whole[1:] != extent[1:]:
         raise ValueError(f"shape must be (rows, *out.shape[1:]), got {shown(whole)} for out of shape {shown(extent)}")
@@ -505,11 +533,23 @@ def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_a
     return axis, index % shape[axis]
 
 
+class Prepared(NamedTuple):
+    """What is known of a fill before its target: what writes it, and what else depends on scheme, shape and type.
+
+    `values` is equal where the values are. `split_axis` is the axis of several matrices whose elements hang together.
+    """
+
+    write: Writer
+    draws: bool
+    is_elementwise: bool
+    values: str
+    split_axis: int | None = None
+
+
 def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
-) -> tuple[Writer, bool, bool]:  # fmt: skip
-    """What writes a target, whether it draws, and whether each element stands by itself."""
+) -> Prepared:  # fmt: skip
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
@@ -540,18 +580,20 @@ def _resolve(
     batch_axis: int | tuple[int, ...],
     matrices: int | tuple[int, int],
     dtype: np.dtype[Any],
-) -> tuple[Writer, bool, bool]:
+) -> Prepared:
     element_type = _element_type(dtype)
     layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
+    made = make_scheme(scheme)
     whole, split_axis = layout, None
     if matrices != 1:
         layout, split_axis = layout.split(matrices)
-    made = make_scheme(scheme)
     distribution = made.distribution(*astuple(layout))
     if element_type.is_complex:
-        return _complex_writer(made.name, distribution, whole, element_type, dtype), distribution.draws, True
+        write = _complex_writer(made.name, distribution, whole, element_type, dtype)
+        return Prepared(write, distribution.draws, True, str(distribution))
     if isinstance(distribution, Elementwise):
-        return partial(fill_elements, lower(distribution, element_type)), distribution.draws, True
+        write = partial(fill_elements, lower(distribution, element_type))
+        return Prepared(write, distribution.draws, True, str(distribution))
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
 
     try:
@@ -560,23 +602,24 @@ def _resolve(
         raise ValueError(f"{made.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
-    return write, distribution.draws, False
+    return Prepared(write, distribution.draws, False, f"{distribution} {layout}", split_axis)
 
 
 def _write_matrices(
     write: Writer, axis: int, shape: tuple[int, ...], target: Target, seed: int, stream: int, threads: int | None
 ) -> None:
     """Write a target of which an axis is two, matrices and what each has of it: so `shape` has it."""
-    if target.rows is not None and axis == 0:  # they may be of any matrix
-        for place, row in enumerate(target.rows.tolist()):
-            part = Target(target.out[place : place + 1], target.shape, (row, *target.start[1:]))
-            _write_matrices(write, axis, shape, part, seed, stream, threads)
-        return
-    size, first, extent = shape[axis + 1], target.start[axis], target.out.shape[axis]
-    for matrix in range(first // size, -(-(first + extent) // size)):
-        begin, end = max(first, matrix * size), min(first + extent, (matrix + 1) * size)
-        out = target.out[(*(slice(None),) * axis, np.newaxis, slice(begin - first, end - first))]
-        start = (*target.start[:axis], matrix, begin - matrix * size, *target.start[axis + 1 :])
+    refuse_overlap(target.out)  # all of it, before the first part is written
+    size, first = shape[axis + 1], target.start[axis]
+    last = first + target.out.shape[axis]
+    # The rest of the first matrix, then whole ones, then what there is of the last.
+    edges = sorted({first, min(last, -(-first // size) * size), max(first, last // size * size), last})
+    for begin, end in pairwise(edges):
+        part = target.out[(*(slice(None),) * axis, slice(begin - first, end - first))]
+        count = max(1, (end - begin) // size)
+        # A view: to split an axis never takes a copy.
+        out = part.reshape((*part.shape[:axis], count, (end - begin) // count, *part.shape[axis + 1 :]))
+        start = (*target.start[:axis], *divmod(begin, size), *target.start[axis + 1 :])
         write(Target(out, shape, start, target.rows), seed, stream, threads)
 
 

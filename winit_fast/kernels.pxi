@@ -7,7 +7,7 @@
 #     values cost no more words than one run of the same length.
 # (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
 #     out along the memory.
-# (d) Rows that are streams of their own (keys) are all queued: the groups of a batch then have a stream each.
+# (d) Where rows are streams of their own (keys), each group of the queue has a stream, and so has each long run.
 # (e) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
 
 include "transforms.pxi"
@@ -20,11 +20,12 @@ from winit_fast._plan cimport (
     UNIFORM64, WORDS32, Plan, axis_t, plan_t, store_name, transform_name)
 
 cdef extern from "philox.h" nogil:
+    ctypedef struct philox_stream:
+        pass
     ctypedef struct philox_state:
         uint64_t seed, stream
         uint32_t high
-    ctypedef struct philox_stream:
-        pass
+        philox_stream common
     void philox_begin_stream(philox_stream* begun, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_start(philox_state* state, uint64_t seed, uint64_t stream, uint32_t high)
     void philox_batch(const philox_state* state, const uint32_t* first_block, uint32_t* even, uint32_t* odd)
@@ -255,10 +256,12 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
     cdef int64_t piece, batches, group_values = <int64_t> 1 << queue.group_shift
     while count > 0:
         batches = count >> queue.group_shift
-        if place == 0 and is_direct and batches >= GROUPS and not queue.is_keyed:
+        if place == 0 and is_direct and batches >= GROUPS:
             # Up to the next multiple of 2^32 blocks, which needs a fresh start of Philox; a batch across it is queued.
             batches = min(batches, <int64_t> ((<uint64_t> 1 << 29) - (group & ((<uint64_t> 1 << 29) - 1)))) // GROUPS
             if batches > 0:
+                if queue.is_keyed:  # such rows are too short for another high half
+                    philox_begin_stream(&queue.state.common, queue.state.seed, queue.stream, queue.state.high)
                 target = fill_batches(queue, group, batches, target)
                 group += <uint64_t> batches * GROUPS
                 count -= (batches * GROUPS) << queue.group_shift

@@ -129,7 +129,7 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
             name = "uniform"
             below = working.below(high)
             if rounding == "below_high":
-                below = element_type.format.below(min(high, element_type.format.nearest(high)))
+                below = _below_in(element_type.format, low, high)
             minimum, maximum = _bounds(distribution, working.at_least(low), below)
             constants = (minimum, width, maximum)
         case Normal(mean, std):
@@ -196,6 +196,12 @@ def refuse_overflow(
 
 def _shown(size: Fraction) -> str:
     return f"{float(size):.6g}" if size <= Fraction(FLOAT64.max_finite) else "more than a float64 holds"
+
+
+def _below_in(narrow: Format, low: float, high: float) -> float | None:
+    """The largest number of a type below `high`, and below what `high` is in that type where that leaves any."""
+    below = narrow.below(min(high, narrow.nearest(high)))
+    return below if below is not None and below >= low else narrow.below(high)
 
 
 def _bounds(distribution: Distribution, minimum: float | None, maximum: float | None) -> tuple[float, float]:

@@ -69,7 +69,7 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
             raise TypeError(f"dtype {shown(dtype)} needs ml_dtypes: pip install ml_dtypes") from None
     try:
         return np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses texts
         from winit_fast.arguments import nearest_word
         from winit_fast.lowering import ELEMENT_TYPES
 

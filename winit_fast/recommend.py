@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from winit_fast.arguments import one_of
@@ -101,7 +102,9 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
 
 def _nonlinearity(activation: Any) -> tuple[str, float | None]:
     """The name that gains go by, and the slope that a layer has."""
-    name = activation if isinstance(activation, str) else getattr(activation, "__name__", type(activation).__name__)
+    name = getattr(activation, "__name__", None)
+    if not isinstance(name, str):
+        name = activation if isinstance(activation, str) else type(activation).__name__
     known = next((known for known in GAINS if _bare(known) == _bare(name)), None)
     if isinstance(activation, str):
         return (activation if known is None else known), None
@@ -110,7 +113,7 @@ def _nonlinearity(activation: Any) -> tuple[str, float | None]:
     if known == "gelu" and getattr(activation, "approximate", None) in ("tanh", True):
         return "gelu_tanh", None
     own = getattr(activation, {"leaky_relu": "negative_slope", "prelu": "init"}.get(known, ""), None)
-    return known, own if isinstance(own, float) else None
+    return known, float(own) if isinstance(own, Real) else None
 
 
 def _bare(name: str) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from winit_fast._plan import address_of
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from numpy.typing import NDArray
-
-__all__ = ["RepeatedValuesWarning", "warn_of_repeats"]
+__all__ = ["RepeatedValuesWarning", "note_filled", "warn_of_repeats"]
 
 
 class RepeatedValuesWarning(UserWarning):
     """Two tensors of one seed, shape and scheme, and without names, hold the same values.
+
+    `fill` and what stands on it warn, once for each seed, shape and scheme. `fill_rows` and `fill_keys` do not: rows
+    are made again on purpose.
 
     Examples
     --------
@@ -34,15 +34,17 @@ _filled: dict[Hashable, int] = {}
 _WARNED = -1  # in place of an address
 
 
-def warn_of_repeats(what: Hashable, out: NDArray[Any]) -> None:
-    """Warn where what makes the values equal was met before and filled other memory; once for each."""
-    address = address_of(out)
+def note_filled(what: Hashable, address: int) -> None:
+    """Remember what decides of the values without a name, and where they were written."""
+    if len(_filled) >= _MOST:
+        _filled.clear()
+    _filled.setdefault(what, address)
+
+
+def warn_of_repeats(what: Hashable, address: int) -> None:
+    """Warn where the same was written to other memory before; once for each."""
     before = _filled.get(what)
-    if before is None:
-        if len(_filled) >= _MOST:
-            _filled.clear()
-        _filled[what] = address
-    elif before not in (address, _WARNED):
+    if before is not None and before not in (address, _WARNED):
         _filled[what] = _WARNED
         warnings.warn(
             "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
@@ -54,8 +56,9 @@ def warn_of_repeats(what: Hashable, out: NDArray[Any]) -> None:
 
 def _levels_to_the_caller() -> int:
     """How many calls up the code is that is none of this package or its adapters."""
-    folder = str(Path(__file__).parent)
-    ours = (folder, str(Path(folder).parent / "adapters"))
+    folder = Path(__file__).parent
+    adapters = getattr(sys.modules.get("winit_fast.adapters"), "__file__", None)  # in a clone another folder
+    ours = tuple(f"{path}{os.sep}" for path in (folder, Path(adapters).parent if adapters else folder))
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
         frame, level = frame.f_back, level + 1

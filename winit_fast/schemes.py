@@ -193,8 +193,8 @@ def uniform(low: Finite = 0.0, high: Finite = 1.0, rounding: Rounding = "nearest
 def normal(mean: Finite = 0.0, std: NotNegative = 1.0) -> Law:
     """N(mean, std^2).
 
-    Differs: normal(0.02) has the mean 0.02, as normal_(w, 0.02) in torch; normal(0.02) in JAX has the standard deviation
-    0.02. Of complex numbers std is the root of the mean of |z|^2, as in JAX, and the mean must be 0
+    Differs: normal(0.02) has the mean 0.02, as normal_(w, 0.02) in torch; normal(0.02) in JAX has the standard
+    deviation 0.02. Of complex numbers std is the root of the mean of |z|^2, as in JAX, and the mean must be 0
     """
     return Normal(mean, std) if std > 0.0 else Constant(mean)
 
@@ -308,8 +308,8 @@ def xavier(kind: Kind, /, gain: NotNegative = 1.0, mode: Mode = "fan_avg") -> La
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"
 
-    Differs: Keras and JAX give the name glorot_normal to xavier_truncated_normal. Complex xavier_uniform_ fills a square
-    with sqrt(2) times the rms of here and of JAX, which is std
+    Differs: Keras and JAX give the name glorot_normal to xavier_truncated_normal. Complex xavier_uniform_ fills a
+    square with sqrt(2) times the rms of here and of JAX, which is std
     """
     return _fan_scaled(lambda fan: gain / math.sqrt(fan), mode, kind)
 
