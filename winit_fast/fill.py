@@ -115,12 +115,12 @@ def fill(
     key = _key(seed, prepared.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if out.size:
         values = None
-        if name is UNNAMED and prepared.draws and isinstance(seed, int | np.integer):
-            values = (key, prepared.values, global_shape, start)
-            warn_of_repeats(values, address_of(out))
+        if name is UNNAMED and prepared.draws and (type(seed) is int or isinstance(seed, np.integer)):
+            values, address = (key, prepared.values, global_shape, start), address_of(out)
+            warn_of_repeats(values, address)
         prepared.write(Target(out, global_shape, start), key, stream, thread_count)
         if values is not None:
-            note_filled(values, address_of(out))
+            note_filled(values, address)
         if padding is not None:
             axis, place = padding
             if 0 <= place - start[axis] < out.shape[axis]:
