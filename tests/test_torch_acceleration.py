@@ -773,6 +773,31 @@ def test_skip_does_what_draws_nothing(name):
     assert torch.equal(weight, expected)
 
 
+def test_skip_leaves_tensors_of_every_kind_as_they_are():
+    from torch._subclasses import FakeTensorMode
+
+    class Watching(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    with accelerate(skip=True):
+        for tensor in (
+            torch.eye(3).to_sparse(),
+            torch.empty(3, device="meta"),
+            torch.empty(0, 3),
+            torch.ones(3).as_subclass(Watching),
+            torch.ones(3, dtype=torch.int64),
+            torch.nested.nested_tensor([torch.ones(3), torch.ones(4)], layout=torch.jagged),
+        ):
+            assert INIT.normal_(tensor) is tensor
+            tensor.zero_()
+        with FakeTensorMode():
+            layer = nn.Linear(3, 3)
+            layer.weight.data.copy_(torch.ones(3, 3))
+        assert torch.func.vmap(lambda x: INIT.normal_(x.clone()).copy_(x))(torch.ones(2, 3)).sum() == 6
+
+
 def test_skip_leaves_what_is_not_initialization():
     with accelerate(skip=True):
         layer, norm = nn.Embedding(5, 3, padding_idx=1), nn.BatchNorm1d(3)

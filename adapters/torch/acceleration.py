@@ -145,12 +145,12 @@ class _Governor:
 
     def note_skipped(self, tensor: Tensor) -> None:
         """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""
-        if tensor.numel() and not tensor.is_meta:
-            self.skipped[_memory(tensor)] = weakref.ref(tensor)
+        if (memory := _memory(tensor)) is not None:
+            self.skipped[memory] = weakref.ref(tensor)
 
     def note_written(self, tensor: Tensor, is_loaded: bool) -> None:
         """Remember that somebody gave a tensor its values."""
-        if self.skipped and self.skipped.pop(_memory(tensor), None) is not None:
+        if self.skipped and (memory := _memory(tensor)) is not None and self.skipped.pop(memory, None) is not None:
             self.has_loaded |= is_loaded
 
     def warn_of_what_is_missing(self) -> None:
@@ -165,7 +165,11 @@ class _Governor:
             )
 
 
-def _memory(tensor: Tensor) -> tuple[int, int]:
+def _memory(tensor: Any) -> tuple[int, int] | None:
+    """Where a tensor stands, and how many elements it has; None where it has no such place of its own."""
+    is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_meta
+    if not is_plain or not tensor.numel() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
     return tensor.data_ptr(), tensor.numel()
 
 

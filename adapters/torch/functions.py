@@ -197,7 +197,11 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with U(-bound, bound), bound = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`."""
+    """Fill with U(-bound, bound), bound = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`.
+
+    Complex numbers fill a disk whose rms is the std of `xavier_normal_`; PyTorch's fill a square of this bound, whose
+    rms is sqrt(2) times that.
+    """
     _needs_dimensions(tensor, 2)
     return init_(tensor, f"xavier_uniform({float(gain)!r})", generator=generator)
 
@@ -215,7 +219,11 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator = None,
 ) -> Tensor:
-    """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`."""
+    """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`.
+
+    Complex numbers fill a disk whose rms is the std of `kaiming_normal_`; PyTorch's fill a square of this bound, whose
+    rms is sqrt(2) times that.
+    """
     return _kaiming("he_uniform", tensor, a, mode, nonlinearity, generator)
 
 

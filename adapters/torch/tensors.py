@@ -86,7 +86,9 @@ def init_(
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and schemes with
         fans. One without elements, or with none in memory (meta, fake), is left as it is. A `DTensor` is filled where
         it stands: each rank its own part. On another device than the CPU it is filled through 16 MiB of host memory,
-        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits.
+        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits. What
+        was computed, such as a weight under a parametrization or `weight.float()`, is refused, as it is no memory of
+        the model's; but under `torch.no_grad` PyTorch does not say so.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
