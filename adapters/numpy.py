@@ -183,3 +183,8 @@ def _integer_seed(seed: Seed) -> SupportsIndex:
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(1 << 64, dtype=np.uint64))
     return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
+
+
+def __dir__() -> list[str]:
+    """List the public names alone."""
+    return __all__
