@@ -309,7 +309,9 @@ def test_a_reseed_to_the_state_that_was_there_on_entering_is_one_too():
 
 def test_until_reseeded_the_seed_governs():
     with accelerate(seed=5, until_reseeded=True):
-        layers = nn.Linear(24, 16), nn.Linear(24, 16)
+        layer = nn.Linear(24, 16)
+        torch.get_rng_state()
+        layers = layer, nn.Linear(24, 16)
     with accelerate(seed=5):
         expected = nn.Linear(24, 16), nn.Linear(24, 16)
     assert all(map(equal, layers, expected))

@@ -395,7 +395,7 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
 def _get_rng_state() -> Tensor:
     """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
     governor = _GOVERNOR.get()
-    if governor is not None:
+    if governor is not None and isinstance(governor.seed, Drawn):
         governor.state = b""
     return _TORCHS_RNG_STATE[0]()
 
