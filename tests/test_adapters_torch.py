@@ -107,13 +107,155 @@ def test_writing_a_view_bumps_the_version_of_what_it_views():
     assert whole._version == 1
 
 
-def test_init_fills_what_comes_out_of_an_operation_and_its_history_stays():
-    leaf = torch.ones(3, 3, requires_grad=True)
-    result = leaf * 2
-    init_(result, "normal", seed=7)
-    result.sum().backward()
-    assert bool((leaf.grad == 2).all())
-    assert is_same(result, filled((3, 3), "normal"))
+def computed():
+    """Tensors that are the results of computations on a parameter, and what a fill would leave as it is."""
+    weight = torch.nn.Parameter(torch.full((4, 4), 2.0))
+    parametrizations = torch.nn.utils.parametrizations
+    layers = {
+        name: parametrize(torch.nn.Linear(4, 4))
+        for name, parametrize in (
+            ("weight_norm", parametrizations.weight_norm),
+            ("orthogonal", parametrizations.orthogonal),
+            ("spectral_norm", parametrizations.spectral_norm),
+            ("weight_norm of old", torch.nn.utils.weight_norm),
+        )
+    }
+    return {
+        **{name: lambda layer=layer: layer.weight for name, layer in layers.items()},
+        "a view of weight_norm": lambda: layers["weight_norm"].weight.T[1:],
+        "another type": lambda: weight.double(),
+        "a copy": lambda: weight.clone(),
+        "rows": lambda: weight[[0, 2]],
+        "contiguous": lambda: weight.T.contiguous(),
+        "a product": lambda: weight * 2,
+    }
+
+
+@pytest.mark.parametrize("kind", computed())
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_was_computed_is_refused_since_what_it_was_computed_from_would_stay(kind):
+    for fill in (
+        lambda tensor: init_(tensor, "normal"),
+        lambda tensor: adapters.torch.normal_(tensor),
+        lambda tensor: adapters.init_(tensor, "zeros"),
+        tensors.refuse_unusable,
+    ):
+        tensor = computed()[kind]()
+        before, state = tensor.clone(), torch.get_rng_state()
+        with pytest.raises(ValueError, match=r"must not be computed from others.*Backward.*module\.weight = "):
+            fill(tensor)
+        assert torch.equal(tensor, before)
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_parametrized_weight_takes_what_is_assigned():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
+    layer.weight = init((4, 4), "he_normal", seed=7)
+    torch.testing.assert_close(layer.weight, init((4, 4), "he_normal", seed=7))
+
+
+def test_what_parametrize_keeps_until_its_block_ends_is_refused():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
+    with torch.nn.utils.parametrize.cached(), torch.no_grad():
+        for tensor in (layer.weight, layer.weight[1:]):
+            with pytest.raises(ValueError, match=r"must not be what torch\.nn\.utils\.parametrize\.cached keeps"):
+                init_(tensor, "normal", seed=7)
+        init_(layer.bias, "normal", seed=7)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda weight: weight,
+        lambda weight: weight.T,
+        lambda weight: weight.chunk(2)[1],
+        lambda weight: weight.unbind()[2],
+        lambda weight: weight.view(-1)[3:],
+        lambda weight: weight.data,
+        lambda weight: weight.detach()[:, 1],
+        lambda weight: weight.float(),  # of that type already
+        lambda weight: torch.nn.ParameterList([weight]).state_dict()["0"],
+    ],
+)
+def test_views_of_a_parameter_are_filled_where_it_stands(view):
+    weight = torch.nn.Parameter(torch.full((4, 6), 9.0))
+    tensor = init_(view(weight), "normal", seed=7)
+    assert is_same(tensor, filled(tuple(tensor.shape), "normal"))
+    assert int((weight != 9).sum()) == tensor.numel()
+
+
+def test_complex_parameters_are_filled_through_their_real_view():
+    weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    init_(torch.view_as_real(weight), "normal", seed=7)
+    assert is_same(torch.view_as_real(weight.data), filled((3, 2), "normal"))
+
+
+def wrapped():
+    """Tensors without memory of their own, and the words that say so."""
+    from torch.masked import masked_tensor
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    plain = torch.full((3, 4), 9.0)
+    freed = torch.nn.Parameter(torch.empty(3, 4))
+    freed.untyped_storage().resize_(0)
+
+    class Wrapper(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+            raise NotImplementedError
+
+    return {
+        "masked": (
+            masked_tensor(plain, plain > 0),
+            TypeError,
+            "must have memory of its own, got MaskedTensor, which is",
+        ),
+        "two": (
+            TwoTensor(plain, plain),
+            TypeError,
+            "must have memory of its own, got TwoTensor, which is made of other",
+        ),
+        "a parameter of two": (
+            torch.nn.Parameter(TwoTensor(plain, plain)),
+            TypeError,
+            "memory of its own, got TwoTensor",
+        ),
+        "wrapper": (
+            Wrapper(plain),
+            TypeError,
+            "must have memory of its own, got Wrapper, which is made of other tensors",
+        ),
+        "nested": (
+            torch.nested.nested_tensor([torch.ones(3), torch.ones(4)]),
+            TypeError,
+            "must be dense, got a nested",
+        ),
+        "freed": (freed, ValueError, r"must have memory, got shape \(3, 4\) whose storage was freed"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["masked", "two", "a parameter of two", "wrapper", "nested", "freed"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_has_no_memory_of_its_own_is_refused_in_plain_words(kind):
+    tensor, error, words = wrapped()[kind]
+    state = torch.get_rng_state()
+    for fill in (lambda: init_(tensor, "normal"), lambda: tensors.refuse_unusable(tensor)):
+        with pytest.raises(error, match=words):
+            fill()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_model_with_a_weight_that_has_no_memory_is_refused_before_any_layer_is_written():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = torch.nn.Parameter(wrapped()["two"][0])
+    before = model[0].weight.clone()
+    with pytest.raises(TypeError, match=r"1\.weight .*memory of its own, got TwoTensor"):
+        adapters.torch.init_module_(model, {"*": "normal"}, seed=7)
+    assert torch.equal(model[0].weight, before)
 
 
 def test_init_works_under_no_grad_and_inference_mode_and_in_tensors_made_there():
@@ -370,11 +512,62 @@ def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
     assert tensor._version == 0
 
 
-def test_what_is_no_tensor_or_has_no_shape_yet_is_refused():
-    with pytest.raises(TypeError, match=r"tensor must be a torch.Tensor, got ndarray"):
-        init_(np.empty(3), "normal", seed=0)
+@pytest.mark.parametrize("name", ["normal_", "uniform_", "trunc_normal_", "eye_", "kaiming_normal_", "zeros_", "init_",
+                                  "constant_", "dirac_", "sparse_", "orthogonal_", "xavier_normal_", "ones_"])  # fmt: skip
+def test_what_is_no_tensor_is_refused_and_who_takes_it_is_said(name):
+    more = {"init_": ("normal",), "constant_": (1,), "sparse_": (0.5,)}.get(name, ())
+    for other, words in (
+        (np.empty((3, 3)), r"got ndarray: winit_fast\.fill and adapters\.init_ fill arrays"),
+        (torch.nn.Linear(3, 3), "got Linear: init_module_ initializes modules"),
+        ([1.0], "got list$"),
+    ):
+        with pytest.raises(TypeError, match=f"tensor must be a torch.Tensor, {words}"):
+            getattr(adapters.torch, name)(other, *more)
+
+
+def test_modules_given_to_the_init_of_all_frameworks_are_told_what_takes_them():
+    with pytest.raises(TypeError, match="got Linear: init_module_ initializes modules"):
+        adapters.init_(torch.nn.Linear(3, 3), "normal")
+
+
+def test_a_tensor_without_a_shape_yet_is_refused():
     with pytest.raises(ValueError, match="tensor must have a shape, got UninitializedParameter"):
         init_(torch.nn.LazyLinear(3).weight, "normal", seed=0)
+
+
+def test_dtypes_may_be_given_by_name():
+    assert init((2, 3), "normal", dtype="bfloat16").dtype is torch.bfloat16
+    assert init((2, 3), "normal", dtype="torch.float8_e5m2").dtype is torch.float8_e5m2
+    for wrong, words in (
+        ("bf16", "did you mean 'bfloat16'"),
+        ("flaot32", "did you mean 'float32'"),
+        ("nn", "got 'nn'"),
+    ):
+        with pytest.raises(ValueError, match=f"dtype must be a torch.dtype or the name of one, .*{words}"):
+            init((2, 3), "normal", dtype=wrong)
+    with pytest.raises(
+        TypeError, match=r"dtype must be a torch.dtype or the name of one, .*got <class 'numpy.float32'>"
+    ):
+        init((2, 3), "normal", dtype=np.float32)
+
+
+def test_dir_shows_the_public_names_alone():
+    shown = dir(adapters.torch)
+    assert not [name for name in shown if name.startswith("_")]
+    assert {"init_", "init", "init_module_", "kaiming_normal_", "accelerate"} <= set(shown)
+    assert not {"tensors", "functions", "needs"} & set(shown)
+
+
+@pytest.mark.parametrize("scheme", ["zeros", "ones", "constant(0.5)", "identity", "uniform(0.5, 0.5)", "normal(1, 0)"])
+def test_schemes_that_draw_nothing_take_no_draw(scheme):
+    generator = torch.Generator().manual_seed(3)
+    states = torch.get_rng_state(), generator.get_state()
+    init((3, 3), scheme)
+    init_(torch.empty(0, 3), scheme)
+    adapters.init_(torch.empty(3, 3), scheme)
+    init((3, 3), scheme, generator=generator)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(generator.get_state(), states[1])
 
 
 # Everything at once

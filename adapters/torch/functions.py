@@ -15,28 +15,37 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, calculate_gain
+from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
-from winit_fast.messages import shown
-
-from .tensors import init_
+from .tensors import FILLED, init_, refuse_other_types
 
 __all__ = [
     "_calculate_correct_fan",
     "_calculate_fan_in_and_fan_out",
     "calculate_gain",
+    "constant",
     "constant_",
+    "dirac",
     "dirac_",
+    "eye",
     "eye_",
+    "kaiming_normal",
     "kaiming_normal_",
+    "kaiming_uniform",
     "kaiming_uniform_",
+    "normal",
     "normal_",
     "ones_",
+    "orthogonal",
     "orthogonal_",
+    "sparse",
     "sparse_",
     "trunc_normal_",
+    "uniform",
     "uniform_",
+    "xavier_normal",
     "xavier_normal_",
+    "xavier_uniform",
     "xavier_uniform_",
     "zeros_",
 ]
@@ -54,6 +63,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool((weight.abs() <= 0.1).all())
     True
     """
+    if _is_torchs(tensor):
+        return _by_torch("uniform_", tensor, a, b, generator)
     low, high = float(a), float(b)
     _needs_order(low, high)
     return init_(tensor, f"uniform({low!r}, {high!r})", generator=generator)
@@ -68,6 +79,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     >>> print(f"{weight.std().item():.3f}")
     0.020
     """
+    if _is_torchs(tensor):
+        return _by_torch("normal_", tensor, mean, std, generator)
     return init_(tensor, f"normal({float(mean)!r}, {float(std)!r})", generator=generator)
 
 
@@ -85,6 +98,7 @@ def trunc_normal_(
     >>> bool(-0.01 <= weight.min() < -0.0099)
     True
     """
+    refuse_other_types(tensor)
     if tensor.is_meta:
         return tensor
     mean, std, a, b = float(mean), float(std), float(a), float(b)
@@ -120,6 +134,7 @@ def _nearest(number: Fraction | float) -> float:
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with a value, as `torch.nn.init.constant_`: tensors of every kind, by PyTorch itself."""
+    refuse_other_types(tensor)
     with torch.no_grad():
         return tensor.fill_(val)
 
@@ -144,12 +159,16 @@ def eye_(tensor: Tensor) -> Tensor:
             [0., 1., 0.]])
     """
     _needs_dimensions(tensor, 2, 2)
+    if _is_torchs(tensor, or_integers=True):
+        return _by_torch("eye_", tensor)
     return init_(tensor, "identity", seed=0)
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fill the kernel of a convolution so that it hands its inputs through, as `torch.nn.init.dirac_`."""
     _needs_dimensions(tensor, 3, 5)
+    if _is_torchs(tensor, or_integers=True):
+        return _by_torch("dirac_", tensor, groups)
     return init_(tensor, f"dirac({groups!r})", seed=0)
 
 
@@ -195,9 +214,12 @@ def kaiming_normal_(
 
 
 def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, generator: Generator) -> Tensor:
+    refuse_other_types(tensor)
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
-        return init_(tensor, "normal", generator=generator)  # draws as others do: some ranks hold nothing of a tensor
+        if not tensor.is_meta:  # draws as others do: some ranks hold nothing of a tensor
+            init_(torch.empty(0, device="cpu"), "normal", generator=generator)
+        return tensor
     _needs_dimensions(tensor, 2)
     return init_(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator=generator)
 
@@ -218,6 +240,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator = None) ->
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator = None) -> Tensor:
     """Fill with N(0, std^2) and ceil(sparsity rows) zeros in each column, as `torch.nn.init.sparse_`."""
     _needs_dimensions(tensor, 2, 2)
+    if _is_torchs(tensor):
+        return _by_torch("sparse_", tensor, sparsity, std, generator)
     return init_(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator=generator)
 
 
@@ -227,9 +251,39 @@ def _needs_order(a: float, b: float) -> None:
 
 
 def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor must be a torch.Tensor, got {shown(tensor)}")
+    refuse_other_types(tensor)
     count = tensor.dim()
     if count < fewest or (most is not None and count > most):
         needed = f"{fewest} or more" if most is None else f"{fewest}" if most == fewest else f"{fewest} to {most}"
         raise ValueError(f"tensor must have {needed} dimensions, got {count}")
+
+
+# What the engine has no form of, PyTorch does
+
+# In a mapping, not under names of their own: `accelerate` exchanges what modules hold by name.
+_TORCHS = {name: getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "eye_", "dirac_", "sparse_")}
+
+
+def _is_torchs(tensor: Tensor, *, or_integers: bool = False) -> bool:
+    """Whether a tensor is of complex numbers, or of integers and the like."""
+    refuse_other_types(tensor)
+    return tensor.is_complex() or (or_integers and tensor.dtype not in FILLED)
+
+
+def _by_torch(name: str, tensor: Tensor, *arguments: Any) -> Tensor:
+    return _TORCHS[name](tensor, *arguments)  # type: ignore[no-any-return]
+
+
+# Names of long ago, which warn as PyTorch's do
+
+uniform = _make_deprecate(uniform_)
+normal = _make_deprecate(normal_)
+constant = _make_deprecate(constant_)
+eye = _make_deprecate(eye_)
+dirac = _make_deprecate(dirac_)
+xavier_uniform = _make_deprecate(xavier_uniform_)
+xavier_normal = _make_deprecate(xavier_normal_)
+kaiming_uniform = _make_deprecate(kaiming_uniform_)
+kaiming_normal = _make_deprecate(kaiming_normal_)
+orthogonal = _make_deprecate(orthogonal_)
+sparse = _make_deprecate(sparse_)

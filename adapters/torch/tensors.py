@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from math import prod
@@ -13,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
+from winit_fast.arguments import nearest_word
 from winit_fast.distributions import Elementwise
 from winit_fast.fans import Axes, axes_tuple
 from winit_fast.fill import checked_region
@@ -22,7 +24,8 @@ from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
 
 __all__ = [
-    "FILLED", "Drawn", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_unusable", "torch_axes",
+    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_computed",
+    "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
@@ -84,7 +87,8 @@ def init_(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
         In [0, 2^64). Left out: one 64-bit draw of `generator`, so that `torch.manual_seed` governs it and two calls
-        differ. Ranks that share a tensor must then hold the same state of the generator, or pass a seed.
+        differ; none where the scheme draws nothing. Ranks that share a tensor must then hold the same state of the
+        generator, or pass a seed.
     name : str or int, default 0
         The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
         parameter its name.
@@ -123,7 +127,7 @@ def init_(
     if _is_unreal(tensor):
         return tensor
     arguments = {
-        "seed": Drawn(generator) if seed is None else seed,
+        "seed": seed_of(scheme, seed, generator),
         "name": name,
         "padding_idx": padding_idx,
         "threads": threads,
@@ -134,6 +138,7 @@ def init_(
         if shape is not None or offset is not None:
             argument, given = ("offset", offset) if shape is None else ("shape", shape)
             raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+        refuse_computed(tensor)
         axes = torch_axes(tensor.dim(), in_axis, out_axis, batch_axis)
         fill_dtensor(tensor, scheme, **arguments, **axes)  # type: ignore[arg-type]
         return tensor
@@ -147,7 +152,7 @@ def init(
     shape: SupportsIndex | Sequence[SupportsIndex],
     scheme: str | Scheme,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | int | None = None,
     requires_grad: bool = False,
     **arguments: Any,
@@ -160,7 +165,7 @@ def init(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype, device, requires_grad
-        As in `torch.empty`.
+        As in `torch.empty`; `dtype` also by its name, such as ``"bfloat16"``.
     **arguments
         `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `padding_idx`, `threads` of `init_`.
 
@@ -186,8 +191,35 @@ def init(
         if argument in arguments:
             given = shown(arguments[argument])
             raise TypeError(f"{argument} must be left out (init_ fills a part of a larger tensor), got {given}")
-    tensor = torch.empty(sizes, dtype=dtype, device=device)
+    tensor = torch.empty(sizes, dtype=as_dtype(dtype), device=device)
     return init_(tensor, scheme, **arguments).requires_grad_(requires_grad)
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype of PyTorch's, given as such or by its name.
+
+    Examples
+    --------
+    >>> as_dtype("bfloat16")
+    torch.bfloat16
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    needed = "dtype must be a torch.dtype or the name of one, such as 'bfloat16'"
+    if not isinstance(dtype, str):
+        raise TypeError(f"{needed}, got {shown(dtype)}")
+    found = getattr(torch, dtype.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        names = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
+        close = nearest_word({"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype), names)
+        raise ValueError(f"{needed}, got {shown(dtype)}" + (f"; did you mean {close!r}?" if close else ""))
+    return found
+
+
+def seed_of(scheme: str | Scheme, seed: Seed, generator: torch.Generator | None) -> Seed:
+    """The seed that was given, or a draw of the generator; none where the scheme draws nothing."""
+    drawn = Drawn(generator)
+    return drawn if seed is None and make_scheme(scheme).draws else seed
 
 
 class Drawn:
@@ -259,13 +291,28 @@ def _is_unreal(tensor: Tensor) -> bool:
     """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
     if type(tensor) in _PLAIN:
         return tensor.is_meta
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    refuse_other_types(tensor)
     if is_lazy(tensor):
         raise ValueError(f"tensor must have a shape, got {type(tensor).__name__}: its lazy module has not run yet")
     from torch._subclasses.fake_tensor import is_fake
 
     return tensor.is_meta or is_fake(tensor)
+
+
+def refuse_other_types(tensor: object) -> None:
+    """Raise where something is no tensor at all, and say who takes what it is."""
+    if isinstance(tensor, Tensor):
+        return
+    root = type(tensor).__module__.partition(".")[0]
+    others = {
+        "numpy": ": winit_fast.fill and adapters.init_ fill arrays",
+        "tensorflow": ": adapters.init_ fills variables of TensorFlow",
+        "keras": ": adapters.init_ fills variables of Keras",
+        "jax": ": adapters.jax.init makes arrays of JAX",
+        "jaxlib": ": adapters.jax.init makes arrays of JAX",
+    }
+    hint = ": init_module_ initializes modules" if isinstance(tensor, torch.nn.Module) else others.get(root, "")
+    raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")
 
 
 def refuse_unusable(tensor: Tensor) -> None:
@@ -274,8 +321,11 @@ def refuse_unusable(tensor: Tensor) -> None:
         raise TypeError("tensor must not be filled inside of a transform of torch.func: make it before, and pass it in")
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         raise ValueError("tensor must not be one of torch.inference_mode, outside of which nobody may write to it")
-    if tensor.layout is not torch.strided:
-        raise TypeError(f"tensor must be dense, got one of layout {tensor.layout}")
+    if type(tensor) not in _PLAIN and hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "placements"):
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
+        raise TypeError(f"tensor must be dense, got {kind}")
     if tensor.dtype not in FILLED:
         raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
     if tensor.is_conj() or tensor.is_neg():
@@ -286,6 +336,51 @@ def refuse_unusable(tensor: Tensor) -> None:
             f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
             "; fill what it was expanded from"
         )
+    if tensor.numel() and tensor.data_ptr() == 0:
+        if type(tensor) in _PLAIN:  # as a framework that shards leaves it until it is needed
+            raise ValueError(f"tensor must have memory, got shape {tuple(tensor.shape)} whose storage was freed")
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    refuse_computed(tensor)
+
+
+# Such as torchao's quantized tensors, or a masked one.
+_NO_MEMORY = (
+    "tensor must have memory of its own, got {}, which is made of other tensors: "
+    "fill the weight first, and turn it into one then"
+)
+
+
+def refuse_computed(tensor: Tensor) -> None:
+    """Raise where a tensor was computed: filling it would leave what it was computed from as it was.
+
+    Under `torch.no_grad` PyTorch does not say where a tensor comes from, and such a copy looks like any other tensor.
+    """
+    base = tensor._base if tensor._is_view() else tensor
+    if base is None:
+        return
+    node = base.grad_fn
+    if node is None and type(tensor.grad_fn).__name__ == "_ToTorchTensorBackward":  # of a DTensor: its part, or a copy
+        before = tensor.grad_fn.next_functions  # type: ignore[union-attr]
+        node = next((function for function, _ in before if type(function).__name__ == "RedistributeBackward"), None)
+    if node is not None:
+        raise ValueError(
+            "tensor must not be computed from others, which a fill would leave as they are, got the result of "
+            f"{type(node).__name__}: fill what it was computed from (what stood before .float(), .to(), an index); "
+            "where it is a weight under a parametrization, assign one: module.weight = adapters.torch.init(shape, ...)"
+        )
+    parametrize = sys.modules.get("torch.nn.utils.parametrize")
+    if parametrize is not None and parametrize._cache_enabled and any(base is x for x in parametrize._cache.values()):
+        raise ValueError(
+            "tensor must not be what torch.nn.utils.parametrize.cached keeps until its block ends, got one of shape "
+            f"{tuple(tensor.shape)}: assign a weight, as in module.weight = adapters.torch.init(shape, ...)"
+        )
+    if base is not tensor and hasattr(tensor, "placements") and hasattr(base, "placements"):
+        parts = [part._local_tensor.untyped_storage().data_ptr() for part in (tensor, base)]  # type: ignore[attr-defined]
+        if parts[0] != parts[1]:
+            raise ValueError(
+                f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
+                "along an axis that is sharded: fill the whole DTensor"
+            )
 
 
 def _overlaps(tensor: Tensor) -> bool:
