@@ -512,8 +512,24 @@ def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
     assert tensor._version == 0
 
 
-@pytest.mark.parametrize("name", ["normal_", "uniform_", "trunc_normal_", "eye_", "kaiming_normal_", "zeros_", "init_",
-                                  "constant_", "dirac_", "sparse_", "orthogonal_", "xavier_normal_", "ones_"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normal_",
+        "uniform_",
+        "trunc_normal_",
+        "eye_",
+        "kaiming_normal_",
+        "zeros_",
+        "init_",
+        "constant_",
+        "dirac_",
+        "sparse_",
+        "orthogonal_",
+        "xavier_normal_",
+        "ones_",
+    ],
+)
 def test_what_is_no_tensor_is_refused_and_who_takes_it_is_said(name):
     more = {"init_": ("normal",), "constant_": (1,), "sparse_": (0.5,)}.get(name, ())
     for other, words in (

@@ -17,6 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import manual_seed as manual_seed_by_name  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.init import trunc_normal_ as cut_normal_  # noqa: E402
 
@@ -77,6 +78,8 @@ def built(make=lambda: nn.Linear(24, 16), **arguments):
 
 
 def equal(one, other):
+    if one.state_dict().keys() != other.state_dict().keys():
+        return False
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
@@ -172,6 +175,115 @@ def test_without_a_seed_torchs_generator_governs():
     assert not equal(one, two)
     built()
     assert torch.equal(after, torch.rand(()))
+
+
+RESEEDS = {
+    "manual_seed": lambda: torch.manual_seed(3),
+    "manual_seed imported by name": lambda: manual_seed_by_name(3),
+    "the generator's own": lambda: torch.default_generator.manual_seed(3),
+    "a state put back": lambda: torch.set_rng_state(torch.Generator().manual_seed(3).get_state()),
+    "transformers": lambda: pytest.importorskip("transformers").set_seed(3),
+    "accelerate": lambda: pytest.importorskip("accelerate.utils").set_seed(3),
+    "lightning": lambda: pytest.importorskip("lightning_fabric").seed_everything(3, verbose=False),
+}
+
+
+@pytest.mark.parametrize("reseed", RESEEDS.values(), ids=RESEEDS)
+@pytest.mark.parametrize("arguments", [{}, {"seed": 5, "until_reseeded": True}], ids=str)
+def test_whatever_reseeds_torchs_generator_governs_what_follows(reseed, arguments):
+    with accelerate(**arguments):
+        before = nn.Linear(24, 16)
+        reseed()
+        one, two = nn.Linear(24, 16), nn.Linear(24, 16)
+        reseed()
+        again = nn.Linear(24, 16)
+        torch.manual_seed(4)
+        other = nn.Linear(24, 16)
+        reseed()
+        torch.rand(3)
+        later = nn.Linear(24, 16)
+        reseed()
+        torch.rand(3)
+        later_again = nn.Linear(24, 16)
+    assert equal(one, again)
+    assert equal(later, later_again)
+    assert not any(equal(one, different) for different in (before, two, other, later))
+
+
+def test_what_is_drawn_after_a_reseed_is_what_a_block_entered_after_it_draws():
+    torch.manual_seed(3)
+    expected = built(lambda: (nn.Linear(24, 16), nn.Linear(16, 8)))
+    with accelerate():
+        nn.Linear(3, 3)
+        torch.manual_seed(3)
+        layers = nn.Linear(24, 16), nn.Linear(16, 8)
+    assert all(map(equal, layers, expected))
+
+
+def test_a_call_with_a_generator_and_one_after_the_same_manual_seed_are_equal():
+    generator = torch.Generator().manual_seed(42)
+    with accelerate():
+        given = INIT.trunc_normal_(torch.empty(50), generator=generator)
+        torch.manual_seed(42)
+        drawn = INIT.trunc_normal_(torch.empty(50))
+    assert torch.equal(given, drawn)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_forked_generator_repeats_itself(is_first):
+    with accelerate():
+        if not is_first:
+            nn.Linear(3, 3)
+        with torch.random.fork_rng():
+            one = nn.Linear(24, 16)
+        two, three = nn.Linear(24, 16), nn.Linear(24, 16)
+    assert equal(one, two)
+    assert not equal(two, three)
+
+
+def test_without_a_seed_calls_are_numbered_under_one_draw_while_nothing_else_draws():
+    torch.manual_seed(3)
+    with accelerate():
+        drawn = [torch.empty(9).normal_() for _ in range(3)]
+        other = torch.rand(())
+        last = torch.empty(9).normal_()
+    torch.manual_seed(3)
+    seed = adapters.torch.tensors.draw_seed(None)
+    assert torch.equal(other, torch.rand(()))
+    assert [torch.equal(x, init_(torch.empty(9), "normal", seed=seed, name=n)) for n, x in enumerate(drawn)] == [
+        True
+    ] * 3
+    assert torch.equal(last, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None)))
+
+
+def test_a_block_that_draws_nothing_leaves_torchs_generator():
+    state = torch.get_rng_state()
+    with accelerate(), accelerate(skip=True):
+        nn.Linear(3, 3)
+    with accelerate():
+        nn.LayerNorm(3)
+        INIT.zeros_(torch.empty(3))
+        INIT.uniform_(torch.empty(3), 0.5, 0.5)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_with_a_seed_alone_a_reseed_has_no_say():
+    with accelerate(seed=5):
+        expected = nn.Linear(24, 16), nn.Linear(24, 16)
+    with accelerate(seed=5):
+        one = nn.Linear(24, 16)
+        torch.manual_seed(3)
+        two = nn.Linear(24, 16)
+    assert equal(one, expected[0])
+    assert equal(two, expected[1])
+
+
+def test_until_reseeded_the_seed_governs():
+    with accelerate(seed=5, until_reseeded=True):
+        layers = nn.Linear(24, 16), nn.Linear(24, 16)
+    with accelerate(seed=5):
+        expected = nn.Linear(24, 16), nn.Linear(24, 16)
+    assert all(map(equal, layers, expected))
 
 
 def test_with_a_seed_torchs_generator_is_not_touched():
@@ -651,6 +763,47 @@ def test_a_checkpoint_is_loaded_after_skip():
     assert all(torch.equal(value, checkpoint[name]) for name, value in model.state_dict().items())
 
 
+class Loaded(nn.Module):
+    """A body that a checkpoint holds, and a head that it may not hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 6), nn.LayerNorm(6))
+        self.head = nn.Linear(6, 3)
+
+
+def checkpoint_without_head():
+    return {name: value for name, value in Loaded().state_dict().items() if not name.startswith("head")}
+
+
+def test_what_a_checkpoint_loaded_in_a_block_does_not_hold_is_warned_about():
+    def load():
+        with accelerate(skip=True):
+            Loaded().load_state_dict(checkpoint_without_head(), strict=False)
+            model = Loaded()
+            model.load_state_dict(checkpoint_without_head(), strict=False)
+
+    words = r"skip=True left 2 tensors uninitialized .* of shapes \[\(3, 6\), \(3,\)\]"
+    with pytest.warns(UserWarning, match=words) as seen:
+        load()
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("finish", [
+    lambda model: None,
+    lambda model: model.load_state_dict(Loaded().state_dict()),
+    lambda model: (model.load_state_dict(checkpoint_without_head(), strict=False),
+                   INIT.zeros_(model.head.weight), model.head.bias.data.zero_()),
+    lambda model: (model.load_state_dict(checkpoint_without_head(), strict=False), delattr(model, "head")),
+])  # fmt: skip
+def test_nothing_is_warned_about_where_nothing_is_missing(finish):
+    with warnings.catch_warnings(), accelerate(skip=True):
+        warnings.simplefilter("error")
+        model = Loaded()
+        finish(model)
+        gc.collect()
+
+
 # Hugging Face
 
 
@@ -782,6 +935,26 @@ def test_a_checkpoint_of_transformers_is_loaded_in_a_block(transformers, tmp_pat
     model.save_pretrained(tmp_path)
     for arguments in ({"seed": 5}, {"skip": True}):
         assert equal(built(lambda: transformers.LlamaForCausalLM.from_pretrained(tmp_path), **arguments), model)
+
+
+@pytest.mark.parametrize("arguments", [{"skip": True}, {"skip": True, "seed": 5}, {"seed": 5}, {}], ids=str)
+def test_a_new_head_is_drawn_while_transformers_loads_a_checkpoint(transformers, tmp_path, arguments):
+    body = transformers.BertModel(
+        transformers.BertConfig(vocab_size=50, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
+                                intermediate_size=64, initializer_range=0.05)
+    )  # fmt: skip
+    body.save_pretrained(tmp_path)
+
+    def load():
+        with accelerate(**arguments):
+            return transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=40)
+
+    one, two = load(), load()
+    for name, value in body.state_dict().items():
+        assert name.startswith("pooler") or torch.equal(one.state_dict()[f"bert.{name}"], value), name
+    assert abs(one.classifier.weight.std() / 0.05 - 1) < 7 / (40 * 64) ** 0.5
+    assert not one.classifier.bias.any()
+    assert torch.equal(one.classifier.weight, two.classifier.weight) == ("seed" in arguments)
 
 
 def test_empty_weights_of_accelerate(transformers):
