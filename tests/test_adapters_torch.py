@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -249,6 +250,40 @@ def test_what_has_no_memory_of_its_own_is_refused_in_plain_words(kind):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_slices_of_a_dtensor_that_are_copies_are_refused_and_views_are_filled():
+    code = """
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Replicate, Shard, init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from winit_fast import adapters
+
+dist.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+mesh = init_device_mesh("cpu", (2,))
+local = torch.full((4, 6), 9.0)
+weight = torch.nn.Parameter(DTensor.from_local(local, mesh, [Shard(0)], run_check=False))
+for make in (lambda w: w[2:4], lambda w: w * 2, lambda w: w.full_tensor(), lambda w: w.redistribute(mesh, [Replicate()])):
+    for given in (weight, weight.detach()):
+        tensor = make(given)
+        try:
+            adapters.torch.init_(tensor, "normal", seed=7)
+        except ValueError as error:
+            print("copy" if "must not be a copy" in str(error) else "computed" if "computed from" in str(error) else error)
+        else:
+            print("filled")
+print(bool((local == 9).all()))
+adapters.torch.init_(weight[:, 1:3], "normal", seed=7)
+adapters.torch.init_(weight.T[4:], "normal", seed=7)
+print((local != 9).any(0).tolist())
+adapters.torch.init_(weight.to_local(), "normal", seed=7, shape=(8, 6), offset=(4, 0))
+print(bool((local == adapters.torch.init((8, 6), "normal", seed=7, name=0)[4:]).all()))
+"""
+    filled = ["copy", "copy", *["computed", "filled"] * 3]  # nobody can tell where what has no gradient comes from
+    seen = printed(code).split("\n")
+    assert seen[:8] == filled
+    assert seen[8:11] == ["True", "[False, True, True, False, True, True]", "True"]
+
+
 def test_a_model_with_a_weight_that_has_no_memory_is_refused_before_any_layer_is_written():
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     model[1].weight = torch.nn.Parameter(wrapped()["two"][0])
@@ -323,6 +358,30 @@ def test_what_has_no_fans_takes_schemes_without_them_and_no_others(shape, axes):
         init(shape, "he_normal", seed=0, **axes)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scheme"),
+    [("float32", "he_normal"), ("bfloat16", "xavier_uniform"), ("complex64", "he_normal"), ("float64", "orthogonal")],
+)
+@pytest.mark.parametrize(("matrices", "split"), [(3, (3, 8, 10)), ((3, 0), (3, 8, 10)), ((2, 1), (24, 2, 5))])
+def test_matrices_that_follow_each_other_have_the_values_of_the_reshaped_tensor(dtype, scheme, matrices, split):
+    kind, stack = getattr(torch, dtype), 0 if split[0] == 3 else 1
+    packed = init((24, 10), scheme, dtype=kind, seed=7, matrices=matrices)
+    stacked = init(split, scheme, dtype=kind, seed=7, name=0, batch_axis=stack)
+    assert torch.equal(packed, stacked.reshape(24, 10))
+    rows = init_(
+        torch.empty(9, 10, dtype=kind), scheme, seed=7, name=0, shape=(24, 10), offset=(5, 0), matrices=matrices
+    )
+    assert torch.equal(rows, packed[5:14])
+
+
+@pytest.mark.usefixtures("tiny_staging")
+@pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "sparse(0.5)"])
+def test_matrices_go_through_the_host_too(scheme):
+    tensor = torch.empty(24, 10)
+    tensors._fill_through_host(tensor, scheme, seed=7, matrices=3, **tensors.torch_axes(2, None, None, ()))
+    assert torch.equal(tensor, init((24, 10), scheme, seed=7, matrices=3))
+
+
 # Parts
 
 
@@ -341,6 +400,22 @@ def test_the_row_of_padding_is_zero_in_the_whole_and_in_parts():
     assert table.any(1).tolist() == [row != 1 for row in range(10)]
     half = init_(torch.empty(5, 4), "normal", seed=7, padding_idx=1, shape=(10, 4), offset=torch.Size((0, 0)))
     assert torch.equal(half, table[:5])
+
+
+def test_the_row_of_padding_counts_in_each_table_of_a_stack():
+    tables = init((5, 100, 16), "normal", seed=7, batch_axis=0, padding_idx=3)
+    assert (tables == 0).all(2).nonzero().tolist() == [[table, 3] for table in range(5)]
+
+
+def test_a_part_needs_its_offset():
+    for fill in (init_, lambda tensor, scheme, **rest: tensors._fill_through_host(
+        tensor, scheme, **rest, **tensors.torch_axes(2, None, None, ()))):  # fmt: skip
+        tensor = torch.full((4, 4), 9.0)
+        with pytest.raises(
+            ValueError, match=r"offset must be given where out is smaller than shape.*\(4, 4\) of \(8, 4\)"
+        ):
+            fill(tensor, "normal", seed=7, shape=(8, 4))
+        assert bool((tensor == 9).all())
 
 
 @pytest.mark.parametrize("scheme", ["normal", "orthogonal"])
@@ -395,6 +470,51 @@ def test_an_empty_part_takes_its_draw_like_those_of_other_ranks(shape):
     torch.manual_seed(3)
     init_(torch.empty(shape), "he_normal")
     assert torch.equal(torch.rand(1), after)
+
+
+def layers():
+    return torch.nn.Sequential(*(torch.nn.Linear(31, 31) for _ in range(4)))
+
+
+def test_layers_that_repeat_each_other_for_want_of_names_are_warned_of_once():
+    def initialize(layer):
+        if isinstance(layer, torch.nn.Linear):
+            init_(layer.weight, "he_normal", seed=19)
+
+    model = layers()
+    with pytest.warns(winit_fast.RepeatedValuesWarning, match="give each parameter its name") as caught:
+        model.apply(initialize)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.apply(initialize)
+
+
+@pytest.mark.usefixtures("tiny_staging")
+def test_layers_on_other_devices_are_warned_of_by_where_they_stand_themselves():
+    model, axes = layers(), tensors.torch_axes(2, None, None, ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):  # the same again
+            tensors._fill_through_host(model[0].weight.data, "he_normal", seed=20, **axes)
+    with pytest.warns(winit_fast.RepeatedValuesWarning):
+        tensors._fill_through_host(model[1].weight.data, "he_normal", seed=20, **axes)
+
+
+def test_nothing_is_warned_of_where_names_seeds_or_schemes_keep_layers_apart():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, layer in enumerate(layers()):
+            init_(layer.weight, "he_normal", seed=21, name=0)  # on purpose
+            init_(layer.weight, "he_normal", seed=22, name=f"layers.{number}")
+            init_(layer.weight, "he_normal")
+            init_(layer.weight, "zeros", seed=23)
+        for axis in range(2):
+            init_(torch.empty(31, 31), "normal", seed=24 + axis)
+        parts = [torch.empty(31, 31) for _ in range(3)]
+        for number, part in enumerate(parts):
+            init_(part, "normal", seed=26, shape=(93, 31), offset=(31 * number, 0))
 
 
 # No-ops

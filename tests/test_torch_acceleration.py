@@ -32,7 +32,7 @@ FUNCTIONS = {name: value for name, value in vars(INIT).items() if isinstance(val
 
 # What a call does, and the scheme that it stands for.
 CALLS = {
-    "uniform_": (lambda w: INIT.uniform_(w, -0.1, b=0.2), "uniform(-0.1, 0.2)"),
+    "uniform_": (lambda w: INIT.uniform_(w, -0.1, b=0.2), "uniform(-0.1, 0.2, 'below_high')"),
     "normal_": (lambda w: INIT.normal_(w, 1.0, std=0.02), "normal(1, 0.02)"),
     "trunc_normal_": (lambda w: INIT.trunc_normal_(w, std=0.5, a=-1.0, b=1.5), "truncated_normal(0, 0.5, -2, 3)"),
     "xavier_uniform_": (lambda w: INIT.xavier_uniform_(w, gain=2.0), "xavier_uniform(2)"),
@@ -43,8 +43,8 @@ CALLS = {
     "sparse_": (lambda w: INIT.sparse_(w, 0.25), "sparse(0.25)"),
     "normal_ of a tensor": (lambda w: w.data.normal_(mean=1.0, std=0.5), "normal(1, 0.5)"),
     "normal_ of a tensor, defaults": (lambda w: w.detach().normal_(), "normal"),
-    "uniform_ of a tensor": (lambda w: w.data.uniform_(-0.5, 0.5), "uniform(-0.5, 0.5)"),
-    "uniform_ of a tensor, by name": (lambda w: w.data.uniform_(**{"from": -0.5}, to=2.0), "uniform(-0.5, 2)"),
+    "uniform_ of a tensor": (lambda w: w.data.uniform_(-0.5, 0.5), "uniform(-0.5, 0.5, 'below_high')"),
+    "uniform_ of a tensor, by name": (lambda w: w.data.uniform_(**{"from": -1}, to=2), "uniform(-1, 2, 'below_high')"),
     "a name bound at import": (lambda w: cut_normal_(w, a=-1.0, b=1.0), "truncated_normal(low=-1, high=1)"),
 }  # fmt: skip
 
@@ -96,6 +96,25 @@ def test_a_call_fills_as_init_does(call, dtype):
         result = run(weight)
     assert result is weight or result.data_ptr() == weight.data_ptr()
     assert torch.equal(weight, init_(torch.empty_like(weight), scheme, seed=5, name=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_uniform_values_are_below_the_upper_bound_in_their_own_type(dtype):
+    with accelerate(seed=5):
+        drawn = [
+            torch.empty(100_000, dtype=dtype).uniform_(),
+            INIT.uniform_(torch.empty(100_000, dtype=dtype)),
+            nn.Parameter(torch.empty(100_000, dtype=dtype)).data.uniform_(to=1.0),
+        ]
+    assert all(bool((values < 1).all()) and bool(torch.log1p(-values).isfinite().all()) for values in drawn)
+
+
+def test_where_a_type_has_no_number_between_the_bounds_torchs_values_are_there():
+    with accelerate(seed=5):
+        for narrow in (torch.empty(9, dtype=torch.bfloat16).uniform_(1.0001, 1.0002),
+                       INIT.uniform_(torch.empty(9, dtype=torch.float16), -1.0002, -1.0001)):  # fmt: skip
+            assert bool((narrow.abs() == 1).all())
+        assert torch.equal(torch.empty(3).normal_(), init_(torch.empty(3), "normal", seed=5, name=0))
 
 
 def test_calls_that_draw_are_numbered():

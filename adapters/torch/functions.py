@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
+from winit_fast.distributions import Uniform
+from winit_fast.lowering import ELEMENT_TYPES, lower
+
 from .tensors import FILLED, init_, refuse_other_types
 
 __all__ = [
@@ -55,7 +58,7 @@ Mode = Literal["fan_in", "fan_out"]
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with U(a, b), as `torch.nn.init.uniform_`.
+    """Fill with U(a, b), as `torch.nn.init.uniform_`: with values that are below b in the tensor's own type.
 
     Examples
     --------
@@ -67,7 +70,21 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
         return _by_torch("uniform_", tensor, a, b, generator)
     low, high = float(a), float(b)
     _needs_order(low, high)
-    return init_(tensor, f"uniform({low!r}, {high!r})", generator=generator)
+    if low < high and _is_empty(low, high, tensor.dtype):
+        return _by_torch("uniform_", tensor, a, b, generator)
+    return init_(tensor, f"uniform({low!r}, {high!r}, 'below_high')", generator=generator)
+
+
+@lru_cache(maxsize=256)
+def _is_empty(low: float, high: float, dtype: torch.dtype) -> bool:
+    """Whether PyTorch's half types have no number in [low, high), where it takes one that is near."""
+    if dtype not in (torch.float16, torch.bfloat16) or max(abs(low), abs(high)) > torch.finfo(dtype).max:
+        return False
+    try:
+        lower(Uniform(low, high, "below_high"), ELEMENT_TYPES[str(dtype).removeprefix("torch.")])
+    except ValueError:
+        return True
+    return False
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from functools import wraps
 from math import prod
 from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
@@ -16,9 +17,11 @@ from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import checked_region
 from winit_fast.messages import as_sizes, shown
+from winit_fast.repeats import warn_of_repeats
+from winit_fast.streams import UNNAMED
 
 from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
@@ -63,13 +66,14 @@ def init_(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     generator: torch.Generator | None = None,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Tensor:
@@ -95,12 +99,17 @@ def init_(
     generator : torch.Generator, optional
         PyTorch's default one if left out; not looked at where there is a seed.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `tensor` begins. Left out: `tensor` is the whole.
+        The shape of the global tensor and the index in it where `tensor` begins. Left out: `tensor` is the whole. Where
+        `tensor` is smaller than `shape`, both are needed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default
         PyTorch's layout, ``(*batch, out, in, *kernel)``.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme, as in `torch.nn.Embedding`.
+        A row of the global tensor that is 0 whatever the scheme, as in `torch.nn.Embedding`. It counts along the first
+        axis that is none of `batch_axis`, from the end where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it,
         nor on `torch.set_num_threads`.
@@ -129,6 +138,7 @@ def init_(
     arguments = {
         "seed": seed_of(scheme, seed, generator),
         "name": name,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
@@ -167,7 +177,8 @@ def init(
     dtype, device, requires_grad
         As in `torch.empty`; `dtype` also by its name, such as ``"bfloat16"``.
     **arguments
-        `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `padding_idx`, `threads` of `init_`.
+        `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads` of
+        `init_`.
 
     Returns
     -------
@@ -336,7 +347,8 @@ def refuse_unusable(tensor: Tensor) -> None:
             f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
             "; fill what it was expanded from"
         )
-    if tensor.numel() and tensor.data_ptr() == 0:
+    is_known = tensor.is_cpu or tensor.is_cuda  # elsewhere the address need not say anything
+    if is_known and tensor.numel() and tensor.data_ptr() == 0:
         if type(tensor) in _PLAIN:  # as a framework that shards leaves it until it is needed
             raise ValueError(f"tensor must have memory, got shape {tuple(tensor.shape)} whose storage was freed")
         raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
@@ -411,10 +423,18 @@ def _fill_through_host(
     """
     extent = tuple(tensor.shape)
     whole, start = checked_region(extent, shape, offset)
-    distribution = make_scheme(scheme).distribution(
-        whole, arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"], tensor.is_complex()
-    )
-    is_elementwise = isinstance(distribution, Elementwise)
+    axes = (arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"])
+    layout = Layout(whole, *axes, tensor.is_complex())
+    matrices = matrices_of(arguments.get("matrices", 1))
+    if matrices != 1:
+        layout, _ = layout.split(matrices)
+    made = make_scheme(scheme)
+    is_elementwise = isinstance(made.distribution(*astuple(layout)), Elementwise)
+    if arguments.get("name", UNNAMED) is UNNAMED:  # `fill` would compare where the pieces stand
+        arguments["name"] = 0
+        seed = arguments.get("seed")
+        if made.draws and type(seed) is int and tensor.numel():
+            warn_of_repeats((seed, scheme, whole, start), array_of(tensor))
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
