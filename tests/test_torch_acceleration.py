@@ -297,6 +297,16 @@ def test_with_a_seed_alone_a_reseed_has_no_say():
     assert equal(two, expected[1])
 
 
+def test_a_reseed_to_the_state_that_was_there_on_entering_is_one_too():
+    torch.manual_seed(3)
+    with accelerate(seed=5, until_reseeded=True):
+        torch.manual_seed(3)
+        one = nn.Linear(24, 16)
+        torch.manual_seed(3)
+        two = nn.Linear(24, 16)
+    assert equal(one, two)
+
+
 def test_until_reseeded_the_seed_governs():
     with accelerate(seed=5, until_reseeded=True):
         layers = nn.Linear(24, 16), nn.Linear(24, 16)

@@ -27,7 +27,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
-from .tensors import FILLED, Drawn, init_, leaves_graph
+from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph
 
 __all__ = ["accelerate"]
 
@@ -54,8 +54,9 @@ def accelerate(
         first call; and another, with numbers from 0 on again, wherever something else has moved that generator since.
         So `torch.manual_seed`, and whatever calls it or puts a state back, governs what follows, as without the block.
     until_reseeded : bool, default False
-        The same for a block with a seed, which governs until something moves PyTorch's default generator. Otherwise
-        `torch.manual_seed` has no say in a block with a seed: what is made twice after it comes out different.
+        The same for a block with a seed, which governs until something moves PyTorch's default generator (one draw is
+        taken on entering, so that any reseeding moves it). Otherwise `torch.manual_seed` has no say in a block with a
+        seed: what is made twice after it comes out different.
     skip : bool, default False
         For code that loads a checkpoint right after: whatever draws returns the tensor as it is, so uninitialized, and
         the checkpoint must hold it. What draws nothing (`zeros_`, `ones_`, `constant_`, `eye_`, `dirac_`) is done:
@@ -117,6 +118,8 @@ class _Governor:
     ) -> None:
         self.seed: SupportsIndex = Drawn(None) if seed is None else seed
         self.is_following = seed is None or until_reseeded
+        if seed is not None and until_reseeded:
+            draw_seed(None)
         self.skip = skip
         self.threads = threads
         self.drawn = 0
