@@ -138,6 +138,7 @@ def test_what_was_computed_is_refused_since_what_it_was_computed_from_would_stay
     for fill in (
         lambda tensor: init_(tensor, "normal"),
         lambda tensor: adapters.torch.normal_(tensor),
+        lambda tensor: adapters.torch.zeros_(tensor),
         lambda tensor: adapters.init_(tensor, "zeros"),
         tensors.refuse_unusable,
     ):

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
+from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Uniform
+from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
 
-from .tensors import FILLED, init_, refuse_other_types
+from .tensors import FILLED, init_, refuse_computed, refuse_other_types
 
 __all__ = [
     "_calculate_correct_fan",
@@ -76,9 +78,11 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 
 
 @lru_cache(maxsize=256)
+@default_floating_point
 def _is_empty(low: float, high: float, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's half types have no number in [low, high), where it takes one that is near."""
-    if dtype not in (torch.float16, torch.bfloat16) or max(abs(low), abs(high)) > torch.finfo(dtype).max:
+    """Whether a type that PyTorch draws has no number in [low, high), where it takes one that is near."""
+    is_drawn = dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if not is_drawn or not max(abs(low), abs(high), high - low) <= torch.finfo(dtype).max:
         return False
     try:
         lower(Uniform(low, high, "below_high"), ELEMENT_TYPES[str(dtype).removeprefix("torch.")])
@@ -120,15 +124,17 @@ def trunc_normal_(
         return tensor
     mean, std, a, b = float(mean), float(std), float(a), float(b)
     _needs_order(a, b)
-    if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
-            "mean is more than 2 std from [a, b] in trunc_normal_: all values come from one tail", stacklevel=2
-        )
+    is_outside = mean < a - 2 * std or mean > b + 2 * std
     if a == b and std > 0.0:
         mean, std = a, 0.0
     is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
     low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
-    return init_(tensor, f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})", generator=generator)
+    cut = make_scheme(f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})")
+    if is_outside:
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: all values come from one tail.", stacklevel=2
+        )
+    return init_(tensor, cut, generator=generator)
 
 
 @lru_cache(maxsize=256)
@@ -152,6 +158,7 @@ def _nearest(number: Fraction | float) -> float:
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with a value, as `torch.nn.init.constant_`: tensors of every kind, by PyTorch itself."""
     refuse_other_types(tensor)
+    refuse_computed(tensor)
     with torch.no_grad():
         return tensor.fill_(val)
 
@@ -288,6 +295,7 @@ def _is_torchs(tensor: Tensor, *, or_integers: bool = False) -> bool:
 
 
 def _by_torch(name: str, tensor: Tensor, *arguments: Any) -> Tensor:
+    refuse_computed(tensor)
     return _TORCHS[name](tensor, *arguments)  # type: ignore[no-any-return]
 
 
