@@ -323,6 +323,28 @@ def torchrec_tables(rank, world):
         assert shards or held.numel() == 0 or torch.equal(held, wholes[name])
 
 
+@check(1, 2, 3)
+def computed_weights(rank, world):
+    from torch.distributed.fsdp import fully_shard
+    from torch.nn.utils import parametrizations
+
+    rules = {"*.weight": "he_normal", "*": "zeros"}
+    for size, device in itertools.product(((6, 8), (5, 2)), ("cpu", "meta")):
+        with torch.device(device):
+            model = torch.nn.Sequential(parametrizations.weight_norm(torch.nn.Linear(*size)))
+        fully_shard(model, mesh=meshes(world)[0])
+        function = adapters.torch.init_module_ if device == "cpu" else adapters.torch.materialize_
+        function(model, rules, seed=7)
+        whole = init((size[1], size[0]), "he_normal", seed=7, name="0.weight")
+        torch.testing.assert_close(gathered(model[0].weight), whole)
+        inputs = torch.ones(2, size[0])
+        torch.testing.assert_close(model(inputs), inputs @ whole.T)
+    model = torch.nn.Sequential(parametrizations.spectral_norm(torch.nn.Linear(6, 8)))
+    fully_shard(model, mesh=meshes(world)[0])
+    with pytest.raises(ValueError, match=r"0\.weight: its parametrization SpectralNorm cannot be computed as it stands"):
+        adapters.torch.init_module_(model, rules, seed=7)
+
+
 @check(2)
 def megatron_in_more_processes_than_a_group(rank, world):
     weight = torch.full((4, 6), 9.0)
@@ -435,6 +457,11 @@ def test_the_functions_of_nn_init_take_dtensors(reports):
 
 def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(reports):
     assert_passed(reports("refusals", 2))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_fully_sharded_weight_under_weight_norm_is_assigned(reports, world):
+    assert_passed(reports("computed_weights", world))
 
 
 def test_ranks_of_megatron_that_the_method_does_not_know_must_be_told(reports):
@@ -585,6 +612,13 @@ def test_an_unmarked_weight_is_refused_where_ranks_share_weights_and_taken_as_it
     assert torch.equal(marked, init((4, 12), "he_normal", seed=7, name="weight")[:, 6:])
     alone = megatron("he_normal", rank=0, world_size=1, seed=7)(torch.empty(4, 6), "weight")
     assert torch.equal(alone, init((4, 6), "he_normal", seed=7, name="weight"))
+
+
+def test_a_weight_of_megatron_that_deepspeed_holds_in_parts_is_refused():
+    weight = torch.empty(0)
+    weight.partition_dim, weight.partition_stride, weight.ds_shape = 0, 1, torch.Size([4, 6])
+    with pytest.raises(ValueError, match="GatheredParameters"):
+        megatron("normal", rank=0, world_size=2, seed=7)(weight, "weight")
 
 
 def test_no_two_methods_of_one_seed_give_weights_that_correlate():

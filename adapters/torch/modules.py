@@ -143,9 +143,10 @@ def init_module_(
     Raises
     ------
     TypeError, ValueError
-        If a parameter is taken by no rule and not left, if a scheme does not fit a shape or dtype, if FSDP1 flattened
-        the parameters (initialize before, or use FSDP2's `fully_shard`), or if an argument cannot be used. Nothing has
-        been written then.
+        If a parameter is taken by no rule and not left, if a scheme does not fit a shape, dtype or parametrization, if
+        FSDP1 flattened the parameters (initialize before, or use FSDP2's `fully_shard`), if DeepSpeed's ZeRO-3 holds
+        them in parts (initialize inside of ``deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)``), if
+        one is made of other tensors, or if an argument cannot be used. Nothing has been written then.
 
     Notes
     -----
@@ -154,6 +155,12 @@ def init_module_(
     `padding_idx` of `torch.nn.Embedding` and `EmbeddingBag` is 0. Buffers are left alone, and so are parameters that
     transformers marked as loaded (`_is_hf_initialized`), those without elements and those on the meta device; the
     report says so.
+
+    A tensor that its module computes (under `torch.nn.utils.parametrize`, weight_norm, spectral_norm, orthogonal) takes
+    a rule as if it were a parameter, ``0.weight`` of its layer, and is assigned: the originals become what gives these
+    values. Rules that match the originals' names alone fill the originals themselves.
+
+    Fans are those of one unit of the owner: see `Rule`.
 
     Examples
     --------
@@ -339,7 +346,7 @@ def _planned(
             name, owner, around = whole.name, whole.how.owner, whole.around
         rule = next((rule for rule in ordered if rule.takes(name, owner, around)), None)
         if rule is None:
-            untaken.append(f"{name} {shape}")
+            untaken.append(name if whole is not None else f"{name} {shape}")
             continue
         used.add(id(rule))
         held = [found] if whole is None else whole.originals
@@ -347,7 +354,10 @@ def _planned(
             for each in held:
                 _refuse_formless(each)
         if whole is not None:
-            like = whole.how.current()
+            try:
+                like = whole.how.current()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
             shape = tuple(like.shape)
             others = (original.name for original in whole.originals)
             entry = Entry(name, tuple(others), shape, kind, None, None)

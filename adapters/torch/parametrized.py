@@ -63,8 +63,11 @@ class Parametrized:
 
     def current(self) -> Tensor:
         """The tensor as it is now, by itself."""
-        with torch.no_grad(), self._still():
-            return self.compute(*self.held())
+        try:
+            with torch.no_grad(), self._still():
+                return self.compute(*self.held())
+        except RuntimeError as error:  # such as buffers that are not sharded beside originals that are
+            raise ValueError(f"its parametrization {self.kind} cannot be computed as it stands: {error}") from None
 
     def refuse(self, value: Tensor, seed: int, name: str) -> None:
         """Raise where the originals cannot be made such that this value comes out; nothing is changed."""
@@ -73,7 +76,7 @@ class Parametrized:
             if any(buffer is not None and buffer.is_meta for _, held in buffers for buffer in held.values()):
                 raise ValueError("its buffers are on the meta device")
             with torch.no_grad(), self._still(), _repeatable(value, seed, name):
-                result = self.compute(*self.invert(value))
+                result = self.compute(*self._parts(value))
         except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError and LinAlgError are RuntimeErrors
             raise ValueError(f"its parametrization {self.kind} cannot take it: {str(error) or repr(error)}") from None
         finally:
@@ -99,7 +102,7 @@ class Parametrized:
         """Have the tensor be this value, or where it is scaled by its norm, that scaled."""
         with torch.no_grad():
             with _repeatable(value, seed, name):
-                parts = self.invert(value)
+                parts = self._parts(value)
             for original, part in zip(self.held(), parts, strict=True):
                 original.copy_(part)
             if self._has(_SpectralNorm):
@@ -108,6 +111,19 @@ class Parametrized:
                         self.compute(*self.held())
         if self.holder is self.owner:
             setattr(self.owner, self.local, self.compute(*self.held()))
+
+    def _parts(self, value: Tensor) -> list[Tensor]:
+        """What the originals must become, sharded as they are."""
+        parts = []
+        original: Any
+        part: Any
+        for original, part in zip(self.held(), self.invert(value), strict=True):
+            if part.shape != original.shape:
+                raise ValueError(f"its inverse has shape {tuple(part.shape)} where {tuple(original.shape)} is held")
+            if hasattr(part, "placements") and hasattr(original, "placements"):
+                part = part.redistribute(original.device_mesh, original.placements)
+            parts.append(part)
+        return parts
 
     def _stages(self) -> list[nn.Module]:
         return [] if self.holder is self.owner else list(self.holder.modules())

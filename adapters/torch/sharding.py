@@ -17,7 +17,7 @@ from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.streams import UNNAMED
 
-from .tensors import draw_seed, fill_tensor, init_, leaves_graph, refuse_unusable, seed_of, torch_axes
+from .tensors import draw_seed, fill_tensor, init_, leaves_graph, refuse_absent, refuse_unusable, seed_of, torch_axes
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
@@ -386,6 +386,7 @@ class _MegatronInit(_Counting):
     count: int = field(default=0, repr=False)
 
     def __call__(self, weight: Tensor, name: str | int | None = None) -> Tensor:
+        refuse_absent(weight)
         shape, runs = self._split(weight)
         is_numbered = name is None and self.names is None
         if name is None:
