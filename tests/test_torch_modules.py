@@ -383,6 +383,15 @@ def test_torchao_s_quantized_weights_are_refused_before_any_is_written():
     assert torch.equal(model[0].weight, before)
 
 
+def test_a_parameter_whose_storage_was_freed_is_refused_before_any_is_written():
+    model = mlp(4, 4, 3)
+    before = model[0].weight.detach().clone()
+    model[1].weight.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=r"1\.weight of shape \(3, 4\).* tensor must have memory"):
+        init_module_(model, SIMPLE, seed=0)
+    assert torch.equal(model[0].weight, before)
+
+
 def partitioned(model):
     """As DeepSpeed's ZeRO-3 leaves a model: what is gathered comes back by the function that is returned."""
     held = {}

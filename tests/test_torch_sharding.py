@@ -341,7 +341,7 @@ def computed_weights(rank, world):
         torch.testing.assert_close(model(inputs), inputs @ whole.T)
     model = torch.nn.Sequential(parametrizations.spectral_norm(torch.nn.Linear(6, 8)))
     fully_shard(model, mesh=meshes(world)[0])
-    with pytest.raises(ValueError, match=r"0\.weight: its parametrization SpectralNorm cannot be computed as it stands"):
+    with pytest.raises(ValueError, match=r"0\.weight: its parametrization SpectralNorm cannot be computed"):
         adapters.torch.init_module_(model, rules, seed=7)
 
 
@@ -507,6 +507,16 @@ def test_an_init_fn_of_torchrec_gives_parts_values_of_their_own_with_the_fans_of
     torch.manual_seed(5)
     assert torch.equal(first, init((4, 3), "normal"))
     assert not torch.equal(second, first[:2])
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_rank_that_does_not_say_which_part_it_holds_is_refused(rows):
+    part = torch.full((rows, 4), 9.0)
+    with pytest.raises(ValueError, match="offset must be given where out is smaller than shape"):
+        init_(part, "normal", seed=7, shape=(9, 4))
+    assert bool((part == 9).all())
+    init_(part, "normal", seed=7, shape=(9, 4), offset=(3, 0))
+    assert torch.equal(part, init((9, 4), "normal", seed=7)[3 : 3 + rows])
 
 
 def test_an_init_fn_of_torchrec_can_be_pickled_and_a_copy_repeats_no_part():

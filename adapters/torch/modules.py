@@ -359,8 +359,8 @@ def _planned(
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             shape = tuple(like.shape)
-            others = (original.name for original in whole.originals)
-            entry = Entry(name, tuple(others), shape, kind, None, None)
+            others = tuple(known for original in whole.originals for known in (original.name, *original.also))
+            entry = Entry(name, others, shape, kind, None, None)
         scheme = rule.scheme_for(owner, name, parameter if whole is None else like)
         if scheme is None:
             entries.append(_with(entry, rule=rule, note="left by the rule"))
