@@ -27,8 +27,8 @@ from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
 
 __all__ = [
-    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_computed",
-    "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_absent",
+    "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
@@ -328,8 +328,20 @@ def refuse_other_types(tensor: object) -> None:
     raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")
 
 
+def refuse_absent(tensor: Tensor) -> None:
+    """Raise where DeepSpeed's ZeRO-3 holds the values elsewhere and leaves a tensor without elements in their place."""
+    shape = getattr(tensor, "ds_shape", None)
+    if shape is not None and tuple(tensor.shape) != tuple(shape):
+        raise ValueError(
+            f"tensor must be here whole, got shape {tuple(tensor.shape)} of {tuple(shape)}, which DeepSpeed's ZeRO-3 "
+            "holds in parts: fill it on all ranks inside of deepspeed.zero.GatheredParameters(parameters, "
+            "modifier_rank=0), which keeps rank 0's values"
+        )
+
+
 def refuse_unusable(tensor: Tensor) -> None:
     """Raise where a tensor that has memory cannot be written to as it stands."""
+    refuse_absent(tensor)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise TypeError("tensor must not be filled inside of a transform of torch.func: make it before, and pass it in")
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
