@@ -36,8 +36,8 @@ def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     **arguments
-        `seed`, `name`, `in_axis`, `out_axis`, `batch_axis`, `padding_idx`, `threads`, `shape` and `offset` (but for a
-        `keras.Variable`, which is a whole), and what else the `init_` of the adapter takes.
+        `seed`, `name`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads`, `shape` and `offset`
+        (but for a `keras.Variable`, which is a whole), and what else the `init_` of the adapter takes.
 
     Returns
     -------

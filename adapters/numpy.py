@@ -195,3 +195,8 @@ class _Drawn:
         if isinstance(self._source, np.random.Generator):
             return int(self._source.integers(1 << 64, dtype=np.uint64))
         return int((self._source or np.random.SeedSequence()).generate_state(1, np.uint64)[0])
+
+
+def __dir__() -> list[str]:
+    """List the public names alone."""
+    return __all__

@@ -104,6 +104,10 @@ def test_an_adapter_is_imported_when_first_touched():
     """)
 
 
+def test_dir_of_an_adapter_shows_its_public_names_alone():
+    assert dir(adapters.numpy) == sorted(adapters.numpy.__all__) == ["init", "init_"]
+
+
 def test_an_unknown_adapter_is_an_ordinary_attribute_error():
     with pytest.raises(AttributeError, match=r"no attribute 'nupmy'; it has .*numpy"):
         _ = adapters.nupmy

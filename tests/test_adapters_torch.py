@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -107,13 +108,191 @@ def test_writing_a_view_bumps_the_version_of_what_it_views():
     assert whole._version == 1
 
 
-def test_init_fills_what_comes_out_of_an_operation_and_its_history_stays():
-    leaf = torch.ones(3, 3, requires_grad=True)
-    result = leaf * 2
-    init_(result, "normal", seed=7)
-    result.sum().backward()
-    assert bool((leaf.grad == 2).all())
-    assert is_same(result, filled((3, 3), "normal"))
+def computed():
+    """Tensors that are the results of computations on a parameter, and what a fill would leave as it is."""
+    weight = torch.nn.Parameter(torch.full((4, 4), 2.0))
+    parametrizations = torch.nn.utils.parametrizations
+    layers = {
+        name: parametrize(torch.nn.Linear(4, 4))
+        for name, parametrize in (
+            ("weight_norm", parametrizations.weight_norm),
+            ("orthogonal", parametrizations.orthogonal),
+            ("spectral_norm", parametrizations.spectral_norm),
+            ("weight_norm of old", torch.nn.utils.weight_norm),
+        )
+    }
+    return {
+        **{name: lambda layer=layer: layer.weight for name, layer in layers.items()},
+        "a view of weight_norm": lambda: layers["weight_norm"].weight.T[1:],
+        "another type": lambda: weight.double(),
+        "a copy": lambda: weight.clone(),
+        "rows": lambda: weight[[0, 2]],
+        "contiguous": lambda: weight.T.contiguous(),
+        "a product": lambda: weight * 2,
+    }
+
+
+@pytest.mark.parametrize("kind", computed())
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_was_computed_is_refused_since_what_it_was_computed_from_would_stay(kind):
+    for fill in (
+        lambda tensor: init_(tensor, "normal"),
+        lambda tensor: adapters.torch.normal_(tensor),
+        lambda tensor: adapters.torch.zeros_(tensor),
+        lambda tensor: adapters.init_(tensor, "zeros"),
+        tensors.refuse_unusable,
+    ):
+        tensor = computed()[kind]()
+        before, state = tensor.clone(), torch.get_rng_state()
+        with pytest.raises(ValueError, match=r"must not be computed from others.*Backward.*module\.weight = "):
+            fill(tensor)
+        assert torch.equal(tensor, before)
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_parametrized_weight_takes_what_is_assigned():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
+    layer.weight = init((4, 4), "he_normal", seed=7)
+    torch.testing.assert_close(layer.weight, init((4, 4), "he_normal", seed=7))
+
+
+def test_what_parametrize_keeps_until_its_block_ends_is_refused():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
+    with torch.nn.utils.parametrize.cached(), torch.no_grad():
+        for tensor in (layer.weight, layer.weight[1:]):
+            with pytest.raises(ValueError, match=r"must not be what torch\.nn\.utils\.parametrize\.cached keeps"):
+                init_(tensor, "normal", seed=7)
+        init_(layer.bias, "normal", seed=7)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda weight: weight,
+        lambda weight: weight.T,
+        lambda weight: weight.chunk(2)[1],
+        lambda weight: weight.unbind()[2],
+        lambda weight: weight.view(-1)[3:],
+        lambda weight: weight.data,
+        lambda weight: weight.detach()[:, 1],
+        lambda weight: weight.float(),  # of that type already
+        lambda weight: torch.nn.ParameterList([weight]).state_dict()["0"],
+    ],
+)
+def test_views_of_a_parameter_are_filled_where_it_stands(view):
+    weight = torch.nn.Parameter(torch.full((4, 6), 9.0))
+    tensor = init_(view(weight), "normal", seed=7)
+    assert is_same(tensor, filled(tuple(tensor.shape), "normal"))
+    assert int((weight != 9).sum()) == tensor.numel()
+
+
+def test_complex_parameters_are_filled_through_their_real_view():
+    weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    init_(torch.view_as_real(weight), "normal", seed=7)
+    assert is_same(torch.view_as_real(weight.data), filled((3, 2), "normal"))
+
+
+def wrapped():
+    """Tensors without memory of their own, and the words that say so."""
+    from torch.masked import masked_tensor
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    plain = torch.full((3, 4), 9.0)
+    freed = torch.nn.Parameter(torch.empty(3, 4))
+    freed.untyped_storage().resize_(0)
+
+    class Wrapper(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+            raise NotImplementedError
+
+    return {
+        "masked": (
+            masked_tensor(plain, plain > 0),
+            TypeError,
+            "must have memory of its own, got MaskedTensor, which is",
+        ),
+        "two": (
+            TwoTensor(plain, plain),
+            TypeError,
+            "must have memory of its own, got TwoTensor, which is made of other",
+        ),
+        "a parameter of two": (
+            torch.nn.Parameter(TwoTensor(plain, plain)),
+            TypeError,
+            "memory of its own, got TwoTensor",
+        ),
+        "wrapper": (
+            Wrapper(plain),
+            TypeError,
+            "must have memory of its own, got Wrapper, which is made of other tensors",
+        ),
+        "nested": (
+            torch.nested.nested_tensor([torch.ones(3), torch.ones(4)]),
+            TypeError,
+            "must be dense, got a nested",
+        ),
+        "freed": (freed, ValueError, r"must have memory, got shape \(3, 4\) whose storage was freed"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["masked", "two", "a parameter of two", "wrapper", "nested", "freed"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_has_no_memory_of_its_own_is_refused_in_plain_words(kind):
+    tensor, error, words = wrapped()[kind]
+    state = torch.get_rng_state()
+    for fill in (lambda: init_(tensor, "normal"), lambda: tensors.refuse_unusable(tensor)):
+        with pytest.raises(error, match=words):
+            fill()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_slices_of_a_dtensor_that_are_copies_are_refused_and_views_are_filled():
+    code = """
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Replicate, Shard, init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from winit_fast import adapters
+
+dist.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+mesh = init_device_mesh("cpu", (2,))
+local = torch.full((4, 6), 9.0)
+weight = torch.nn.Parameter(DTensor.from_local(local, mesh, [Shard(0)], run_check=False))
+whole = [Replicate()]
+for make in (lambda w: w[2:4], lambda w: w * 2, lambda w: w.full_tensor(), lambda w: w.redistribute(mesh, whole)):
+    for given in (weight, weight.detach()):
+        tensor = make(given)
+        try:
+            adapters.torch.init_(tensor, "normal", seed=7)
+        except ValueError as error:
+            print(next(word for word in ("must not be a copy", "must not be computed from") if word in str(error)))
+        else:
+            print("filled")
+print(bool((local == 9).all()))
+adapters.torch.init_(weight[:, 1:3], "normal", seed=7)
+adapters.torch.init_(weight.T[4:], "normal", seed=7)
+print((local != 9).any(0).tolist())
+adapters.torch.init_(weight.to_local(), "normal", seed=7, shape=(8, 6), offset=(4, 0))
+print(bool((local == adapters.torch.init((8, 6), "normal", seed=7, name=0)[4:]).all()))
+"""
+    seen = printed(code).split("\n")
+    assert seen[:2] == ["must not be a copy"] * 2
+    assert seen[2:8] == ["must not be computed from", "filled"] * 3  # without gradients nobody can tell
+    assert seen[8:11] == ["True", "[False, True, True, False, True, True]", "True"]
+
+
+def test_a_model_with_a_weight_that_has_no_memory_is_refused_before_any_layer_is_written():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = torch.nn.Parameter(wrapped()["two"][0])
+    before = model[0].weight.clone()
+    with pytest.raises(TypeError, match=r"1\.weight .*memory of its own, got TwoTensor"):
+        adapters.torch.init_module_(model, {"*": "normal"}, seed=7)
+    assert torch.equal(model[0].weight, before)
 
 
 def test_init_works_under_no_grad_and_inference_mode_and_in_tensors_made_there():
@@ -181,6 +360,30 @@ def test_what_has_no_fans_takes_schemes_without_them_and_no_others(shape, axes):
         init(shape, "he_normal", seed=0, **axes)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scheme"),
+    [("float32", "he_normal"), ("bfloat16", "xavier_uniform"), ("complex64", "he_normal"), ("float64", "orthogonal")],
+)
+@pytest.mark.parametrize(("matrices", "split"), [(3, (3, 8, 10)), ((3, 0), (3, 8, 10)), ((2, 1), (24, 2, 5))])
+def test_matrices_that_follow_each_other_have_the_values_of_the_reshaped_tensor(dtype, scheme, matrices, split):
+    kind, stack = getattr(torch, dtype), 0 if split[0] == 3 else 1
+    packed = init((24, 10), scheme, dtype=kind, seed=7, matrices=matrices)
+    stacked = init(split, scheme, dtype=kind, seed=7, name=0, batch_axis=stack)
+    assert torch.equal(packed, stacked.reshape(24, 10))
+    rows = init_(
+        torch.empty(9, 10, dtype=kind), scheme, seed=7, name=0, shape=(24, 10), offset=(5, 0), matrices=matrices
+    )
+    assert torch.equal(rows, packed[5:14])
+
+
+@pytest.mark.usefixtures("tiny_staging")
+@pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "sparse(0.5)"])
+def test_matrices_go_through_the_host_too(scheme):
+    tensor = torch.empty(24, 10)
+    tensors._fill_through_host(tensor, scheme, seed=7, matrices=3, **tensors.torch_axes(2, None, None, ()))
+    assert torch.equal(tensor, init((24, 10), scheme, seed=7, matrices=3))
+
+
 # Parts
 
 
@@ -199,6 +402,22 @@ def test_the_row_of_padding_is_zero_in_the_whole_and_in_parts():
     assert table.any(1).tolist() == [row != 1 for row in range(10)]
     half = init_(torch.empty(5, 4), "normal", seed=7, padding_idx=1, shape=(10, 4), offset=torch.Size((0, 0)))
     assert torch.equal(half, table[:5])
+
+
+def test_the_row_of_padding_counts_in_each_table_of_a_stack():
+    tables = init((5, 100, 16), "normal", seed=7, batch_axis=0, padding_idx=3)
+    assert (tables == 0).all(2).nonzero().tolist() == [[table, 3] for table in range(5)]
+
+
+def test_a_part_needs_its_offset():
+    for fill in (init_, lambda tensor, scheme, **rest: tensors._fill_through_host(
+        tensor, scheme, **rest, **tensors.torch_axes(2, None, None, ()))):  # fmt: skip
+        tensor = torch.full((4, 4), 9.0)
+        with pytest.raises(
+            ValueError, match=r"offset must be given where out is smaller than shape.*\(4, 4\) of \(8, 4\)"
+        ):
+            fill(tensor, "normal", seed=7, shape=(8, 4))
+        assert bool((tensor == 9).all())
 
 
 @pytest.mark.parametrize("scheme", ["normal", "orthogonal"])
@@ -253,6 +472,51 @@ def test_an_empty_part_takes_its_draw_like_those_of_other_ranks(shape):
     torch.manual_seed(3)
     init_(torch.empty(shape), "he_normal")
     assert torch.equal(torch.rand(1), after)
+
+
+def layers():
+    return torch.nn.Sequential(*(torch.nn.Linear(31, 31) for _ in range(4)))
+
+
+def test_layers_that_repeat_each_other_for_want_of_names_are_warned_of_once():
+    def initialize(layer):
+        if isinstance(layer, torch.nn.Linear):
+            init_(layer.weight, "he_normal", seed=19)
+
+    model = layers()
+    with pytest.warns(winit_fast.RepeatedValuesWarning, match="give each parameter its name") as caught:
+        model.apply(initialize)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.apply(initialize)
+
+
+@pytest.mark.usefixtures("tiny_staging")
+def test_layers_on_other_devices_are_warned_of_by_where_they_stand_themselves():
+    model, axes = layers(), tensors.torch_axes(2, None, None, ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):  # the same again
+            tensors._fill_through_host(model[0].weight.data, "he_normal", seed=20, **axes)
+    with pytest.warns(winit_fast.RepeatedValuesWarning):
+        tensors._fill_through_host(model[1].weight.data, "he_normal", seed=20, **axes)
+
+
+def test_nothing_is_warned_of_where_names_seeds_or_schemes_keep_layers_apart():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, layer in enumerate(layers()):
+            init_(layer.weight, "he_normal", seed=21, name=0)  # on purpose
+            init_(layer.weight, "he_normal", seed=22, name=f"layers.{number}")
+            init_(layer.weight, "he_normal")
+            init_(layer.weight, "zeros", seed=23)
+        for axis in range(2):
+            init_(torch.empty(31, 31), "normal", seed=24 + axis)
+        parts = [torch.empty(31, 31) for _ in range(3)]
+        for number, part in enumerate(parts):
+            init_(part, "normal", seed=26, shape=(93, 31), offset=(31 * number, 0))
 
 
 # No-ops
@@ -370,11 +634,78 @@ def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
     assert tensor._version == 0
 
 
-def test_what_is_no_tensor_or_has_no_shape_yet_is_refused():
-    with pytest.raises(TypeError, match=r"tensor must be a torch.Tensor, got ndarray"):
-        init_(np.empty(3), "normal", seed=0)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normal_",
+        "uniform_",
+        "trunc_normal_",
+        "eye_",
+        "kaiming_normal_",
+        "zeros_",
+        "init_",
+        "constant_",
+        "dirac_",
+        "sparse_",
+        "orthogonal_",
+        "xavier_normal_",
+        "ones_",
+    ],
+)
+def test_what_is_no_tensor_is_refused_and_who_takes_it_is_said(name):
+    more = {"init_": ("normal",), "constant_": (1,), "sparse_": (0.5,)}.get(name, ())
+    for other, words in (
+        (np.empty((3, 3)), r"got ndarray: winit_fast\.fill and adapters\.init_ fill arrays"),
+        (torch.nn.Linear(3, 3), "got Linear: init_module_ initializes modules"),
+        ([1.0], "got list$"),
+    ):
+        with pytest.raises(TypeError, match=f"tensor must be a torch.Tensor, {words}"):
+            getattr(adapters.torch, name)(other, *more)
+
+
+def test_modules_given_to_the_init_of_all_frameworks_are_told_what_takes_them():
+    with pytest.raises(TypeError, match="got Linear: init_module_ initializes modules"):
+        adapters.init_(torch.nn.Linear(3, 3), "normal")
+
+
+def test_a_tensor_without_a_shape_yet_is_refused():
     with pytest.raises(ValueError, match="tensor must have a shape, got UninitializedParameter"):
         init_(torch.nn.LazyLinear(3).weight, "normal", seed=0)
+
+
+def test_dtypes_may_be_given_by_name():
+    assert init((2, 3), "normal", dtype="bfloat16").dtype is torch.bfloat16
+    assert init((2, 3), "normal", dtype="torch.float8_e5m2").dtype is torch.float8_e5m2
+    for wrong, words in (
+        ("bf16", "did you mean 'bfloat16'"),
+        ("flaot32", "did you mean 'float32'"),
+        ("nn", "got 'nn'"),
+    ):
+        with pytest.raises(ValueError, match=f"dtype must be a torch.dtype or the name of one, .*{words}"):
+            init((2, 3), "normal", dtype=wrong)
+    with pytest.raises(
+        TypeError, match=r"dtype must be a torch.dtype or the name of one, .*got <class 'numpy.float32'>"
+    ):
+        init((2, 3), "normal", dtype=np.float32)
+
+
+def test_dir_shows_the_public_names_alone():
+    shown = dir(adapters.torch)
+    assert not [name for name in shown if name.startswith("_")]
+    assert {"init_", "init", "init_module_", "kaiming_normal_", "accelerate"} <= set(shown)
+    assert not {"tensors", "functions", "needs"} & set(shown)
+
+
+@pytest.mark.parametrize("scheme", ["zeros", "ones", "constant(0.5)", "identity", "uniform(0.5, 0.5)", "normal(1, 0)"])
+def test_schemes_that_draw_nothing_take_no_draw(scheme):
+    generator = torch.Generator().manual_seed(3)
+    states = torch.get_rng_state(), generator.get_state()
+    init((3, 3), scheme)
+    init_(torch.empty(0, 3), scheme)
+    adapters.init_(torch.empty(3, 3), scheme)
+    init((3, 3), scheme, generator=generator)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(generator.get_state(), states[1])
 
 
 # Everything at once

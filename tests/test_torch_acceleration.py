@@ -17,6 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import manual_seed as manual_seed_by_name  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.init import trunc_normal_ as cut_normal_  # noqa: E402
 
@@ -31,7 +32,7 @@ FUNCTIONS = {name: value for name, value in vars(INIT).items() if isinstance(val
 
 # What a call does, and the scheme that it stands for.
 CALLS = {
-    "uniform_": (lambda w: INIT.uniform_(w, -0.1, b=0.2), "uniform(-0.1, 0.2)"),
+    "uniform_": (lambda w: INIT.uniform_(w, -0.1, b=0.2), "uniform(-0.1, 0.2, 'below_high')"),
     "normal_": (lambda w: INIT.normal_(w, 1.0, std=0.02), "normal(1, 0.02)"),
     "trunc_normal_": (lambda w: INIT.trunc_normal_(w, std=0.5, a=-1.0, b=1.5), "truncated_normal(0, 0.5, -2, 3)"),
     "xavier_uniform_": (lambda w: INIT.xavier_uniform_(w, gain=2.0), "xavier_uniform(2)"),
@@ -42,8 +43,8 @@ CALLS = {
     "sparse_": (lambda w: INIT.sparse_(w, 0.25), "sparse(0.25)"),
     "normal_ of a tensor": (lambda w: w.data.normal_(mean=1.0, std=0.5), "normal(1, 0.5)"),
     "normal_ of a tensor, defaults": (lambda w: w.detach().normal_(), "normal"),
-    "uniform_ of a tensor": (lambda w: w.data.uniform_(-0.5, 0.5), "uniform(-0.5, 0.5)"),
-    "uniform_ of a tensor, by name": (lambda w: w.data.uniform_(**{"from": -0.5}, to=2.0), "uniform(-0.5, 2)"),
+    "uniform_ of a tensor": (lambda w: w.data.uniform_(-0.5, 0.5), "uniform(-0.5, 0.5, 'below_high')"),
+    "uniform_ of a tensor, by name": (lambda w: w.data.uniform_(**{"from": -1}, to=2), "uniform(-1, 2, 'below_high')"),
     "a name bound at import": (lambda w: cut_normal_(w, a=-1.0, b=1.0), "truncated_normal(low=-1, high=1)"),
 }  # fmt: skip
 
@@ -77,6 +78,8 @@ def built(make=lambda: nn.Linear(24, 16), **arguments):
 
 
 def equal(one, other):
+    if one.state_dict().keys() != other.state_dict().keys():
+        return False
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
@@ -93,6 +96,25 @@ def test_a_call_fills_as_init_does(call, dtype):
         result = run(weight)
     assert result is weight or result.data_ptr() == weight.data_ptr()
     assert torch.equal(weight, init_(torch.empty_like(weight), scheme, seed=5, name=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_uniform_values_are_below_the_upper_bound_in_their_own_type(dtype):
+    with accelerate(seed=5):
+        drawn = [
+            torch.empty(100_000, dtype=dtype).uniform_(),
+            INIT.uniform_(torch.empty(100_000, dtype=dtype)),
+            nn.Parameter(torch.empty(100_000, dtype=dtype)).data.uniform_(to=1.0),
+        ]
+    assert all(bool((values < 1).all()) and bool(torch.log1p(-values).isfinite().all()) for values in drawn)
+
+
+def test_where_a_type_has_no_number_between_the_bounds_torchs_values_are_there():
+    with accelerate(seed=5):
+        for narrow in (torch.empty(9, dtype=torch.bfloat16).uniform_(1.0001, 1.0002),
+                       INIT.uniform_(torch.empty(9, dtype=torch.float16), -1.0002, -1.0001)):  # fmt: skip
+            assert bool((narrow.abs() == 1).all())
+        assert torch.equal(torch.empty(3).normal_(), init_(torch.empty(3), "normal", seed=5, name=0))
 
 
 def test_calls_that_draw_are_numbered():
@@ -172,6 +194,127 @@ def test_without_a_seed_torchs_generator_governs():
     assert not equal(one, two)
     built()
     assert torch.equal(after, torch.rand(()))
+
+
+RESEEDS = {
+    "manual_seed": lambda: torch.manual_seed(3),
+    "manual_seed imported by name": lambda: manual_seed_by_name(3),
+    "the generator's own": lambda: torch.default_generator.manual_seed(3),
+    "a state put back": lambda: torch.set_rng_state(torch.Generator().manual_seed(3).get_state()),
+    "transformers": lambda: pytest.importorskip("transformers").set_seed(3),
+    "accelerate": lambda: pytest.importorskip("accelerate.utils").set_seed(3),
+    "lightning": lambda: pytest.importorskip("lightning_fabric").seed_everything(3, verbose=False),
+}
+
+
+@pytest.mark.parametrize("reseed", RESEEDS.values(), ids=RESEEDS)
+@pytest.mark.parametrize("arguments", [{}, {"seed": 5, "until_reseeded": True}], ids=str)
+def test_whatever_reseeds_torchs_generator_governs_what_follows(reseed, arguments):
+    with accelerate(**arguments):
+        before = nn.Linear(24, 16)
+        reseed()
+        one, two = nn.Linear(24, 16), nn.Linear(24, 16)
+        reseed()
+        again = nn.Linear(24, 16)
+        torch.manual_seed(4)
+        other = nn.Linear(24, 16)
+        reseed()
+        torch.rand(3)
+        later = nn.Linear(24, 16)
+        reseed()
+        torch.rand(3)
+        later_again = nn.Linear(24, 16)
+    assert equal(one, again)
+    assert equal(later, later_again)
+    assert not any(equal(one, different) for different in (before, two, other, later))
+
+
+def test_what_is_drawn_after_a_reseed_is_what_a_block_entered_after_it_draws():
+    torch.manual_seed(3)
+    expected = built(lambda: (nn.Linear(24, 16), nn.Linear(16, 8)))
+    with accelerate():
+        nn.Linear(3, 3)
+        torch.manual_seed(3)
+        layers = nn.Linear(24, 16), nn.Linear(16, 8)
+    assert all(map(equal, layers, expected))
+
+
+def test_a_call_with_a_generator_and_one_after_the_same_manual_seed_are_equal():
+    generator = torch.Generator().manual_seed(42)
+    with accelerate():
+        given = INIT.trunc_normal_(torch.empty(50), generator=generator)
+        torch.manual_seed(42)
+        drawn = INIT.trunc_normal_(torch.empty(50))
+    assert torch.equal(given, drawn)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_forked_generator_repeats_itself(is_first):
+    with accelerate():
+        if not is_first:
+            nn.Linear(3, 3)
+        with torch.random.fork_rng():
+            one = nn.Linear(24, 16)
+        two, three = nn.Linear(24, 16), nn.Linear(24, 16)
+    assert equal(one, two)
+    assert not equal(two, three)
+
+
+def test_without_a_seed_calls_are_numbered_under_one_draw_while_nothing_else_draws():
+    torch.manual_seed(3)
+    with accelerate():
+        drawn = [torch.empty(9).normal_() for _ in range(3)]
+        other = torch.rand(())
+        last = torch.empty(9).normal_()
+    torch.manual_seed(3)
+    seed = adapters.torch.tensors.draw_seed(None)
+    assert torch.equal(other, torch.rand(()))
+    assert [torch.equal(x, init_(torch.empty(9), "normal", seed=seed, name=n)) for n, x in enumerate(drawn)] == [
+        True
+    ] * 3
+    assert torch.equal(last, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None)))
+
+
+def test_a_block_that_draws_nothing_leaves_torchs_generator():
+    state = torch.get_rng_state()
+    with accelerate(), accelerate(skip=True):
+        nn.Linear(3, 3)
+    with accelerate():
+        nn.LayerNorm(3)
+        INIT.zeros_(torch.empty(3))
+        INIT.uniform_(torch.empty(3), 0.5, 0.5)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_with_a_seed_alone_a_reseed_has_no_say():
+    with accelerate(seed=5):
+        expected = nn.Linear(24, 16), nn.Linear(24, 16)
+    with accelerate(seed=5):
+        one = nn.Linear(24, 16)
+        torch.manual_seed(3)
+        two = nn.Linear(24, 16)
+    assert equal(one, expected[0])
+    assert equal(two, expected[1])
+
+
+def test_a_reseed_to_the_state_that_was_there_on_entering_is_one_too():
+    torch.manual_seed(3)
+    with accelerate(seed=5, until_reseeded=True):
+        torch.manual_seed(3)
+        one = nn.Linear(24, 16)
+        torch.manual_seed(3)
+        two = nn.Linear(24, 16)
+    assert equal(one, two)
+
+
+def test_until_reseeded_the_seed_governs():
+    with accelerate(seed=5, until_reseeded=True):
+        layer = nn.Linear(24, 16)
+        torch.get_rng_state()
+        layers = layer, nn.Linear(24, 16)
+    with accelerate(seed=5):
+        expected = nn.Linear(24, 16), nn.Linear(24, 16)
+    assert all(map(equal, layers, expected))
 
 
 def test_with_a_seed_torchs_generator_is_not_touched():
@@ -632,6 +775,31 @@ def test_skip_does_what_draws_nothing(name):
     assert torch.equal(weight, expected)
 
 
+def test_skip_leaves_tensors_of_every_kind_as_they_are():
+    from torch._subclasses import FakeTensorMode
+
+    class Watching(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    with accelerate(skip=True):
+        for tensor in (
+            torch.eye(3).to_sparse(),
+            torch.empty(3, device="meta"),
+            torch.empty(0, 3),
+            torch.ones(3).as_subclass(Watching),
+            torch.ones(3, dtype=torch.int64),
+            torch.nested.nested_tensor([torch.ones(3), torch.ones(4)], layout=torch.jagged),
+        ):
+            assert INIT.normal_(tensor) is tensor
+            tensor.zero_()
+        with FakeTensorMode():
+            layer = nn.Linear(3, 3)
+            layer.weight.data.copy_(torch.ones(3, 3))
+        assert torch.func.vmap(lambda x: INIT.normal_(x.clone()).copy_(x))(torch.ones(2, 3)).sum() == 6
+
+
 def test_skip_leaves_what_is_not_initialization():
     with accelerate(skip=True):
         layer, norm = nn.Embedding(5, 3, padding_idx=1), nn.BatchNorm1d(3)
@@ -649,6 +817,47 @@ def test_a_checkpoint_is_loaded_after_skip():
     model = built(make, skip=True)
     model.load_state_dict(checkpoint)
     assert all(torch.equal(value, checkpoint[name]) for name, value in model.state_dict().items())
+
+
+class Loaded(nn.Module):
+    """A body that a checkpoint holds, and a head that it may not hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 6), nn.LayerNorm(6))
+        self.head = nn.Linear(6, 3)
+
+
+def checkpoint_without_head():
+    return {name: value for name, value in Loaded().state_dict().items() if not name.startswith("head")}
+
+
+def test_what_a_checkpoint_loaded_in_a_block_does_not_hold_is_warned_about():
+    def load():
+        with accelerate(skip=True):
+            Loaded().load_state_dict(checkpoint_without_head(), strict=False)
+            model = Loaded()
+            model.load_state_dict(checkpoint_without_head(), strict=False)
+
+    words = r"skip=True left 2 tensors uninitialized .* of shapes \[\(3, 6\), \(3,\)\]"
+    with pytest.warns(UserWarning, match=words) as seen:
+        load()
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("finish", [
+    lambda model: None,
+    lambda model: model.load_state_dict(Loaded().state_dict()),
+    lambda model: (model.load_state_dict(checkpoint_without_head(), strict=False),
+                   INIT.zeros_(model.head.weight), model.head.bias.data.zero_()),
+    lambda model: (model.load_state_dict(checkpoint_without_head(), strict=False), delattr(model, "head")),
+])  # fmt: skip
+def test_nothing_is_warned_about_where_nothing_is_missing(finish):
+    with warnings.catch_warnings(), accelerate(skip=True):
+        warnings.simplefilter("error")
+        model = Loaded()
+        finish(model)
+        gc.collect()
 
 
 # Hugging Face
@@ -782,6 +991,26 @@ def test_a_checkpoint_of_transformers_is_loaded_in_a_block(transformers, tmp_pat
     model.save_pretrained(tmp_path)
     for arguments in ({"seed": 5}, {"skip": True}):
         assert equal(built(lambda: transformers.LlamaForCausalLM.from_pretrained(tmp_path), **arguments), model)
+
+
+@pytest.mark.parametrize("arguments", [{"skip": True}, {"skip": True, "seed": 5}, {"seed": 5}, {}], ids=str)
+def test_a_new_head_is_drawn_while_transformers_loads_a_checkpoint(transformers, tmp_path, arguments):
+    body = transformers.BertModel(
+        transformers.BertConfig(vocab_size=50, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
+                                intermediate_size=64, initializer_range=0.05)
+    )  # fmt: skip
+    body.save_pretrained(tmp_path)
+
+    def load():
+        with accelerate(**arguments):
+            return transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=40)
+
+    one, two = load(), load()
+    for name, value in body.state_dict().items():
+        assert name.startswith("pooler") or torch.equal(one.state_dict()[f"bert.{name}"], value), name
+    assert abs(one.classifier.weight.std() / 0.05 - 1) < 7 / (40 * 64) ** 0.5
+    assert not one.classifier.bias.any()
+    assert torch.equal(one.classifier.weight, two.classifier.weight) == ("seed" in arguments)
 
 
 def test_empty_weights_of_accelerate(transformers):

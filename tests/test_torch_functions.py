@@ -58,10 +58,11 @@ def test_signatures_and_defaults_are_those_of_torch(name):
     ]
 
 
-def test_every_function_of_torch_that_is_not_deprecated_is_there():
-    public = {name for name in vars(torch.nn.init) if name.endswith("_") and not name.startswith("_")}
-    assert public - {"xavier_uniform", "xavier_normal"} <= set(dir(init))
-    assert set(NAMES) <= set(init.__all__)
+def test_every_function_of_torch_is_there():
+    public = set(getattr(torch.nn.init, "__all__", NAMES)) | {*NAMES, *DEPRECATED}
+    assert public <= set(init.__all__)
+    assert {name for name in public if not name.startswith("_")} <= set(dir(init))
+    assert all(inspect.signature(getattr(init, name)) for name in public)
 
 
 @pytest.mark.parametrize("name", [*RANDOM, "ones_", "zeros_", "eye_"])
@@ -151,7 +152,39 @@ def test_bfloat16_is_the_float32_value_rounded_once():
             getattr(init, name)(torch.empty(40, 30, dtype=dtype), *more, generator=torch.Generator().manual_seed(7))
             for dtype in (torch.float32, torch.bfloat16)
         )
-        assert torch.equal(wide.to(torch.bfloat16), narrow), name
+        expected = wide.to(torch.bfloat16)
+        if name == "uniform_":  # which stays below its upper bound
+            expected[expected == 1] = 1 - 2**-8
+        assert torch.equal(expected, narrow), name
+
+
+NARROW = [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.1, 0.1), (-3.0, 2.0), (-1.0, 0.0), (0.3, 0.7)])
+def test_uniform_values_are_below_the_upper_bound_in_their_own_type_and_no_other_moves(dtype, low, high):
+    values, nearest = (
+        fill(torch.empty(100_000, dtype=dtype), generator=torch.Generator().manual_seed(7)).double()
+        for fill in (
+            lambda tensor, generator: init.uniform_(tensor, low, high, generator),
+            lambda tensor, generator: init.init_(tensor, f"uniform({low}, {high})", generator=generator),
+        )
+    )
+    bound = torch.tensor(high, dtype=torch.float64).to(dtype).double()
+    assert bool((values < min(bound.item(), high)).all())
+    moved = values != nearest
+    assert bool((nearest[moved] >= min(bound.item(), high)).all())
+    assert bool((values[moved] == values.max()).all())
+    if high != 0:  # next to which every type is fine enough
+        assert bool(moved.any()) == (dtype in NARROW)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("low", "high"), [(1.0001, 1.0002), (-1.0002, -1.0001), (0.5, 0.50001), (1.0001, 1.0003)])
+def test_where_a_type_has_no_number_between_the_bounds_uniform_does_what_torch_does(dtype, low, high):
+    ours, theirs = (module.uniform_(torch.empty(1000, dtype=dtype), low, high) for module in (init, torch.nn.init))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0, 0), (True, 1)])
@@ -412,6 +445,89 @@ def test_kaiming_and_dirac_leave_meta_tensors_as_they_are():
     for function, shape in ((init.kaiming_normal_, (3, 4)), (init.kaiming_uniform_, (3, 4)), (init.dirac_, (4, 4, 3))):
         weight = torch.empty(shape, device="meta")
         assert function(weight) is weight
+
+
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.complex128, torch.int64])
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0,)])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_rank_that_holds_nothing_of_a_tensor_takes_its_draw_whatever_the_type(name, dtype, shape):
+    torch.manual_seed(3)
+    getattr(init, name)(torch.empty(2, 4))
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    weight = torch.empty(shape, dtype=dtype)
+    assert getattr(init, name)(weight) is weight
+    assert torch.equal(torch.rand(1), after)
+
+
+# Types that the engine does not fill
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("normal_", (), (40, 30)),
+        ("normal_", (2.0, 0.5), (40, 30)),
+        ("uniform_", (-1.0, 3.0), (40, 30)),
+        ("eye_", (), (3, 4)),
+        ("dirac_", (2,), (4, 2, 3)),
+        ("sparse_", (0.25, 0.5), (8, 6)),
+    ],
+)
+def test_complex_tensors_are_torchs(name, arguments, shape, dtype):
+    results = []
+    for module in (init, torch.nn.init):
+        torch.manual_seed(3)
+        weight = torch.nn.Parameter(torch.empty(shape, dtype=dtype))
+        assert getattr(module, name)(weight, *arguments) is weight
+        results.append((weight, torch.rand(1)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.uint8, torch.bool])
+def test_identities_of_integers_are_torchs(dtype):
+    for name, shape in (("eye_", (3, 4)), ("dirac_", (4, 2, 3)), ("dirac_", (2, 2, 3, 3))):
+        ours, theirs = (getattr(module, name)(torch.empty(shape, dtype=dtype)) for module in (init, torch.nn.init))
+        assert torch.equal(ours, theirs)
+        assert ours.dtype == dtype
+
+
+def test_what_is_torchs_is_torchs_in_a_block_that_accelerates_too():
+    with init.accelerate(seed=5):
+        for module in (init, torch.nn.init):
+            torch.manual_seed(3)
+            theirs = module.normal_(torch.empty(5, dtype=torch.complex64))
+            torch.manual_seed(3)
+            assert torch.equal(theirs, torch.randn(5, dtype=torch.complex64))
+            assert bool((module.uniform_(torch.empty(5, dtype=torch.bfloat16), 1.0001, 1.0002) == 1).all())
+
+
+# Names of long ago
+
+
+DEPRECATED = ["uniform", "normal", "constant", "eye", "dirac", "xavier_uniform", "xavier_normal", "kaiming_uniform",
+              "kaiming_normal", "orthogonal", "sparse"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEPRECATED)
+def test_deprecated_names_warn_as_torchs_do_and_are_the_new_ones(name):
+    more = {"constant": (0.5,), "sparse": (0.5,)}.get(name, ())
+    shape = (4, 4, 3) if name == "dirac" else (4, 4)
+    messages = []
+    for module in (init, torch.nn.init):
+        with pytest.warns(FutureWarning) as caught:
+            getattr(module, name)(torch.empty(shape), *more)
+        assert caught[0].filename == __file__
+        messages.append(str(caught[0].message))
+    assert messages == [f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`."] * 2
+    torch.manual_seed(3)
+    with pytest.warns(FutureWarning):
+        old = getattr(init, name)(torch.empty(shape), *more)
+    torch.manual_seed(3)
+    assert torch.equal(old, getattr(init, f"{name}_")(torch.empty(shape), *more))
 
 
 # Gains and fans

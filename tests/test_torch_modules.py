@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from winit_fast import adapters, scheme  # noqa: E402
+from winit_fast import adapters, scheme, schemes  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -123,6 +123,102 @@ def test_axes_of_a_rule_give_the_fans():
     assert torch.equal(layer.weight, expected)
 
 
+# Which matrix a parameter is
+
+
+@pytest.mark.parametrize(
+    ("make", "count", "names"),
+    [
+        (lambda: nn.LSTM(20, 30, num_layers=2, bidirectional=True), 4, "weight_[ih]h_l*"),
+        (lambda: nn.GRU(20, 30), 3, "weight_[ih]h_l*"),
+        (lambda: nn.LSTMCell(20, 30), 4, "weight_[ih]h"),
+        (lambda: nn.MultiheadAttention(32, 4), 3, "in_proj_weight"),
+    ],
+)
+@pytest.mark.parametrize("draws", ["xavier_uniform", "orthogonal", "he_normal(mode='fan_out')"])
+def test_a_rule_says_of_how_many_matrices_a_parameter_is(make, count, names, draws):
+    module = make()
+    report = init_module_(module, [Rule(names, draws, matrices=count), ("*", "normal")], seed=7)
+    taken = [entry for entry in report if entry.rule.matrices == count]
+    assert taken
+    for entry in taken:
+        rows, columns = entry.shape
+        stacked = torch.empty(count, rows // count, columns)
+        init_(stacked, draws, seed=7, name=entry.name, batch_axis=0)
+        assert torch.equal(module.get_parameter(entry.name), stacked.reshape(entry.shape))
+
+
+def test_matrices_that_do_not_divide_a_parameter_write_nothing():
+    model = mlp(8, 10, 4)
+    before = values(model)
+    with pytest.raises(ValueError, match=r"0\.weight of shape \(10, 8\), by rule .* matrices must divide axis 0"):
+        init_module_(model, [("1.*", "zeros"), Rule("*", "he_normal", matrices=4)], seed=0)
+    assert same(values(model), before)
+    for matrices, error in ((0, ValueError), (2.0, TypeError), ((2, 0, 1), TypeError)):
+        with pytest.raises(error, match="matrices must be"):
+            Rule("*", "zeros", matrices=matrices)
+
+
+CONVOLUTIONS = {
+    "Conv1d": (lambda: nn.Conv1d(12, 24, 5), 12 * 5, 24 * 5),
+    "groups": (lambda: nn.Conv2d(12, 24, 3, groups=4), 3 * 9, 6 * 9),
+    "depthwise": (lambda: nn.Conv2d(64, 64, 3, groups=64), 9, 9),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(12, 24, 5), 12 * 5, 24 * 5),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(12, 24, 3), 12 * 9, 24 * 9),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(12, 24, 2), 12 * 8, 24 * 8),
+    "transposed groups": (lambda: nn.ConvTranspose2d(12, 24, 3, groups=4), 3 * 9, 6 * 9),
+}
+
+
+@pytest.mark.parametrize("which", CONVOLUTIONS)
+@pytest.mark.parametrize("kinds", [(), "Conv*"], ids=["by name", "by kind"])
+def test_the_fans_of_a_convolution_are_those_of_one_unit_of_one_group(which, kinds):
+    make, fan_in, fan_out = CONVOLUTIONS[which]
+    for draws, bound in (
+        ("lecun_uniform", 3 / fan_in),
+        ("he_uniform(mode='fan_out')", 6 / fan_out),
+        ("xavier_uniform", 6 / (fan_in + fan_out)),
+    ):
+        module = make()
+        init_module_(module, [Rule("*.weight", draws, of=kinds), ("*", "zeros")], seed=3)
+        largest = module.weight.abs().max().item()
+        assert 0.97 * math.sqrt(bound) < largest <= math.sqrt(bound) * (1 + 1e-6), draws
+
+
+def test_each_group_of_a_convolution_is_an_orthogonal_matrix_of_its_own():
+    for module, groups in ((nn.Conv2d(12, 8, 3, groups=4), 4), (nn.ConvTranspose2d(8, 12, 3, groups=4), 4)):
+        init_module_(module, {"*.weight": "orthogonal", "*.bias": "zeros"}, seed=3)
+        for group in module.weight.detach().chunk(groups):
+            rows = group.movedim(1, 0).flatten(1) if module.transposed else group.flatten(1)
+            product = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+            torch.testing.assert_close(product, torch.eye(len(product)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "draws", ["normal(std=0.02)", "dirac(groups=4)", "bilinear", "constant(2)", "array(values=[[[[1, 2], [3, 4]]]])"]
+)
+def test_what_has_no_fans_is_for_a_convolution_what_it_is_for_its_tensor(draws):
+    for module in (nn.Conv2d(12, 24, 2, groups=4), nn.ConvTranspose2d(24, 12, 2, groups=4)):
+        init_module_(module, {"*.weight": draws, "*.bias": "zeros"}, seed=3)
+        assert torch.equal(module.weight, init_(torch.empty_like(module.weight), draws, seed=3, name="weight"))
+
+
+@pytest.mark.parametrize("which", CONVOLUTIONS)
+def test_axes_that_a_rule_gives_are_taken_as_they_are(which):
+    module = CONVOLUTIONS[which][0]()
+    for draws in ("xavier_uniform", "he_normal(mode='fan_out')", "orthogonal"):
+        init_module_(module, [Rule("*.weight", draws, in_axis=1, out_axis=0), ("*", "zeros")], seed=3)
+        assert torch.equal(module.weight, init_(torch.empty_like(module.weight), draws, seed=3, name="weight"))
+
+
+def test_weights_of_transformers_conv1d_have_their_inputs_first():
+    utilities = pytest.importorskip("transformers.pytorch_utils")
+    layer = utilities.Conv1D(30, 200)  # outputs, inputs
+    init_module_(layer, SIMPLE, seed=3)
+    expected = init_(torch.empty(200, 30), "he_normal", seed=3, name="weight", in_axis=0, out_axis=1)
+    assert torch.equal(layer.weight, expected)
+
+
 @pytest.mark.parametrize("rules", [[Rule("*", None)], [("*", None)], [("*", lambda *_: None)]])
 def test_the_scheme_none_leaves_parameters(rules):
     model = mlp(3, 2)
@@ -177,6 +273,14 @@ def test_own_rules_stand_before_a_recipe():
         ("torhc", ValueError, "did you mean 'torch'"),
         ("gpt2", ValueError, "recipes.gpt2(layers=...)"),
         (3, TypeError, "rules must be a recipe"),
+        ("he_normal", TypeError, "'he_normal' is a scheme: pass {'*.weight': 'he_normal', '*.bias': 'zeros'}"),
+        (scheme("normal", std=0.02), TypeError, "'normal(std=0.02)' is a scheme: pass {'*.weight': 'normal(std=0.02)'"),
+        (["he_normal"], TypeError, "rules[0] must be a Rule or a pair of a name and a scheme, got 'he_normal': 'he_n"),
+        (("*.weight", "he_normal"), TypeError, "rules[0] must be a Rule or a pair of a name and a scheme, got '*.weig"),
+        (("*.weight", "he_normal"), TypeError, "put the pair into a list"),
+        (Rule("*", "zeros"), TypeError, "put it into a list"),
+        ([recipes.torch()], TypeError, "spread it: [*recipe]"),
+        (recipes.gpt2, TypeError, "pass what it returns: gpt2(...)"),
     ],
 )
 def test_bad_rules_write_nothing(rules, error, words):
@@ -225,8 +329,102 @@ def test_integer_and_lazy_parameters_are_refused_or_left():
 
 
 def test_module_must_be_one():
-    with pytest.raises(TypeError, match="module must be"):
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, got Tensor: init_ fills a tensor"):
         init_module_(torch.ones(3), SIMPLE, seed=0)
+
+
+def test_no_recipe_has_the_name_of_a_scheme():
+    assert not set(recipes._RECIPES) & set(schemes())
+
+
+class Wrapper(torch.Tensor):
+    """A tensor without memory, made of others, as torchao's quantized ones."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, requires_grad=True)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __tensor_flatten__(self):
+        return ["inner"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), named=None):
+        if function is torch.ops.aten.detach.default:
+            return cls(arguments[0].inner)
+        raise NotImplementedError(f"{function}")
+
+
+def masked():
+    return torch.masked.masked_tensor(torch.ones(3, 4), torch.ones(3, 4) > 0, requires_grad=True)
+
+
+@pytest.mark.parametrize("make", [lambda: Wrapper(torch.ones(3, 4)), masked], ids=["wrapper", "masked"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+def test_a_parameter_made_of_other_tensors_is_refused_before_any_is_written(make):
+    model = mlp(4, 4, 3)
+    before = model[0].weight.detach().clone()
+    model[1]._parameters["weight"] = make()
+    for function in (init_module_, materialize_):
+        with pytest.raises(TypeError, match=r"1\.weight of shape \(3, 4\).* which is made of other tensors"):
+            function(model, SIMPLE, seed=0)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_torchao_s_quantized_weights_are_refused_before_any_is_written():
+    quantization = pytest.importorskip("torchao.quantization")
+    model = mlp(64, 64, 32)
+    quantization.quantize_(model[1], quantization.Int8WeightOnlyConfig())
+    before = model[0].weight.detach().clone()
+    with pytest.raises(TypeError, match=r"1\.weight of shape \(32, 64\).* which is made of other tensors"):
+        init_module_(model, SIMPLE, seed=0)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_a_parameter_whose_storage_was_freed_is_refused_before_any_is_written():
+    model = mlp(4, 4, 3)
+    before = model[0].weight.detach().clone()
+    model[1].weight.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=r"1\.weight of shape \(3, 4\).* tensor must have memory"):
+        init_module_(model, SIMPLE, seed=0)
+    assert torch.equal(model[0].weight, before)
+
+
+def partitioned(model):
+    """As DeepSpeed's ZeRO-3 leaves a model: what is gathered comes back by the function that is returned."""
+    held = {}
+    for parameter in model.parameters():
+        held[parameter] = parameter.data
+        parameter.ds_shape, parameter.ds_id = parameter.shape, len(held)
+        parameter.data = torch.empty(0)
+
+    def gather():
+        for parameter, data in held.items():
+            parameter.data = data
+
+    return gather
+
+
+@pytest.mark.parametrize("function", [init_module_, materialize_])
+@pytest.mark.parametrize("rules", [SIMPLE, "torch", {"*": "zeros"}])
+def test_what_deepspeed_holds_in_parts_is_refused_and_exact_where_it_is_gathered(function, rules):
+    model, plain = mlp(8, 16, 4), mlp(8, 16, 4)
+    gather = partitioned(model)
+    with pytest.raises(
+        ValueError, match=r"0\.weight: tensor must be here whole, .* of \(16, 8\), .*GatheredParameters"
+    ):
+        function(model, rules, seed=7)
+    with pytest.raises(ValueError, match="GatheredParameters"):
+        init_(model[1].bias, "zeros")
+    function(model, [("*", None)], seed=7)
+    function(model, rules, seed=7, leave="*")
+    gather()
+    report = function(model, rules, seed=7)
+    init_module_(plain, rules, seed=7)
+    assert same(values(model), values(plain))
+    assert not any(entry.note for entry in report)
 
 
 # Streams are names
@@ -405,9 +603,11 @@ def test_zero_elements_and_scalars():
     model = nn.Module()
     model.none = nn.Linear(0, 3)
     model.scale = nn.Parameter(torch.tensor(0.0))
-    init_module_(model, [("scale", "ones"), *recipes.torch()], seed=0)
+    report = init_module_(model, [("scale", "ones"), *recipes.torch()], seed=0)
     assert model.scale == 1
     assert not model.none.bias.any()
+    assert report["none.weight"].note == "no elements: nothing written"
+    assert report["none.bias"].note == report["scale"].note == ""
 
 
 # From the meta device
@@ -725,6 +925,7 @@ TORCH_MODULES = {
     "conv2d": lambda: nn.Conv2d(16, 32, 3, groups=4),
     "conv3d": lambda: nn.Conv3d(8, 16, 3),
     "transposed": lambda: nn.ConvTranspose2d(16, 32, 3),
+    "transposed_groups": lambda: nn.ConvTranspose2d(16, 32, 3, groups=4),
     "bilinear": lambda: nn.Bilinear(30, 20, 25),
     "embedding": lambda: nn.Embedding(100, 50, padding_idx=7),
     "embedding_bag": lambda: nn.EmbeddingBag(100, 50, padding_idx=0),
@@ -750,7 +951,9 @@ def test_the_torch_recipe_agrees_with_reset_parameters(which):
     check_against_its_own(TORCH_MODULES[which], "torch")
 
 
-@pytest.mark.parametrize("which", ["linear", "conv2d", "transposed", "bilinear", "lstm", "attention"])
+@pytest.mark.parametrize(
+    "which", ["linear", "conv2d", "transposed", "transposed_groups", "bilinear", "lstm", "attention"]
+)
 def test_bounds_of_the_torch_recipe_are_those_of_torch(which):
     """The largest of many uniform values comes close to the bound, and never passes it."""
     module = TORCH_MODULES[which]()
@@ -779,6 +982,13 @@ class BasicBlock(Block):
 
 class Bottleneck(Block):
     pass
+
+
+def test_the_recipe_of_torchvision_counts_the_outputs_of_all_groups():
+    model = nn.Sequential(nn.Conv2d(64, 64, 3, groups=32), nn.BatchNorm2d(64))  # ResNeXt's
+    init_module_(model, "resnet", seed=0)
+    assert torch.equal(model[0].weight, init_(torch.empty(64, 2, 3, 3), "he_normal(mode='fan_out')", seed=0,
+                                              name="0.weight"))  # fmt: skip
 
 
 @pytest.mark.parametrize("zero", [True, False])
@@ -884,6 +1094,16 @@ def test_mup_widens_from_the_base(recipe):
         assert wide.get_parameter(name).std().item() == pytest.approx(expected, rel=0.1), name
     assert report["norm.weight"].scheme == scheme("ones")
     assert report["head.bias"].scheme == at_base["head.bias"].scheme
+
+
+def test_mup_takes_fans_by_the_kind_of_module_and_the_matrices_of_a_rule():
+    def build(width):
+        return nn.ModuleDict({"up": nn.ConvTranspose1d(width, 2 * width, 3), "rnn": nn.GRUCell(width, width)})
+
+    rules = [Rule("*weight_hh", "xavier_normal", matrices=3), ("*.weight", "xavier_normal"), ("*", "normal(std=0.1)")]
+    report = init_module_(build(64), recipes.mup(rules, build(16)), seed=0)
+    assert report["up.weight"].scheme.arguments["std"] == pytest.approx(math.sqrt(2 / (48 + 96)) / 2)
+    assert report["rnn.weight_hh"].scheme.arguments["std"] == pytest.approx(math.sqrt(2 / 32) / 2)
 
 
 def test_mup_at_the_base_width_is_the_recipe():

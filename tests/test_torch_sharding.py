@@ -4,7 +4,10 @@ One group of real processes over gloo for each number of ranks; each runs all th
 how they went.
 """
 
+import copy
+import itertools
 import multiprocessing
+import pickle
 import traceback
 from datetime import timedelta
 
@@ -20,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
 ]
 
-init, init_ = adapters.torch.init, adapters.torch.init_
+init, init_, megatron = adapters.torch.init, adapters.torch.init_, adapters.torch.megatron_init_method
 SCHEMES = ["he_normal", "xavier_uniform", "truncated_normal(std=0.02)", "orthogonal", "sparse(0.5)"]
 CHECKS = {}
 
@@ -320,6 +323,43 @@ def torchrec_tables(rank, world):
         assert shards or held.numel() == 0 or torch.equal(held, wholes[name])
 
 
+@check(1, 2, 3)
+def computed_weights(rank, world):
+    from torch.distributed.fsdp import fully_shard
+    from torch.nn.utils import parametrizations
+
+    rules = {"*.weight": "he_normal", "*": "zeros"}
+    for size, device in itertools.product(((6, 8), (5, 2)), ("cpu", "meta")):
+        with torch.device(device):
+            model = torch.nn.Sequential(parametrizations.weight_norm(torch.nn.Linear(*size)))
+        fully_shard(model, mesh=meshes(world)[0])
+        function = adapters.torch.init_module_ if device == "cpu" else adapters.torch.materialize_
+        function(model, rules, seed=7)
+        whole = init((size[1], size[0]), "he_normal", seed=7, name="0.weight")
+        torch.testing.assert_close(gathered(model[0].weight), whole)
+        inputs = torch.ones(2, size[0])
+        torch.testing.assert_close(model(inputs), inputs @ whole.T)
+    model = torch.nn.Sequential(parametrizations.spectral_norm(torch.nn.Linear(6, 8)))
+    fully_shard(model, mesh=meshes(world)[0])
+    with pytest.raises(ValueError, match=r"0\.weight: its parametrization SpectralNorm cannot be computed"):
+        adapters.torch.init_module_(model, rules, seed=7)
+
+
+@check(2)
+def megatron_in_more_processes_than_a_group(rank, world):
+    weight = torch.full((4, 6), 9.0)
+    alone = {"rank": 0, "world_size": 1, "seed": 7}
+    with pytest.raises(ValueError, match=r"pipeline_rank must be given where there are more processes \(2\) than"):
+        megatron("normal", **alone)(weight)
+    with pytest.raises(ValueError, match="expert_rank must be given"):
+        megatron("normal", pipeline_rank=0, **alone)(weight)
+    assert bool((weight == 9).all())
+    megatron("normal", **alone)(weight, "by name")
+    megatron("normal", pipeline_rank=rank, expert_rank=0, **alone)(weight)
+    weight.partition_dim = 0
+    megatron("normal", rank=rank, world_size=2, seed=7)(weight)  # all processes are one group
+
+
 # The processes
 
 # Imported once for all ranks, where they can be forked.
@@ -419,6 +459,15 @@ def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(r
     assert_passed(reports("refusals", 2))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_fully_sharded_weight_under_weight_norm_is_assigned(reports, world):
+    assert_passed(reports("computed_weights", world))
+
+
+def test_ranks_of_megatron_that_the_method_does_not_know_must_be_told(reports):
+    assert_passed(reports("megatron_in_more_processes_than_a_group", 2))
+
+
 def test_a_rank_outside_the_mesh_has_nothing_to_fill(reports):
     assert_passed(reports("a_mesh_of_other_ranks", 2))
 
@@ -458,6 +507,25 @@ def test_an_init_fn_of_torchrec_gives_parts_values_of_their_own_with_the_fans_of
     torch.manual_seed(5)
     assert torch.equal(first, init((4, 3), "normal"))
     assert not torch.equal(second, first[:2])
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_rank_that_does_not_say_which_part_it_holds_is_refused(rows):
+    part = torch.full((rows, 4), 9.0)
+    with pytest.raises(ValueError, match="offset must be given where out is smaller than shape"):
+        init_(part, "normal", seed=7, shape=(9, 4))
+    assert bool((part == 9).all())
+    init_(part, "normal", seed=7, shape=(9, 4), offset=(3, 0))
+    assert torch.equal(part, init((9, 4), "normal", seed=7)[3 : 3 + rows])
+
+
+def test_an_init_fn_of_torchrec_can_be_pickled_and_a_copy_repeats_no_part():
+    for arguments in ({"seed": 7, "name": "table"}, {"generator": torch.Generator().manual_seed(3)}):
+        init_fn = adapters.torch.torchrec_init_fn("he_normal", (30, 20), in_axis=1, out_axis=0, **arguments)
+        sent = pickle.loads(pickle.dumps(init_fn))
+        for rows in (30, 5, 0, 5):
+            assert torch.equal(sent(torch.empty(rows, 20)), init_fn(torch.empty(rows, 20)))
+        assert not torch.equal(copy.deepcopy([init_fn])[0](torch.empty(5, 20)), init_fn(torch.empty(5, 20)))
 
 
 def test_bad_arguments_of_an_init_fn_of_torchrec_are_refused():
@@ -507,47 +575,160 @@ def partitions(whole, axis, world, stride):
 @pytest.mark.parametrize(("axis", "stride"), [(0, 1), (1, 1), (0, 2), (1, 3)])
 @pytest.mark.parametrize("scheme", ["he_normal", "orthogonal"])
 def test_a_partition_of_megatron_is_its_part_of_the_whole(world, axis, stride, scheme):
-    whole = init((16, 24), scheme, seed=7, name=0)
+    whole = init((16, 24), scheme, seed=7, name="layers.0.weight")
     for rank, expected in enumerate(partitions(whole, axis, world, stride)):
         weight = torch.nn.Parameter(torch.empty_like(expected))
         weight.partition_dim, weight.partition_stride = axis, stride
-        method = adapters.torch.megatron_init_method(scheme, rank=rank, world_size=world, seed=7)
-        assert method(weight) is weight
+        method = megatron(scheme, rank=rank, world_size=world, seed=7)
+        assert method(weight, "layers.0.weight") is weight
         assert torch.equal(weight, expected)
         assert weight._version > 0
 
 
+def weights(count, shape=(40, 50), **marks):
+    """Parameters as Megatron-LM marks them."""
+    made = [torch.nn.Parameter(torch.full(shape, 9.0)) for _ in range(count)]
+    for weight in made:
+        vars(weight).update({"partition_dim": -1, "partition_stride": 1, **marks})
+    return made
+
+
+def correlation(one, other):
+    return abs(torch.corrcoef(torch.stack([one.detach().flatten(), other.detach().flatten()]))[0, 1].item())
+
+
 def test_a_weight_that_megatron_does_not_split_is_the_whole():
-    for attributes in ({}, {"partition_dim": -1, "partition_stride": 1}):
-        weight = torch.empty(8, 6)
-        vars(weight).update(attributes)
-        adapters.torch.megatron_init_method("he_normal", rank=1, world_size=2, seed=7)(weight)
-        assert torch.equal(weight, init((8, 6), "he_normal", seed=7))
+    (weight,) = weights(1)
+    megatron("he_normal", rank=1, world_size=2, seed=7)(weight, "weight")
+    assert torch.equal(weight, init((40, 50), "he_normal", seed=7, name="weight"))
 
 
-def test_weights_of_megatron_are_numbered_or_named():
-    numbered = adapters.torch.megatron_init_method("normal", rank=0, world_size=1, seed=7)
-    for number in range(3):
-        assert torch.equal(numbered(torch.empty(4, 4)), init((4, 4), "normal", seed=7, name=number))
+def test_an_unmarked_weight_is_refused_where_ranks_share_weights_and_taken_as_it_is_told():
+    weight = torch.full((4, 6), 9.0)
+    with pytest.raises(ValueError, match=r"weight must carry partition_dim, .* 2 ranks .* by partition_dim= what"):
+        megatron("he_normal", rank=1, world_size=2, seed=7)(weight)
+    assert bool((weight == 9).all())
+    for axis, shape in ((0, (8, 6)), (1, (4, 12)), (-1, (4, 6))):
+        whole = init(shape, "he_normal", seed=7, name="weight")
+        for rank in range(2):
+            weight = megatron("he_normal", rank=rank, world_size=2, seed=7, partition_dim=axis)(
+                torch.empty(4, 6), "weight"
+            )
+            part = whole if axis == -1 else torch.chunk(whole, 2, axis)[rank]
+            assert torch.equal(weight, part)
+    marked = torch.empty(4, 6)
+    marked.partition_dim, marked.partition_stride = 1, 1  # what a weight says itself comes first
+    megatron("he_normal", rank=1, world_size=2, seed=7, partition_dim=0)(marked, "weight")
+    assert torch.equal(marked, init((4, 12), "he_normal", seed=7, name="weight")[:, 6:])
+    alone = megatron("he_normal", rank=0, world_size=1, seed=7)(torch.empty(4, 6), "weight")
+    assert torch.equal(alone, init((4, 6), "he_normal", seed=7, name="weight"))
+
+
+def test_a_weight_of_megatron_that_deepspeed_holds_in_parts_is_refused():
+    weight = torch.empty(0)
+    weight.partition_dim, weight.partition_stride, weight.ds_shape = 0, 1, torch.Size([4, 6])
+    with pytest.raises(ValueError, match="GatheredParameters"):
+        megatron("normal", rank=0, world_size=2, seed=7)(weight, "weight")
+
+
+def test_no_two_methods_of_one_seed_give_weights_that_correlate():
+    arguments = {"rank": 0, "world_size": 2, "seed": 7}
+    methods = [
+        megatron("normal(std=0.02)", **arguments),
+        megatron("normal(std=0.01)", **arguments),
+        megatron("residual_normal(layers=8)", **arguments),
+        megatron("normal(std=0.02)", name="output_layer_init_method", **arguments),
+        megatron("normal(std=0.02)", name="embedding_init_method", **arguments),
+    ]
+    filled = [method(weight) for method in methods for weight in weights(2)]
+    for one, other in itertools.combinations(filled, 2):
+        assert correlation(one, other) < 0.15  # 6.7 standard errors of 2000 pairs
+
+
+def test_a_second_method_of_one_seed_and_scheme_is_refused_as_long_as_it_would_repeat_what_is_there():
+    arguments = {"rank": 0, "world_size": 1, "seed": 7}
+    kept, other = weights(2)
+    megatron("normal", **arguments)(kept)  # the weight is there though the method is gone
+    with pytest.raises(ValueError, match="name must be given where two methods have one seed and one scheme"):
+        megatron("normal", **arguments)(other)
+    assert bool((other == 9).all())
+    for place in ({"pipeline_rank": 1}, {"seed": 8}, {"name": "other"}, {"names": lambda: "other"}):
+        assert correlation(megatron("normal", **{**arguments, **place})(other), kept) < 0.15
+    before = kept.detach().clone()
+    del kept
+    assert torch.equal(megatron("normal", **arguments)(other), before)  # built again, it is the same
+
+
+def test_stages_of_a_pipeline_and_experts_hold_weights_of_their_own_and_all_else_is_the_same():
+    def filled(stage, expert, **marks):
+        arguments = {"rank": 0, "world_size": 1, "seed": 7, "name": "method"}
+        return megatron("normal", pipeline_rank=stage, expert_rank=expert, **arguments)(*weights(1, **marks))
+
+    places = list(itertools.product((0, 1), (0, 1)))
+    experts = [filled(*place, allreduce=False) for place in places]
+    for one, other in itertools.combinations(experts, 2):
+        assert correlation(one, other) < 0.15
+    dense = {place: filled(*place, allreduce=True) for place in places}
+    assert torch.equal(dense[0, 0], dense[0, 1])
+    assert torch.equal(dense[1, 0], dense[1, 1])
+    assert correlation(dense[0, 0], dense[1, 0]) < 0.15
+    with pytest.raises(ValueError, match=r"weight must carry allreduce, .* where expert_rank is 1"):
+        filled(0, 1)
+
+
+def test_weights_of_megatron_have_the_names_that_they_are_given():
     names = iter(["layers.0.weight", "layers.1.weight"])
-    named = adapters.torch.megatron_init_method("normal", rank=0, world_size=1, seed=7, names=lambda: next(names))
+    named = megatron("normal", rank=0, world_size=1, seed=7, names=lambda: next(names))
     for name in ("layers.0.weight", "layers.1.weight"):
         assert torch.equal(named(torch.empty(4, 4)), init((4, 4), "normal", seed=7, name=name))
+    assert torch.equal(named(torch.empty(4, 4), "mine"), init((4, 4), "normal", seed=7, name="mine"))
+    numbered = megatron("normal", rank=0, world_size=1, seed=7, names=itertools.count().__next__)
+    for number in range(3):  # as in the first releases
+        assert torch.equal(numbered(torch.empty(4, 4)), init((4, 4), "normal", seed=7, name=number))
+
+
+def test_a_copy_of_a_method_counts_with_it_and_a_pickled_one_goes_on_from_there():
+    method = megatron("normal", rank=0, world_size=1, seed=7, name="method")
+    first, second, third, fourth = weights(4)
+    method(first)
+    sent = pickle.loads(pickle.dumps(method))
+    copy.deepcopy({"init_method": method})["init_method"](second)
+    method(third)
+    assert correlation(second, third) < 0.15
+    assert torch.equal(sent(fourth), second)
 
 
 def test_megatron_without_a_seed_draws_one_for_every_weight():
-    method = adapters.torch.megatron_init_method("normal", rank=0, world_size=1)
+    method = megatron("normal", rank=0, world_size=1)
     torch.manual_seed(5)
     first, second = method(torch.empty(4, 4)), method(torch.empty(4, 4))
     torch.manual_seed(5)
     assert torch.equal(first, init((4, 4), "normal", name=0))
     assert torch.equal(second, init((4, 4), "normal", name=1))
+    later = megatron("normal", rank=0, world_size=1, pipeline_rank=1)
+    torch.manual_seed(5)  # every stage may hold the same state
+    assert not torch.equal(first, later(torch.empty(4, 4)))
 
 
-def test_megatron_takes_axes():
-    method = adapters.torch.megatron_init_method("he_normal", rank=0, world_size=1, seed=7, in_axis=0, out_axis=1)
+def test_what_draws_nothing_takes_no_draw_of_the_generator():
+    before = torch.get_rng_state()
+    megatron("zeros", rank=0, world_size=1)(torch.empty(4, 4))
+    init_fn = adapters.torch.torchrec_init_fn("ones", (8, 4))
+    for rows in (8, 3, 0):
+        init_fn(torch.empty(rows, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_megatron_takes_axes_and_matrices():
+    method = megatron("he_normal", rank=0, world_size=1, seed=7, in_axis=0, out_axis=1)
     for _ in range(2):
         assert method(torch.empty(8, 200)).std() > 0.4  # sqrt(2 / 8), not sqrt(2 / 200)
+    whole = init((24, 8), "xavier_uniform", seed=7, name="qkv", matrices=3)
+    for rank, expected in enumerate(partitions(whole, 0, 2, 3)):
+        weight = torch.empty(12, 8)
+        weight.partition_dim, weight.partition_stride = 0, 3
+        megatron("xavier_uniform", rank=rank, world_size=2, seed=7, matrices=3)(weight, "qkv")
+        assert torch.equal(weight, expected)
 
 
 @pytest.mark.parametrize(
@@ -557,16 +738,29 @@ def test_megatron_takes_axes():
         (ValueError, r"rank must be in \[0, 2\), got -1", {"rank": -1}),
         (TypeError, "world_size must be an int, got 2.0", {"world_size": 2.0}),
         (ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
+        (TypeError, "name must be a str, the method's, got 3", {"name": 3}),
+        (TypeError, "names must be a callable", {"names": ["a", "b"]}),
+        (ValueError, "pipeline_rank must be 0 or more, got -1", {"pipeline_rank": -1}),
+        (TypeError, "expert_rank must be an int or None, got '1'", {"expert_rank": "1"}),
+        (ValueError, "partition_dim must be an axis, or -1 for whole weights, got -2", {"partition_dim": -2}),
     ],
 )
 def test_bad_arguments_of_megatron_are_refused_before_there_is_a_weight(error, words, arguments):
     with pytest.raises(error, match=words):
-        adapters.torch.megatron_init_method(**({"scheme": "normal", "rank": 0, "world_size": 2} | arguments))
+        megatron(**({"scheme": "normal", "rank": 0, "world_size": 2} | arguments))
 
 
-def test_a_stride_of_megatron_that_does_not_fit_is_refused():
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        ((0, 2), r"weight must have a multiple of 2 along axis 0, got \(5, 4\)"),
+        ((2, 1), r"weight must have the axis of its partition_dim, 2, got shape \(5, 4\)"),
+        ((0, 0), "weight must have a partition_stride of 1 or more, got 0"),
+    ],
+)
+def test_marks_of_megatron_that_do_not_fit_are_refused(marks, words):
     weight = torch.full((5, 4), 9.0)
-    weight.partition_dim, weight.partition_stride = 0, 2
-    with pytest.raises(ValueError, match=r"weight must have a multiple of 2 along axis 0, got \(5, 4\)"):
-        adapters.torch.megatron_init_method("normal", rank=0, world_size=2, seed=7)(weight)
+    weight.partition_dim, weight.partition_stride = marks
+    with pytest.raises(ValueError, match=words):
+        megatron("normal", rank=0, world_size=2, seed=7)(weight)
     assert bool((weight == 9).all())

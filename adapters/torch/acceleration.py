@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import wraps
 from types import FunctionType, SimpleNamespace
 from typing import Any, SupportsIndex
@@ -22,15 +23,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from winit_fast import scheme as make_scheme
+from winit_fast.messages import shown
+
 from . import functions
-from .tensors import FILLED, draw_seed, init_, leaves_graph
+from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph
 
 __all__ = ["accelerate"]
 
 
 @contextmanager
 def accelerate(
-    seed: SupportsIndex | None = None, *, skip: bool = False, threads: SupportsIndex | None = None
+    seed: SupportsIndex | None = None,
+    *,
+    until_reseeded: bool = False,
+    skip: bool = False,
+    threads: SupportsIndex | None = None,
 ) -> Iterator[None]:
     """Make unchanged code fast: weights that are drawn in this block are drawn by `init_`.
 
@@ -40,13 +48,21 @@ def accelerate(
     Parameters
     ----------
     seed : int, optional
-        In [0, 2^64). Left out: one 64-bit draw of PyTorch's default generator on entering. Calls that draw are numbered
-        from 0 on, and number n fills as ``init_(tensor, ..., seed=seed, name=n)``: two blocks with one seed repeat each
-        other. A call with a `generator` draws its seed from that, and has no number.
+        In [0, 2^64). Calls that draw are numbered from 0 on, and number n fills as
+        ``init_(tensor, ..., seed=seed, name=n)``: two blocks with one seed repeat each other. A call with a `generator`
+        draws its seed from that, and has no number. Left out: one 64-bit draw of PyTorch's default generator at the
+        first call; and another, with numbers from 0 on again, wherever something else has moved that generator since.
+        So `torch.manual_seed`, and whatever calls it or puts a state back, governs what follows, as without the block.
+    until_reseeded : bool, default False
+        The same for a block with a seed, which governs until something moves PyTorch's default generator (one draw is
+        taken on entering, so that any reseeding moves it). Otherwise `torch.manual_seed` has no say in a block with a
+        seed: what is made twice after it comes out different.
     skip : bool, default False
         For code that loads a checkpoint right after: whatever draws returns the tensor as it is, so uninitialized, and
         the checkpoint must hold it. What draws nothing (`zeros_`, `ones_`, `constant_`, `eye_`, `dirac_`) is done:
-        buffers begin with it that no checkpoint holds.
+        buffers begin with it that no checkpoint holds. In `from_pretrained` of transformers nothing is skipped, since
+        that draws only what its checkpoint lacks, such as a new head. Where other code loads a checkpoint inside the
+        block that lacks some of what was skipped, the block ends with a warning.
     threads : int, optional
         As in `init_`.
 
@@ -79,31 +95,86 @@ def accelerate(
     >>> bool((layer.weight == expected).all())
     True
     """
-    if seed is None:
-        seed = 0 if skip else draw_seed(None)
-    init_(torch.empty(0, device="cpu"), "normal", seed=seed, threads=threads)  # refuses what it would refuse later
-    before, governor = _GOVERNOR.get(), _Governor(seed, skip, threads)
+    nothing = torch.empty(0, device="cpu")
+    init_(nothing, "normal", seed=0 if seed is None else seed, threads=threads)  # refuses what it would refuse later
+    before, governor = _GOVERNOR.get(), _Governor(seed, until_reseeded, skip, threads)
     try:
         _replace_functions()
         _GOVERNOR.set(governor)
-        with _Methods():
+        with _MethodsThatWrite() if skip else _Methods():
             yield
+        governor.warn_of_what_is_missing()
     finally:
         governor.has_ended = True  # a block that was entered later may still be open, and puts this one back
         _GOVERNOR.set(before)
         _restore_functions()
 
 
-@dataclass
 class _Governor:
     """Who governs a thread: what its block was told, and how many calls it has drawn for."""
 
-    seed: SupportsIndex
-    skip: bool
-    threads: SupportsIndex | None
-    drawn: int = 0
-    has_ended: bool = False
-    place: tuple[int, int] = field(default_factory=lambda: _place())
+    def __init__(
+        self, seed: SupportsIndex | None, until_reseeded: bool, skip: bool, threads: SupportsIndex | None
+    ) -> None:
+        self.seed: SupportsIndex = Drawn(None) if seed is None else seed
+        self.is_following = seed is None or until_reseeded
+        if seed is not None and until_reseeded:
+            draw_seed(None)
+        self.skip = skip
+        self.threads = threads
+        self.drawn = 0
+        self.has_ended = False
+        self.place = _place()
+        self.state = _state_of_torch() if self.is_following else b""  # of PyTorch's generator, when we last looked
+        self.skipped: dict[tuple[int, int], weakref.ref[Tensor]] = {}
+        self.has_loaded = False
+
+    def follow(self) -> None:
+        """Begin anew where somebody else has moved PyTorch's generator."""
+        if self.is_following and self.state != _state_of_torch():
+            self.seed, self.drawn = Drawn(None), 0
+
+    def fill(self, tensor: Tensor, scheme: str) -> None:
+        """`init_` with the next stream of the seed."""
+        self.follow()
+        seed = self.seed if make_scheme(scheme).draws else 0
+        init_(tensor, scheme, seed=seed, name=self.drawn, threads=self.threads)
+        self.drawn += 1
+        if self.is_following:
+            self.state = _state_of_torch()
+
+    def note_skipped(self, tensor: Tensor) -> None:
+        """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""
+        if (memory := _memory(tensor)) is not None:
+            self.skipped[memory] = weakref.ref(tensor)
+
+    def note_written(self, tensor: Tensor, is_loaded: bool) -> None:
+        """Remember that somebody gave a tensor its values."""
+        if self.skipped and (memory := _memory(tensor)) is not None and self.skipped.pop(memory, None) is not None:
+            self.has_loaded |= is_loaded
+
+    def warn_of_what_is_missing(self) -> None:
+        """Where one checkpoint was loaded, what it has not filled is there to be forgotten."""
+        left = [tensor for tensor in (reference() for reference in self.skipped.values()) if tensor is not None]
+        if self.has_loaded and left:
+            shapes = shown([tuple(tensor.shape) for tensor in left])
+            warnings.warn(
+                f"skip=True left {len(left)} tensors uninitialized that the checkpoint loaded in this block does not "
+                f"hold, of shapes {shapes}: initialize them, as with init_",
+                stacklevel=4,
+            )
+
+
+def _memory(tensor: Any) -> tuple[int, int] | None:
+    """Where a tensor stands, and how many elements it has; None where it has no such place of its own."""
+    is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_meta
+    if not is_plain or not tensor.numel() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    return tensor.data_ptr(), tensor.numel()
+
+
+def _state_of_torch() -> bytes:
+    return torch.default_generator.get_state().numpy().tobytes()
 
 
 _GOVERNOR: ContextVar[_Governor | None] = ContextVar("winit_fast.adapters.torch.accelerate", default=None)
@@ -123,8 +194,13 @@ def _call(
     if governor is None or governor.has_ended or governor.place != _place():
         return original(*args, **kwargs)
     tensor = args[0] if args else kwargs.get("tensor")
-    if (governor.skip and draws) or getattr(tensor, "_is_hf_initialized", False):
+    if getattr(tensor, "_is_hf_initialized", False):
         return tensor
+    if governor.skip and isinstance(tensor, Tensor):
+        if draws and not _loads_pretrained():
+            governor.note_skipped(tensor)
+            return tensor
+        governor.note_written(tensor, is_loaded=False)
     if ours is not None and _is_ours_to_fill(tensor):
         # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
         with suppress(TypeError, ValueError, ArithmeticError, ImportError):
@@ -134,6 +210,18 @@ def _call(
         return original(*args, **kwargs)
     finally:
         _GOVERNOR.set(governor)
+
+
+def _loads_pretrained() -> bool:
+    """Whether `from_pretrained` of transformers is at work: it skips by itself, and draws what its checkpoint lacks."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "from_pretrained" and frame.f_globals.get("__name__", "").startswith(
+            "transformers."
+        ):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _is_ours_to_fill(tensor: Any) -> bool:
@@ -164,17 +252,21 @@ def _fill(
     assert governor is not None
     if seed is not None or generator is not None:
         return init_(tensor, scheme, seed=seed, generator=generator, threads=governor.threads)
-    init_(tensor, scheme, seed=governor.seed, name=governor.drawn, threads=governor.threads)
-    governor.drawn += 1
+    governor.fill(tensor, scheme)
     return tensor
+
+
+def _leave_to_torch(name: str, tensor: Tensor, *_: Any) -> Tensor:
+    raise TypeError(f"{name} of {tensor.dtype} is PyTorch's")  # `_call` then goes to the original
 
 
 def _filling() -> dict[str, Any]:
     """The functions of functions.py once more, with `_fill` where those have `init_`."""
-    names = dict(vars(functions), init_=_fill)
+    names = dict(vars(functions), init_=_fill, _by_torch=_leave_to_torch)
     for name, value in vars(functions).items():
         if type(value) is FunctionType and value.__module__ == functions.__name__:
             names[name] = FunctionType(value.__code__, names, name, value.__defaults__, value.__closure__)
+            names[name].__kwdefaults__ = value.__kwdefaults__
     return names
 
 
@@ -193,6 +285,22 @@ class _Methods(TorchFunctionMode):
         if func is Tensor.normal_ or func is Tensor.uniform_:
             return _call_method(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
+
+
+class _MethodsThatWrite(_Methods):
+    """Sees as well who writes to what was skipped."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        governor = _GOVERNOR.get()
+        if governor is not None and getattr(func, "__name__", "") in _WRITE:
+            governor.note_written(args[0], is_loaded=func is Tensor.copy_)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+# Methods that give a tensor its values, `load_state_dict`'s first.
+_WRITE = frozenset({"copy_", "fill_", "zero_", "random_", "exponential_", "log_normal_", "cauchy_", "bernoulli_"})
 
 
 @leaves_graph
@@ -283,6 +391,18 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
             yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
 
 
+@wraps(torch.get_rng_state)
+def _get_rng_state() -> Tensor:
+    """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
+    governor = _GOVERNOR.get()
+    if governor is not None and isinstance(governor.seed, Drawn):
+        governor.state = b""
+    return _TORCHS_RNG_STATE[0]()
+
+
+_TORCHS_RNG_STATE = (torch.get_rng_state,)  # not by name: that would be exchanged too
+_get_rng_state.__module__, _get_rng_state.__qualname__ = __name__, "_get_rng_state"
+
 _DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_")
 _INSTEAD = {
     # PyTorch's own is as fast, and has the same bits.
@@ -294,4 +414,4 @@ _INSTEAD = {
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
 _BY_NAME = SimpleNamespace()
-_REPLACEMENTS = dict(_replacements())
+_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _get_rng_state}

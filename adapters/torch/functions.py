@@ -15,28 +15,42 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, calculate_gain
+from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
-from winit_fast.messages import shown
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Uniform
+from winit_fast.floating_point import default_floating_point
+from winit_fast.lowering import ELEMENT_TYPES, lower
 
-from .tensors import init_
+from .tensors import FILLED, init_, refuse_computed, refuse_other_types
 
 __all__ = [
     "_calculate_correct_fan",
     "_calculate_fan_in_and_fan_out",
     "calculate_gain",
+    "constant",
     "constant_",
+    "dirac",
     "dirac_",
+    "eye",
     "eye_",
+    "kaiming_normal",
     "kaiming_normal_",
+    "kaiming_uniform",
     "kaiming_uniform_",
+    "normal",
     "normal_",
     "ones_",
+    "orthogonal",
     "orthogonal_",
+    "sparse",
     "sparse_",
     "trunc_normal_",
+    "uniform",
     "uniform_",
+    "xavier_normal",
     "xavier_normal_",
+    "xavier_uniform",
     "xavier_uniform_",
     "zeros_",
 ]
@@ -46,7 +60,7 @@ Mode = Literal["fan_in", "fan_out"]
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with U(a, b), as `torch.nn.init.uniform_`.
+    """Fill with U(a, b), as `torch.nn.init.uniform_`: with values that are below b in the tensor's own type.
 
     Examples
     --------
@@ -54,9 +68,27 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool((weight.abs() <= 0.1).all())
     True
     """
+    if _is_torchs(tensor):
+        return _by_torch("uniform_", tensor, a, b, generator)
     low, high = float(a), float(b)
     _needs_order(low, high)
-    return init_(tensor, f"uniform({low!r}, {high!r})", generator=generator)
+    if low < high and _is_empty(low, high, tensor.dtype):
+        return _by_torch("uniform_", tensor, a, b, generator)
+    return init_(tensor, f"uniform({low!r}, {high!r}, 'below_high')", generator=generator)
+
+
+@lru_cache(maxsize=256)
+@default_floating_point
+def _is_empty(low: float, high: float, dtype: torch.dtype) -> bool:
+    """Whether a type that PyTorch draws has no number in [low, high), where it takes one that is near."""
+    is_drawn = dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if not is_drawn or not max(abs(low), abs(high), high - low) <= torch.finfo(dtype).max:
+        return False
+    try:
+        lower(Uniform(low, high, "below_high"), ELEMENT_TYPES[str(dtype).removeprefix("torch.")])
+    except ValueError:
+        return True
+    return False
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None) -> Tensor:
@@ -68,6 +100,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     >>> print(f"{weight.std().item():.3f}")
     0.020
     """
+    if _is_torchs(tensor):
+        return _by_torch("normal_", tensor, mean, std, generator)
     return init_(tensor, f"normal({float(mean)!r}, {float(std)!r})", generator=generator)
 
 
@@ -85,19 +119,22 @@ def trunc_normal_(
     >>> bool(-0.01 <= weight.min() < -0.0099)
     True
     """
+    refuse_other_types(tensor)
     if tensor.is_meta:
         return tensor
     mean, std, a, b = float(mean), float(std), float(a), float(b)
     _needs_order(a, b)
-    if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn(
-            "mean is more than 2 std from [a, b] in trunc_normal_: all values come from one tail", stacklevel=2
-        )
+    is_outside = mean < a - 2 * std or mean > b + 2 * std
     if a == b and std > 0.0:
         mean, std = a, 0.0
     is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
     low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
-    return init_(tensor, f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})", generator=generator)
+    cut = make_scheme(f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})")
+    if is_outside:
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: all values come from one tail.", stacklevel=2
+        )
+    return init_(tensor, cut, generator=generator)
 
 
 @lru_cache(maxsize=256)
@@ -120,6 +157,8 @@ def _nearest(number: Fraction | float) -> float:
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with a value, as `torch.nn.init.constant_`: tensors of every kind, by PyTorch itself."""
+    refuse_other_types(tensor)
+    refuse_computed(tensor)
     with torch.no_grad():
         return tensor.fill_(val)
 
@@ -144,17 +183,25 @@ def eye_(tensor: Tensor) -> Tensor:
             [0., 1., 0.]])
     """
     _needs_dimensions(tensor, 2, 2)
+    if _is_torchs(tensor, or_integers=True):
+        return _by_torch("eye_", tensor)
     return init_(tensor, "identity", seed=0)
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fill the kernel of a convolution so that it hands its inputs through, as `torch.nn.init.dirac_`."""
     _needs_dimensions(tensor, 3, 5)
+    if _is_torchs(tensor, or_integers=True):
+        return _by_torch("dirac_", tensor, groups)
     return init_(tensor, f"dirac({groups!r})", seed=0)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
-    """Fill with U(-bound, bound), bound = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`."""
+    """Fill with U(-bound, bound), bound = gain sqrt(6 / (fan_in + fan_out)), as `torch.nn.init.xavier_uniform_`.
+
+    Complex numbers fill a disk whose rms is the std of `xavier_normal_`; PyTorch's fill a square of this bound, whose
+    rms is sqrt(2) times that.
+    """
     _needs_dimensions(tensor, 2)
     return init_(tensor, f"xavier_uniform({float(gain)!r})", generator=generator)
 
@@ -172,7 +219,11 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator = None,
 ) -> Tensor:
-    """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`."""
+    """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`.
+
+    Complex numbers fill a disk whose rms is the std of `kaiming_normal_`; PyTorch's fill a square of this bound, whose
+    rms is sqrt(2) times that.
+    """
     return _kaiming("he_uniform", tensor, a, mode, nonlinearity, generator)
 
 
@@ -195,9 +246,12 @@ def kaiming_normal_(
 
 
 def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, generator: Generator) -> Tensor:
+    refuse_other_types(tensor)
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
-        return init_(tensor, "normal", generator=generator)  # draws as others do: some ranks hold nothing of a tensor
+        if not tensor.is_meta:  # draws as others do: some ranks hold nothing of a tensor
+            init_(torch.empty(0, device="cpu"), "normal", generator=generator)
+        return tensor
     _needs_dimensions(tensor, 2)
     return init_(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator=generator)
 
@@ -218,6 +272,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator = None) ->
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator = None) -> Tensor:
     """Fill with N(0, std^2) and ceil(sparsity rows) zeros in each column, as `torch.nn.init.sparse_`."""
     _needs_dimensions(tensor, 2, 2)
+    if _is_torchs(tensor):
+        return _by_torch("sparse_", tensor, sparsity, std, generator)
     return init_(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator=generator)
 
 
@@ -227,9 +283,40 @@ def _needs_order(a: float, b: float) -> None:
 
 
 def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor must be a torch.Tensor, got {shown(tensor)}")
+    refuse_other_types(tensor)
     count = tensor.dim()
     if count < fewest or (most is not None and count > most):
         needed = f"{fewest} or more" if most is None else f"{fewest}" if most == fewest else f"{fewest} to {most}"
         raise ValueError(f"tensor must have {needed} dimensions, got {count}")
+
+
+# What the engine has no form of, PyTorch does
+
+# In a mapping, not under names of their own: `accelerate` exchanges what modules hold by name.
+_TORCHS = {name: getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "eye_", "dirac_", "sparse_")}
+
+
+def _is_torchs(tensor: Tensor, *, or_integers: bool = False) -> bool:
+    """Whether a tensor is of complex numbers, or of integers and the like."""
+    refuse_other_types(tensor)
+    return tensor.is_complex() or (or_integers and tensor.dtype not in FILLED)
+
+
+def _by_torch(name: str, tensor: Tensor, *arguments: Any) -> Tensor:
+    refuse_computed(tensor)
+    return _TORCHS[name](tensor, *arguments)  # type: ignore[no-any-return]
+
+
+# Names of long ago, which warn as PyTorch's do
+
+uniform = _make_deprecate(uniform_)
+normal = _make_deprecate(normal_)
+constant = _make_deprecate(constant_)
+eye = _make_deprecate(eye_)
+dirac = _make_deprecate(dirac_)
+xavier_uniform = _make_deprecate(xavier_uniform_)
+xavier_normal = _make_deprecate(xavier_normal_)
+kaiming_uniform = _make_deprecate(kaiming_uniform_)
+kaiming_normal = _make_deprecate(kaiming_normal_)
+orthogonal = _make_deprecate(orthogonal_)
+sparse = _make_deprecate(sparse_)

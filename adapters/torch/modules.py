@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -15,9 +16,10 @@ from torch.nn.parameter import is_lazy
 from winit_fast import Scheme, empty, fill
 from winit_fast.messages import as_int, shown
 
+from .parametrized import Parametrized, parametrized
 from .rules import Rule, Rules, as_rules, matches
 from .sharding import held_by_this_rank
-from .tensors import FILLED, init_, leaves_graph, refuse_unusable
+from .tensors import FILLED, init_, leaves_graph, refuse_absent, refuse_unusable
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 
@@ -141,9 +143,10 @@ def init_module_(
     Raises
     ------
     TypeError, ValueError
-        If a parameter is taken by no rule and not left, if a scheme does not fit a shape or dtype, if FSDP1 flattened
-        the parameters (initialize before, or use FSDP2's `fully_shard`), or if an argument cannot be used. Nothing has
-        been written then.
+        If a parameter is taken by no rule and not left, if a scheme does not fit a shape, dtype or parametrization, if
+        FSDP1 flattened the parameters (initialize before, or use FSDP2's `fully_shard`), if DeepSpeed's ZeRO-3 holds
+        them in parts (initialize inside of ``deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)``), if
+        one is made of other tensors, or if an argument cannot be used. Nothing has been written then.
 
     Notes
     -----
@@ -152,6 +155,12 @@ def init_module_(
     `padding_idx` of `torch.nn.Embedding` and `EmbeddingBag` is 0. Buffers are left alone, and so are parameters that
     transformers marked as loaded (`_is_hf_initialized`), those without elements and those on the meta device; the
     report says so.
+
+    A tensor that its module computes (under `torch.nn.utils.parametrize`, weight_norm, spectral_norm, orthogonal) takes
+    a rule as if it were a parameter, ``0.weight`` of its layer, and is assigned: the originals become what gives these
+    values. Rules that match the originals' names alone fill the originals themselves.
+
+    Fans are those of one unit of the owner: see `Rule`.
 
     Examples
     --------
@@ -167,7 +176,7 @@ def init_module_(
     """
     slots, report = _planned(module, rules, seed, prefix, leave, threads)
     for slot in slots:
-        _write(slot, slot.parameter, seed, threads)
+        _write(slot, seed, threads)
     return report
 
 
@@ -235,29 +244,20 @@ def materialize_(
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
-    slots, report = _planned(module, rules, seed, prefix, leave, threads, dtype, is_materializing=True)
+    slots, report = _planned(module, rules, seed, prefix, leave, threads, dtype, place, is_materializing=True)
     _materialize_buffers(module, prefix, place, buffers)
     for slot in slots:
-        parameter = slot.parameter
-        if parameter.is_meta:
-            parameter = _materialized(parameter, place, slot.entry.dtype)
-            for owner, local in slot.places:
-                owner._parameters[local] = parameter
-        _write(slot, parameter, seed, threads)
+        for found in slot.held:
+            if found.parameter.is_meta:
+                found.parameter = _materialized(found.parameter, place, slot.entry.dtype)
+                for owner, local in found.places:
+                    owner._parameters[local] = found.parameter
+        _write(slot, seed, threads)
     _tell_fsdp(module)
     return report
 
 
 # The plan: everything is checked before the first write
-
-
-class Slot(NamedTuple):
-    """A parameter to be written, and every module and attribute where it stands."""
-
-    entry: Entry
-    parameter: nn.Parameter
-    places: list[tuple[nn.Module, str]]
-    arguments: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -270,6 +270,29 @@ class _Found:
     around: list[nn.Module]
     also: list[str] = field(default_factory=list)
     places: list[tuple[nn.Module, str]] = field(default_factory=list)
+    tensor: _Tensor | None = None  # that is computed from it
+
+
+@dataclass(slots=True)
+class _Tensor:
+    """A tensor that is computed from parameters, the originals, as if it were one itself."""
+
+    how: Parametrized
+    name: str
+    around: list[nn.Module]
+    originals: list[_Found]
+
+    def is_taken(self, rule: Rule) -> bool:
+        return rule.takes(self.name, self.how.owner, self.around)
+
+
+class Slot(NamedTuple):
+    """What is to be written: a parameter, or the originals of a tensor that is computed."""
+
+    entry: Entry
+    held: list[_Found]
+    arguments: dict[str, Any]
+    tensor: _Tensor | None
 
 
 def _planned(
@@ -280,10 +303,12 @@ def _planned(
     leave: str | Sequence[str],
     threads: SupportsIndex | None,
     dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
     is_materializing: bool = False,
 ) -> tuple[list[Slot], Report]:
     if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, got {shown(prefix)}")
     if prefix and not prefix.endswith("."):
@@ -297,11 +322,12 @@ def _planned(
                 "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
                 "it is wrapped, or use fully_shard"
             )
-    fill(np.empty(0), "normal", seed=as_int("seed", seed), threads=threads)  # checks both
+    key = as_int("seed", seed)
+    fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
     ordered = as_rules(rules)
-    slots, entries, untaken, used = [], [], [], set()
+    slots, entries, untaken, used, assigned = [], [], [], set(), set()
     for found in _parameters(module, prefix):
-        parameter, name = found.parameter, found.name
+        parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
         kind = dtype if is_cast and dtype is not None else parameter.dtype
         shape = () if is_lazy(parameter) else tuple(parameter.shape)
@@ -309,40 +335,101 @@ def _planned(
         if getattr(parameter, "_is_hf_initialized", False):
             entries.append(_with(entry, note="left: _is_hf_initialized"))
             continue
-        if any(matches(name, pattern) for pattern in left):
+        if any(matches(known, pattern) for known in _names(found) for pattern in left):
             entries.append(_with(entry, note="left: named in leave"))
             continue
-        rule = next((rule for rule in ordered if rule.takes(name, found.owner, found.around)), None)
+        whole = tensor if tensor is not None and not _is_by_originals(tensor, ordered, left) else None
+        if whole is not None:
+            if id(whole) in assigned:
+                continue
+            assigned.add(id(whole))
+            name, owner, around = whole.name, whole.how.owner, whole.around
+        rule = next((rule for rule in ordered if rule.takes(name, owner, around)), None)
         if rule is None:
-            untaken.append(f"{name} {shape}")
+            untaken.append(name if whole is not None else f"{name} {shape}")
             continue
         used.add(id(rule))
-        if is_lazy(parameter):
-            raise ValueError(f"module must have shapes, but {name} is lazy; run the model once before, or leave it")
-        scheme = rule.scheme_for(found.owner, name, parameter)
+        held = [found] if whole is None else whole.originals
+        if rule.scheme is not None:
+            for each in held:
+                _refuse_formless(each)
+        if whole is not None:
+            try:
+                like = whole.how.current()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            shape = tuple(like.shape)
+            others = tuple(known for original in whole.originals for known in (original.name, *original.also))
+            entry = Entry(name, others, shape, kind, None, None)
+        scheme = rule.scheme_for(owner, name, parameter if whole is None else like)
         if scheme is None:
             entries.append(_with(entry, rule=rule, note="left by the rule"))
             continue
-        padding = _padding(found.places)
-        arguments = {**rule.axes(len(shape)), "padding_idx": padding}
+        if whole is None and tensor is not None and tensor.is_taken(rule):
+            raise ValueError(
+                f"rules must name all that {tensor.name} is computed from, or none, and {name} is only taken by "
+                f"{rule.place!r}, which is for {tensor.name} too"
+            )
+        padding = _padding(found.places if whole is None else [(owner, whole.how.local)])
+        arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
+        on_meta = parameter.is_meta and not is_materializing
         try:
-            _check(parameter, kind, scheme, shape, seed, arguments)
+            _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
+            if whole is not None and not on_meta:
+                place = device if parameter.is_meta and device is not None else _device_of(parameter)
+                trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
+                whole.how.refuse(trial, key, name)
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
             ) from None
-        note = "" if padding is None else f"row {padding} is 0"
-        if parameter.is_meta and not is_materializing:
-            note = "on the meta device: not written, see materialize_"
-        entry = _with(entry, rule=rule, scheme=scheme, note=note)
+        notes = [] if padding is None else [f"row {padding} is 0"]
+        if whole is not None:
+            notes.append(f"assigned through {whole.how.kind}")
+        if on_meta:
+            notes = ["on the meta device: not written, see materialize_"]
+        elif not math.prod(shape):
+            notes = ["no elements: nothing written"]
+        elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
+            notes = ["no part of it on this rank: nothing written"]
+        entry = _with(entry, rule=rule, scheme=scheme, note="; ".join(notes))
         entries.append(entry)
-        slots.append(Slot(entry, parameter, found.places, arguments))
+        slots.append(Slot(entry, held, arguments, whole))
     if untaken:
         raise ValueError(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="
         )
     return slots, Report(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+
+
+def _names(found: _Found) -> tuple[str, ...]:
+    """A parameter's name, and that of the tensor that is computed from it."""
+    return (found.name,) if found.tensor is None else (found.name, found.tensor.name)
+
+
+def _is_by_originals(tensor: _Tensor, ordered: Sequence[Rule], left: Sequence[str]) -> bool:
+    """Whether a computed tensor's originals are parameters like others: loaded, left, or named by rules themselves."""
+    if any(getattr(original.parameter, "_is_hf_initialized", False) for original in tensor.originals):
+        return True
+    if any(matches(original.name, pattern) for original in tensor.originals for pattern in left):
+        return True
+    for rule in ordered:
+        if tensor.is_taken(rule):
+            return rule.scheme is None
+        if any(rule.takes(original.name, original.owner, original.around) for original in tensor.originals):
+            return True
+    return False
+
+
+def _refuse_formless(found: _Found) -> None:
+    """Raise where a parameter has no shape yet, or not its own here."""
+    if is_lazy(found.parameter):
+        raise ValueError(f"module must have shapes, but {found.name} is lazy; run the model once before, or leave it")
+    try:
+        refuse_absent(found.parameter)
+    except ValueError as error:
+        raise ValueError(f"{found.name}: {error}") from None
 
 
 def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
@@ -362,7 +449,23 @@ def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
                 found[id(parameter)].also.append(name)
             if (owner, local) not in found[id(parameter)].places:
                 found[id(parameter)].places.append((owner, local))
+    for owner in modules.values():
+        for how in parametrized(owner):
+            _mark(how, found)
     return list(found.values())
+
+
+def _mark(how: Parametrized, found: dict[int, _Found]) -> None:
+    """Tell originals which tensor is computed from them, where they stand nowhere else."""
+    originals = [found[id(parameter)] for parameter in how.held()]
+    if any(original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)):
+        return
+    first = originals[0]
+    name = first.name.removesuffix(how.suffixes[0]) + how.local
+    around = first.around if how.holder is how.owner else first.around[:-2]
+    tensor = _Tensor(how, name, around, originals)
+    for original in originals:
+        original.tensor = tensor
 
 
 def _bare(name: str, modules: dict[str, nn.Module]) -> str:
@@ -406,9 +509,41 @@ def _check(
     fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
 
 
-def _write(slot: Slot, parameter: nn.Parameter, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
-    assert slot.entry.scheme is not None
-    init_(parameter, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
+def _is_elsewhere(parameter: Tensor) -> bool:
+    """Whether a sharded parameter has no element on this rank."""
+    local: Tensor | None = getattr(parameter, "_local_tensor", None)
+    return local is not None and local.numel() == 0
+
+
+def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
+    entry, first = slot.entry, slot.held[0].parameter
+    assert entry.scheme is not None
+    if slot.tensor is None:
+        init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
+    elif not first.is_meta:
+        how, key = slot.tensor.how, as_int("seed", seed)
+        like, place = how.current(), _device_of(first)
+        value = _drawn(like, place, entry.dtype, entry.scheme, key, entry.name, threads, slot.arguments)
+        how.assign(value, key, entry.name)
+
+
+def _drawn(
+    like: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    scheme: Scheme,
+    seed: int,
+    name: str,
+    threads: SupportsIndex | None,
+    arguments: dict[str, Any],
+) -> Tensor:
+    """A new tensor like another, filled."""
+    value = torch.empty_like(like, device=device, dtype=dtype, requires_grad=False)
+    return init_(value, scheme, seed=seed, name=name, threads=threads, **arguments)
+
+
+def _device_of(parameter: Tensor) -> torch.device:
+    return _device(parameter) if parameter.is_meta else parameter.device
 
 
 # From the meta device

@@ -11,6 +11,8 @@ import inspect
 import math
 import re
 from collections.abc import Callable
+from dataclasses import astuple, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.arguments import did_you_mean
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+from winit_fast.fans import Axes, Layout, Matrices, matrices_of
 from winit_fast.messages import shown
 
 from .rules import Recipe, Rule, Rules, as_rules
@@ -33,6 +36,9 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, *BATCH_NORMS, *INSTANCE_NORMS)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+# torch.nn.init's own fans, whatever the layer: of a transposed convolution its outputs for its inputs, of all groups.
+_AS_TORCH: dict[str, Any] = {"in_axis": 1, "out_axis": 0}
 
 
 def torch() -> Recipe:
@@ -53,7 +59,7 @@ def torch() -> Recipe:
         Rule("*.out_proj.bias", "zeros", within=nn.MultiheadAttention),
         Rule("*.bias_[kv]", "xavier_normal", of=nn.MultiheadAttention),
         Rule("*.weight", "xavier_uniform", of=nn.Linear, within=nn.Transformer),
-        Rule("*.weight", "he_uniform(nonlinearity='leaky_relu', slope=2.23606797749979)", of=layers),
+        Rule("*.weight", "he_uniform(nonlinearity='leaky_relu', slope=2.23606797749979)", of=layers, **_AS_TORCH),
         Rule("*.bias", _by_fan_of_weight, of=layers),
         Rule("*", _by_first_input, of=nn.Bilinear),
         Rule("*.weight", "normal", of=EMBEDDINGS),
@@ -199,7 +205,7 @@ def resnet(zero_init_residual: bool = True) -> Recipe:
     return _recipe(
         "resnet",
         *(last if zero_init_residual else []),
-        Rule("*.weight", "he_normal(mode='fan_out')", of=CONVOLUTIONS),
+        Rule("*.weight", "he_normal(mode='fan_out')", of=CONVOLUTIONS, **_AS_TORCH),
         *torch(),
     )
 
@@ -349,27 +355,29 @@ def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
         scheme = rule.scheme_for(owner, name, narrow)
         if scheme is None or narrow.shape == parameter.shape:
             return scheme
-        factor = _factor(rule, module, tuple(parameter.shape), tuple(narrow.shape))
-        return _scaled(scheme, rule, tuple(narrow.shape), factor)
+        axes = rule.axes(owner, name, narrow.dim(), scheme)
+        factor = _factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
+        return _scaled(scheme, tuple(narrow.shape), factor, **axes)
 
     widened.__doc__ = f"{rule.draws}, by muP from the base width"
-    return Rule(rule.name, widened, rule.of, rule.within, rule.in_axis, rule.out_axis, rule.batch_axis)
+    return replace(rule, scheme=widened)
 
 
-def _factor(rule: Rule, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
+def _factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
     """What the standard deviation is multiplied with, from which axes are wider than the base model's."""
     wider = [axis for axis, (size, base) in enumerate(zip(shape, narrow, strict=True)) if size != base]
-    inputs = 0 if isinstance(module, TRANSPOSED) else 1
-    if isinstance(rule.in_axis, int):
-        inputs = rule.in_axis % len(shape)
+    inputs = 0 if isinstance(module, TRANSPOSED) else in_axis % len(shape) if isinstance(in_axis, int) else 1
     if inputs not in wider or isinstance(module, EMBEDDINGS):
         return 1.0
     ratio = narrow[inputs] / shape[inputs]
     return math.sqrt(ratio) if len(wider) > 1 else ratio
 
 
-def _scaled(scheme: Scheme, rule: Rule, shape: tuple[int, ...], factor: float) -> Scheme:
-    match scheme.distribution(shape, **rule.axes(len(shape))):
+def _scaled(scheme: Scheme, shape: tuple[int, ...], factor: float, matrices: Matrices = 1, **axes: Any) -> Scheme:
+    layout = Layout(shape, **axes)
+    if matrices != 1:
+        layout, _ = layout.split(matrices_of(matrices))
+    match scheme.distribution(*astuple(layout)):
         case Constant():
             return scheme
         case Normal(mean, std):

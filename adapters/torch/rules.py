@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes
+from winit_fast.fans import Axes, Matrices, matrices_of
 from winit_fast.messages import shown
 
 from .tensors import torch_axes
@@ -41,7 +41,18 @@ class Rule:
     within : type, str or tuple of them, optional
         The kind of one of the modules around the owner. Left out: any.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        As in `init_`; by default PyTorch's layout, ``(*batch, out, in, *kernel)``.
+        As in `init_`. Where all are left out, they are the owner's: ``(in, out / groups, *kernel)`` of a transposed
+        convolution, ``(in, out)`` of transformers' Conv1D, ``(out, in / groups, *kernel)`` of all others.
+    matrices : int or tuple of two int, optional
+        As in `init_`: how many equal matrices follow each other along `out_axis`, each with fans of its own; 4 for the
+        gates of an LSTM, 3 for a GRU's or for packed queries, keys and values. Left out, with the axes: the groups of a
+        convolution, which are matrices of their own; 1 for all else.
+
+    Notes
+    -----
+    `torch.nn.init` is not told whose weight it fills: it takes the inputs of a transposed convolution for its outputs,
+    and counts the outputs of all groups for one. Recipes that copy a library have its numbers; a rule has them with
+    ``in_axis=1, out_axis=0``.
 
     Examples
     --------
@@ -49,6 +60,7 @@ class Rule:
     >>> from winit_fast import adapters
     >>> print(Rule("*.weight", "he_normal", of=torch.nn.Linear))
     *.weight of Linear: he_normal
+    >>> gates = Rule("*.weight_hh_l*", "orthogonal", of=torch.nn.LSTM, matrices=4)
     """
 
     name: str | re.Pattern[str]
@@ -58,6 +70,7 @@ class Rule:
     in_axis: Axes | None = None
     out_axis: Axes | None = None
     batch_axis: Axes = ()
+    matrices: Matrices | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str | re.Pattern):
@@ -65,6 +78,8 @@ class Rule:
         for argument, kinds in (("of", self.of), ("within", self.within)):
             if not all(isinstance(kind, type | str) for kind in _tuple(kinds)):
                 raise TypeError(f"{argument} must be a class, a glob for its name, or a tuple, got {shown(kinds)}")
+        if self.matrices is not None:
+            matrices_of(self.matrices)
         if not callable(self.scheme):
             _checked(self.scheme)
 
@@ -107,9 +122,16 @@ class Rule:
             return _checked(self.scheme(owner, name, parameter))
         return _checked(self.scheme)
 
-    def axes(self, rank: int) -> dict[str, Any]:
-        """The axes for a parameter of that rank."""
-        return torch_axes(rank, self.in_axis, self.out_axis, self.batch_axis)
+    def axes(self, owner: nn.Module, name: str, rank: int, scheme: Scheme) -> dict[str, Any]:
+        """The axes and matrices for a parameter of that owner, name and rank, which gets that scheme."""
+        axes = torch_axes(rank, self.in_axis, self.out_axis, self.batch_axis)
+        matrices: Matrices = 1
+        is_said = self.in_axis is not None or self.out_axis is not None or self.batch_axis != ()
+        if not is_said and scheme.draws and name.rpartition(".")[2] == "weight":  # what draws nothing has no fans
+            inputs, outputs, groups = _units(owner)
+            axes |= {"in_axis": inputs, "out_axis": outputs}
+            matrices = (groups, 0) if groups > 1 else 1
+        return axes | {"matrices": matrices if self.matrices is None else self.matrices}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +168,20 @@ Rules: TypeAlias = "str | Recipe | Mapping[str, Says] | Sequence[Rule | tuple[st
 
 def as_rules(rules: Rules) -> tuple[Rule, ...]:
     """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs."""
+    if isinstance(rules, str | Scheme) and _is_scheme(rules):
+        raise TypeError(f"rules must say which parameters they are for, and {_for_weights(str(rules))}")
     if isinstance(rules, str):
         from . import recipes
 
         return recipes.named(rules).rules
     given = rules.items() if isinstance(rules, Mapping) else rules
     if not isinstance(given, Recipe | Sequence) and not isinstance(rules, Mapping):
-        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}")
+        hint = ""
+        if isinstance(rules, Rule):
+            hint = "; put it into a list"
+        elif callable(rules):
+            hint = f"; pass what it returns: {getattr(rules, '__name__', 'it')}(...)"
+        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}{hint}")
     return tuple(_as_rule(number, rule) for number, rule in enumerate(given))
 
 
@@ -161,7 +190,34 @@ def _as_rule(number: int, rule: object) -> Rule:
         return rule
     if isinstance(rule, tuple) and len(rule) == 2:
         return Rule(*rule)
-    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}")
+    hint = ""
+    if isinstance(rule, Recipe):
+        hint = "; spread it: [*recipe]"
+    elif isinstance(rule, str):
+        hint = f": {_for_weights(rule)}" if _is_scheme(rule) else "; put the pair into a list"
+    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}{hint}")
+
+
+def _is_scheme(given: str | Scheme) -> bool:
+    """Whether this is a scheme, though no recipe."""
+    try:
+        make_scheme(given)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _for_weights(scheme: str) -> str:
+    return f"{shown(scheme)} is a scheme: pass {{'*.weight': {shown(scheme)}, '*.bias': 'zeros'}}"
+
+
+def _units(module: nn.Module) -> tuple[int, int, int]:
+    """Which axis of a module's weight are inputs and which outputs, and how many groups stand along axis 0."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return (0, 1, module.groups) if module.transposed else (1, 0, module.groups)
+    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
+        return 0, 1, 1
+    return 1, 0, 1
 
 
 def matches(name: str, pattern: str | re.Pattern[str]) -> bool:

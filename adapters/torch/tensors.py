@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from functools import wraps
 from math import prod
 from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
@@ -13,16 +15,20 @@ from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
+from winit_fast.arguments import nearest_word
 from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import checked_region
 from winit_fast.messages import as_sizes, shown
+from winit_fast.repeats import warn_of_repeats
+from winit_fast.streams import UNNAMED
 
 from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
 
 __all__ = [
-    "FILLED", "Drawn", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_unusable", "torch_axes",
+    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_absent",
+    "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
@@ -60,13 +66,14 @@ def init_(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     generator: torch.Generator | None = None,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Tensor:
@@ -79,24 +86,32 @@ def init_(
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and schemes with
         fans. One without elements, or with none in memory (meta, fake), is left as it is. A `DTensor` is filled where
         it stands: each rank its own part. On another device than the CPU it is filled through 16 MiB of host memory,
-        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits.
+        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits. What
+        was computed, such as a weight under a parametrization or `weight.float()`, is refused, as it is no memory of
+        the model's; but under `torch.no_grad` PyTorch does not say so.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
         In [0, 2^64). Left out: one 64-bit draw of `generator`, so that `torch.manual_seed` governs it and two calls
-        differ. Ranks that share a tensor must then hold the same state of the generator, or pass a seed.
+        differ; none where the scheme draws nothing. Ranks that share a tensor must then hold the same state of the
+        generator, or pass a seed.
     name : str or int, default 0
         The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
         parameter its name.
     generator : torch.Generator, optional
         PyTorch's default one if left out; not looked at where there is a seed.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `tensor` begins. Left out: `tensor` is the whole.
+        The shape of the global tensor and the index in it where `tensor` begins. Left out: `tensor` is the whole. Where
+        `tensor` is smaller than `shape`, both are needed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default
         PyTorch's layout, ``(*batch, out, in, *kernel)``.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme, as in `torch.nn.Embedding`.
+        A row of the global tensor that is 0 whatever the scheme, as in `torch.nn.Embedding`. It counts along the first
+        axis that is none of `batch_axis`, from the end where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it,
         nor on `torch.set_num_threads`.
@@ -123,8 +138,9 @@ def init_(
     if _is_unreal(tensor):
         return tensor
     arguments = {
-        "seed": Drawn(generator) if seed is None else seed,
+        "seed": seed_of(scheme, seed, generator),
         "name": name,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
@@ -134,6 +150,7 @@ def init_(
         if shape is not None or offset is not None:
             argument, given = ("offset", offset) if shape is None else ("shape", shape)
             raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+        refuse_computed(tensor)
         axes = torch_axes(tensor.dim(), in_axis, out_axis, batch_axis)
         fill_dtensor(tensor, scheme, **arguments, **axes)  # type: ignore[arg-type]
         return tensor
@@ -147,7 +164,7 @@ def init(
     shape: SupportsIndex | Sequence[SupportsIndex],
     scheme: str | Scheme,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | int | None = None,
     requires_grad: bool = False,
     **arguments: Any,
@@ -160,9 +177,10 @@ def init(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype, device, requires_grad
-        As in `torch.empty`.
+        As in `torch.empty`; `dtype` also by its name, such as ``"bfloat16"``.
     **arguments
-        `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `padding_idx`, `threads` of `init_`.
+        `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads` of
+        `init_`.
 
     Returns
     -------
@@ -186,8 +204,35 @@ def init(
         if argument in arguments:
             given = shown(arguments[argument])
             raise TypeError(f"{argument} must be left out (init_ fills a part of a larger tensor), got {given}")
-    tensor = torch.empty(sizes, dtype=dtype, device=device)
+    tensor = torch.empty(sizes, dtype=as_dtype(dtype), device=device)
     return init_(tensor, scheme, **arguments).requires_grad_(requires_grad)
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype of PyTorch's, given as such or by its name.
+
+    Examples
+    --------
+    >>> as_dtype("bfloat16")
+    torch.bfloat16
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    needed = "dtype must be a torch.dtype or the name of one, such as 'bfloat16'"
+    if not isinstance(dtype, str):
+        raise TypeError(f"{needed}, got {shown(dtype)}")
+    found = getattr(torch, dtype.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        names = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
+        close = nearest_word({"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype), names)
+        raise ValueError(f"{needed}, got {shown(dtype)}" + (f"; did you mean {close!r}?" if close else ""))
+    return found
+
+
+def seed_of(scheme: str | Scheme, seed: Seed, generator: torch.Generator | None) -> Seed:
+    """The seed that was given, or a draw of the generator; none where the scheme draws nothing."""
+    drawn = Drawn(generator)
+    return drawn if seed is None and make_scheme(scheme).draws else seed
 
 
 class Drawn:
@@ -259,8 +304,7 @@ def _is_unreal(tensor: Tensor) -> bool:
     """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
     if type(tensor) in _PLAIN:
         return tensor.is_meta
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    refuse_other_types(tensor)
     if is_lazy(tensor):
         raise ValueError(f"tensor must have a shape, got {type(tensor).__name__}: its lazy module has not run yet")
     from torch._subclasses.fake_tensor import is_fake
@@ -268,14 +312,45 @@ def _is_unreal(tensor: Tensor) -> bool:
     return tensor.is_meta or is_fake(tensor)
 
 
+def refuse_other_types(tensor: object) -> None:
+    """Raise where something is no tensor at all, and say who takes what it is."""
+    if isinstance(tensor, Tensor):
+        return
+    root = type(tensor).__module__.partition(".")[0]
+    others = {
+        "numpy": ": winit_fast.fill and adapters.init_ fill arrays",
+        "tensorflow": ": adapters.init_ fills variables of TensorFlow",
+        "keras": ": adapters.init_ fills variables of Keras",
+        "jax": ": adapters.jax.init makes arrays of JAX",
+        "jaxlib": ": adapters.jax.init makes arrays of JAX",
+    }
+    hint = ": init_module_ initializes modules" if isinstance(tensor, torch.nn.Module) else others.get(root, "")
+    raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")
+
+
+def refuse_absent(tensor: Tensor) -> None:
+    """Raise where DeepSpeed's ZeRO-3 holds the values elsewhere and leaves a tensor without elements in their place."""
+    shape = getattr(tensor, "ds_shape", None)
+    if shape is not None and tuple(tensor.shape) != tuple(shape):
+        raise ValueError(
+            f"tensor must be here whole, got shape {tuple(tensor.shape)} of {tuple(shape)}, which DeepSpeed's ZeRO-3 "
+            "holds in parts: fill it on all ranks inside of deepspeed.zero.GatheredParameters(parameters, "
+            "modifier_rank=0), which keeps rank 0's values"
+        )
+
+
 def refuse_unusable(tensor: Tensor) -> None:
     """Raise where a tensor that has memory cannot be written to as it stands."""
+    refuse_absent(tensor)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise TypeError("tensor must not be filled inside of a transform of torch.func: make it before, and pass it in")
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         raise ValueError("tensor must not be one of torch.inference_mode, outside of which nobody may write to it")
-    if tensor.layout is not torch.strided:
-        raise TypeError(f"tensor must be dense, got one of layout {tensor.layout}")
+    if type(tensor) not in _PLAIN and hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "placements"):
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
+        raise TypeError(f"tensor must be dense, got {kind}")
     if tensor.dtype not in FILLED:
         raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
     if tensor.is_conj() or tensor.is_neg():
@@ -286,6 +361,52 @@ def refuse_unusable(tensor: Tensor) -> None:
             f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
             "; fill what it was expanded from"
         )
+    is_known = tensor.is_cpu or tensor.is_cuda  # elsewhere the address need not say anything
+    if is_known and tensor.numel() and tensor.data_ptr() == 0:
+        if type(tensor) in _PLAIN:  # as a framework that shards leaves it until it is needed
+            raise ValueError(f"tensor must have memory, got shape {tuple(tensor.shape)} whose storage was freed")
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    refuse_computed(tensor)
+
+
+# Such as torchao's quantized tensors, or a masked one.
+_NO_MEMORY = (
+    "tensor must have memory of its own, got {}, which is made of other tensors: "
+    "fill the weight first, and turn it into one then"
+)
+
+
+def refuse_computed(tensor: Tensor) -> None:
+    """Raise where a tensor was computed: filling it would leave what it was computed from as it was.
+
+    Under `torch.no_grad` PyTorch does not say where a tensor comes from, and such a copy looks like any other tensor.
+    """
+    base = tensor._base if tensor._is_view() else tensor
+    if base is None:
+        return
+    node = base.grad_fn
+    if node is None and type(tensor.grad_fn).__name__ == "_ToTorchTensorBackward":  # of a DTensor: its part, or a copy
+        before = tensor.grad_fn.next_functions  # type: ignore[union-attr]
+        node = next((function for function, _ in before if type(function).__name__ == "RedistributeBackward"), None)
+    if node is not None:
+        raise ValueError(
+            "tensor must not be computed from others, which a fill would leave as they are, got the result of "
+            f"{type(node).__name__}: fill what it was computed from (what stood before .float(), .to(), an index); "
+            "where it is a weight under a parametrization, assign one: module.weight = adapters.torch.init(shape, ...)"
+        )
+    parametrize = sys.modules.get("torch.nn.utils.parametrize")
+    if parametrize is not None and parametrize._cache_enabled and any(base is x for x in parametrize._cache.values()):
+        raise ValueError(
+            "tensor must not be what torch.nn.utils.parametrize.cached keeps until its block ends, got one of shape "
+            f"{tuple(tensor.shape)}: assign a weight, as in module.weight = adapters.torch.init(shape, ...)"
+        )
+    if base is not tensor and hasattr(tensor, "placements") and hasattr(base, "placements"):
+        parts = [part._local_tensor.untyped_storage().data_ptr() for part in (tensor, base)]  # type: ignore[attr-defined]
+        if parts[0] != parts[1]:
+            raise ValueError(
+                f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
+                "along an axis that is sharded: fill the whole DTensor"
+            )
 
 
 def _overlaps(tensor: Tensor) -> bool:
@@ -316,10 +437,18 @@ def _fill_through_host(
     """
     extent = tuple(tensor.shape)
     whole, start = checked_region(extent, shape, offset)
-    distribution = make_scheme(scheme).distribution(
-        whole, arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"], tensor.is_complex()
-    )
-    is_elementwise = isinstance(distribution, Elementwise)
+    axes = (arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"])
+    layout = Layout(whole, *axes, tensor.is_complex())
+    matrices = matrices_of(arguments.get("matrices", 1))
+    if matrices != 1:
+        layout, _ = layout.split(matrices)
+    made = make_scheme(scheme)
+    is_elementwise = isinstance(made.distribution(*astuple(layout)), Elementwise)
+    if arguments.get("name", UNNAMED) is UNNAMED:  # `fill` would compare where the pieces stand
+        arguments["name"] = 0
+        seed = arguments.get("seed")
+        if made.draws and type(seed) is int and tensor.numel():
+            warn_of_repeats((seed, scheme, whole, start), array_of(tensor))
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1

@@ -1,0 +1,202 @@
+"""Tensors that a module computes from other parameters: they are assigned, and their parametrization takes them apart.
+
+`torch.nn.utils.parametrize` and what is built on it (weight_norm, spectral_norm, orthogonal, a user's own) keep
+originals in place of the tensor; the older `torch.nn.utils.weight_norm` keeps two parameters and a hook. A scheme is
+for the tensor: drawn into the originals it means nothing, and may make the tensor 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from winit_fast.streams import stream_of
+
+__all__ = ["Parametrized", "parametrized"]
+
+_POWER_ITERATIONS = 15  # as many as spectral_norm takes when it is registered
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parametrized:
+    """A tensor that is computed from parameters, and how.
+
+    Attributes
+    ----------
+    owner : torch.nn.Module
+        The module whose tensor it is.
+    local : str
+        Its name there.
+    holder : torch.nn.Module
+        The module that holds the originals.
+    originals : tuple of str
+        Their names there.
+    kind : str
+        The classes of the parametrizations.
+    """
+
+    owner: nn.Module
+    local: str
+    holder: nn.Module
+    originals: tuple[str, ...]
+    kind: str
+    compute: Callable[..., Tensor]
+    invert: Callable[[Tensor], Sequence[Tensor]]
+
+    @property
+    def suffixes(self) -> list[str]:
+        """What the originals' qualified names end with, where the tensor's ends with `local`."""
+        before = "" if self.holder is self.owner else f"parametrizations.{self.local}."
+        return [before + original for original in self.originals]
+
+    def held(self) -> list[nn.Parameter]:
+        """The originals."""
+        return [self.holder.get_parameter(original) for original in self.originals]
+
+    def current(self) -> Tensor:
+        """The tensor as it is now, by itself."""
+        try:
+            with torch.no_grad(), self._still():
+                return self.compute(*self.held())
+        except RuntimeError as error:  # such as buffers that are not sharded beside originals that are
+            raise ValueError(f"its parametrization {self.kind} cannot be computed as it stands: {error}") from None
+
+    def refuse(self, value: Tensor, seed: int, name: str) -> None:
+        """Raise where the originals cannot be made such that this value comes out; nothing is changed."""
+        buffers = [(stage, dict(stage._buffers)) for stage in self._stages()]
+        try:
+            if any(buffer is not None and buffer.is_meta for _, held in buffers for buffer in held.values()):
+                raise ValueError("its buffers are on the meta device")
+            with torch.no_grad(), self._still(), _repeatable(value, seed, name):
+                result = self.compute(*self._parts(value))
+        except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError and LinAlgError are RuntimeErrors
+            raise ValueError(f"its parametrization {self.kind} cannot take it: {str(error) or repr(error)}") from None
+        finally:
+            for stage, held in buffers:
+                stage._buffers.update(held)
+        if value.numel() == 0 or self._has(_SpectralNorm):
+            return
+        near = 4 * max(torch.finfo(value.dtype).eps, 2.5e-4) * value.abs().max()
+        made = "other values"
+        if bool(result.isnan().any()):
+            made = "nan"
+        elif bool(((result - value).abs() <= near).all()):
+            if not self._has(_Orthogonal) or bool(value.any()):
+                return
+            made = "a matrix that stays 0"
+        originals = ", ".join(name.removesuffix(self.local) + suffix for suffix in self.suffixes)
+        raise ValueError(
+            f"its parametrization {self.kind} would make {made} of it; give a scheme that it can hold, or rules that "
+            f"are for {originals} alone"
+        )
+
+    def assign(self, value: Tensor, seed: int, name: str) -> None:
+        """Have the tensor be this value, or where it is scaled by its norm, that scaled."""
+        with torch.no_grad():
+            with _repeatable(value, seed, name):
+                parts = self._parts(value)
+            for original, part in zip(self.held(), parts, strict=True):
+                original.copy_(part)
+            if self._has(_SpectralNorm):
+                with self._still(training=True):  # each time it is computed the estimate of the norm comes closer
+                    for _ in range(_POWER_ITERATIONS):
+                        self.compute(*self.held())
+        if self.holder is self.owner:
+            setattr(self.owner, self.local, self.compute(*self.held()))
+
+    def _parts(self, value: Tensor) -> list[Tensor]:
+        """What the originals must become, sharded as they are."""
+        parts = []
+        original: Any
+        part: Any
+        for original, part in zip(self.held(), self.invert(value), strict=True):
+            if part.shape != original.shape:
+                raise ValueError(f"its inverse has shape {tuple(part.shape)} where {tuple(original.shape)} is held")
+            if hasattr(part, "placements") and hasattr(original, "placements"):
+                part = part.redistribute(original.device_mesh, original.placements)
+            parts.append(part)
+        return parts
+
+    def _stages(self) -> list[nn.Module]:
+        return [] if self.holder is self.owner else list(self.holder.modules())
+
+    def _has(self, kind: type[nn.Module]) -> bool:
+        return any(isinstance(stage, kind) for stage in self._stages())
+
+    @contextmanager
+    def _still(self, training: bool = False) -> Iterator[None]:
+        """Out of training, in which a norm changes its estimate whenever it is computed."""
+        modes = [(stage, stage.training) for stage in self._stages()]
+        try:
+            for stage, _ in modes:
+                stage.training = training
+            yield
+        finally:
+            for stage, mode in modes:
+                stage.training = mode
+
+
+def parametrized(module: nn.Module) -> Iterator[Parametrized]:
+    """Every tensor of one module that is computed from parameters."""
+    if parametrize.is_parametrized(module):
+        for local, holder in module.parametrizations.items():  # type: ignore[union-attr, operator]
+            originals = tuple(name for name in holder._parameters if name.startswith("original"))
+            if originals:
+                kind = ", ".join(type(stage).__name__.removeprefix("_") for stage in holder)
+                yield Parametrized(module, local, holder, originals, kind, _chain(holder), _inverse(holder))
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            yield _weight_norm(module, hook)
+
+
+def _chain(holder: Any) -> Callable[..., Tensor]:
+    def compute(*originals: Tensor) -> Tensor:
+        first, *rest = list(holder)
+        value: Tensor = first(*originals)
+        for stage in rest:
+            value = stage(value)
+        return value
+
+    return compute
+
+
+def _inverse(holder: Any) -> Callable[[Tensor], Sequence[Tensor]]:
+    def invert(value: Any) -> Sequence[Tensor]:
+        for stage in reversed(list(holder)):
+            if not hasattr(stage, "right_inverse"):
+                raise ValueError(f"{type(stage).__name__} has no right_inverse")
+            value = stage.right_inverse(value)
+        return (value,) if isinstance(value, Tensor) else value
+
+    return invert
+
+
+def _weight_norm(module: nn.Module, hook: WeightNorm) -> Parametrized:
+    """The older one, of 2016, whose hook computes the weight before each call of the module."""
+
+    def compute(length: Tensor, direction: Tensor) -> Tensor:
+        return torch._weight_norm(direction, length, hook.dim)
+
+    def invert(value: Tensor) -> Sequence[Tensor]:
+        return torch.norm_except_dim(value, 2, hook.dim), value
+
+    originals = f"{hook.name}_g", f"{hook.name}_v"
+    return Parametrized(module, hook.name, module, originals, "WeightNorm", compute, invert)
+
+
+@contextmanager
+def _repeatable(value: Tensor, seed: int, name: str) -> Iterator[None]:
+    """Have PyTorch's generator, from which orthogonal's inverse draws, begin by seed and name; leave it as it was."""
+    is_cuda = value.is_cuda
+    with torch.random.fork_rng(devices=[value.device.index] if is_cuda else []):
+        start: Callable[[int], Any] = torch.cuda.manual_seed if is_cuda else torch.default_generator.manual_seed
+        start((seed ^ stream_of(name)) >> 1)
+        yield
