@@ -35,13 +35,9 @@ with needs("jax"):
     from jax.sharding import PartitionSpec, Sharding
     from jax.typing import DTypeLike
 
-    from ._handover.jax import filled, words_of
+    from ._handover.jax import FILLED, filled, words_of
 
 __all__ = ["Initializer", "init", "initializer"]
-
-FILLED = (
-    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
-)  # fmt: skip
 
 
 def init(
@@ -119,14 +115,15 @@ def init(
     >>> table.sharding == rows
     True
     """
+    is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # arrays have the method
     if isinstance(seed, jax.Array):
         raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
         raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
     return filled(
-        as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape),
+        as_sizes("shape", (shape,) if is_integer else shape),
         scheme,
-        (None if seed is None else words_of(seed)) if key is None else _words(key),
+        (None if seed is None else words_of(seed)) if key is None else key,
         dtype=_checked_dtype(dtype),
         name=name,
         in_axis=in_axis,
@@ -245,24 +242,21 @@ class Initializer:
         )
 
 
-def _words(key: Any) -> Any:
-    """The words of one key, as an array of uint32 of one axis."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
-        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
-    words = key if dtype == np.uint32 else jax.random.key_data(key)
-    if words.ndim != 1 or not words.size:
-        raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
-    return words
-
-
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     # Python's own types are what JAX makes of them everywhere, at the width that it has now.
-    kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if dtype in (float, complex) else jnp.dtype(dtype)
-    if kind.name not in FILLED:
-        raise TypeError(f"dtype must be {', '.join(FILLED)}, got {kind.name}")
+    is_pythons = isinstance(dtype, type) and dtype in (bool, int, float, complex)
+    try:
+        kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if is_pythons else jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {shown(dtype)}"
+        ) from None
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise ValueError(
             f"dtype {kind.name} needs jax.config.update('jax_enable_x64', True): JAX would make it narrower"
         )
     return kind
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -31,15 +31,21 @@ from winit_fast.fans import Axes, axes_tuple
 from winit_fast.messages import shown
 from winit_fast.streams import seed_key, stream_of
 
+from .constants import constant_in, distribution_of
+
 buffer_callback: Any
 try:
     from jax.experimental.buffer_callback import buffer_callback
 except ImportError:
     buffer_callback = None
 
-__all__ = ["filled", "is_traced", "words_of"]
+__all__ = ["FILLED", "filled", "is_traced", "words_of"]
 
 _jax: Any = jax  # without its annotations, which are partial and change from version to version
+
+FILLED = (
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
+)  # fmt: skip
 
 
 def filled(
@@ -58,15 +64,19 @@ def filled(
 ) -> jax.Array:
     """An array of starting weights in memory of XLA's own.
 
+    Constants are what `jax.numpy.full` makes, inside of programs too, so that those can be exported.
+
     Parameters
     ----------
     shape, scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
         As `winit_fast.fill` takes them, and checked here, so that nothing is left for XLA to report.
-    key : array of uint32, or None
-        One axis. Two words are the seed, its high half first (`words_of`); any other number of them is hashed. It may
-        be traced. None: the scheme must draw nothing.
+    key : array, or None
+        A typed key of `jax.random`, or one axis of uint32. Two words are the seed, its high half first (`words_of`);
+        any other number of them is hashed. It may be traced. None: the scheme must draw nothing. Schemes that draw
+        nothing do not look at it.
     dtype : dtype
-        One that `winit_fast.fill` has, and JAX in the present state of ``jax_enable_x64``.
+        One that JAX has in the present state of ``jax_enable_x64``, and `winit_fast.fill` too; of a constant any that
+        holds it.
     sharding : Sharding or PartitionSpec, optional
         Where the parts belong: each is written where it stands, with its values of the whole, and copied to the
         devices that hold the same. What lacks a mesh, or has an abstract one, takes that of `jax.set_mesh`. Left out:
@@ -92,9 +102,24 @@ def filled(
         "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "padding_idx": padding_idx,
         "threads": threads,
     }  # fmt: skip
-    seed = None if key is None else 0
-    fill(np.empty(origin, dtype), scheme, seed=seed, name=name, shape=shape, offset=origin, **arguments)  # type: ignore[arg-type]
-    key = words_of(0) if key is None else key
+    is_filled = dtype.name in FILLED
+    fill(
+        np.empty(origin, dtype if is_filled else np.float64),
+        scheme,
+        seed=None if key is None else 0,
+        name=name,
+        shape=shape,
+        offset=origin,
+        **arguments,  # type: ignore[arg-type]
+    )
+    distribution = distribution_of(
+        scheme, shape, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, is_complex=dtype.kind == "c"
+    )
+    words = _words(key) if distribution.draws else words_of(0)
+    value = constant_in(dtype, distribution, FILLED)
+    if value is not None:
+        row = None if padding_idx is None else index(padding_idx) % shape[0]
+        return _placed(partial(_constant, value, row=row), shape, words, 0, sharding)
     text = json.dumps(
         {
             "scheme": str(make_scheme(scheme)),
@@ -106,16 +131,7 @@ def filled(
             "threads": None if threads is None else index(threads),
         }
     )
-    part = partial(_part, dtype=dtype, text=text)
-    stream = stream_of(name)
-    if sharding is None:
-        return _made(part, key, _place(stream, origin), shape)
-    place = _on_mesh(sharding, "get_abstract_mesh" if is_traced(key) else "get_mesh")
-    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
-        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
-    if is_traced(key):
-        return _traced_shards(part, shape, key, stream, place)
-    return _shards(part, shape, np.asarray(key), stream, place)
+    return _placed(partial(_part, dtype=dtype, text=text), shape, words, stream_of(name), sharding)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -130,12 +146,37 @@ def words_of(seed: object) -> NDArray[np.uint32]:
     return np.array([word >> 32, word % (1 << 32)], np.uint32)
 
 
+def _words(key: Any) -> Any:
+    """The words of one key, as an array of uint32 of one axis."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
+    words = key if dtype == np.uint32 else jax.random.key_data(key)
+    if words.ndim != 1 or not words.size:
+        raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
+    return words
+
+
 def is_traced(key: Any) -> bool:
     """Whether what is made now becomes part of a program: of `jax.jit`, `jax.eval_shape`, ..."""
     return isinstance(key, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 # Shards
+
+
+def _placed(
+    part: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding | PartitionSpec | None
+) -> jax.Array:
+    """The whole of what `part` makes, where it belongs."""
+    if sharding is None:
+        return _made(part, key, _place(stream, (0,) * len(shape)), shape)
+    place = _on_mesh(sharding, "get_abstract_mesh" if is_traced(key) else "get_mesh")
+    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
+        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
+    if is_traced(key):
+        return _traced_shards(part, shape, key, stream, place)
+    return _shards(part, shape, np.asarray(key), stream, place)
 
 
 def _on_mesh(sharding: Sharding | PartitionSpec, getter: str) -> Sharding:
@@ -216,6 +257,19 @@ def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
     if error is not None:
         raise error
     return array
+
+
+def _constant(value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ...], row: int | None) -> jax.Array:
+    """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0."""
+    if row is None:
+        return jnp.full(sizes, value, value.dtype)
+    return _constant_but_for(value, jnp.asarray(place)[2], jnp.uint32(row), sizes=sizes)
+
+
+@partial(jax.jit, static_argnames="sizes", inline=True)
+def _constant_but_for(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...]) -> jax.Array:
+    is_row = first + jax.lax.broadcasted_iota(jnp.uint32, sizes, 0) == row
+    return jnp.where(is_row, jnp.zeros((), value.dtype), value)
 
 
 @partial(jax.jit, static_argnames=("sizes", "dtype", "text"), inline=True)
