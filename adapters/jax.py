@@ -13,6 +13,7 @@ What each way takes, in memory beside the array:
 
 Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
 interrupt during one is a RuntimeError of JAX's with the interrupt in its message. Outside of programs it is itself.
+Constants are what `jax.numpy.full` makes: programs of them alone are like any other.
 """
 
 from __future__ import annotations
@@ -64,14 +65,15 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, and float64 where ``jax_enable_x64`` is set; complex64
-        and complex128 (likewise) for constants and schemes with fans.
+        and complex128 (likewise) for constants and schemes with fans; integers, bool and JAX's other narrow floats for
+        constants that they hold as they are.
     seed : int, optional
         In [0, 2^64).
     key : array, optional
         In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
         a `seed` below 2^32. Keys of two words are the seed, the first its high half; of those with more or fewer words
         the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws
-        nothing.
+        nothing: as in JAX's own initializers, any key will do there, and is not looked at.
     name : str or int, default 0
         The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
         parameter its name, or a key of its own.
@@ -209,7 +211,8 @@ class Initializer:
         Parameters
         ----------
         key : array
-            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over.
+            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over. Anything where
+            the scheme draws nothing.
         shape : sequence of int
         dtype : data-type, optional
             As in `init`; by default JAX's float: float32, or float64 where ``jax_enable_x64`` is set.

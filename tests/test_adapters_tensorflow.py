@@ -374,9 +374,11 @@ def test_what_is_no_variable_or_no_float_is_refused():
         with pytest.raises(TypeError, match=r"variable must be a tf\.Variable"):
             init_(wrong, "ones")
     with pytest.raises(TypeError, match=r"variable must be of dtype .*bfloat16.*, got int32"):
-        init_(tf.Variable([1, 2]), "ones")
+        init_(tf.Variable([1, 2]), "normal")
     with pytest.raises(TypeError, match=r"dtype must be .*bfloat16.*, got int32"):
-        init(3, "ones", dtype=tf.int32)
+        init(3, "normal", dtype=tf.int32)
+    with pytest.raises(TypeError, match=r"dtype must be .*bfloat16.*, got string"):
+        init(3, "ones", dtype=tf.string)
     with pytest.raises(ValueError, match="complex"):
         init((3, 3), "uniform", dtype=tf.complex64, seed=0)
     with pytest.raises(ValueError, match="negative"):
@@ -565,6 +567,7 @@ def test_an_initializer_works_inside_of_a_function():
         (ValueError, "within shape", {"partition_shape": (20,), "partition_offset": (30,)}),
         (TypeError, r"partition_shape\[0\]", {"partition_shape": (None, 6), "partition_offset": (30, 0)}),
         (TypeError, "dtype must be", {"dtype": tf.int32}),
+        (TypeError, "dtype must be .*bfloat16.*, got 'bf16'", {"dtype": "bf16"}),
         (
             ValueError,
             "shard_info must be left out",

@@ -263,7 +263,8 @@ def _constant(value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ..
     """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0."""
     if row is None:
         return jnp.full(sizes, value, value.dtype)
-    return _constant_but_for(value, jnp.asarray(place)[2], jnp.uint32(row), sizes=sizes)
+    array: jax.Array = _constant_but_for(value, jnp.asarray(place)[2], jnp.uint32(row), sizes=sizes)
+    return array
 
 
 @partial(jax.jit, static_argnames="sizes", inline=True)
