@@ -34,9 +34,12 @@ _filled: dict[Hashable, int] = {}
 _WARNED = -1  # in place of an address
 
 
-def warn_of_repeats(what: Hashable, out: NDArray[Any]) -> None:
-    """Warn where what makes the values equal was met before and filled other memory; once for each."""
-    address = address_of(out)
+def warn_of_repeats(what: Hashable, out: NDArray[Any] | int) -> None:
+    """Warn where what makes the values equal was met before and filled other memory; once for each.
+
+    Of what is filled through a buffer, `out` is a number that tells it from others.
+    """
+    address = out if isinstance(out, int) else address_of(out)
     before = _filled.get(what)
     if before is None:
         if len(_filled) >= _MOST:
