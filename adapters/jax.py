@@ -24,8 +24,9 @@ from typing import Any, SupportsIndex
 
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.streams import UNNAMED
 
 from . import needs
 
@@ -48,11 +49,12 @@ def init(
     dtype: DTypeLike = jnp.float32,
     seed: SupportsIndex | None = None,
     key: jax.Array | None = None,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     sharding: Sharding | PartitionSpec | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> jax.Array:
@@ -85,8 +87,12 @@ def init(
         Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
         ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in `words`;
         ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`, from the end
+        where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -131,6 +137,7 @@ def init(
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        matrices=matrices,
         padding_idx=padding_idx,
         threads=threads,
         sharding=sharding,
@@ -140,10 +147,11 @@ def init(
 def initializer(
     scheme: str | Scheme,
     *,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Initializer:
@@ -151,7 +159,7 @@ def initializer(
 
     Parameters
     ----------
-    scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init`. Keys that differ give values that differ; `name` is for parameters that share a key.
 
     Returns
@@ -178,10 +186,11 @@ def initializer(
     """
     return Initializer(
         make_scheme(scheme),
-        name if isinstance(name, str) else as_int("name", name, "a str or an int"),
+        name if isinstance(name, str) or name is UNNAMED else as_int("name", name, "a str or an int"),
         None if in_axis is None else axes_tuple("in_axis", in_axis),
         None if out_axis is None else axes_tuple("out_axis", out_axis),
         axes_tuple("batch_axis", batch_axis),
+        matrices_of(matrices),
         None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
         None if threads is None else as_int("threads", threads, "an int or None"),
     )
@@ -196,6 +205,7 @@ class Initializer:
     in_axis: tuple[int, ...] | None
     out_axis: tuple[int, ...] | None
     batch_axis: tuple[int, ...]
+    matrices: int | tuple[int, int]
     padding_idx: int | None
     threads: int | None
 
@@ -240,6 +250,7 @@ class Initializer:
             in_axis=self.in_axis,
             out_axis=self.out_axis,
             batch_axis=self.batch_axis,
+            matrices=self.matrices,
             padding_idx=self.padding_idx,
             threads=self.threads,
         )

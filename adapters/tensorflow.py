@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Distribution, Elementwise
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.repeats import warn_of_repeats
+from winit_fast.streams import UNNAMED, stream_of
 
 from . import needs
 
 with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
-from ._handover.constants import constant_in, distribution_of
+from ._handover.constants import constant_in, distribution_of, padding_in
 from ._handover.pieces import PIECE
 from ._handover.tensorflow import filled, many, on_host, refill
 
@@ -46,10 +48,11 @@ def init(
     *,
     dtype: Any = tf.float32,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> tf.Tensor:
@@ -68,7 +71,7 @@ def init(
     dtype : tf.DType or what `tf.as_dtype` takes, default tf.float32
         float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and
         schemes with fans; bool and integers for constants that they hold as they are.
-    seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init_`. Inside of a `tf.function` a seed that is left out is drawn whenever the function runs, in a graph
         of TensorFlow 1 whenever a session runs it.
 
@@ -99,6 +102,7 @@ def init(
         "in_axis": in_axis,
         "out_axis": out_axis,
         "batch_axis": batch_axis,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
@@ -111,12 +115,13 @@ def init_(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Variable:
@@ -141,13 +146,17 @@ def init_(
         parameter its name.
     shape, offset : sequence of int, optional
         The shape of the global tensor and the index in it where `variable` begins. Left out: `variable` is the whole.
-        Parts of one tensor need one integer seed.
+        Where `variable` is smaller than `shape`, both are needed. Parts of one tensor need one integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
         `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+        A row of the global tensor that is 0 whatever the scheme. It counts along the first axis that is none of
+        `batch_axis`, from the end where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -181,12 +190,16 @@ def init_(
         "in_axis": in_axis,
         "out_axis": out_axis,
         "batch_axis": batch_axis,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
     distribution = _checked(scheme, dtype, seed, "variable", shape=whole, **arguments)
     most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
+    if name is UNNAMED and distribution.draws and type(seed) is int:
+        warn_of_repeats((seed, scheme, whole, start), id(variable))
     seed = _draw_seed() if seed is None and distribution.draws else seed
+    arguments["name"] = stream_of(name)  # pieces are no tensors that could repeat each other
     for part in parts:
 
         def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
@@ -214,7 +227,7 @@ class Initializer:
         Left out: drawn for every variable, so that `tf.random.set_seed` governs it, and the same for all of its parts.
         Of two variables of one shape that are initialized by turns, part for part, TensorFlow does not say which part
         is whose: a part belongs to the first variable that lacks it. No values are given out twice.
-    name, in_axis, out_axis, batch_axis, padding_idx
+    name, in_axis, out_axis, batch_axis, matrices, padding_idx
         As in `init_`.
 
     Raises
@@ -239,20 +252,22 @@ class Initializer:
         scheme: str | Scheme,
         *,
         seed: Seed = None,
-        name: Name = 0,
+        name: Name = UNNAMED,
         in_axis: Axes | None = None,
         out_axis: Axes | None = None,
         batch_axis: Axes = (),
+        matrices: Matrices = 1,
         padding_idx: SupportsIndex | None = None,
     ) -> None:
         self.scheme = make_scheme(scheme)
         _refuse_generator(seed)
         fill(np.empty(0, np.float32), "zeros", seed=seed, name=name)
         self.seed = None if seed is None else as_int("seed", seed)
-        self.name = name if isinstance(name, str) else as_int("name", name)
+        self.name = name if isinstance(name, str) or name is UNNAMED else as_int("name", name)
         self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
         self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
         self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.matrices = matrices_of(matrices)
         self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self._unfinished: list[_Unfinished] = []
 
@@ -319,10 +334,13 @@ class Initializer:
             "in_axis": self.in_axis,
             "out_axis": self.out_axis,
             "batch_axis": self.batch_axis,
+            "matrices": self.matrices,
             "padding_idx": self.padding_idx,
         }
         distribution = _checked(self.scheme, kind, self.seed, "dtype", **arguments)
-        seed = self._drawn(whole, start, sizes) if self.seed is None and distribution.draws else self.seed
+        seed = self.seed
+        if seed is None and distribution.draws:
+            seed, arguments["name"] = self._drawn(whole, start, sizes), stream_of(self.name)
         return _made(sizes, distribution, kind, scheme=self.scheme, seed=seed, offset=start, **arguments)
 
     def __repr__(self) -> str:
@@ -337,6 +355,7 @@ class Initializer:
             "in_axis": self.in_axis,
             "out_axis": self.out_axis,
             "batch_axis": self.batch_axis,
+            "matrices": self.matrices,
             "padding_idx": self.padding_idx,
         }
 
@@ -393,6 +412,9 @@ def _made(
 
     A seed that is left out, and needed, is drawn when the values are made; of a graph it may be `_draw_in`'s tensor.
     """
+    if seed is None or not tf.executing_eagerly():
+        # A seed that was drawn, or a function that runs again, repeats itself on purpose.
+        region["name"] = stream_of(region["name"])
     if tf.executing_eagerly():
         drawn = _draw_seed() if seed is None and distribution.draws else seed
         return filled(sizes, dtype, partial(_write, distribution=distribution, seed=drawn, **region))
@@ -421,8 +443,9 @@ def _write(array: NDArray[Any], distribution: Distribution, **arguments: Any) ->
         return
     array[...] = constant_in(array.dtype, distribution, NAMES)
     if arguments["padding_idx"] is not None:
-        row = arguments["padding_idx"] % arguments["shape"][0] - arguments["offset"][0]
-        array[max(row, 0) : row + 1] = 0
+        axis, row = padding_in(arguments["shape"], arguments["padding_idx"], arguments["batch_axis"])
+        row -= arguments["offset"][axis]
+        np.moveaxis(array, axis, 0)[max(row, 0) : row + 1] = 0
 
 
 def _draw_seed() -> int:
@@ -457,8 +480,9 @@ def _checked(
     """Refuse what `winit_fast.fill` refuses, before there is a tensor, or while there is only a graph."""
     _refuse_generator(seed)
     nothing = np.empty((0,) * len(shape), dtype.as_numpy_dtype if dtype in FILLED else np.float64)
+    arguments["name"] = stream_of(arguments["name"])  # what is checked here is no tensor that repeats another
     fill(nothing, scheme, seed=0 if seed is None else seed, shape=shape, offset=(0,) * len(shape), **arguments)
-    axes = {axis: arguments[axis] for axis in ("in_axis", "out_axis", "batch_axis")}
+    axes = {axis: arguments[axis] for axis in ("in_axis", "out_axis", "batch_axis", "matrices")}
     distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.is_complex)
     constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES, argument)
     return distribution
@@ -510,6 +534,11 @@ def _region(
     ):
         raise ValueError(
             f"{argument} must lie within shape, got {shown(sizes)} from offset {shown(start)} on in {shown(whole)}"
+        )
+    if offset is None and sizes != whole:
+        raise ValueError(
+            f"offset must be given where {argument} is smaller than shape: it says which part this is; "
+            f"got {shown(sizes)} of {shown(whole)} and no offset"
         )
     return whole, start
 

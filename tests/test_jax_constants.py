@@ -97,6 +97,14 @@ def test_pythons_integers_are_as_wide_as_those_of_jax(dtype):
     assert initializer("ones")(None, (2,), dtype).dtype == jnp.zeros(2, dtype).dtype
 
 
+def test_rows_of_padding_count_along_the_first_axis_that_does_not_stack():
+    expected = filled((2, 3, 4), "ones", padding_idx=-1, batch_axis=0)
+    assert not expected[:, 2].any()
+    for make in init, jax.jit(init, static_argnums=(0, 1), static_argnames=("padding_idx", "batch_axis", "dtype")):
+        assert same(np.asarray(make((2, 3, 4), "ones", padding_idx=-1, batch_axis=0)), expected)
+        assert make((2, 3, 4), "ones", padding_idx=-1, batch_axis=0, dtype="int32").tolist() == expected.tolist()
+
+
 def test_whole_numbers_fill_integers_and_their_padding_is_0():
     assert init((3, 2), "constant(-7)", dtype="int8", padding_idx=1).tolist() == [[-7, -7], [0, 0], [-7, -7]]
     assert init((2,), "constant(16777217)", dtype="int32").tolist() == [16777217] * 2

@@ -168,6 +168,8 @@ def test_whole_numbers_fill_integers_and_their_padding_is_0():
     assert tf.function(lambda: init((3, 2), dtype="int8", **arguments))().numpy().tolist() == expected
     variable = init_(tf.Variable(tf.fill((2, 2), 9)), shape=(3, 2), offset=(1, 0), **arguments)
     assert variable.numpy().tolist() == expected[1:]
+    stacked = init((2, 3, 2), "ones", dtype="int32", padding_idx=1, batch_axis=0)
+    assert stacked.numpy().tolist() == [[[1, 1], [0, 0], [1, 1]]] * 2
     part = Initializer(**arguments)((3, 2), "int64", partition_shape=(1, 2), partition_offset=(2, 0))
     assert part.numpy().tolist() == expected[2:]
 

@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 
 from winit_fast import Scheme, empty, fill
 from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import shown
-from winit_fast.streams import seed_key, stream_of
+from winit_fast.streams import UNNAMED, seed_key, stream_of
 
-from .constants import constant_in, distribution_of
+from .constants import constant_in, distribution_of, padding_in
 
-buffer_callback: Any
+call: Any
 try:
-    from jax.experimental.buffer_callback import buffer_callback
-except ImportError:
-    buffer_callback = None
+    from .jax_shards import call
+except ImportError:  # before jax 0.6.2
+    call = None
 
 __all__ = ["FILLED", "filled", "is_traced", "words_of"]
 
@@ -54,10 +54,11 @@ def filled(
     key: Any,
     *,
     dtype: np.dtype[Any],
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
     sharding: Sharding | PartitionSpec | None = None,
@@ -68,7 +69,7 @@ def filled(
 
     Parameters
     ----------
-    shape, scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    shape, scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As `winit_fast.fill` takes them, and checked here, so that nothing is left for XLA to report.
     key : array, or None
         A typed key of `jax.random`, or one axis of uint32. Two words are the seed, its high half first (`words_of`);
@@ -98,28 +99,27 @@ def filled(
            [0., 1.]], dtype=float32)
     """
     origin = (0,) * len(shape)
-    arguments = {
-        "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "padding_idx": padding_idx,
-        "threads": threads,
+    stream = stream_of(name)
+    axes: dict[str, Any] = {
+        "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "matrices": matrices,
     }  # fmt: skip
-    is_filled = dtype.name in FILLED
     fill(
-        np.empty(origin, dtype if is_filled else np.float64),
+        np.empty(origin, dtype if dtype.name in FILLED else np.float64),
         scheme,
         seed=None if key is None else 0,
-        name=name,
+        name=stream,
         shape=shape,
         offset=origin,
-        **arguments,  # type: ignore[arg-type]
+        padding_idx=padding_idx,
+        threads=threads,
+        **axes,
     )
-    distribution = distribution_of(
-        scheme, shape, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, is_complex=dtype.kind == "c"
-    )
+    distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.kind == "c")
     words = _words(key) if distribution.draws else words_of(0)
     value = constant_in(dtype, distribution, FILLED)
     if value is not None:
-        row = None if padding_idx is None else index(padding_idx) % shape[0]
-        return _placed(partial(_constant, value, row=row), shape, words, 0, sharding)
+        padding = None if padding_idx is None else padding_in(shape, padding_idx, batch_axis)
+        return _placed(partial(_constant, value, padding=padding), shape, words, stream, sharding)
     text = json.dumps(
         {
             "scheme": str(make_scheme(scheme)),
@@ -127,11 +127,12 @@ def filled(
             "in_axis": None if in_axis is None else axes_tuple("in_axis", in_axis),
             "out_axis": None if out_axis is None else axes_tuple("out_axis", out_axis),
             "batch_axis": axes_tuple("batch_axis", batch_axis),
+            "matrices": matrices_of(matrices),
             "padding_idx": None if padding_idx is None else index(padding_idx),
             "threads": None if threads is None else index(threads),
         }
     )
-    return _placed(partial(_part, dtype=dtype, text=text), shape, words, stream_of(name), sharding)
+    return _placed(partial(_part, dtype=dtype, text=text), shape, words, stream, sharding)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -259,17 +260,20 @@ def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
     return array
 
 
-def _constant(value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ...], row: int | None) -> jax.Array:
-    """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0."""
-    if row is None:
+def _constant(
+    value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ...], padding: tuple[int, int] | None
+) -> jax.Array:
+    """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0 along an axis."""
+    if padding is None:
         return jnp.full(sizes, value, value.dtype)
-    array: jax.Array = _constant_but_for(value, jnp.asarray(place)[2], jnp.uint32(row), sizes=sizes)
+    axis, row = padding
+    array: jax.Array = _but_for(value, jnp.asarray(place)[2 + 2 * axis], jnp.uint32(row), sizes=sizes, axis=axis)
     return array
 
 
-@partial(jax.jit, static_argnames="sizes", inline=True)
-def _constant_but_for(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...]) -> jax.Array:
-    is_row = first + jax.lax.broadcasted_iota(jnp.uint32, sizes, 0) == row
+@partial(jax.jit, static_argnames=("sizes", "axis"), inline=True)
+def _but_for(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...], axis: int) -> jax.Array:
+    is_row = first + jax.lax.broadcasted_iota(jnp.uint32, sizes, axis) == row
     return jnp.where(is_row, jnp.zeros((), value.dtype), value)
 
 
@@ -296,9 +300,9 @@ def _part(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any],
         return out
 
     everywhere = partial(jax.pure_callback, make, result, vmap_method="broadcast_all")
-    if buffer_callback is None:
+    if call is None:
         return _varying(everywhere(key, place), key)
-    on_cpu = buffer_callback(write, result, vmap_method="broadcast_all")
+    on_cpu = partial(call, write, sizes=sizes, dtype=dtype)
     return _varying(jax.lax.platform_dependent(key, place, cpu=on_cpu, default=everywhere), key)
 
 
