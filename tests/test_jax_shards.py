@@ -5,6 +5,15 @@ from test_adapters_jax import is_written_in_place, jax, sharded
 
 pytestmark = [pytest.mark.frameworks, is_written_in_place]
 
+
+def is_divided():
+    from winit_fast.adapters._handover import jax_shards
+
+    return jax_shards.IS_DIVIDED
+
+
+needs_division = pytest.mark.skipif("not is_divided()", reason="needs jax 0.7")
+
 WRITTEN = """
 from winit_fast.adapters._handover import jax as handover
 written, write = [], handover._write
@@ -13,6 +22,7 @@ key, make = jax.random.key(7), initializer("normal")
 """
 
 
+@needs_division
 def test_each_device_writes_its_own_shard_of_what_jit_and_constraints_shard():
     sharded(
         WRITTEN
@@ -47,6 +57,7 @@ for shape in (), (1,), (0, 8), (6, 5):
 """)
 
 
+@needs_division
 def test_layers_under_vmap_and_scan_are_divided_along_any_axis():
     sharded(
         WRITTEN
@@ -122,7 +133,7 @@ check(branches(key, False), 0)
 """)
 
 
-@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="jax.shard_map is newer")
+@needs_division  # XLA of earlier versions ends the process, whoever calls back
 def test_a_map_over_some_of_the_axes_of_a_mesh_has_the_bits_of_fill():
     sharded("""
 make, expected = initializer("normal"), filled((16, 24), "normal")
@@ -170,6 +181,7 @@ def test_the_number_of_a_shard_counts_in_64_bits():
     assert _begins(3, (1 << 31) + 1).tolist() == [[0, 0], [(1 << 31) + 1, 0], [2, 1]]
 
 
+@needs_division
 def test_flax_makes_partitioned_parameters_shard_by_shard():
     pytest.importorskip("flax")
     sharded(

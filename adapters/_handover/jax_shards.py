@@ -1,4 +1,4 @@
-"""A call back into Python that XLA may divide: each device writes its own shard of what ``jax.jit`` shards.
+"""A call back into Python that XLA may divide: each device writes its own shard of what `jax.jit` shards.
 
 XLA divides operations of its own as the shardings of a program ask for it. A call back it runs whole on every device,
 and then each device keeps its part: for n devices n arrays and their shards, all at once. So the call is a primitive of
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -27,16 +28,23 @@ from jax.interpreters import batching, mlir
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
-try:  # or else the devices of a program are not known while it is lowered, and no call is divided
-    from jax._src.dispatch import prim_requires_devices_during_lowering
-except ImportError:
-    prim_requires_devices_during_lowering = set()
-
-__all__ = ["call"]
+__all__ = ["IS_DIVIDED", "call"]
 
 # Without their annotations, which are partial and change from version to version.
 _jax: Any = jax
 _partitioning: Any = custom_partitioning
+
+try:  # whose primitives know the devices of their program while it is lowered
+    from jax._src.dispatch import prim_requires_devices_during_lowering as _knowing_devices
+except ImportError:
+    _knowing_devices = None  # type: ignore[assignment]
+
+#: Whether this version of JAX can be told how to divide a call, as from 0.7 on.
+IS_DIVIDED = (
+    _knowing_devices is not None
+    and hasattr(jax.sharding, "use_abstract_mesh")
+    and "need_replication_factors" in signature(_partitioning.def_partition).parameters
+)
 
 
 def call(callback: Callable[..., None], key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -62,7 +70,8 @@ def _whole(key: Any, place: Any, *, callback: Callable[..., None], sizes: tuple[
 
 _call: Any = Primitive("winit_fast")
 _call.def_impl(lambda key, place, **how: jax.jit(partial(_whole, **how))(key, place))
-prim_requires_devices_during_lowering.add(_call)
+if IS_DIVIDED:
+    _knowing_devices.add(_call)
 
 
 def _abstract(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], **_: Any) -> Any:
@@ -94,7 +103,7 @@ def _lowered(context: Any, key: Any, place: Any, **how: Any) -> Any:
     around = context.module_context.axis_context
     devices = getattr(around, "device_assignment", None)
     made = lowered(whole)
-    if not devices or len(devices) == 1 or not prod(how["sizes"]) or not how["sizes"]:
+    if not IS_DIVIDED or not devices or len(devices) == 1 or not prod(how["sizes"]) or not how["sizes"]:
         return made
     try:
         registered = made[0].owner.attributes
@@ -136,11 +145,12 @@ def _divided(name: str, number: np.uint64, batch: int, mesh: Mesh, operands: Any
 
     def shard(key: Any, place: Any) -> Any:  # programs of several devices ask for the whole: it begins at 0
         begin = [place[..., :2]]
-        for along, size, count in list(zip(spec, sizes, parts, strict=True))[batch:]:
-            which = jax.lax.axis_index(_names(along)) if along else 0
-            begin.append(jnp.broadcast_to(jnp.asarray(_begins(count, size))[which], (*place.shape[:-1], 2)))
-        piece = _jax.ShapeDtypeStruct(sizes, result.dtype)
-        return _jax.ffi.ffi_call(name, piece)(key, jnp.concatenate(begin, -1), index=number)
+        with _jax.sharding.use_abstract_mesh(_jax.sharding.AbstractMesh((), ())):  # here is one device
+            for along, size, count in list(zip(spec, sizes, parts, strict=True))[batch:]:
+                which = jax.lax.axis_index(_names(along)) if along else 0
+                begin.append(jnp.broadcast_to(jnp.asarray(_begins(count, size))[which], (*place.shape[:-1], 2)))
+            piece = _jax.ShapeDtypeStruct(sizes, result.dtype)
+            return _jax.ffi.ffi_call(name, piece)(key, jnp.concatenate(begin, -1), index=number)
 
     of_operands = _jax.sharding.NamedSharding(mesh, _jax.sharding.PartitionSpec(*spec[:batch], None))
     return (
