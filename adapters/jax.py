@@ -6,9 +6,10 @@ What each way takes, in memory beside the array:
   result, so that it can be donated, as memory adopted from NumPy could not be. Before jax 0.6.2, which has no such
   callback, XLA copies what NumPy's memory holds: the array once more.
 * `init` with a sharding: nothing. One shard is written after another; equal shards are written once and copied.
-* An initializer inside of `jax.jit`, with `out_sharding`: nothing; each device writes its own shard. Where only
-  ``jax.jit(..., out_shardings=...)`` or `jax.lax.with_sharding_constraint` ask for shards, every device writes the
-  whole, since XLA cannot divide the call, and keeps its shard of it: the same values, without the saving.
+* An initializer inside of `jax.jit`, whoever asks for shards (``jax.jit(..., out_shardings=...)``,
+  `jax.lax.with_sharding_constraint`, Flax's ``with_partitioning``, or `out_sharding` here): nothing; each device writes
+  its own shard. Every device writes the whole first where a constraint does not divide the shape, and before jax 0.7
+  where `out_sharding` is not given: the same values, without the saving.
 * On devices other than CPUs: the array, or the shard, in the host's memory, by `jax.pure_callback`.
 
 Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
