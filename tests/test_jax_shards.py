@@ -161,6 +161,28 @@ with mesh:
 """)
 
 
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="jax.set_mesh is newer")
+def test_shards_are_made_while_a_gradient_is_taken_or_a_function_is_mapped_with_and_without_the_context_of_a_mesh():
+    sharded("""
+from contextlib import nullcontext
+made = []
+def take(x, sharding, scheme="normal"):
+    made.append(init((16, 24), scheme, seed=7, sharding=sharding, padding_idx=3))
+    return 2 * x
+expected = filled((16, 24), "normal", padding_idx=3)
+rows = NamedSharding(mesh, P("x", "y"))
+for around in (nullcontext(), jax.set_mesh(mesh)):
+    with around:
+        for sharding in (rows, P("x", "y")) if jax.sharding.get_mesh() == mesh else (rows,):
+            for transform, x in ((jax.grad, 1.0), (jax.jacfwd, 1.0), (jax.vmap, jnp.ones(2))):
+                transform(partial(take, sharding=sharding))(x)
+                check(made[-1], expected)
+                assert made[-1].sharding.is_equivalent_to(rows, 2)
+                transform(partial(take, sharding=sharding, scheme="ones"))(x)
+                check(made[-1], filled((16, 24), "ones", padding_idx=3))
+""")
+
+
 def test_both_partitioners_of_jax_have_the_bits_of_fill():
     sharded("""
 try:

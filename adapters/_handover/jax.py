@@ -172,32 +172,47 @@ def _placed(
     """The whole of what `part` makes, where it belongs."""
     if sharding is None:
         return _made(part, key, _place(stream, (0,) * len(shape)), shape)
-    place = _on_mesh(sharding, "get_abstract_mesh" if is_traced(key) else "get_mesh")
+    around = _mesh_around()
+    is_mesh_hidden = around is not None and not around.empty and not isinstance(around, Mesh)
+    is_program = is_traced(key) or is_mesh_hidden
+    place = _on_mesh(sharding, around, is_program)
     if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
         raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
-    if is_traced(key):
-        return _traced_shards(part, shape, key, stream, place)
+    if is_program:
+        program = partial(_traced_shards, part, shape, stream=stream, sharding=place)
+        array: jax.Array = program(key) if is_traced(key) else jax.jit(program)(key)
+        return array
     return _shards(part, shape, np.asarray(key), stream, place)
 
 
-def _on_mesh(sharding: Sharding | PartitionSpec, getter: str) -> Sharding:
+def _mesh_around() -> Any:
+    """The mesh of `jax.set_mesh`: of devices, or abstract where JAX hides it, as while a gradient is taken."""
+    if not hasattr(jax.sharding, "get_mesh"):  # before 0.6
+        return None
+    try:
+        return jax.sharding.get_mesh()
+    except ValueError:
+        return jax.sharding.get_abstract_mesh()
+
+
+def _on_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) -> Sharding:
     """The sharding with a mesh of the context where it lacks one that is needed."""
     if not isinstance(sharding, Sharding | PartitionSpec):
         raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {shown(sharding)}")
-    around = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
-    if getattr(around, "manual_axes", ()):
+    if getattr(getattr(jax.sharding, "get_abstract_mesh", lambda: None)(), "manual_axes", ()):
         raise ValueError(f"sharding must be left out inside of jax.shard_map, got {shown(sharding)}")
     is_abstract = isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, Mesh)
-    if isinstance(sharding, Sharding) and (getter == "get_abstract_mesh" or not is_abstract):
+    if isinstance(sharding, Sharding) and (is_program or not is_abstract):
         return sharding
-    mesh = getattr(jax.sharding, getter)() if hasattr(jax.sharding, getter) else None  # from 0.6 on
-    if mesh is None or mesh.empty:
+    if around is None or around.empty:
         raise ValueError(f"sharding must have a mesh of devices, or jax.set_mesh set one, got {shown(sharding)}")
-    return NamedSharding(mesh, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
+    return NamedSharding(around, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
 
 
 def _shards(part: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, sharding: Sharding) -> jax.Array:
     """One shard after another, each by all threads; those of the same values once, and then copied."""
+    around = _mesh_around()
+    is_in_mesh = around is not None and not around.empty and hasattr(jax, "set_mesh")
     made: dict[tuple[tuple[int, int], ...], jax.Array] = {}
     arrays = []
     for device, slices in sharding.addressable_devices_indices_map(shape).items():
@@ -206,7 +221,7 @@ def _shards(part: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, s
             place = _place(stream, [first for first, _ in region])
             sizes = tuple(last - first for first, last in region)
             # The mesh of the context, of more devices, would be in the way.
-            with _jax.set_mesh(Mesh([device], "device")) if hasattr(jax, "set_mesh") else nullcontext():
+            with _jax.set_mesh(Mesh([device], "device")) if is_in_mesh else nullcontext():
                 made[region] = _made(part, jax.device_put(key, device), jax.device_put(place, device), sizes)
         arrays.append(jax.device_put(made[region], SingleDeviceSharding(device, memory_kind=sharding.memory_kind)))
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
