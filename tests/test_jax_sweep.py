@@ -6,11 +6,9 @@ The whole runs under the marker `sweep`; `frameworks` runs a sample of it. `diff
 import functools
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import printed
 from scipy import stats
 
 from winit_fast import adapters
@@ -230,21 +228,20 @@ def test_all_shapes_and_dtypes_are_made_or_refused_as_by_jax(name, dtype):
             assert_both_do_the_same(*case)
 
 
+@pytest.fixture
+def double_precision():
+    enable = getattr(jax, "enable_x64", None)
+    with enable(True) if enable is not None else jax.experimental.enable_x64():
+        yield
+
+
 @pytest.mark.sweep
-def test_double_precision_has_the_law_of_jax():
-    code = """
-import sys
-sys.path.insert(0, {tests!r})
-import test_jax_sweep as sweep
-sweep.LARGE = (12, 20, 24)
-for name, index, dtype in sweep.LAWS:
-    if dtype in ("float32", "complex64"):
-        wide = {{"float32": "float64", "complex64": "complex128"}}[dtype]
-        sweep.check_law(name, index, wide)
-for case in sweep.MATRIX:
-    wide = {{"float32": "float64", "complex64": "complex128", "int32": "int64"}}.get(case[-1])
-    if wide is not None:
-        sweep.assert_both_do_the_same(*case[:-1], wide)
-"""
-    tests = str(Path(__file__).parent)
-    assert printed(code.format(tests=tests), JAX_ENABLE_X64="1", JAX_PLATFORMS="cpu") == ""
+@pytest.mark.parametrize("name", CASES)
+def test_double_precision_has_the_law_and_the_refusals_of_jax(name, double_precision):
+    wide = {"float32": "float64", "complex64": "complex128", "int32": "int64"}
+    for law in LAWS:
+        if law[0] == name and law[2] in wide:
+            check_law(*law[:2], wide[law[2]])
+    for case in MATRIX:
+        if case[0] == name and case[-1] in wide:
+            assert_both_do_the_same(*case[:-1], wide[case[-1]])
