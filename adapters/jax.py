@@ -6,13 +6,15 @@ What each way takes, in memory beside the array:
   result, so that it can be donated, as memory adopted from NumPy could not be. Before jax 0.6.2, which has no such
   callback, XLA copies what NumPy's memory holds: the array once more.
 * `init` with a sharding: nothing. One shard is written after another; equal shards are written once and copied.
-* An initializer inside of `jax.jit`, with `out_sharding`: nothing; each device writes its own shard. Where only
-  ``jax.jit(..., out_shardings=...)`` or `jax.lax.with_sharding_constraint` ask for shards, every device writes the
-  whole, since XLA cannot divide the call, and keeps its shard of it: the same values, without the saving.
+* An initializer inside of `jax.jit`, whoever asks for shards (``jax.jit(..., out_shardings=...)``,
+  `jax.lax.with_sharding_constraint`, Flax's ``with_partitioning``, or `out_sharding` here): nothing; each device writes
+  its own shard. Every device writes the whole first where a constraint does not divide the shape, and before jax 0.7
+  where `out_sharding` is not given: the same values, without the saving.
 * On devices other than CPUs: the array, or the shard, in the host's memory, by `jax.pure_callback`.
 
 Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
 interrupt during one is a RuntimeError of JAX's with the interrupt in its message. Outside of programs it is itself.
+Constants are what `jax.numpy.full` makes: programs of them alone are like any other.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from typing import Any, SupportsIndex
 
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.streams import UNNAMED
 
 from . import needs
 
@@ -35,13 +38,9 @@ with needs("jax"):
     from jax.sharding import PartitionSpec, Sharding
     from jax.typing import DTypeLike
 
-    from ._handover.jax import filled, words_of
+    from ._handover.jax import FILLED, filled, words_of
 
 __all__ = ["Initializer", "init", "initializer"]
-
-FILLED = (
-    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
-)  # fmt: skip
 
 
 def init(
@@ -51,11 +50,12 @@ def init(
     dtype: DTypeLike = jnp.float32,
     seed: SupportsIndex | None = None,
     key: jax.Array | None = None,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     sharding: Sharding | PartitionSpec | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> jax.Array:
@@ -68,14 +68,15 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, and float64 where ``jax_enable_x64`` is set; complex64
-        and complex128 (likewise) for constants and schemes with fans.
+        and complex128 (likewise) for constants and schemes with fans; integers, bool and JAX's other narrow floats for
+        constants that they hold as they are.
     seed : int, optional
         In [0, 2^64).
     key : array, optional
         In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
         a `seed` below 2^32. Keys of two words are the seed, the first its high half; of those with more or fewer words
         the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws
-        nothing.
+        nothing: as in JAX's own initializers, any key will do there, and is not looked at.
     name : str or int, default 0
         The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
         parameter its name, or a key of its own.
@@ -87,8 +88,12 @@ def init(
         Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
         ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in `words`;
         ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`, from the end
+        where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -119,19 +124,21 @@ def init(
     >>> table.sharding == rows
     True
     """
+    is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # arrays have the method
     if isinstance(seed, jax.Array):
         raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
         raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
     return filled(
-        as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape),
+        as_sizes("shape", (shape,) if is_integer else shape),
         scheme,
-        (None if seed is None else words_of(seed)) if key is None else _words(key),
+        (None if seed is None else words_of(seed)) if key is None else key,
         dtype=_checked_dtype(dtype),
         name=name,
         in_axis=in_axis,
         out_axis=out_axis,
         batch_axis=batch_axis,
+        matrices=matrices,
         padding_idx=padding_idx,
         threads=threads,
         sharding=sharding,
@@ -141,10 +148,11 @@ def init(
 def initializer(
     scheme: str | Scheme,
     *,
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Initializer:
@@ -152,7 +160,7 @@ def initializer(
 
     Parameters
     ----------
-    scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init`. Keys that differ give values that differ; `name` is for parameters that share a key.
 
     Returns
@@ -179,10 +187,11 @@ def initializer(
     """
     return Initializer(
         make_scheme(scheme),
-        name if isinstance(name, str) else as_int("name", name, "a str or an int"),
+        name if isinstance(name, str) or name is UNNAMED else as_int("name", name, "a str or an int"),
         None if in_axis is None else axes_tuple("in_axis", in_axis),
         None if out_axis is None else axes_tuple("out_axis", out_axis),
         axes_tuple("batch_axis", batch_axis),
+        matrices_of(matrices),
         None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
         None if threads is None else as_int("threads", threads, "an int or None"),
     )
@@ -197,6 +206,7 @@ class Initializer:
     in_axis: tuple[int, ...] | None
     out_axis: tuple[int, ...] | None
     batch_axis: tuple[int, ...]
+    matrices: int | tuple[int, int]
     padding_idx: int | None
     threads: int | None
 
@@ -212,7 +222,8 @@ class Initializer:
         Parameters
         ----------
         key : array
-            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over.
+            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over. Anything where
+            the scheme draws nothing.
         shape : sequence of int
         dtype : data-type, optional
             As in `init`; by default JAX's float: float32, or float64 where ``jax_enable_x64`` is set.
@@ -240,29 +251,27 @@ class Initializer:
             in_axis=self.in_axis,
             out_axis=self.out_axis,
             batch_axis=self.batch_axis,
+            matrices=self.matrices,
             padding_idx=self.padding_idx,
             threads=self.threads,
         )
 
 
-def _words(key: Any) -> Any:
-    """The words of one key, as an array of uint32 of one axis."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
-        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
-    words = key if dtype == np.uint32 else jax.random.key_data(key)
-    if words.ndim != 1 or not words.size:
-        raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
-    return words
-
-
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     # Python's own types are what JAX makes of them everywhere, at the width that it has now.
-    kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if dtype in (float, complex) else jnp.dtype(dtype)
-    if kind.name not in FILLED:
-        raise TypeError(f"dtype must be {', '.join(FILLED)}, got {kind.name}")
+    is_pythons = isinstance(dtype, type) and dtype in (bool, int, float, complex)
+    try:
+        kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if is_pythons else jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {shown(dtype)}"
+        ) from None
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise ValueError(
             f"dtype {kind.name} needs jax.config.update('jax_enable_x64', True): JAX would make it narrower"
         )
     return kind
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
-from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.distributions import Distribution, Elementwise
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.streams import UNNAMED, stream_of
 
 from . import needs
 
 with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
+from ._handover.constants import constant_in, distribution_of, padding_in
 from ._handover.pieces import PIECE
-from ._handover.tensorflow import filled, on_host, refill
+from ._handover.tensorflow import filled, many, on_host, refill
 
 __all__ = ["Initializer", "init", "init_"]
 
@@ -36,6 +39,7 @@ FILLED = (
     tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.dtypes.experimental.float8_e4m3fn,
     tf.dtypes.experimental.float8_e5m2, tf.complex64, tf.complex128,
 )  # fmt: skip
+NAMES = tuple(each.name for each in FILLED)
 
 
 def init(
@@ -44,10 +48,11 @@ def init(
     *,
     dtype: Any = tf.float32,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> tf.Tensor:
@@ -55,7 +60,7 @@ def init(
 
     Its memory is TensorFlow's own: ``tf.Variable(init(...))`` takes it over and is updated in place, so that there is
     never a second copy. Inside of a `tf.function` it is made by a `tf.py_function`, which XLA and saved models do not
-    take.
+    take; constants without a row of padding are plain operations.
 
     Parameters
     ----------
@@ -65,9 +70,10 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : tf.DType or what `tf.as_dtype` takes, default tf.float32
         float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and
-        schemes with fans.
-    seed, name, in_axis, out_axis, batch_axis, padding_idx, threads
-        As in `init_`. Inside of a `tf.function` a seed that is left out is drawn whenever the function runs.
+        schemes with fans; bool and integers for constants that they hold as they are.
+    seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
+        As in `init_`. Inside of a `tf.function` a seed that is left out is drawn whenever the function runs, in a graph
+        of TensorFlow 1 whenever a session runs it.
 
     Returns
     -------
@@ -96,11 +102,12 @@ def init(
         "in_axis": in_axis,
         "out_axis": out_axis,
         "batch_axis": batch_axis,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
-    _check(scheme, kind, seed, **arguments)
-    return _made(sizes, scheme, kind, seed=seed, **arguments)
+    distribution = _checked(scheme, kind, seed, "dtype", **arguments)
+    return _made(sizes, distribution, kind, scheme=scheme, seed=seed, offset=(0,) * len(sizes), **arguments)
 
 
 def init_(
@@ -108,12 +115,13 @@ def init_(
     scheme: str | Scheme,
     *,
     seed: Seed = None,
-    name: Name = 0,
+    name: Name = UNNAMED,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Variable:
@@ -132,19 +140,23 @@ def init_(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
         In [0, 2^64). Left out: one 64-bit draw of TensorFlow's, so that `tf.random.set_seed` governs it and two calls
-        differ.
+        differ. Schemes that draw nothing take no draw.
     name : str or int, default 0
         The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
         parameter its name.
     shape, offset : sequence of int, optional
         The shape of the global tensor and the index in it where `variable` begins. Left out: `variable` is the whole.
-        Parts of one tensor need one integer seed.
+        Where `variable` is smaller than `shape`, both are needed. Parts of one tensor need one integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
         `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor (an index of axis 0; from the end where negative) that is 0 whatever the scheme.
+        A row of the global tensor that is 0 whatever the scheme. It counts along the first axis that is none of
+        `batch_axis`, from the end where negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
 
@@ -178,22 +190,27 @@ def init_(
         "in_axis": in_axis,
         "out_axis": out_axis,
         "batch_axis": batch_axis,
+        "matrices": matrices,
         "padding_idx": padding_idx,
         "threads": threads,
     }
-    _check(scheme, dtype, seed, shape=whole, **arguments)
-    distribution = make_scheme(scheme).distribution(
-        whole, -2 if in_axis is None else in_axis, -1 if out_axis is None else out_axis, batch_axis, dtype.is_complex
-    )
+    distribution = _checked(scheme, dtype, seed, "variable", shape=whole, **arguments)
     most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
-    seed = _draw_seed() if seed is None else seed
+    values = None
+    if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
+        values = (int(seed), str(distribution), whole, start)
+        warn_of_repeats(values, id(variable))
+    seed = _draw_seed() if seed is None and distribution.draws else seed
+    arguments["name"] = stream_of(name)  # pieces are no tensors that could repeat each other
     for part in parts:
 
         def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
             place = tuple(map(sum, zip(start, part.begin, begin, strict=True)))
-            fill(array, scheme, seed=seed, shape=whole, offset=place, **arguments)
+            _write(array, distribution, scheme=scheme, seed=seed, shape=whole, offset=place, **arguments)
 
         refill(part.copies, part.sizes, most, write)
+    if values is not None:
+        note_filled(values, id(variable))
     return variable
 
 
@@ -203,7 +220,7 @@ class Initializer:
     Hand ``functools.partial(initializer, shape, dtype=...)`` to `tf.Variable`, as for TensorFlow's own initializers, or
     the initializer itself to ``TableConfig(initializer=...)`` of `tf.tpu.experimental.embedding`. A part has the values
     of the whole, and fans are the whole's: the shards of a `tf.distribute.ParameterServerStrategy` are the table
-    without a strategy, and none is made whole.
+    without a strategy, and none is made whole. `tf.compat.v1.get_variable` takes it too, with its partitioners.
 
     Parameters
     ----------
@@ -214,7 +231,7 @@ class Initializer:
         Left out: drawn for every variable, so that `tf.random.set_seed` governs it, and the same for all of its parts.
         Of two variables of one shape that are initialized by turns, part for part, TensorFlow does not say which part
         is whose: a part belongs to the first variable that lacks it. No values are given out twice.
-    name, in_axis, out_axis, batch_axis, padding_idx
+    name, in_axis, out_axis, batch_axis, matrices, padding_idx
         As in `init_`.
 
     Raises
@@ -239,19 +256,22 @@ class Initializer:
         scheme: str | Scheme,
         *,
         seed: Seed = None,
-        name: Name = 0,
+        name: Name = UNNAMED,
         in_axis: Axes | None = None,
         out_axis: Axes | None = None,
         batch_axis: Axes = (),
+        matrices: Matrices = 1,
         padding_idx: SupportsIndex | None = None,
     ) -> None:
         self.scheme = make_scheme(scheme)
+        _refuse_generator(seed)
         fill(np.empty(0, np.float32), "zeros", seed=seed, name=name)
         self.seed = None if seed is None else as_int("seed", seed)
-        self.name = name if isinstance(name, str) else as_int("name", name)
+        self.name = name if isinstance(name, str) or name is UNNAMED else as_int("name", name)
         self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
         self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
         self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.matrices = matrices_of(matrices)
         self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self._unfinished: list[_Unfinished] = []
 
@@ -263,19 +283,23 @@ class Initializer:
         partition_shape: Sequence[SupportsIndex] | None = None,
         partition_offset: Sequence[SupportsIndex] | None = None,
         shard_info: Any = None,
+        partition_info: Any = None,
     ) -> tf.Tensor:
         """Make the values of a variable, or of a part of it.
 
         Parameters
         ----------
         shape : sequence of int
-            The whole variable's.
+            The whole variable's; beside a `partition_info` the part's.
         dtype : tf.DType or what `tf.as_dtype` takes, optional
             One that `init` makes; float32 if left out.
         partition_shape, partition_offset : sequence of int, optional
             The shape of the part and the index in the whole where it begins.
         shard_info : ShardInfo, optional
             Both, as its `shape` and `offset`.
+        partition_info : optional
+            How the partitioners of `tf.compat.v1.get_variable` say where a part belongs: the whole's shape as its
+            `full_shape`, where the part begins as its `var_offset`.
 
         Returns
         -------
@@ -289,10 +313,16 @@ class Initializer:
         """
         sizes = whole = _known("shape", shape)
         start: tuple[int, ...] = (0,) * len(whole)
-        if shard_info is not None:
+        for argument, info in ("shard_info", shard_info), ("partition_info", partition_info):
+            if info is None:
+                continue
             if partition_shape is not None or partition_offset is not None:
-                raise ValueError(f"shard_info must be left out beside a partition, got {shown(shard_info)}")
-            partition_shape, partition_offset = shard_info.shape, shard_info.offset
+                raise ValueError(f"{argument} must be left out beside a partition, got {shown(info)}")
+            if argument == "shard_info":
+                partition_shape, partition_offset = info.shape, info.offset
+            else:
+                partition_shape, partition_offset = sizes, info.var_offset
+                whole = _known("partition_info.full_shape", info.full_shape)
         if (partition_shape is None) != (partition_offset is None):
             raise ValueError(
                 "partition_shape and partition_offset must be given together, "
@@ -308,11 +338,14 @@ class Initializer:
             "in_axis": self.in_axis,
             "out_axis": self.out_axis,
             "batch_axis": self.batch_axis,
+            "matrices": self.matrices,
             "padding_idx": self.padding_idx,
         }
-        _check(self.scheme, kind, self.seed, **arguments)
-        seed = self._drawn(whole, start, sizes) if self.seed is None else self.seed
-        return _made(sizes, self.scheme, kind, seed=seed, offset=start, **arguments)
+        distribution = _checked(self.scheme, kind, self.seed, "dtype", **arguments)
+        seed = self.seed
+        if seed is None and distribution.draws:
+            seed, arguments["name"] = self._drawn(whole, start, sizes), stream_of(self.name)
+        return _made(sizes, distribution, kind, scheme=self.scheme, seed=seed, offset=start, **arguments)
 
     def __repr__(self) -> str:
         return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
@@ -326,6 +359,7 @@ class Initializer:
             "in_axis": self.in_axis,
             "out_axis": self.out_axis,
             "batch_axis": self.batch_axis,
+            "matrices": self.matrices,
             "padding_idx": self.padding_idx,
         }
 
@@ -334,15 +368,15 @@ class Initializer:
         """Make an initializer of what `get_config` gave."""
         return cls(**config)
 
-    def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+    def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
         """The seed of the first variable of this shape that lacks this part, or else of a new one."""
-        with _LOCK:
+        with _LOCK, tf.init_scope():  # while a function is traced, too: its parts may be traced apart
+            graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
             for table in self._unfinished:
-                if table.shape == whole and not table.has_any_of(start, sizes):
+                if table.graph is graph and table.shape == whole and not table.has_any_of(start, sizes):
                     break
             else:
-                with tf.init_scope():  # while a function is traced, too: its parts may be traced apart
-                    table = _Unfinished(whole, _draw_seed())
+                table = _Unfinished(graph, whole, _draw_seed() if graph is None else _draw_in(graph))
                 self._unfinished.append(table)
             table.parts.append((start, sizes))
             if sum(prod(each) for _, each in table.parts) == prod(whole):
@@ -355,10 +389,14 @@ _LOCK = Lock()
 
 @dataclass(eq=False)
 class _Unfinished:
-    """A variable of which some parts have been made: where each begins, and its sizes."""
+    """A variable of which some parts have been made: where each begins, and its sizes.
 
+    In a graph of TensorFlow 1, `graph`, its seed is a tensor, drawn whenever a session runs.
+    """
+
+    graph: tf.Graph | None
     shape: tuple[int, ...]
-    seed: int
+    seed: Any
     parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
     def has_any_of(self, start: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
@@ -371,14 +409,47 @@ class _Unfinished:
 # Making
 
 
-def _made(sizes: tuple[int, ...], scheme: str | Scheme, dtype: tf.DType, *, seed: Seed, **arguments: Any) -> tf.Tensor:
-    """The part of these sizes of what `winit_fast.fill` would write with these arguments."""
+def _made(
+    sizes: tuple[int, ...], distribution: Distribution, dtype: tf.DType, *, seed: Any, **region: Any
+) -> tf.Tensor:
+    """The part of these sizes of what `winit_fast.fill` would write with these arguments.
+
+    A seed that is left out, and needed, is drawn when the values are made; of a graph it may be `_draw_in`'s tensor.
+    """
+    if seed is None or not tf.executing_eagerly():
+        # A seed that was drawn, or a function that runs again, repeats itself on purpose.
+        region["name"] = stream_of(region["name"])
     if tf.executing_eagerly():
-        drawn = _draw_seed() if seed is None else seed
-        return filled(sizes, dtype, partial(fill, scheme=scheme, seed=drawn, **arguments))
-    made = tf.py_function(partial(_made, sizes, scheme, dtype, seed=seed, **arguments), [], dtype)
+        drawn = _draw_seed() if seed is None and distribution.draws else seed
+        return filled(sizes, dtype, partial(_write, distribution=distribution, seed=drawn, **region))
+    value = constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES)
+    if value is not None and region["padding_idx"] is None:  # which XLA and saved models take
+        return many(value, sizes)
+    with tf.init_scope():
+        is_graph = not tf.executing_eagerly()
+    if seed is None and distribution.draws and is_graph and tf.compat.v1.get_default_graph().seed is not None:
+        seed = _draw_in(tf.compat.v1.get_default_graph())
+    words = [seed] if tf.is_tensor(seed) else []
+
+    def make(*words: tf.Tensor) -> tf.Tensor:
+        known = _joined(*words) if words else seed
+        return _made(sizes, distribution, dtype, seed=known, **region)
+
+    made = tf.py_function(make, words, dtype)
     made.set_shape(sizes)
     return made
+
+
+def _write(array: NDArray[Any], distribution: Distribution, **arguments: Any) -> None:
+    """Fill a part: by `winit_fast.fill`, or, in dtypes that it lacks, with the one value there is."""
+    if array.dtype.name in NAMES:
+        fill(array, **arguments)
+        return
+    array[...] = constant_in(array.dtype, distribution, NAMES)
+    if arguments["padding_idx"] is not None:
+        axis, row = padding_in(arguments["shape"], arguments["padding_idx"], arguments["batch_axis"])
+        row -= arguments["offset"][axis]
+        np.moveaxis(array, axis, 0)[max(row, 0) : row + 1] = 0
 
 
 def _draw_seed() -> int:
@@ -386,25 +457,62 @@ def _draw_seed() -> int:
 
     It leaves `tf.random.get_global_generator()` where it was.
     """
+    return _joined(_draw_words())
+
+
+def _draw_words() -> tf.Tensor:
     with on_host():
-        high, low = tf.random.uniform((2,), maxval=1 << 32, dtype=tf.int64).numpy().tolist()
+        return tf.random.uniform((2,), maxval=1 << 32, dtype=tf.int64)
+
+
+def _joined(words: tf.Tensor) -> int:
+    high, low = words.numpy().tolist()
     return int(high << 32 | low)
+
+
+def _draw_in(graph: tf.Graph) -> tf.Tensor:
+    """The words of a seed that is drawn whenever a session runs; the graph's own seed governs it, if it has one."""
+    return tf.py_function(_draw_words, [], tf.int64) if graph.seed is None else _draw_words()
 
 
 # What is asked for
 
 
-def _check(scheme: str | Scheme, dtype: tf.DType, seed: Seed, *, shape: tuple[int, ...], **arguments: Any) -> None:
+def _checked(
+    scheme: str | Scheme, dtype: tf.DType, seed: Seed, argument: str, *, shape: tuple[int, ...], **arguments: Any
+) -> Distribution:
     """Refuse what `winit_fast.fill` refuses, before there is a tensor, or while there is only a graph."""
-    nothing = np.empty((0,) * len(shape), dtype.as_numpy_dtype)
-    fill(nothing, scheme, seed=0 if seed is None else seed, shape=shape, **arguments)
+    _refuse_generator(seed)
+    nothing = np.empty((0,) * len(shape), dtype.as_numpy_dtype if dtype in FILLED else np.float64)
+    arguments["name"] = stream_of(arguments["name"])  # what is checked here is no tensor that repeats another
+    fill(nothing, scheme, seed=0 if seed is None else seed, shape=shape, offset=(0,) * len(shape), **arguments)
+    axes = {axis: arguments[axis] for axis in ("in_axis", "out_axis", "batch_axis", "matrices")}
+    distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.is_complex)
+    constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES, argument)
+    return distribution
+
+
+def _refuse_generator(seed: object) -> None:
+    if isinstance(seed, tf.random.Generator):
+        raise TypeError(
+            "seed must be an int in [0, 2^64), got a tf.random.Generator: "
+            "draw one of it, as in int(generator.uniform_full_int((), tf.uint64))"
+        )
 
 
 def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
-    found = tf.as_dtype(dtype)
-    if found not in FILLED:
-        names = ", ".join(each.name for each in FILLED)
-        raise TypeError(f"{argument} must be {'' if argument == 'dtype' else 'of dtype '}{names}, got {found.name}")
+    """One that NumPy has, of numbers or bool."""
+    try:
+        found = tf.as_dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"{argument} must be {', '.join(NAMES)}, or, for constants, bool or an integer, got {shown(dtype)}"
+        ) from None
+    if found not in FILLED and not found.is_bool and not found.is_integer:
+        kind = "" if argument == "dtype" else "of dtype "
+        raise TypeError(
+            f"{argument} must be {kind}{', '.join(NAMES)}, or, for constants, bool or an integer, got {found.name}"
+        )
     return found
 
 
@@ -430,6 +538,11 @@ def _region(
     ):
         raise ValueError(
             f"{argument} must lie within shape, got {shown(sizes)} from offset {shown(start)} on in {shown(whole)}"
+        )
+    if offset is None and sizes != whole:
+        raise ValueError(
+            f"offset must be given where {argument} is smaller than shape: it says which part this is; "
+            f"got {shown(sizes)} of {shown(whole)} and no offset"
         )
     return whole, start
 
@@ -467,3 +580,7 @@ def _parts(variable: Any) -> tuple[tuple[int, ...], list[_Part]]:
         parts.append(_Part(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
         first += sizes[0] if sizes else 0
     return tuple(held.shape), parts
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -60,6 +60,42 @@ def of_jax() -> dict[str, Pair]:
     }
 
 
+def of_jax_on_devices() -> dict[str, Pair]:
+    """JAX's normal on all devices, in a program of which a sharding of rows is asked as most users do; not timed."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from winit_fast import adapters
+
+    rows = NamedSharding(jax.make_mesh((jax.device_count(),), ("rows",)), PartitionSpec("rows", None))
+    key = jax.random.key(7)
+
+    def jitted(normal: Any) -> Make:
+        program = jax.jit(normal, static_argnums=1, out_shardings=rows)
+        return lambda shape: program(key, shape).block_until_ready()
+
+    def partitioned(normal: Any) -> Make:
+        from flax import linen
+
+        kernel_init = linen.with_partitioning(normal, ("rows", None))
+
+        def make(shape: tuple[int, int]) -> Any:
+            layer = linen.Dense(shape[1], use_bias=False, kernel_init=kernel_init)
+            like = jnp.zeros((1, shape[0]))
+            shardings = linen.get_sharding(jax.eval_shape(layer.init, key, like), rows.mesh)
+            made = jax.jit(layer.init, out_shardings=shardings)(key, like)
+            return made["params"]["kernel"].value.block_until_ready()
+
+        return make
+
+    ours, theirs = adapters.jax.initializer("normal"), jax.nn.initializers.normal(1.0)
+    return {
+        "jit(out_shardings)": Pair(jitted(ours), jitted(theirs)),
+        "with_partitioning": Pair(partitioned(ours), partitioned(theirs)),
+    }
+
+
 def of_keras(backend: str) -> dict[str, Pair]:
     """The HeNormal of Keras, which is truncated."""
     os.environ["KERAS_BACKEND"] = backend

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frameworks import LIBRARIES, NAMES
+from frameworks import LIBRARIES, NAMES, of_jax_on_devices
 
 
 def ours(scheme: str, dtype: str) -> Callable[[int], Any]:
@@ -102,6 +102,16 @@ def framework(library: str, name: str, who: str, **environment: str) -> Callable
     return lambda octets: make((octets // rows // 4, 1024))
 
 
+def jax_on_devices(name: str, who: str) -> Callable[[int], Any]:
+    """A matrix split over 4 devices of the CPU's by a program, as `framework` makes one."""
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    make = getattr(of_jax_on_devices()[name], who)
+    make((4, 1024))
+    rows = 1024 if who == "ours" else 4096
+    return lambda octets: make((octets // rows // 4, 1024))
+
+
 def octets_of(made: Any) -> int:
     """What an array, a tensor or a list of them holds."""
     if isinstance(made, list):
@@ -128,6 +138,11 @@ METHODS: dict[str, Callable[[], Callable[[int], Any]]] = {
     "adapters: tensorflow normal, with its system allocator": partial(
         framework, "tensorflow", "normal", "ours", TF_ONEDNN_USE_SYSTEM_ALLOCATOR="1"
     ),
+    **{
+        f"{'adapters' if who == 'ours' else 'own'}: jax normal on 4 devices, {name}": partial(jax_on_devices, name, who)
+        for name in ("jit(out_shardings)", "with_partitioning")
+        for who in ("ours", "theirs")
+    },
     "NumPy standard_normal(out=) float32": lambda: numpy_in_place,
     "NumPy normal(0, 0.02).astype(float32)": lambda: numpy_scaled,
     "torch.nn.init.normal_ float32": lambda: torch("normal_"),

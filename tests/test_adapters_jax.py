@@ -27,7 +27,7 @@ SCHEMES = [
     "he_normal", "uniform(-0.1, 0.3)", "truncated_normal(std=0.02)", "orthogonal", "sparse(0.5)", "identity", "ones",
 ]  # fmt: skip
 
-is_written_in_place = pytest.mark.skipif(handover.buffer_callback is None, reason="needs jax 0.6.2")
+is_written_in_place = pytest.mark.skipif(handover.call is None, reason="needs jax 0.6.2")
 
 
 def filled(shape, scheme, dtype="float32", **arguments):
@@ -104,6 +104,9 @@ def test_init_takes_an_integer_and_a_list_for_a_shape_and_is_float32_by_default(
         {"batch_axis": 0},
         {"batch_axis": (np.int64(-3),)},
         {"padding_idx": -1},
+        {"padding_idx": 3, "batch_axis": 0},
+        {"matrices": 4},
+        {"matrices": (3, 1)},
         {"threads": 2},
     ],
 )
@@ -249,7 +252,7 @@ jax.jit(program)(jax.random.key(0))
 
 
 def test_the_way_of_other_devices_has_the_same_bits(monkeypatch):
-    monkeypatch.setattr(handover, "buffer_callback", None)
+    monkeypatch.setattr(handover, "call", None)
     keys = jax.random.split(KEY, 2)
     assert is_same(init((5, 11), "orthogonal", seed=7, dtype="bfloat16"), filled((5, 11), "orthogonal", "bfloat16"))
     arrays = jax.jit(jax.vmap(lambda key: initializer("normal")(key, (5, 13))))(keys)
@@ -349,7 +352,7 @@ assert written == [(4, 24)] * 4, written
 addresses = [shard.data.unsafe_buffer_pointer() for shard in array.addressable_shards]
 assert len(set(addresses)) == 8
 doubled = jax.jit(lambda array: array * 2, donate_argnums=0)(array)
-if handover.buffer_callback:
+if handover.call:
     assert [shard.data.unsafe_buffer_pointer() for shard in doubled.addressable_shards] == addresses
 check(doubled, 2 * filled((16, 24), "normal"))
 """)

@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+import warnings
 from functools import partial
 from itertools import pairwise
 
@@ -116,21 +117,28 @@ def test_init_is_float32_by_default_and_takes_what_tensorflow_takes_for_a_dtype(
         ((8, 200, 50), {"batch_axis": 0}),
         ((8, 25, 50), {"in_axis": (0, 1), "out_axis": 2}),
         ((3, 3, 16, 32), {}),
+        ((64, 96), {"matrices": 4}),
+        ((64, 96), {"matrices": (2, 0)}),
     ],
 )
 def test_axes_rows_of_padding_and_threads_are_those_of_fill(shape, axes):
     expected = filled(shape, "he_normal", padding_idx=-1, **axes)
     assert is_same(init(shape, "he_normal", seed=7, padding_idx=-1, threads=2, **axes), expected)
     assert is_same(init_(zeros(shape), "he_normal", seed=7, padding_idx=-1, threads=2, **axes), expected)
-    assert not expected[-1].any()
+    assert not (expected[:, -1] if axes.get("batch_axis") == 0 else expected[-1]).any()
+    initializer = Initializer("he_normal", seed=7, padding_idx=-1, **axes)
+    again = Initializer.from_config(json.loads(json.dumps(initializer.get_config())))
+    assert is_same(initializer(shape), expected)
+    assert is_same(again(shape), expected)
 
 
 def test_init_fills_a_part_of_a_larger_tensor(tiny_pieces):
     whole = filled((100, 16), "he_normal", padding_idx=70)
     part = init_(zeros((20, 8)), "he_normal", seed=7, shape=(100, 16), offset=(60, 8), padding_idx=70)
     assert is_same(part, whole[60:80, 8:].copy())
-    first = init_(zeros((20, 8)), "he_normal", seed=7, shape=(100, 16))
+    first = init_(zeros((20, 8)), "he_normal", seed=7, shape=(100, 16), offset=(0, 0))
     assert is_same(first, whole[:20, :8].copy())
+    assert is_same(init_(zeros((5, 4)), "he_normal", seed=7, shape=(5, 4)), filled((5, 4), "he_normal"))
 
 
 # Memory
@@ -264,6 +272,22 @@ def test_an_integer_seed_is_the_seed_itself(seed):
     assert is_same(init(8, "normal", seed=seed), filled(8, "normal", seed=int(seed)))
 
 
+def test_two_tensors_without_names_and_of_one_seed_are_warned_of_and_one_that_is_filled_again_is_not():
+    variable, initializer = zeros((11, 3)), Initializer("normal", seed=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            init_(variable, "normal", seed=8)
+            init((11, 3), "normal", seed=8, name="w")
+            tf.function(lambda: init((12, 3), "normal", seed=8))()
+        initializer((13, 3))
+    for again in (
+        lambda: init_(zeros((11, 3)), "normal", seed=8), lambda: (init((14, 3), "normal", seed=8), initializer((13, 3)))
+    ):  # fmt: skip
+        with pytest.warns(winit_fast.RepeatedValuesWarning, match="give each parameter its name="):
+            again()
+
+
 # Inside of tf.function
 
 
@@ -349,6 +373,8 @@ def test_what_a_function_cannot_know_or_do_is_refused_while_it_is_traced():
         (ValueError, "padding_idx", {"padding_idx": 4}),
         (ValueError, "threads", {"threads": 0}),
         (ValueError, "shape must be given with offset", {"offset": (0, 0)}),
+        (ValueError, "offset must be given where variable is smaller than shape", {"shape": (8, 4)}),
+        (ValueError, "matrices must divide axis 1", {"matrices": 3}),
         (ValueError, "variable must lie within shape", {"shape": (8, 8), "offset": (5, 0)}),
         (ValueError, "variable must lie within shape", {"shape": (4, 4, 4)}),
         (ValueError, "variable must lie within shape", {"shape": (4, 4), "offset": (0,)}),
@@ -374,9 +400,11 @@ def test_what_is_no_variable_or_no_float_is_refused():
         with pytest.raises(TypeError, match=r"variable must be a tf\.Variable"):
             init_(wrong, "ones")
     with pytest.raises(TypeError, match=r"variable must be of dtype .*bfloat16.*, got int32"):
-        init_(tf.Variable([1, 2]), "ones")
+        init_(tf.Variable([1, 2]), "normal")
     with pytest.raises(TypeError, match=r"dtype must be .*bfloat16.*, got int32"):
-        init(3, "ones", dtype=tf.int32)
+        init(3, "normal", dtype=tf.int32)
+    with pytest.raises(TypeError, match=r"dtype must be .*bfloat16.*, got string"):
+        init(3, "ones", dtype=tf.string)
     with pytest.raises(ValueError, match="complex"):
         init((3, 3), "uniform", dtype=tf.complex64, seed=0)
     with pytest.raises(ValueError, match="negative"):
@@ -565,6 +593,7 @@ def test_an_initializer_works_inside_of_a_function():
         (ValueError, "within shape", {"partition_shape": (20,), "partition_offset": (30,)}),
         (TypeError, r"partition_shape\[0\]", {"partition_shape": (None, 6), "partition_offset": (30, 0)}),
         (TypeError, "dtype must be", {"dtype": tf.int32}),
+        (TypeError, "dtype must be .*bfloat16.*, got 'bf16'", {"dtype": "bf16"}),
         (
             ValueError,
             "shard_info must be left out",

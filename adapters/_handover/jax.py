@@ -27,19 +27,25 @@ from numpy.typing import NDArray
 
 from winit_fast import Scheme, empty, fill
 from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import shown
-from winit_fast.streams import seed_key, stream_of
+from winit_fast.streams import UNNAMED, seed_key, stream_of
 
-buffer_callback: Any
+from .constants import constant_in, distribution_of, padding_in
+
+call: Any
 try:
-    from jax.experimental.buffer_callback import buffer_callback
-except ImportError:
-    buffer_callback = None
+    from .jax_shards import call
+except ImportError:  # before jax 0.6.2
+    call = None
 
-__all__ = ["filled", "is_traced", "words_of"]
+__all__ = ["FILLED", "filled", "is_traced", "words_of"]
 
 _jax: Any = jax  # without its annotations, which are partial and change from version to version
+
+FILLED = (
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
+)  # fmt: skip
 
 
 def filled(
@@ -48,25 +54,30 @@ def filled(
     key: Any,
     *,
     dtype: np.dtype[Any],
-    name: str | SupportsIndex = 0,
+    name: str | SupportsIndex = UNNAMED,
     in_axis: Axes | None = None,
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
+    matrices: Matrices = 1,
     padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
     sharding: Sharding | PartitionSpec | None = None,
 ) -> jax.Array:
     """An array of starting weights in memory of XLA's own.
 
+    Constants are what `jax.numpy.full` makes, inside of programs too, so that those can be exported.
+
     Parameters
     ----------
-    shape, scheme, name, in_axis, out_axis, batch_axis, padding_idx, threads
+    shape, scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As `winit_fast.fill` takes them, and checked here, so that nothing is left for XLA to report.
-    key : array of uint32, or None
-        One axis. Two words are the seed, its high half first (`words_of`); any other number of them is hashed. It may
-        be traced. None: the scheme must draw nothing.
+    key : array, or None
+        A typed key of `jax.random`, or one axis of uint32. Two words are the seed, its high half first (`words_of`);
+        any other number of them is hashed. It may be traced. None: the scheme must draw nothing. Schemes that draw
+        nothing do not look at it.
     dtype : dtype
-        One that `winit_fast.fill` has, and JAX in the present state of ``jax_enable_x64``.
+        One that JAX has in the present state of ``jax_enable_x64``, and `winit_fast.fill` too; of a constant any that
+        holds it.
     sharding : Sharding or PartitionSpec, optional
         Where the parts belong: each is written where it stands, with its values of the whole, and copied to the
         devices that hold the same. What lacks a mesh, or has an abstract one, takes that of `jax.set_mesh`. Left out:
@@ -88,13 +99,27 @@ def filled(
            [0., 1.]], dtype=float32)
     """
     origin = (0,) * len(shape)
-    arguments = {
-        "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "padding_idx": padding_idx,
-        "threads": threads,
+    stream = stream_of(name)
+    axes: dict[str, Any] = {
+        "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "matrices": matrices,
     }  # fmt: skip
-    seed = None if key is None else 0
-    fill(np.empty(origin, dtype), scheme, seed=seed, name=name, shape=shape, offset=origin, **arguments)  # type: ignore[arg-type]
-    key = words_of(0) if key is None else key
+    fill(
+        np.empty(origin, dtype if dtype.name in FILLED else np.float64),
+        scheme,
+        seed=None if key is None else 0,
+        name=stream,
+        shape=shape,
+        offset=origin,
+        padding_idx=padding_idx,
+        threads=threads,
+        **axes,
+    )
+    distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.kind == "c")
+    words = _words(key) if distribution.draws else words_of(0)
+    value = constant_in(dtype, distribution, FILLED)
+    if value is not None:
+        padding = None if padding_idx is None else padding_in(shape, padding_idx, batch_axis)
+        return _placed(partial(_constant, value, padding=padding), shape, words, stream, sharding)
     text = json.dumps(
         {
             "scheme": str(make_scheme(scheme)),
@@ -102,20 +127,12 @@ def filled(
             "in_axis": None if in_axis is None else axes_tuple("in_axis", in_axis),
             "out_axis": None if out_axis is None else axes_tuple("out_axis", out_axis),
             "batch_axis": axes_tuple("batch_axis", batch_axis),
+            "matrices": matrices_of(matrices),
             "padding_idx": None if padding_idx is None else index(padding_idx),
             "threads": None if threads is None else index(threads),
         }
     )
-    part = partial(_part, dtype=dtype, text=text)
-    stream = stream_of(name)
-    if sharding is None:
-        return _made(part, key, _place(stream, origin), shape)
-    place = _on_mesh(sharding, "get_abstract_mesh" if is_traced(key) else "get_mesh")
-    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
-        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
-    if is_traced(key):
-        return _traced_shards(part, shape, key, stream, place)
-    return _shards(part, shape, np.asarray(key), stream, place)
+    return _placed(partial(_part, dtype=dtype, text=text), shape, words, stream, sharding)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -130,6 +147,17 @@ def words_of(seed: object) -> NDArray[np.uint32]:
     return np.array([word >> 32, word % (1 << 32)], np.uint32)
 
 
+def _words(key: Any) -> Any:
+    """The words of one key, as an array of uint32 of one axis."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
+    words = key if dtype == np.uint32 else jax.random.key_data(key)
+    if words.ndim != 1 or not words.size:
+        raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
+    return words
+
+
 def is_traced(key: Any) -> bool:
     """Whether what is made now becomes part of a program: of `jax.jit`, `jax.eval_shape`, ..."""
     return isinstance(key, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
@@ -138,24 +166,53 @@ def is_traced(key: Any) -> bool:
 # Shards
 
 
-def _on_mesh(sharding: Sharding | PartitionSpec, getter: str) -> Sharding:
+def _placed(
+    part: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding | PartitionSpec | None
+) -> jax.Array:
+    """The whole of what `part` makes, where it belongs."""
+    if sharding is None:
+        return _made(part, key, _place(stream, (0,) * len(shape)), shape)
+    around = _mesh_around()
+    is_mesh_hidden = around is not None and not around.empty and not isinstance(around, Mesh)
+    is_program = is_traced(key) or is_mesh_hidden
+    place = _on_mesh(sharding, around, is_program)
+    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
+        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
+    if is_program:
+        program = partial(_traced_shards, part, shape, stream=stream, sharding=place)
+        array: jax.Array = program(key) if is_traced(key) else jax.jit(program)(key)
+        return array
+    return _shards(part, shape, np.asarray(key), stream, place)
+
+
+def _mesh_around() -> Any:
+    """The mesh of `jax.set_mesh`: of devices, or abstract where JAX hides it, as while a gradient is taken."""
+    if not hasattr(jax.sharding, "get_mesh"):  # before 0.6
+        return None
+    try:
+        return jax.sharding.get_mesh()
+    except ValueError:
+        return jax.sharding.get_abstract_mesh()
+
+
+def _on_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) -> Sharding:
     """The sharding with a mesh of the context where it lacks one that is needed."""
     if not isinstance(sharding, Sharding | PartitionSpec):
         raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {shown(sharding)}")
-    around = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
-    if getattr(around, "manual_axes", ()):
+    if getattr(getattr(jax.sharding, "get_abstract_mesh", lambda: None)(), "manual_axes", ()):
         raise ValueError(f"sharding must be left out inside of jax.shard_map, got {shown(sharding)}")
     is_abstract = isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, Mesh)
-    if isinstance(sharding, Sharding) and (getter == "get_abstract_mesh" or not is_abstract):
+    if isinstance(sharding, Sharding) and (is_program or not is_abstract):
         return sharding
-    mesh = getattr(jax.sharding, getter)() if hasattr(jax.sharding, getter) else None  # from 0.6 on
-    if mesh is None or mesh.empty:
+    if around is None or around.empty:
         raise ValueError(f"sharding must have a mesh of devices, or jax.set_mesh set one, got {shown(sharding)}")
-    return NamedSharding(mesh, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
+    return NamedSharding(around, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
 
 
 def _shards(part: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, sharding: Sharding) -> jax.Array:
     """One shard after another, each by all threads; those of the same values once, and then copied."""
+    around = _mesh_around()
+    is_in_mesh = around is not None and not around.empty and hasattr(jax, "set_mesh")
     made: dict[tuple[tuple[int, int], ...], jax.Array] = {}
     arrays = []
     for device, slices in sharding.addressable_devices_indices_map(shape).items():
@@ -164,7 +221,7 @@ def _shards(part: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, s
             place = _place(stream, [first for first, _ in region])
             sizes = tuple(last - first for first, last in region)
             # The mesh of the context, of more devices, would be in the way.
-            with _jax.set_mesh(Mesh([device], "device")) if hasattr(jax, "set_mesh") else nullcontext():
+            with _jax.set_mesh(Mesh([device], "device")) if is_in_mesh else nullcontext():
                 made[region] = _made(part, jax.device_put(key, device), jax.device_put(place, device), sizes)
         arrays.append(jax.device_put(made[region], SingleDeviceSharding(device, memory_kind=sharding.memory_kind)))
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
@@ -218,6 +275,23 @@ def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
     return array
 
 
+def _constant(
+    value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ...], padding: tuple[int, int] | None
+) -> jax.Array:
+    """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0 along an axis."""
+    if padding is None:
+        return jnp.full(sizes, value, value.dtype)
+    axis, row = padding
+    array: jax.Array = _but_for(value, jnp.asarray(place)[2 + 2 * axis], jnp.uint32(row), sizes=sizes, axis=axis)
+    return array
+
+
+@partial(jax.jit, static_argnames=("sizes", "axis"), inline=True)
+def _but_for(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...], axis: int) -> jax.Array:
+    is_row = first + jax.lax.broadcasted_iota(jnp.uint32, sizes, axis) == row
+    return jnp.where(is_row, jnp.zeros((), value.dtype), value)
+
+
 @partial(jax.jit, static_argnames=("sizes", "dtype", "text"), inline=True)
 def _part(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], text: str) -> jax.Array:
     """The rectangle of these sizes at a place. All that programs differ by is static, so that others are compiled once.
@@ -241,9 +315,9 @@ def _part(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any],
         return out
 
     everywhere = partial(jax.pure_callback, make, result, vmap_method="broadcast_all")
-    if buffer_callback is None:
+    if call is None:
         return _varying(everywhere(key, place), key)
-    on_cpu = buffer_callback(write, result, vmap_method="broadcast_all")
+    on_cpu = partial(call, write, sizes=sizes, dtype=dtype)
     return _varying(jax.lax.platform_dependent(key, place, cpu=on_cpu, default=everywhere), key)
 
 

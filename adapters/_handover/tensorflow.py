@@ -28,7 +28,7 @@ from winit_fast import empty
 
 from .pieces import pieces
 
-__all__ = ["filled", "on_host", "refill", "tensor_of"]
+__all__ = ["filled", "many", "on_host", "refill", "tensor_of"]
 
 
 def filled(shape: tuple[int, ...], dtype: tf.DType, write: Callable[[NDArray[Any]], object]) -> tf.Tensor:
@@ -175,5 +175,17 @@ def on_host() -> Iterator[None]:
 def _empty(count: int, dtype: tf.DType) -> tf.Tensor:
     if dtype.size > 1:
         return tf.raw_ops.Empty(shape=np.array([count], np.int64), dtype=dtype)
-    zero = tf.constant(np.zeros((), dtype.as_numpy_dtype))  # of 8-bit floats TensorFlow makes many by this alone
-    return tf.broadcast_to(zero, np.array([count], np.int64))
+    return many(np.zeros((), dtype.as_numpy_dtype), (count,))
+
+
+def many(value: NDArray[Any], shape: tuple[int, ...]) -> tf.Tensor:
+    """One value everywhere, in a graph or not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> many(np.asarray(3, "int8"), (2,)).numpy()
+    array([3, 3], dtype=int8)
+    """
+    # Of 8-bit floats TensorFlow makes many by this alone.
+    return tf.broadcast_to(tf.constant(value), np.array(shape, np.int64))

@@ -20,7 +20,7 @@ from winit_fast.distributions import Elementwise
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import checked_region
 from winit_fast.messages import as_sizes, shown
-from winit_fast.repeats import warn_of_repeats
+from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .._handover.pieces import PIECE, pieces
@@ -442,13 +442,15 @@ def _fill_through_host(
     matrices = matrices_of(arguments.get("matrices", 1))
     if matrices != 1:
         layout, _ = layout.split(matrices)
-    made = make_scheme(scheme)
-    is_elementwise = isinstance(made.distribution(*astuple(layout)), Elementwise)
+    distribution = make_scheme(scheme).distribution(*astuple(layout))
+    is_elementwise = isinstance(distribution, Elementwise)
+    values = None
     if arguments.get("name", UNNAMED) is UNNAMED:  # `fill` would compare where the pieces stand
         arguments["name"] = 0
         seed = arguments.get("seed")
-        if made.draws and type(seed) is int and tensor.numel():
-            warn_of_repeats((seed, scheme, whole, start), array_of(tensor))
+        if distribution.draws and type(seed) is int and tensor.numel():
+            values = (seed, str(distribution), whole, start)
+            warn_of_repeats(values, tensor.data_ptr())
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
@@ -469,3 +471,5 @@ def _fill_through_host(
     for event in copied:
         if event is not None:
             event.synchronize()
+    if values is not None:
+        note_filled(values, tensor.data_ptr())

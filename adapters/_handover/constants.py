@@ -1,0 +1,112 @@
+"""Constants: one value everywhere, which a framework writes by its own means, and in dtypes that nothing else fills."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import astuple
+from operator import index
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winit_fast import Scheme, fill
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Constant, Distribution
+from winit_fast.fans import Axes, Layout, Matrices, matrices_of
+from winit_fast.messages import shown
+
+__all__ = ["constant_in", "distribution_of", "padding_in"]
+
+# A scheme holds its numbers as float64: a larger integer may not be the one that was given.
+_LARGEST_EXACT = 1 << 53
+
+
+def distribution_of(
+    scheme: str | Scheme,
+    shape: tuple[int, ...],
+    *,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    matrices: Matrices = 1,
+    is_complex: bool = False,
+) -> Distribution:
+    """What a scheme becomes for this shape, whose axes are by default those of `winit_fast.fill`.
+
+    Examples
+    --------
+    >>> distribution_of("normal(std=0)", (2, 3)).draws
+    False
+    """
+    axes = (-2 if in_axis is None else in_axis, -1 if out_axis is None else out_axis, batch_axis)
+    layout = Layout(shape, *axes, is_complex)
+    if matrices != 1:
+        layout, _ = layout.split(matrices_of(matrices))
+    return make_scheme(scheme).distribution(*astuple(layout))
+
+
+def padding_in(shape: tuple[int, ...], padding_idx: SupportsIndex, batch_axis: Axes) -> tuple[int, int]:
+    """Along which axis rows count, the first that does not stack, and which of them is padding; both are known to be.
+
+    Examples
+    --------
+    >>> padding_in((5, 100, 16), -1, batch_axis=0)
+    (1, 99)
+    """
+    batch = Layout(shape, batch_axis=batch_axis).batch()
+    axis = next(axis for axis in range(len(shape)) if axis not in batch)
+    return axis, index(padding_idx) % shape[axis]
+
+
+def constant_in(
+    dtype: np.dtype[Any], distribution: Distribution, filled: Collection[str], argument: str = "dtype"
+) -> NDArray[Any] | None:
+    """The value of a constant as an array without axes, or None of what is no constant.
+
+    Parameters
+    ----------
+    dtype : dtype
+        One that `winit_fast.fill` has, or another that holds the value as it is: integers, bool, other narrow floats.
+    distribution : Distribution
+    filled : collection of str
+        The dtypes that are filled with more than constants.
+    argument : str
+        What the caller calls that which has the dtype.
+
+    Returns
+    -------
+    ndarray or None
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is not among those that are filled, and the distribution is no constant.
+    ValueError
+        If the value changes in a dtype that is not among them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from winit_fast.distributions import Constant
+    >>> constant_in(np.dtype("int32"), Constant(3.0), ["float32"])
+    array(3, dtype=int32)
+    >>> constant_in(np.dtype("bool"), Constant(0.5), ["float32"])
+    Traceback (most recent call last):
+    ValueError: dtype bool does not hold 0.5 as it is
+    """
+    if not isinstance(distribution, Constant):
+        if dtype.name not in filled:
+            kind = "" if argument == "dtype" else "of dtype "
+            raise TypeError(
+                f"{argument} must be {kind}{', '.join(filled)}, got {dtype.name}: other dtypes are for constants alone"
+            )
+        return None
+    number = distribution.value
+    if dtype.name in filled:
+        return fill(np.empty((), dtype), make_scheme("constant", value=number))
+    with np.errstate(all="ignore"):  # what does not survive is refused below
+        value = np.asarray(number).astype(dtype)
+    if float(value) != number or abs(number) > _LARGEST_EXACT:
+        raise ValueError(f"{argument} {dtype.name} does not hold {shown(number)} as it is")
+    return value
