@@ -280,12 +280,13 @@ def test_two_tensors_without_names_and_of_one_seed_are_warned_of_and_one_that_is
             init_(variable, "normal", seed=8)
             init((11, 3), "normal", seed=8, name="w")
             tf.function(lambda: init((12, 3), "normal", seed=8))()
-        initializer((13, 3))
+        kept = initializer((13, 3))  # or the next one may stand in its memory
     for again in (
         lambda: init_(zeros((11, 3)), "normal", seed=8), lambda: (init((14, 3), "normal", seed=8), initializer((13, 3)))
     ):  # fmt: skip
         with pytest.warns(winit_fast.RepeatedValuesWarning, match="give each parameter its name="):
             again()
+    assert kept.shape == (13, 3)
 
 
 # Inside of tf.function
