@@ -68,7 +68,8 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, and float64 where ``jax_enable_x64`` is set; complex64
-        and complex128 (likewise) for constants and schemes with fans; integers, bool and JAX's other narrow floats for
+        and complex128 (likewise) for constants, normals of mean 0 and schemes with fans; integers, bool and JAX's other
+        narrow floats for
         constants that they hold as they are.
     seed : int, optional
         In [0, 2^64).

@@ -43,7 +43,7 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
         float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for
-        constants and schemes with fans.
+        real constants, normals of mean 0 and schemes with fans.
     seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init_`.
 

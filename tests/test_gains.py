@@ -284,6 +284,7 @@ def softsign(x):
     ("activation", "arguments"),
     [
         ("GELU", ("gelu",)),
+        ("Identity", ("linear",)),
         ("LeakyReLU", ("leaky_relu",)),
         ("Hardswish", ("hard_swish",)),
         (GELU, ("gelu",)),
@@ -298,7 +299,15 @@ def test_recommend_takes_other_spellings_functions_and_layers(activation, argume
     assert recommend(activation) == recommend(*arguments)
 
 
-@pytest.mark.parametrize("activation", [object(), math.sqrt, int, None])
+@pytest.mark.parametrize("activation", [math.sqrt, int, "glu"])
+def test_recommend_says_which_activation_it_does_not_know(activation):
+    with pytest.raises(
+        ValueError, match=f"activation '{getattr(activation, '__name__', activation)}' is unknown; .*one of"
+    ):
+        recommend(activation)
+
+
+@pytest.mark.parametrize("activation", [object(), 3, None])
 def test_recommend_refuses_what_is_no_activation(activation):
     with pytest.raises(TypeError, match="activation must be a str, or a function or layer that has its name, got"):
         recommend(activation)

@@ -158,7 +158,8 @@ class Layout:
             raise ValueError(f"matrices must follow each other along an input or output axis, got axis {axis}")
         size, rest = divmod(self.shape[axis], count)
         if rest:
-            raise ValueError(f"matrices must divide axis {axis} of shape {shown(self.shape)}, got {count}")
+            default = ", the first of out_axis" if given is None else ""
+            raise ValueError(f"matrices must divide axis {axis} of shape {shown(self.shape)}{default}, got {count}")
 
         def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(place + (place >= axis) for place in axes)

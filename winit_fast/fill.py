@@ -61,7 +61,7 @@ def fill(
     out : ndarray
         Written in place, in its logical order: any shape and strides without overlap (views, transposed, negative
         steps), memory-mapped or not. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
-        Constants and schemes with fans fill complex64 and complex128 too.
+        Real constants, normals of mean 0 and schemes with fans fill complex64 and complex128 too.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
@@ -176,7 +176,7 @@ def fill_rows(
     >>> bool((rows == table[[998, 3]]).all())
     True
     """
-    dtype = _checked_array(out)
+    dtype = _checked_array(out, is_whole=False)
     global_shape = _global_shape(shape, "; fill_keys takes any 64-bit number for a row")
     row_list = _checked_rows(rows, out, global_shape)
     prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
@@ -268,7 +268,7 @@ def fill_keys(
     >>> bool((row == rows[1]).all())
     True
     """
-    dtype = _checked_array(out)
+    dtype = _checked_array(out, is_whole=False)
     streams = _checked_keys(keys, out)
     whole = _checked_table(shape, out.shape, scheme)
     prepared = _writer(scheme, whole, in_axis, out_axis, (), 1, dtype)
@@ -349,9 +349,9 @@ def random_bits(
     return out
 
 
-def _checked_memory(out: object) -> None:
+def _checked_memory(out: object, is_whole: bool = True) -> None:
     if not isinstance(out, np.ndarray):
-        library = library_of(out)
+        library = library_of(out) if is_whole else ""
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}{hint}")
@@ -362,8 +362,8 @@ def _checked_memory(out: object) -> None:
         raise ValueError(f"out must be writable, got a read-only array{hint}")
 
 
-def _checked_array(out: NDArray[Any]) -> np.dtype[Any]:
-    _checked_memory(out)
+def _checked_array(out: NDArray[Any], is_whole: bool = True) -> np.dtype[Any]:
+    _checked_memory(out, is_whole)
     _element_type(out.dtype)
     return out.dtype
 

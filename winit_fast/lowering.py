@@ -111,7 +111,8 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
         if isinstance(distribution, Normal) and distribution.mean == 0.0:
             distribution = ComplexNormal(distribution.std)
         if not isinstance(distribution, _COMPLEX):
-            refuse_complex(name or distribution, element_type)
+            is_normal = isinstance(distribution, Normal)  # whose mean is what is wrong with it
+            refuse_complex(distribution if is_normal else name or distribution, element_type)
     match distribution:
         case Constant(value):
             refuse_overflow(distribution, element_type, value)

@@ -105,9 +105,13 @@ def _nonlinearity(activation: Any) -> tuple[str, float | None]:
     name = getattr(activation, "__name__", None)
     if not isinstance(name, str):
         name = activation if isinstance(activation, str) else type(activation).__name__
-    known = next((known for known in GAINS if _bare(known) == _bare(name)), None)
+    known = next(
+        (known for known in GAINS if _bare(known) == _bare(name)), "linear" if _bare(name) == "identity" else None
+    )
     if isinstance(activation, str):
         return (activation if known is None else known), None
+    if known is None and callable(activation):
+        return name, None
     if known is None:
         raise TypeError(f"activation must be a str, or a function or layer that has its name, got {shown(activation)}")
     if known == "gelu" and getattr(activation, "approximate", None) in ("tanh", True):

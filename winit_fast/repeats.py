@@ -48,7 +48,7 @@ def warn_of_repeats(what: Hashable, address: int) -> None:
         _filled[what] = _WARNED
         warnings.warn(
             "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
-            "give each parameter its name=",
+            "give each parameter its name=, or a seed of its own",
             RepeatedValuesWarning,
             stacklevel=_levels_to_the_caller(),
         )
