@@ -105,7 +105,7 @@ def test_padding_is_a_row_of_the_whole_tensor():
         ("2", TypeError, "matrices must be an int >= 1"),
         ((2, 0, 1), TypeError, "matrices must be an int >= 1"),
         (None, TypeError, "matrices must be an int >= 1"),
-        (5, ValueError, r"matrices must divide axis 1 of shape (12, 6), got 5"),
+        (5, ValueError, r"matrices must divide axis 1 of shape (12, 6), the first of out_axis, got 5"),
         ((5, 0), ValueError, r"matrices must divide axis 0 of shape (12, 6), got 5"),
         ((2, 2), ValueError, "out of range"),
     ],

@@ -105,9 +105,8 @@ def _nonlinearity(activation: Any) -> tuple[str, float | None]:
     name = getattr(activation, "__name__", None)
     if not isinstance(name, str):
         name = activation if isinstance(activation, str) else type(activation).__name__
-    known = next(
-        (known for known in GAINS if _bare(known) == _bare(name)), "linear" if _bare(name) == "identity" else None
-    )
+    bare = "linear" if _bare(name) == "identity" else _bare(name)
+    known = next((known for known in GAINS if _bare(known) == bare), None)
     if isinstance(activation, str):
         return (activation if known is None else known), None
     if known is None and callable(activation):
