@@ -1,6 +1,7 @@
 """adapters.keras: the values of `fill` through Keras, on each of its backends in a process of its own.
 
-Whatever follows the first two tests runs only there, where KERAS_BACKEND and KERAS_INSIDE are set.
+Whatever follows the first three tests, and the other files of Keras's, run only there, where KERAS_BACKEND and
+KERAS_INSIDE are set.
 """
 
 import inspect
@@ -8,6 +9,7 @@ import json
 import os
 import random
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +27,9 @@ EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 def test_a_backend_passes_what_follows(backend):
     pytest.importorskip("keras")
     pytest.importorskip(backend)
+    files = __file__, *map(str, sorted(Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "XLA_FLAGS": EIGHT_DEVICES}
-    done = python("-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", __file__, **environment)
+    done = python("-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, **environment)
     assert done.returncode == 0, done.stdout
 
 

@@ -185,6 +185,8 @@ class Orthogonal(_Seeded, keras.initializers.Orthogonal):
     """`keras.initializers.Orthogonal`: ``orthogonal(gain)``."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        if len(shape) < 2:
+            raise ValueError(f"shape must have at least two axes, got {shape}")
         return make_scheme("orthogonal", gain=float(self.gain))
 
 
