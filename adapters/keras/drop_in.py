@@ -251,7 +251,13 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 def get(identifier: Any) -> Any:
     """The initializer of a name, a configuration or itself, as `keras.initializers.get`, with what stands here.
 
-    A scheme with arguments has a name here too, which Keras by itself does not look up.
+    A scheme with arguments has a name here too. Keras by itself looks up whole names alone; it takes
+    ``{"class_name": "winit_fast>SchemeInitializer", "config": {"scheme": "normal(std=0.02)"}}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name; of schemes the error says which was meant.
 
     Examples
     --------
@@ -262,7 +268,7 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, str):
         package, _, scheme = identifier.partition(">")
-        if package == "winit_fast" and "(" in scheme:
+        if package == "winit_fast" and identifier not in keras.saving.get_custom_objects():
             return SchemeInitializer(scheme)
         identifier = {"class_name": identifier, "config": {}}
     return keras.initializers.get(deserialize(identifier) if isinstance(identifier, dict) else identifier)
