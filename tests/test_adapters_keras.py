@@ -29,7 +29,9 @@ def test_a_backend_passes_what_follows(backend):
     pytest.importorskip(backend)
     files = __file__, *map(str, sorted(Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "XLA_FLAGS": EIGHT_DEVICES}
-    done = python("-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, **environment)
+    done = python(
+        "-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, timeout=600, **environment
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -5,12 +5,11 @@ On each backend in a process of its own, which tests/test_adapters_keras.py star
 
 import inspect
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import python
 
 IS_INSIDE = "KERAS_INSIDE" in os.environ
 
@@ -28,14 +27,9 @@ if IS_INSIDE:
 def test_the_whole_sweep_passes_on_a_backend(backend):
     pytest.importorskip("keras")
     pytest.importorskip(backend)
-    root = Path(__file__).parents[1]
-    path = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
-    files = sorted(map(str, (root / "tests").glob("test_keras_*.py")))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "sweep", "-p", "no:cacheprovider", *files],
-        env=os.environ | {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "PYTHONPATH": path},
-        capture_output=True, text=True, timeout=1200, check=False,
-    )  # fmt: skip
+    files = sorted(map(str, Path(__file__).parent.glob("test_keras_*.py")))
+    environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1"}
+    done = python("-m", "pytest", "-q", "-m", "sweep", "-p", "no:cacheprovider", *files, timeout=1200, **environment)
     assert done.returncode == 0, done.stdout
 
 
