@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from winit_fast import Scheme, empty, fill
 from winit_fast.distributions import Elementwise
-from winit_fast.repeats import warn_of_repeats
+from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED, stream_of
 
 from .. import needs
@@ -94,7 +94,9 @@ _calls = count()
 def _warn(shape: tuple[int, ...], seed: Any, arguments: dict[str, Any], memory: int) -> None:
     """As `fill` does, where that is not told which memory it fills."""
     if arguments["name"] is UNNAMED and arguments["scheme"].draws:
-        warn_of_repeats((seed, arguments["scheme"], shape, (0,) * len(shape)), memory)
+        values = seed, str(distribution_of(arguments["scheme"], shape, **_axes(arguments))), shape, (0,) * len(shape)
+        warn_of_repeats(values, memory)
+        note_filled(values, memory)
 
 
 def _key(seed: Any) -> Any:
