@@ -258,7 +258,7 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     >>> print(f"{keras.ops.convert_to_numpy(layer.kernel).std():.2f}")
     0.06
     """
-    if not isinstance(variable, keras.Variable):
+    if not isinstance(variable, keras.Variable.__base__):  # in Keras 3.3 those of layers are not of that class
         raise TypeError(f"variable must be a keras.Variable, got {type(variable).__name__}")
     initializer = SchemeInitializer(scheme, seed, **arguments)
     refill(variable, *initializer._request(variable.shape))
