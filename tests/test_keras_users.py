@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from arrays import printed, python, same
+from arrays import python, same
 
 import winit_fast
 
@@ -163,15 +163,20 @@ def test_what_was_saved_under_the_old_name_is_loaded():
 
 
 def test_a_file_that_needs_us_says_so_where_we_are_not_imported(tmp_path):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_initializer="winit_fast>he_normal")])
-    model.save(tmp_path / "model.keras")
-    code = "import keras, sys; keras.models.load_model(sys.argv[1])"
-    done = python("-c", code, str(tmp_path / "model.keras"), KERAS_BACKEND=BACKEND)
+    files = str(tmp_path / "class.keras"), str(tmp_path / "scheme.keras")
+    for file, initializer in zip(files, (ours.HeNormal(), "winit_fast>he_normal"), strict=True):
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_initializer=initializer)]).save(file)
+    code = """
+import keras, sys
+for file in sys.argv[1:]:
+    print(type(keras.models.load_model(file).layers[0].kernel_initializer).__name__, flush=True)
+"""
+    done = python("-c", code, *files, KERAS_BACKEND=BACKEND)
+    assert done.stdout.split() == ["HeNormal"]  # the drop-in's classes are read as Keras's
     assert done.returncode != 0
     assert "winit_fast.adapters.keras" in done.stderr.splitlines()[-1]
-    printed(
-        f"import winit_fast.adapters.keras\nimport sys; sys.argv[1:] = [{str(tmp_path / 'model.keras')!r}]\n" + code
-    )
+    done = python("-c", f"import winit_fast.adapters.keras\n{code}", *files, KERAS_BACKEND=BACKEND)
+    assert done.stdout.split() == ["HeNormal", "SchemeInitializer"]
 
 
 # By name
