@@ -118,7 +118,7 @@ def untouched(shape, dtype):
     return np.full(prod(shape) * kind.itemsize, UNTOUCHED, np.uint8).view(kind).reshape(shape)
 
 
-def python(*arguments, cwd=None, **environment):
+def python(*arguments, cwd=None, timeout=120, **environment):
     """Run a fresh Python, without the variables that winit_fast reads unless given here."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("WINIT_FAST", "LOCAL_WORLD_SIZE"))
@@ -127,7 +127,7 @@ def python(*arguments, cwd=None, **environment):
     kept["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 
 

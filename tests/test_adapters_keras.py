@@ -1,6 +1,7 @@
 """adapters.keras: the values of `fill` through Keras, on each of its backends in a process of its own.
 
-Whatever follows the first two tests runs only there, where KERAS_BACKEND and KERAS_INSIDE are set.
+Whatever follows the first three tests, and the other files of Keras's, run only there, where KERAS_BACKEND and
+KERAS_INSIDE are set.
 """
 
 import inspect
@@ -8,6 +9,7 @@ import json
 import os
 import random
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +27,11 @@ EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 def test_a_backend_passes_what_follows(backend):
     pytest.importorskip("keras")
     pytest.importorskip(backend)
+    files = __file__, *map(str, sorted(Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "XLA_FLAGS": EIGHT_DEVICES}
-    done = python("-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", __file__, **environment)
+    done = python(
+        "-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, timeout=600, **environment
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -84,7 +89,7 @@ if "KERAS_INSIDE" in os.environ:
     from winit_fast import adapters
 
     ours = adapters.keras
-    Initializer = ours.Initializer
+    SchemeInitializer = ours.SchemeInitializer
     BACKEND = keras.backend.backend()
 
 
@@ -95,7 +100,8 @@ def filled(extent, scheme, dtype="float32", **arguments):
 def with_size_as_fans(shape, scheme, **arguments):
     """A vector as the first row of a square, whose fans are its size."""
     size = prod(shape)
-    return filled((min(1, size), size), scheme, shape=(size, size), **arguments).reshape(shape)
+    row = filled((min(1, size), size), scheme, shape=(size, size), offset=(0, 0), **arguments)
+    return row.reshape(shape)
 
 
 def values(tensor):
@@ -107,7 +113,7 @@ def values(tensor):
     "scheme", ["he_normal", "uniform(-1, 1)", "truncated_normal(std=0.02)", "orthogonal", "sparse(0.5)", "zeros"]
 )
 def test_values_are_those_of_fill(scheme, dtype):
-    made = Initializer(scheme, seed=7, name="kernel")((33, 65), dtype)
+    made = SchemeInitializer(scheme, seed=7, name="kernel")((33, 65), dtype)
     assert keras.backend.standardize_dtype(made.dtype) == dtype
     assert same(values(made), filled((33, 65), scheme, DTYPES[dtype], seed=7, name="kernel"))
 
@@ -115,7 +121,7 @@ def test_values_are_those_of_fill(scheme, dtype):
 def test_values_are_those_of_fill_in_other_types():
     if BACKEND == "jax":
         pytest.skip("float64 needs jax_enable_x64")
-    made = Initializer("he_normal", seed=7)((33, 65), "float64")
+    made = SchemeInitializer("he_normal", seed=7)((33, 65), "float64")
     assert same(values(made), filled((33, 65), "he_normal", "float64", seed=7))
 
 
@@ -131,36 +137,36 @@ def test_values_are_those_of_fill_in_other_types():
     ],
 )
 def test_arguments_are_those_of_fill(arguments):
-    made = Initializer("xavier_uniform", seed=1, **arguments)((6, 10, 20))
+    made = SchemeInitializer("xavier_uniform", seed=1, **arguments)((6, 10, 20))
     assert same(values(made), filled((6, 10, 20), "xavier_uniform", seed=1, **arguments))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (50,), (0,)])
 @pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "lecun_truncated_normal(mode='fan_out')"])
 def test_a_vector_has_its_size_as_both_fans(scheme, shape):
-    assert same(values(Initializer(scheme, seed=3)(shape)), with_size_as_fans(shape, scheme, seed=3))
+    assert same(values(SchemeInitializer(scheme, seed=3)(shape)), with_size_as_fans(shape, scheme, seed=3))
 
 
 def test_schemes_without_fans_take_vectors_as_they_are():
     for scheme in ("normal(std=0.02)", "embedding_normal", "lstm_bias", "ones"):
-        assert same(values(Initializer(scheme, seed=3)((8,))), filled((8,), scheme, seed=3))
+        assert same(values(SchemeInitializer(scheme, seed=3)((8,))), filled((8,), scheme, seed=3))
     for scheme in ("orthogonal", "bilinear", "array([[1, 2], [3, 4]])"):
         with pytest.raises(ValueError, match=r"\(2,\)"):
-            Initializer(scheme, seed=3)((2,))
+            SchemeInitializer(scheme, seed=3)((2,))
 
 
 # Seeds
 
 
 def test_an_integer_seed_repeats_itself():
-    initializer = Initializer("normal", seed=2**64 - 1)
+    initializer = SchemeInitializer("normal", seed=2**64 - 1)
     for _ in range(2):
         assert same(values(initializer((3, 4))), filled((3, 4), "normal", seed=2**64 - 1))
 
 
-@pytest.mark.parametrize("name", ["Initializer", "HeNormal"])
+@pytest.mark.parametrize("name", ["SchemeInitializer", "HeNormal"])
 def test_unseeded_calls_differ_and_keras_governs_them(name):
-    initializer = Initializer("normal") if name == "Initializer" else ours.HeNormal()
+    initializer = SchemeInitializer("normal") if name == "SchemeInitializer" else ours.HeNormal()
     runs = []
     for _ in range(2):
         keras.utils.set_random_seed(5)
@@ -175,7 +181,7 @@ def test_unseeded_calls_differ_and_keras_governs_them(name):
 
 def test_an_unseeded_call_takes_64_bits_of_pythons_generator():
     random.seed(9)
-    made = Initializer("normal")((5,))
+    made = SchemeInitializer("normal")((5,))
     random.seed(9)
     assert same(values(made), filled((5,), "normal", seed=random.getrandbits(64)))
 
@@ -183,15 +189,17 @@ def test_an_unseeded_call_takes_64_bits_of_pythons_generator():
 def test_what_draws_nothing_takes_no_seed():
     random.seed(9)
     state = random.getstate()
-    assert (values(Initializer("ones")((2, 2))) == 1).all()
+    assert (values(SchemeInitializer("ones")((2, 2))) == 1).all()
     assert random.getstate() == state
 
 
-@pytest.mark.parametrize("name", ["Initializer", "GlorotUniform"])
+@pytest.mark.parametrize("name", ["SchemeInitializer", "GlorotUniform"])
 def test_a_seed_generator_gives_two_words_a_call(name):
     generator = keras.random.SeedGenerator(11)
     initializer = (
-        Initializer("xavier_uniform", seed=generator) if name == "Initializer" else ours.GlorotUniform(generator)
+        SchemeInitializer("xavier_uniform", seed=generator)
+        if name == "SchemeInitializer"
+        else ours.GlorotUniform(generator)
     )
     for call in range(3):
         assert same(values(initializer((3, 4))), filled((3, 4), "xavier_uniform", seed=11 << 32 | call))
@@ -200,7 +208,7 @@ def test_a_seed_generator_gives_two_words_a_call(name):
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "7", True])
 def test_what_is_no_seed_is_refused(seed):
     with pytest.raises((TypeError, ValueError), match=r"seed must be an int in \[0, 2\^64\)"):
-        Initializer("normal", seed=seed)
+        SchemeInitializer("normal", seed=seed)
 
 
 # Configurations, names, files
@@ -208,12 +216,12 @@ def test_what_is_no_seed_is_refused(seed):
 
 def test_a_configuration_makes_an_equal_initializer():
     for seed in (None, 7, keras.random.SeedGenerator(4)):
-        initializer = Initializer(
+        initializer = SchemeInitializer(
             winit_fast.scheme("xavier_normal", gain=2),
             seed=seed, name="x", in_axis=(0,), out_axis=np.int64(1), batch_axis=2, padding_idx=np.int64(1), threads=1,
         )  # fmt: skip
         config = keras.initializers.serialize(initializer)
-        assert config["registered_name"] == "winit_fast>Initializer"
+        assert config["registered_name"] == "winit_fast>SchemeInitializer"
         again, copy = keras.initializers.deserialize(json.loads(json.dumps(config))), initializer.clone()
         assert again.get_config() == copy.get_config() == initializer.get_config()
         if seed is not None:
@@ -223,7 +231,10 @@ def test_a_configuration_makes_an_equal_initializer():
 
 
 def test_an_initializer_is_shown_by_its_scheme_seed_and_name():
-    assert repr(Initializer("kaiming_normal", seed=7, name="w")) == "Initializer('he_normal', seed=7, name='w')"
+    assert (
+        repr(SchemeInitializer("kaiming_normal", seed=7, name="w"))
+        == "SchemeInitializer('he_normal', seed=7, name='w')"
+    )
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in winit_fast.schemes()] + ["kaiming_normal", "glorot_uniform"])
@@ -237,7 +248,7 @@ def test_keras_finds_a_scheme_by_name_if_it_needs_no_argument(name):
             keras.initializers.get(f"winit_fast>{name}")
     else:
         found = keras.initializers.get(f"winit_fast>{name}")
-        assert isinstance(found, Initializer)
+        assert isinstance(found, SchemeInitializer)
         assert found.scheme == winit_fast.scheme(name)
 
 
@@ -245,7 +256,7 @@ def test_layers_take_it_by_name_and_by_object():
     dense = keras.layers.Dense(64, kernel_initializer="winit_fast>he_normal", bias_initializer="winit_fast>normal")
     dense.build((None, 300))
     assert abs(values(dense.kernel).std() * (300 / 2) ** 0.5 - 1) < 0.05
-    table = keras.layers.Embedding(30, 8, embeddings_initializer=Initializer("normal", seed=2, name="table"))
+    table = keras.layers.Embedding(30, 8, embeddings_initializer=SchemeInitializer("normal", seed=2, name="table"))
     table.build()
     assert same(values(table.embeddings), filled((30, 8), "normal", seed=2, name="table"))
     convolution = keras.layers.Conv2D(8, 3, kernel_initializer=ours.HeNormal(seed=2))
@@ -256,7 +267,7 @@ def test_layers_take_it_by_name_and_by_object():
 def test_a_model_is_saved_and_loaded(tmp_path):
     model = keras.Sequential([
         keras.Input((3,)),
-        keras.layers.Dense(4, kernel_initializer=Initializer("normal(std=0.02)", seed=3, in_axis=0, out_axis=1)),
+        keras.layers.Dense(4, kernel_initializer=SchemeInitializer("normal(std=0.02)", seed=3, in_axis=0, out_axis=1)),
         keras.layers.Dense(4, kernel_initializer=ours.HeNormal(), bias_initializer="winit_fast>normal"),
     ])  # fmt: skip
     model.save(tmp_path / "model.keras")
@@ -291,7 +302,7 @@ def test_a_variable_takes_over_the_memory(dtype):
         pytest.skip("this Keras copies what a variable of JAX's is made of")
     found = []
 
-    class Noted(Initializer):
+    class Noted(SchemeInitializer):
         def __call__(self, shape, dtype=None, layout=None):
             tensor = super().__call__(shape, dtype, layout)
             found.append(address(tensor))
@@ -302,7 +313,7 @@ def test_a_variable_takes_over_the_memory(dtype):
 
 
 def test_a_variable_is_trained():
-    layer = keras.layers.Dense(1, kernel_initializer=Initializer("normal", seed=7))
+    layer = keras.layers.Dense(1, kernel_initializer=SchemeInitializer("normal", seed=7))
     model = keras.Sequential([keras.Input((4,)), layer])
     model.compile("sgd", "mse")
     before = values(layer.kernel).copy()
@@ -314,7 +325,7 @@ def test_a_variable_is_trained():
 def test_a_model_may_be_built_while_shapes_are_inferred():
     calls = []
 
-    class Noted(Initializer):
+    class Noted(SchemeInitializer):
         def __call__(self, shape, dtype=None, layout=None):
             tensor = super().__call__(shape, dtype, layout)
             calls.append(tensor)
@@ -397,7 +408,7 @@ def test_init_fills_a_variable_piece_by_piece(monkeypatch):
     assert same(values(variable), filled((101, 7, 3), "xavier_normal", seed=5, padding_idx=100))
     vector = keras.Variable("zeros", shape=(1001,))
     ours.init_(vector, "he_normal", seed=5)
-    assert same(values(vector), values(Initializer("he_normal", seed=5)((1001,))))
+    assert same(values(vector), values(SchemeInitializer("he_normal", seed=5)((1001,))))
 
 
 @pytest.mark.parametrize(
@@ -420,12 +431,12 @@ def test_bad_arguments_raise_before_a_byte_is_written(error, match, arguments):
         ours.init_(variable, **({"scheme": "he_normal", "seed": 0} | arguments))
     assert (values(variable) == 1).all()
     with pytest.raises(error, match=match):
-        Initializer(**({"scheme": "he_normal", "seed": 0} | arguments))((4, 4))
+        SchemeInitializer(**({"scheme": "he_normal", "seed": 0} | arguments))((4, 4))
 
 
 def test_what_cannot_be_filled_is_refused():
     with pytest.raises(TypeError, match="int32"):
-        Initializer("ones")((2, 2), "int32")
+        SchemeInitializer("normal")((2, 2), "int32")
     with pytest.raises(TypeError, match=r"variable must be a keras\.Variable, got ndarray"):
         ours.init_(np.ones(3), "ones")
 
@@ -547,7 +558,7 @@ def test_get_finds_what_keras_does():
     assert ours.get(None) is None
     assert type(ours.get("zeros")) is keras.initializers.Zeros
     assert type(ours.get(ours.HeNormal)) is ours.HeNormal
-    given = Initializer("normal")
+    given = SchemeInitializer("normal")
     assert ours.get(given) is given
     assert ours.get("winit_fast>normal(std=0.02)").scheme == winit_fast.scheme("normal(std=0.02)")
     assert ours.get("winit_fast>he_normal").scheme == winit_fast.scheme("he_normal")
@@ -578,7 +589,7 @@ def sharded():
 @pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "constant(2)"])
 def test_a_distributed_embedding_is_filled_where_its_parts_stand(sharded, scheme, seed):
     given = 7 if seed == 7 else keras.random.SeedGenerator(7)
-    table = keras.layers.Embedding(64, 8, embeddings_initializer=Initializer(scheme, seed=given))
+    table = keras.layers.Embedding(64, 8, embeddings_initializer=SchemeInitializer(scheme, seed=given))
     usual = keras.layers.Embedding(64, 8)
     for layer in (table, usual):
         layer.build()
@@ -603,7 +614,7 @@ def test_a_distributed_layer_takes_the_classes_of_keras(sharded):
 def test_a_layout_is_taken_by_hand(sharded):
     layout = keras.distribution.TensorLayout(("model", None), sharded)
     for initializer, dtype in (
-        (Initializer("normal", seed=7), "float32"), (ours.Constant(7), "float32"), (ours.Constant(7), "int32"),
+        (SchemeInitializer("normal", seed=7), "float32"), (ours.Constant(7), "float32"), (ours.Constant(7), "int32"),
     ):  # fmt: skip
         value = initializer((64, 8), dtype, layout=layout)
         assert value.dtype == dtype

@@ -1,7 +1,7 @@
 """Keras 3: initializers for its layers on the TensorFlow, JAX and PyTorch backends.
 
-`Initializer` draws any scheme; Keras finds it by name too, as ``"winit_fast>he_normal"``. What `keras.initializers` has
-stands here under its names, with its arguments, defaults and meanings, so that
+`SchemeInitializer` draws any scheme; Keras finds it by name too, as ``"winit_fast>he_normal"``. What
+`keras.initializers` has stands here under its names, with its arguments, defaults and meanings, so that
 ``from winit_fast.adapters import keras as initializers`` can stand where ``from keras import initializers`` stood. The
 values are not Keras's, whose generators are others, and one seed gives the same ones on every backend.
 
@@ -51,7 +51,7 @@ from .drop_in import (
     truncated_normal,
     variance_scaling,
 )
-from .initializer import Initializer, init_
+from .initializer import Initializer, SchemeInitializer, init_
 
 __all__ = [
     "Constant",
@@ -68,6 +68,7 @@ __all__ = [
     "OrthogonalInitializer",
     "RandomNormal",
     "RandomUniform",
+    "SchemeInitializer",
     "TruncatedNormal",
     "VarianceScaling",
     "check",
@@ -94,3 +95,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is not here is Keras's own: `Zeros`, `Ones`, `STFT`, and what newer versions have."""
     return getattr(_keras.initializers, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,50 @@ from numpy.typing import NDArray
 
 from winit_fast import Scheme, empty, fill
 from winit_fast.distributions import Elementwise
+from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.streams import UNNAMED, stream_of
 
 from .. import needs
+from .._handover.constants import constant_in, distribution_of, padding_in
 from .._handover.pieces import PIECE
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
 
-__all__ = ["made", "refill"]
+__all__ = ["key_words", "made", "refill"]
+
+# Others are for constants alone.
+FILLED = (
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
+)  # fmt: skip
 
 
 def made(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
     """A tensor of the backend's."""
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return _made_by_tensorflow(dtype, shape, seed, arguments)
     if backend == "jax":
         return _made_by_jax(dtype, layout, shape, seed, arguments)
+    if dtype not in FILLED:
+        return _constant(dtype, shape, **arguments)
+    if backend == "tensorflow":
+        return _made_by_tensorflow(dtype, shape, seed, arguments)
     if backend == "torch":
         return _made_by_torch(dtype, shape, seed, arguments)
     raise NotImplementedError(f"the backend of Keras must be tensorflow, jax or torch, got {backend}")
+
+
+def _constant(dtype: str, shape: tuple[int, ...], scheme: Scheme, **arguments: Any) -> Any:
+    """A constant of a type that holds its value as it is: integers, bool."""
+    nothing = (0,) * len(shape)
+    fill(np.empty(nothing), scheme, seed=0, shape=shape, offset=nothing, **arguments)  # checks
+    value = constant_in(np.dtype(dtype), distribution_of(scheme, shape, **_axes(arguments)), FILLED)
+    row = arguments.get("padding_idx")
+    if row is None:
+        return keras.ops.full(shape, value, dtype)
+    array = np.full(shape, value)
+    axis, row = padding_in(shape, row, arguments["batch_axis"])
+    np.moveaxis(array, axis, 0)[row] = 0
+    return keras.ops.convert_to_tensor(array, dtype)
 
 
 def _made_by_tensorflow(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
@@ -53,18 +78,56 @@ def _made_by_tensorflow(dtype: str, shape: tuple[int, ...], seed: Any, arguments
 def _made_by_jax(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
     import jax
 
-    from .._handover.jax import filled, is_traced, words_of
+    from .._handover.jax import filled, is_traced
 
     dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
+    made = filled(shape, key=_key(seed), dtype=np.dtype(dtype), sharding=sharding, **arguments)
+    if not is_traced(0):
+        _warn(shape, seed, arguments, next(_calls))
+    return made
+
+
+_calls = count()
+
+
+def _warn(shape: tuple[int, ...], seed: Any, arguments: dict[str, Any], memory: int) -> None:
+    """As `fill` does, where that is not told which memory it fills."""
+    if arguments["name"] is UNNAMED and arguments["scheme"].draws:
+        values = seed, str(distribution_of(arguments["scheme"], shape, **_axes(arguments))), shape, (0,) * len(shape)
+        warn_of_repeats(values, memory)
+        note_filled(values, memory)
+
+
+def _key(seed: Any) -> Any:
+    """What stands for a seed on JAX: two words, or, where the seed is a key of `jax.random`, that."""
+    import jax
+
+    from .._handover.jax import is_traced, words_of
+
+    if isinstance(seed, int):
+        return words_of(seed)
+    if isinstance(seed, jax.Array):
+        return seed
     if is_traced(0):
-        key = words_of(seed) if isinstance(seed, int) else seed.next()
-        return filled(shape, key=key, dtype=np.dtype(dtype), sharding=sharding, **arguments)
+        return seed.next()
+    # Where parts of variables are made, Keras calls inside of a mesh whose axes are of another kind than those of the
+    # generator's state. Elsewhere there is none, and JAX forbids to set one within `jax.grad` and `jax.vmap`.
+    around = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+    is_in_mesh = hasattr(jax, "set_mesh") and around is not None and not around.empty
     nowhere = jax.sharding.Mesh(np.empty((), object), ())
-    # Keras calls inside of a mesh whose axes are of another kind than those of the generator's state.
-    with jax.set_mesh(nowhere) if hasattr(jax, "set_mesh") else nullcontext():
-        key = words_of(_number(seed))
-    return filled(shape, key=key, dtype=np.dtype(dtype), sharding=sharding, **arguments)
+    with jax.set_mesh(nowhere) if is_in_mesh else nullcontext():
+        return words_of(_number(seed))
+
+
+def key_words(seed: Any) -> Any:
+    """The words of one key of `jax.random`, typed or raw; None of what is none."""
+    if keras.backend.backend() != "jax" or not keras.ops.is_tensor(seed):
+        return None
+    import jax
+
+    words = jax.random.key_data(seed) if jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key) else seed
+    return words if words.ndim == 1 and words.dtype == np.uint32 else None
 
 
 def _made_by_torch(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
@@ -81,7 +144,10 @@ def _made_by_torch(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dic
 def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
     backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
-    if backend == "torch" and value.is_cpu:
+    given, arguments = arguments, {**arguments, "name": stream_of(arguments["name"])}
+    if variable.dtype not in FILLED:
+        variable.assign(made(variable.dtype, None, shape, seed, arguments))
+    elif backend == "torch" and value.is_cpu:
         import torch
 
         from .._handover.torch import array_of
@@ -103,15 +169,20 @@ def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str
     else:
         layout = getattr(value, "sharding", None)
         variable.assign(made(variable.dtype, layout if hasattr(layout, "mesh") else None, shape, seed, arguments))
+    _warn(shape, seed, given, id(variable))
 
 
 def _is_elementwise(shape: tuple[int, ...], scheme: Scheme, **arguments: Any) -> bool:
     """Whether parts cost no more than the whole, since no element hangs together with others."""
-    axes = {argument: arguments[argument] for argument in ("in_axis", "out_axis", "batch_axis")}
-    return isinstance(
-        scheme.distribution(shape, **{argument: given for argument, given in axes.items() if given is not None}),
-        Elementwise,
-    )
+    return isinstance(distribution_of(scheme, shape, **_axes(arguments)), Elementwise)
+
+
+def _axes(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        argument: given
+        for argument, given in arguments.items()
+        if argument in ("in_axis", "out_axis", "batch_axis", "matrices")
+    }
 
 
 def _number(seed: Any) -> int:

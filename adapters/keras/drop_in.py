@@ -1,7 +1,7 @@
 """What `keras.initializers` has, by its names, arguments, defaults and meanings.
 
 Constructors and configurations are inherited from the classes of Keras; only the values are drawn here. Every class
-takes its seed as `Initializer` does: where none is given, each call draws another.
+takes its seed as `SchemeInitializer` does: where none is given, each call draws another.
 """
 
 # mypy: allow-subclassing-any
@@ -10,6 +10,7 @@ takes its seed as `Initializer` does: where none is given, each call draws anoth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from numbers import Real
 from typing import Any, SupportsIndex
 
@@ -17,7 +18,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 
 from .. import needs
-from .initializer import Drawn, Initializer, Seed, keras_fans, registered, with_numbers
+from .initializer import Drawn, SchemeInitializer, Seed, keras_fans, registered, with_numbers
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -61,18 +62,30 @@ class _Seeded(Drawn):
     """An initializer of Keras that draws: its constructor, its configuration and its seed are Keras's."""
 
     _init_seed: Seed
-    seed: Seed
+
+    @property
+    def seed(self) -> Seed:
+        """The seed that was given, or None: each call draws another then.
+
+        Keras has a number here in any case, with which layers copy the initializer: copies would repeat each other.
+        """
+        return vars(self).get("seed")
+
+    @seed.setter
+    def seed(self, seed: Seed) -> None:
+        is_default = "seed" not in vars(self) and self._init_seed is None  # what Keras's constructor makes up
+        vars(self)["seed"] = None if is_default else seed
 
     def _seed(self) -> Seed:
-        return None if self._init_seed is None else self.seed
+        return self.seed
 
 
 @registered
 class RandomUniform(_Seeded, keras.initializers.RandomUniform):
-    """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``."""
+    """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``, below `maxval` in 16 bits too."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("uniform", low=float(self.minval), high=float(self.maxval))
+        return make_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
 
 
 @registered
@@ -172,6 +185,8 @@ class Orthogonal(_Seeded, keras.initializers.Orthogonal):
     """`keras.initializers.Orthogonal`: ``orthogonal(gain)``."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        if len(shape) < 2:
+            raise ValueError(f"shape must have at least two axes, got {shape}")
         return make_scheme("orthogonal", gain=float(self.gain))
 
 
@@ -191,10 +206,10 @@ class _OfAnyType(Drawn):
 
 @registered
 class Constant(_OfAnyType, keras.initializers.Constant):
-    """`keras.initializers.Constant`: ``constant(value)``; what is no real number, Keras makes itself."""
+    """`keras.initializers.Constant`: ``constant(value)``; what is no finite real number, Keras makes itself."""
 
     def _is_ours(self, dtype: str) -> bool:
-        return super()._is_ours(dtype) and isinstance(self.value, Real)
+        return super()._is_ours(dtype) and isinstance(self.value, Real) and isfinite(self.value)
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
         return make_scheme("constant", value=float(self.value))
@@ -236,7 +251,13 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 def get(identifier: Any) -> Any:
     """The initializer of a name, a configuration or itself, as `keras.initializers.get`, with what stands here.
 
-    A scheme with arguments has a name here too, which Keras by itself does not look up.
+    A scheme with arguments has a name here too. Keras by itself looks up whole names alone; it takes
+    ``{"class_name": "winit_fast>SchemeInitializer", "config": {"scheme": "normal(std=0.02)"}}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name; of schemes the error says which was meant.
 
     Examples
     --------
@@ -247,8 +268,8 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, str):
         package, _, scheme = identifier.partition(">")
-        if package == "winit_fast" and "(" in scheme:
-            return Initializer(scheme)
+        if package == "winit_fast" and identifier not in keras.saving.get_custom_objects():
+            return SchemeInitializer(scheme)
         identifier = {"class_name": identifier, "config": {}}
     return keras.initializers.get(deserialize(identifier) if isinstance(identifier, dict) else identifier)
 

@@ -6,29 +6,33 @@
 from __future__ import annotations
 
 import random
+import warnings
+from abc import ABC
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache, partial
 from math import prod
+from types import SimpleNamespace
 from typing import Any, SupportsIndex, TypeAlias
 
 from winit_fast import Scheme, schemes
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
-from winit_fast.fans import Axes, Fans, axes_tuple
+from winit_fast.fans import Axes, Fans, Matrices, axes_tuple, matrices_of
 from winit_fast.messages import as_int, as_sizes
 from winit_fast.registry import REQUIRED
-from winit_fast.streams import seed_key, stream_of
+from winit_fast.streams import UNNAMED, seed_key, stream_of
 
 from .. import needs
-from .backends import made, refill
+from .backends import key_words, made, refill
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
 
-__all__ = ["Drawn", "Initializer", "init_", "keras_fans", "registered", "with_numbers"]
+__all__ = ["Drawn", "Initializer", "SchemeInitializer", "init_", "keras_fans", "registered", "with_numbers"]
 
-Seed: TypeAlias = Any  # int, keras.random.SeedGenerator, the dict that Keras writes for one, or None
+Seed: TypeAlias = Any  # int, keras.random.SeedGenerator, the dict that Keras writes for one, a key of JAX's, or None
 
 registered = keras.saving.register_keras_serializable(package="winit_fast")
 
@@ -43,7 +47,7 @@ class Drawn:
         ----------
         shape : sequence of int
         dtype : str, optional
-            A floating one; Keras's `floatx` if left out.
+            Keras's `floatx` if left out. Integers and bool are for constants alone, whose value they must hold.
         layout : keras.distribution.TensorLayout or jax.sharding.NamedSharding, optional
             On the JAX backend, where the parts of the tensor belong. (An initializer that takes no `layout` is traced
             by `jax.jit` where the tensor is large.)
@@ -64,10 +68,12 @@ class Drawn:
         """What a call is to make: the shape, the seed or its generator, and what else `winit_fast.fill` takes."""
         sizes = as_sizes("shape", tuple(shape))
         scheme = self._scheme(sizes)
-        seed = self._seed() if scheme.draws else 0
+        seed, arguments = self._seed() if scheme.draws else 0, self._arguments()
+        if not isinstance(seed, int):  # where that repeats itself, it was told to
+            arguments["name"] = stream_of(arguments["name"])
         if seed is None:
             seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
-        return sizes, seed, {"scheme": scheme, **self._arguments()}
+        return sizes, seed, {"scheme": scheme, **arguments}
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
         raise NotImplementedError
@@ -76,32 +82,44 @@ class Drawn:
         return None
 
     def _arguments(self) -> dict[str, Any]:
-        return {}
+        return {"name": 0}  # given, as it were: that an int seed repeats itself is what Keras says of it
 
 
 @registered
-class Initializer(Drawn, keras.initializers.Initializer):
+@keras.saving.register_keras_serializable("winit_fast", "Initializer")  # as older files have it
+class SchemeInitializer(Drawn, keras.initializers.VarianceScaling):
     """Any scheme as an initializer of Keras.
+
+    A layer that knows which axes of its kernel are inputs and outputs, as `keras.layers.EinsumDense` and the attention
+    layers do, hands them to every `keras.initializers.VarianceScaling` from Keras 3.15 on: so this is one.
 
     Parameters
     ----------
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
-    seed : int, keras.random.SeedGenerator, optional
+    seed : int, keras.random.SeedGenerator or key of jax.random, optional
         An int in [0, 2^64) is the seed itself: every call with the same shape gives the same values, as Keras says of
-        its own. Of a `SeedGenerator` every call takes the next two words, the first of them the high half. Left out:
-        64 bits of Python's `random` in every call, so that layers that share the initializer differ, and
-        `keras.utils.set_random_seed` governs them; inside of a `tf.function`, once while it is traced.
+        its own. Of a `SeedGenerator` every call takes the next two words, the first of them the high half. On the JAX
+        backend a key gives what it gives `winit_fast.adapters.jax`. Left out: 64 bits of Python's `random` in every
+        call, so that layers that share the initializer differ, and `keras.utils.set_random_seed` governs them; inside
+        of a `tf.function`, once while it is traced. Schemes that draw nothing take nothing of any of these.
     name : str or int, default 0
         The tensor's own stream under that seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes are the inputs and outputs of a unit, and which merely stack; by default ``(*kernel, in, out)``. As
         Keras has it, a vector of n then has n inputs and n outputs, and a number one of each. An embedding of shape
-        ``(words, width)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+        ``(words, width)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch. Where one
+        of these or `matrices` is given, nobody else's axes count.
+    matrices : int or tuple of two int, default 1
+        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        LSTM. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row (an index of axis 0) that is 0 whatever the scheme.
+        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`.
     threads : int, optional
         How many threads; by default the CPUs this process may use. The values do not depend on it.
+    input_axes, output_axes : sequence of int, optional
+        What a layer of Keras says of its kernel: the fans are the products of these axes alone, as in
+        `keras.initializers.VarianceScaling`. Schemes without fans do not look at them.
 
     Raises
     ------
@@ -112,7 +130,8 @@ class Initializer(Drawn, keras.initializers.Initializer):
     --------
     >>> import keras
     >>> from winit_fast import adapters
-    >>> table = keras.layers.Embedding(1000, 64, adapters.keras.Initializer("normal(std=0.01)", seed=7, name="user_id"))
+    >>> initializer = adapters.keras.SchemeInitializer("normal(std=0.01)", seed=7, name="user_id")
+    >>> table = keras.layers.Embedding(1000, 64, initializer)
     >>> table.build()
     >>> print(f"{keras.ops.convert_to_numpy(table.embeddings).std():.3f}")
     0.010
@@ -129,12 +148,15 @@ class Initializer(Drawn, keras.initializers.Initializer):
         scheme: str | Scheme,
         seed: Seed = None,
         *,
-        name: str | SupportsIndex = 0,
+        name: str | SupportsIndex = UNNAMED,
         in_axis: Axes | None = None,
         out_axis: Axes | None = None,
         batch_axis: Axes = (),
+        matrices: Matrices = 1,
         padding_idx: SupportsIndex | None = None,
         threads: SupportsIndex | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
     ) -> None:
         stream_of(name)
         self.scheme = make_scheme(scheme)
@@ -143,26 +165,50 @@ class Initializer(Drawn, keras.initializers.Initializer):
         self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
         self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
         self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.matrices = matrices_of(matrices)
         self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self.threads = threads
+        self._layer_axes = (input_axes, output_axes)
+
+    @property
+    def input_axes(self) -> Sequence[int] | None:
+        """The inputs that a layer named; where this is None, it makes a copy that knows them."""
+        return self._layer_axes[0] if self._asks_for_axes() else ()
+
+    @property
+    def output_axes(self) -> Sequence[int] | None:
+        """The outputs that a layer named."""
+        return self._layer_axes[1] if self._asks_for_axes() else ()
+
+    def _asks_for_axes(self) -> bool:
+        has_own = self.in_axis is not None or self.out_axis is not None or bool(self.batch_axis) or self.matrices != 1
+        # A subclass whose constructor takes other arguments could not be copied with them.
+        return not has_own and type(self).__init__ in (SchemeInitializer.__init__, Initializer.__init__)
 
     def __repr__(self) -> str:
-        return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
+        return f"SchemeInitializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal initializer of."""
         axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}
+        of_layer = dict(zip(("input_axes", "output_axes"), self._layer_axes, strict=True))
         return {
             "scheme": str(self.scheme),
             "seed": keras.saving.serialize_keras_object(self.seed),
             "name": self.name if isinstance(self.name, str) else as_int("name", self.name),
             **{argument: None if given is None else list(given) for argument, given in axes.items()},
+            "matrices": self.matrices if isinstance(self.matrices, int) else list(self.matrices),
             "padding_idx": self.padding_idx,
             "threads": None if self.threads is None else as_int("threads", self.threads),
+            **{argument: list(given) for argument, given in of_layer.items() if given is not None},
         }
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        """The scheme, with numbers in place of fans where the shape has no axes for them."""
+        """The scheme, with numbers in place of fans where those are not what the shape says."""
+        ins, outs = self.input_axes, self.output_axes
+        if self._asks_for_axes() and ins is not None and outs is not None:
+            with suppress(KeyError, ValueError):  # of what has no fans
+                return with_numbers(self.scheme, keras_fans(shape, ins, outs))
         if len(shape) < 2 and self.in_axis is None and self.out_axis is None:
             try:
                 self.scheme.distribution(shape)
@@ -177,7 +223,7 @@ class Initializer(Drawn, keras.initializers.Initializer):
     def _arguments(self) -> dict[str, Any]:
         return {
             argument: getattr(self, argument)
-            for argument in ("name", "in_axis", "out_axis", "batch_axis", "padding_idx", "threads")
+            for argument in ("name", "in_axis", "out_axis", "batch_axis", "matrices", "padding_idx", "threads")
         }
 
 
@@ -187,10 +233,10 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     Parameters
     ----------
     variable : keras.Variable
-        Of a floating dtype. On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend it gets
-        a new array, laid out as the old one, which lives until then.
+        On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend, and where it holds whole
+        numbers, it gets a new array, laid out as the old one, which lives until then.
     scheme, seed, **arguments
-        As in `Initializer`.
+        As in `SchemeInitializer`.
 
     Returns
     -------
@@ -212,11 +258,53 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     >>> print(f"{keras.ops.convert_to_numpy(layer.kernel).std():.2f}")
     0.06
     """
-    if not isinstance(variable, keras.Variable):
+    if not isinstance(variable, keras.Variable.__base__):  # in Keras 3.3 those of layers are not of that class
         raise TypeError(f"variable must be a keras.Variable, got {type(variable).__name__}")
-    initializer = Initializer(scheme, seed, **arguments)
+    initializer = SchemeInitializer(scheme, seed, **arguments)
     refill(variable, *initializer._request(variable.shape))
     return variable
+
+
+class Initializer(keras.initializers.Initializer, ABC):
+    """`keras.initializers.Initializer`, the base class: every initializer of Keras is an instance of it.
+
+    Given a scheme, it is a `SchemeInitializer`, which once had this name, and warns.
+
+    Examples
+    --------
+    >>> from winit_fast.adapters import keras as initializers
+    >>> isinstance(initializers.HeNormal(), initializers.Initializer)
+    True
+    >>> class Halves(initializers.Initializer):
+    ...     def __call__(self, shape, dtype=None):
+    ...         return keras.ops.full(shape, 0.5, dtype)
+    >>> print(keras.ops.convert_to_numpy(Halves()((2,))))
+    [0.5 0.5]
+    """
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        return issubclass(other, keras.initializers.Initializer) if cls is Initializer else NotImplemented
+
+    def __init__(self, *scheme: Any, **arguments: Any) -> None:
+        if scheme or arguments:
+            warnings.warn(
+                "Initializer is Keras's base class: a scheme is given to SchemeInitializer", DeprecationWarning, 2
+            )
+            self.__class__ = _with_scheme(type(self))
+            SchemeInitializer.__init__(self, *scheme, **arguments)
+
+
+@cache
+def _with_scheme(kind: Any) -> Any:
+    """The class that does what `kind` does, and has a scheme."""
+    if kind is Initializer:
+        return SchemeInitializer
+    if issubclass(kind, SchemeInitializer):
+        return kind
+    return type(kind)(
+        kind.__name__, (kind, SchemeInitializer), {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    )
 
 
 # Seeds and fans, as Keras has them
@@ -227,7 +315,10 @@ def _checked_seed(seed: Seed) -> Seed:
         return keras.saving.deserialize_keras_object(seed)
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
         return seed
-    return seed_key(as_int("seed", seed, "an int in [0, 2^64), a keras.random.SeedGenerator or None"))
+    words = key_words(seed)
+    if words is not None:
+        return words
+    return seed_key(as_int("seed", seed, "an int in [0, 2^64), a keras.random.SeedGenerator, a key of JAX's or None"))
 
 
 def keras_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> Fans:
@@ -257,17 +348,24 @@ _NAMES: dict[type, str] = {
 # By name
 
 
-class _Named:
-    """What Keras finds under the name of a scheme."""
+def _by_name(scheme: str) -> Any:
+    """What Keras finds under the name of a scheme: an initializer that makes others of their configurations.
 
-    def __init__(self, scheme: str) -> None:
-        self.scheme = scheme
+    Where the name stands in a configuration as it is, Keras takes what it finds for the initializer itself.
+    """
+    try:
+        found: Any = SchemeInitializer(scheme)
+    except ValueError:  # the scheme needs one of several arguments, and says so when it is asked for
+        found = SimpleNamespace()
+    found.from_config = partial(_of_scheme, scheme)
+    return found
 
-    def from_config(self, config: dict[str, Any]) -> Initializer:
-        return Initializer(self.scheme, **config)
+
+def _of_scheme(scheme: str, config: dict[str, Any]) -> SchemeInitializer:
+    return SchemeInitializer(scheme, **config)
 
 
 for _entry in schemes():
     if all(argument.default is not REQUIRED for argument in _entry.arguments):
         for _name in (_entry.name, *_entry.aliases):
-            keras.saving.register_keras_serializable("winit_fast", _name)(_Named(_name))
+            keras.saving.get_custom_objects()[f"winit_fast>{_name}"] = _by_name(_name)
