@@ -747,8 +747,6 @@ def test_materialize_brings_a_transformers_model_from_the_meta_device():
     config = transformers.LlamaConfig(**SMALL, num_key_value_heads=2, intermediate_size=96)
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config)
-    with pytest.raises(ValueError, match="inv_freq"):
-        materialize_(model, "llama", seed=0)
     materialize_(model, "llama", seed=0, buffers=lambda owner, name, buffer: model._init_weights(owner))
     plain = transformers.LlamaForCausalLM(config)
     init_module_(plain, "llama", seed=0)

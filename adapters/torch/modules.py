@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
@@ -21,9 +21,14 @@ from .rules import Rule, Rules, as_rules, matches
 from .sharding import held_by_this_rank
 from .tensors import FILLED, init_, leaves_graph, refuse_absent, refuse_unusable
 
+if TYPE_CHECKING:
+    from .asking import Answer, Values
+
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 
 BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
+
+NOT_WRITTEN = "on the meta device: not written, see materialize_"
 
 # What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
@@ -122,9 +127,10 @@ def init_module_(
     ----------
     module : torch.nn.Module
     rules : str, Recipe, mapping, or sequence of Rule or pairs
-        In order; the first that matches takes the parameter. The name of a ready recipe (``"torch"``), one that takes
-        numbers (``recipes.gpt2(layers=12)``), ``{"*.weight": "he_normal", "*.bias": "zeros"}``, pairs of the same, or
-        `Rule` objects, which can ask for the kind of module and give axes.
+        In order; the first that matches takes the parameter. The name of a ready recipe (``"torch"``; ``"own"`` is what
+        the model's own code draws, and so is ``"hf"`` for models of transformers'), one that takes numbers
+        (``recipes.gpt2(layers=12)``), ``{"*.weight": "he_normal", "*.bias": "zeros"}``, pairs of the same, or `Rule`
+        objects, which can ask for the kind of module and give axes.
     seed : int
         In [0, 2^64).
     prefix : str, default ""
@@ -212,9 +218,9 @@ def materialize_(
         Of the floating-point parameters that come from the meta device. Left out: their own.
     buffers : callable, optional
         ``buffers(owner, name, buffer)`` fills one buffer that was on the meta device, or returns its value. All of them
-        have memory by then, uninitialized. Needed where a buffer is on the meta device and is not a running statistic
-        of PyTorch's normalization layers, which are reset: nobody else knows its values. For transformers' models:
-        ``lambda owner, name, buffer: model._init_weights(owner)``. Buffers keep their dtype.
+        have memory by then, uninitialized. Needed where a buffer is on the meta device and nobody else knows its
+        values: running statistics of PyTorch's normalization layers are reset, and models of transformers' are asked
+        for theirs, as others are by ``recipes.own(model, build)``. Buffers keep their dtype.
 
     Returns
     -------
@@ -244,7 +250,12 @@ def materialize_(
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
-    slots, report = _planned(module, rules, seed, prefix, leave, threads, dtype, place, is_materializing=True)
+    ordered = as_rules(rules, module)
+    slots, report = _planned(module, ordered, seed, prefix, leave, threads, dtype, place, is_materializing=True)
+    if buffers is None and any(buffer.is_meta for buffer in module.buffers()):
+        from .asking import buffer_maker
+
+        buffers = buffer_maker(ordered, module, seed)
     _materialize_buffers(module, prefix, place, buffers)
     for slot in slots:
         for found in slot.held:
@@ -293,6 +304,7 @@ class Slot(NamedTuple):
     held: list[_Found]
     arguments: dict[str, Any]
     tensor: _Tensor | None
+    values: Values | None = None  # that take the place of a scheme
 
 
 def _planned(
@@ -324,7 +336,7 @@ def _planned(
             )
     key = as_int("seed", seed)
     fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
-    ordered = as_rules(rules)
+    ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
     for found in _parameters(module, prefix):
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
@@ -350,7 +362,8 @@ def _planned(
             continue
         used.add(id(rule))
         held = [found] if whole is None else whole.originals
-        if rule.scheme is not None:
+        asked = getattr(rule, "answer", None)  # where the model's own code says what it gets
+        if rule.scheme is not None or asked is not None:
             for each in held:
                 _refuse_formless(each)
         if whole is not None:
@@ -362,8 +375,15 @@ def _planned(
             others = tuple(known for original in whole.originals for known in (original.name, *original.also))
             entry = Entry(name, others, shape, kind, None, None)
         scheme = rule.scheme_for(owner, name, parameter if whole is None else like)
+        answer: Answer | None = None if asked is None else asked(parameter)
+        if answer is not None and answer.values is not None:
+            answer.values.check(parameter)
+            on_meta = parameter.is_meta and not is_materializing
+            entries.append(_with(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
+            slots.append(Slot(entries[-1], held, {}, None, answer.values))
+            continue
         if scheme is None:
-            entries.append(_with(entry, rule=rule, note="left by the rule"))
+            entries.append(_with(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
             continue
         if whole is None and tensor is not None and tensor.is_taken(rule):
             raise ValueError(
@@ -371,6 +391,8 @@ def _planned(
                 f"{rule.place!r}, which is for {tensor.name} too"
             )
         padding = _padding(found.places if whole is None else [(owner, whole.how.local)])
+        if answer is not None and answer.padding is not None:
+            padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
         on_meta = parameter.is_meta and not is_materializing
         try:
@@ -387,7 +409,7 @@ def _planned(
         if whole is not None:
             notes.append(f"assigned through {whole.how.kind}")
         if on_meta:
-            notes = ["on the meta device: not written, see materialize_"]
+            notes = [NOT_WRITTEN]
         elif not math.prod(shape):
             notes = ["no elements: nothing written"]
         elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
@@ -517,6 +539,10 @@ def _is_elsewhere(parameter: Tensor) -> bool:
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
     entry, first = slot.entry, slot.held[0].parameter
+    if slot.values is not None:
+        if not first.is_meta:
+            slot.values.write_(first, seed, entry.name)
+        return
     assert entry.scheme is not None
     if slot.tensor is None:
         init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
@@ -585,8 +611,7 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
         names = ", ".join(name for *_, name in others.values())
         raise ValueError(
             f"buffers must say how to fill what is on the meta device: {names}; give a callable of owner, name "
-            "and buffer (transformers: lambda owner, name, buffer: model._init_weights(owner)), or build it with "
-            "its buffers on a device"
+            "and buffer, or build it with its buffers on a device, or take recipes.own(model, build)"
         )
     for sharing in places.values():
         first, local = sharing[0]

@@ -26,7 +26,7 @@ from winit_fast.messages import shown
 from .rules import Recipe, Rule, Rules, as_rules
 
 __all__ = [
-    "Recipe", "Rule", "bert", "dlrm", "gpt2", "hf", "hf_vit", "llama", "mup", "named", "resnet", "t5", "torch",
+    "Recipe", "Rule", "bert", "dlrm", "gpt2", "hf", "hf_vit", "llama", "mup", "named", "own", "resnet", "t5", "torch",
     "torchtitan", "vit",
 ]  # fmt: skip
 
@@ -73,8 +73,9 @@ def torch() -> Recipe:
 def hf(std: float = 0.02) -> Recipe:
     """Hugging Face transformers': N(0, std^2), zeros, ones; `std` is ``config.initializer_range``.
 
-    A model's own parameters that stand outside of layers (tokens, scales) are each model's affair: rules for them go in
-    front.
+    A table that knows no architecture: some models give other laws (Gemma's norms begin at zeros), and parameters that
+    stand outside of layers (tokens, scales) are each model's affair. By name, ``"hf"``, a model of transformers' is
+    asked instead, as by `own`.
     """
     norms = (nn.GroupNorm, *BATCH_NORMS, "*LayerNorm*", "*RMSNorm*")
     layers = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -89,6 +90,61 @@ def hf(std: float = 0.02) -> Recipe:
         *torch(),  # which everything else keeps
         Rule("*.bias", "zeros"),  # a head's own, as BERT's
     )
+
+
+def own(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> Recipe:
+    """The model's own: what its code draws, asked of it.
+
+    For models of transformers' that is what `_init_weights` does, for other modules `reset_parameters`, from the
+    innermost on. It runs once, on stand-ins without memory, and is recorded: a draw, a constant, and either times or
+    plus a number become schemes. What is computed is computed by the same code again, from draws of the parameter's own
+    stream where it draws; the report says so. By name ``"own"``, and for models of transformers' ``"hf"``.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The one to be initialized.
+    build : callable, optional
+        Builds such a model, for those who draw in their constructors what no method draws again, as timm's do:
+        ``lambda: timm.create_model("convnext_atto")``. It runs on the meta device, and is recorded instead.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        If that code fails, or draws with another generator than PyTorch's; if `build` is needed and not given.
+
+    Notes
+    -----
+    A parameter that this code does not touch is as the constructor made it. A model of transformers' is built from its
+    configuration once more, without memory, to see how that is; elsewhere it is left as it is, and the report says so,
+    or refused by name where it is on the meta device. A tied weight is what its first name gets.
+
+    Examples
+    --------
+    >>> from winit_fast import adapters
+    >>> model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16))
+    >>> print(adapters.torch.init_module_(model, "own", seed=7))
+    parameter  shape   dtype    scheme                               rule
+    0.weight   16 x 4  float32  he_uniform(gain=0.5773502691896257)  the model's own
+    0.bias     16      float32  uniform(low=-0.5, high=0.5)          the model's own
+    1.weight   16      float32  ones                                 the model's own
+    1.bias     16      float32  zeros                                the model's own
+    """
+    from .asking import ask
+
+    return _recipe("own", ask(model, build))
+
+
+def _hf_of(module: nn.Module) -> Recipe:
+    """`own` for the models of transformers' in a model, and `hf` for the rest of it."""
+    from .asking import ask, outermost
+
+    models = outermost(module)
+    return _recipe("hf", *map(ask, models), *([] if module in models else hf()))
 
 
 def bert(std: float = 0.02) -> Recipe:
@@ -264,8 +320,8 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     return _recipe(f"mup {name}", *(_widened(rule, base, prefix) for rule in as_rules(rules)))
 
 
-def named(name: str) -> Recipe:
-    """The recipe of that name, of those that need no numbers.
+def named(name: str, module: nn.Module | None = None) -> Recipe:
+    """The recipe of that name, of those that need no numbers; ``"own"`` and ``"hf"`` ask the module.
 
     Examples
     --------
@@ -278,6 +334,10 @@ def named(name: str) -> Recipe:
     """
     if name not in _RECIPES:
         raise ValueError(f"recipe {shown(name)} is unknown; {did_you_mean(name, _RECIPES)}")
+    if name == "own" and module is not None:
+        return own(module)
+    if name == "hf" and module is not None:
+        return _hf_of(module)
     signature = inspect.signature(_RECIPES[name])
     needed = [argument.name for argument in signature.parameters.values() if argument.default is argument.empty]
     if needed:
@@ -287,7 +347,7 @@ def named(name: str) -> Recipe:
 
 
 _RECIPES: dict[str, Callable[..., Recipe]] = {
-    recipe.__name__: recipe for recipe in (torch, hf, bert, gpt2, llama, torchtitan, vit, hf_vit, t5, resnet, dlrm)
+    recipe.__name__: recipe for recipe in (own, torch, hf, bert, gpt2, llama, torchtitan, vit, hf_vit, t5, resnet, dlrm)
 }
 
 

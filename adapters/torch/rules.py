@@ -166,14 +166,17 @@ Says: TypeAlias = "str | Scheme | Chooser | None"
 Rules: TypeAlias = "str | Recipe | Mapping[str, Says] | Sequence[Rule | tuple[str | re.Pattern[str], Says]]"
 
 
-def as_rules(rules: Rules) -> tuple[Rule, ...]:
-    """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs."""
+def as_rules(rules: Rules, module: nn.Module | None = None) -> tuple[Rule, ...]:
+    """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs.
+
+    Some recipes by name ask the module what its own code draws.
+    """
     if isinstance(rules, str | Scheme) and _is_scheme(rules):
         raise TypeError(f"rules must say which parameters they are for, and {_for_weights(str(rules))}")
     if isinstance(rules, str):
         from . import recipes
 
-        return recipes.named(rules).rules
+        return recipes.named(rules, module).rules
     given = rules.items() if isinstance(rules, Mapping) else rules
     if not isinstance(given, Recipe | Sequence) and not isinstance(rules, Mapping):
         hint = ""

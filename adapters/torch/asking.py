@@ -1,0 +1,517 @@
+"""Recipes that ask the model: what its own code gives each parameter, `_init_weights` or `reset_parameters`.
+
+That code runs once with stand-ins in place of every parameter and buffer, and is recorded (recording.py). Nothing of
+the model changes, and nothing grows with it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+from winit_fast.messages import as_int, shown_word
+
+from .modules import _bare, _parameters
+from .recording import Recorder, Start, View, WithoutMemory, as_scheme, recorder_here
+from .rules import Rule
+from .sharding import held_by_this_rank
+from .tensors import refuse_absent, refuse_unusable
+
+__all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
+
+_FLAG = "_is_hf_initialized"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model's code gives one parameter or buffer.
+
+    Attributes
+    ----------
+    scheme : Scheme or None
+        None where there is none that says it.
+    note : str
+        For the report.
+    padding : int or None
+        A row that is 0.
+    values : Values or None
+        What is computed instead; where there is neither, it is left as it is.
+    """
+
+    scheme: Scheme | None
+    note: str = ""
+    padding: int | None = None
+    values: Values | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Values that the model's own code computes, from draws of the parameter's stream where it draws."""
+
+    recorder: Recorder
+    view: View
+    name: str
+
+    def tensor(self, seed: SupportsIndex = 0, name: str = "") -> Tensor:
+        """The values, on the CPU; `name` is the parameter's with what stands before its name in this model."""
+        prefix = name.removesuffix(self.name)
+        return self.recorder.replayed(self.view, self.name, as_int("seed", seed), prefix)
+
+    def check(self, parameter: Tensor) -> None:
+        """Raise where they could not be written."""
+        held: Tensor | None = parameter
+        if hasattr(parameter, "placements"):
+            held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
+        if held is not None and held.is_floating_point() and not held.is_meta:
+            refuse_unusable(held)
+
+    def write_(self, parameter: Tensor, seed: SupportsIndex, name: str) -> None:
+        """Compute them, and copy what this rank holds."""
+        values = self.tensor(seed, name)
+        with torch.no_grad():
+            if not hasattr(parameter, "placements"):
+                parameter.copy_(values)
+                return
+            local, runs = held_by_this_rank(parameter)  # type: ignore[arg-type]
+            if local is None:
+                return
+            for axis, along in enumerate(runs):
+                index = [number for run in along for number in range(run.first, run.first + run.size)]
+                values = values.index_select(axis, torch.tensor(index, dtype=torch.int64, device="cpu"))
+            local.copy_(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Rule):
+    """A rule for the parameters of one model, as its own code answered for each."""
+
+    answers: dict[int, tuple[nn.Parameter, Answer]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    buffers: dict[tuple[int, str], Values] = field(default_factory=dict)
+    owners: frozenset[int] = frozenset()
+
+    @property
+    def place(self) -> str:
+        """What the rule is for, in words."""
+        return "the model's own"
+
+    @property
+    def draws(self) -> str:
+        """What the rule says, in words."""
+        return "what the model's own code gives it"
+
+    def answer(self, parameter: Tensor) -> Answer | None:
+        """What was answered for a parameter, None where it was not asked for."""
+        kept = self.answers.get(id(parameter))
+        return kept[1] if kept is not None and kept[0] is parameter else None
+
+    def takes(self, name: str, owner: nn.Module, around: Sequence[nn.Module]) -> bool:
+        """Whether it is a parameter of the model that was asked, and not computed from some."""
+        return id(owner) in self.owners and name.rpartition(".")[2] in owner._parameters
+
+    def scheme_for(self, owner: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
+        """The scheme that says it, None where another way does."""
+        answer = self.answer(parameter)
+        if answer is not None:
+            return answer.scheme
+        if not self.refused:
+            raise ValueError(f"rules must be of this model as it is, and when it was asked it had no {name} like this")
+        raise ValueError(
+            "the model's own code must say what each parameter gets, and does not for "
+            f"{', '.join(f'{refused} ({why})' for refused, why in self.refused.items())}; put rules for these "
+            "before: [(name, scheme), ..., *recipes.own(model)]"
+        )
+
+
+def buffer_maker(
+    rules: Sequence[Rule], module: nn.Module, seed: SupportsIndex
+) -> Callable[[nn.Module, str, Tensor], Tensor | None] | None:
+    """What fills the buffers of a model that are on the meta device, None where nobody knows one of them.
+
+    Models of transformers' are asked for theirs, whatever the rules.
+    """
+    asked = [rule for rule in rules if isinstance(rule, Asked)] or list(map(ask, outermost(module)))
+    known = {place: values for rule in asked for place, values in rule.buffers.items()}
+    for owner in module.modules():
+        for local, buffer in owner._buffers.items():
+            is_asked = buffer is not None and buffer.is_meta and buffer.numel()
+            is_reset = isinstance(owner, nn.modules.batchnorm._NormBase)
+            if is_asked and not is_reset and (id(owner), local) not in known:
+                return None
+
+    def value(owner: nn.Module, name: str, buffer: Tensor) -> Tensor | None:
+        values = known.get((id(owner), name.rpartition(".")[2]))
+        return None if values is None else values.tensor(seed, name)  # without elements
+
+    return value
+
+
+def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Asked:
+    """Have a model's own code say what its parameters get, and its buffers that are on the meta device.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    build : callable, optional
+        Builds such a model, which is then what is recorded.
+
+    Returns
+    -------
+    Asked
+
+    Raises
+    ------
+    ValueError
+        If that code fails, or draws with a generator other than PyTorch's, or cannot be known without `build`.
+    """
+    items = _items(module)
+    if build is not None:
+        _record_constructor(build, "", items)
+    else:
+        _refuse_constructors(module)
+        _record(module, items, lambda: _initialize(module, set()))
+        for item in items:
+            if item.is_foreign:
+                item.answer, item.is_written = None, False
+        for path, model in module.named_modules():
+            inside = [item for item in items if item.is_in(path)] if is_transformers(model) else []
+            if any(item.answer is None for item in inside):
+                kind: Callable[..., nn.Module] = type(model)
+                _record_constructor(partial(kind, copy.deepcopy(model.config)), path, inside)
+        untouched = [item for item in items if item.answer is None and not item.is_written and not item.is_foreign]
+        owners = {id(item.places[0][0]): item.places[0][0] for item in untouched}
+        if owners:
+            _record(module, items, lambda: deque(map(_reset, owners.values())))
+    answers, refused, buffers = {}, {}, {}
+    for item in items:
+        if not isinstance(item.tensor, nn.Parameter):
+            if item.answer is not None and item.answer.values is not None:
+                owner, local = item.places[0]
+                buffers[id(owner), local] = item.answer.values
+            continue
+        may_stay = build is None and not item.is_written and not item.tensor.is_meta
+        if item.answer is None and not may_stay:
+            refused[item.name] = item.why
+        else:
+            left = Answer(None, "left: no code of the model's writes to it again")
+            answers[id(item.tensor)] = (item.tensor, item.answer or left)
+    return Asked(
+        "*",
+        None,
+        in_axis=1,  # torch.nn.init's fans, whoever owns the weight
+        out_axis=0,
+        answers=answers,
+        refused=refused,
+        buffers=buffers,
+        owners=frozenset(map(id, module.modules())),
+    )
+
+
+def is_transformers(module: nn.Module) -> bool:
+    """Whether a module is a model of transformers' that can be asked."""
+    return hasattr(module, "_init_weights") and callable(getattr(module, "initialize_weights", None))
+
+
+def outermost(module: nn.Module) -> list[nn.Module]:
+    """The models of transformers' that stand in no other."""
+    if is_transformers(module):
+        return [module]
+    return [model for child in module.children() for model in outermost(child)]
+
+
+def _initialize(module: nn.Module, done: set[int]) -> None:
+    """Run what initializes a model, each module after those inside of it."""
+    if id(module) in done:
+        return
+    done.add(id(module))
+    if is_transformers(module):
+        module.initialize_weights()  # type: ignore[operator]
+        for part in module.modules():
+            if hasattr(part, "adapter_layer_names"):
+                _reset_adapters(part, module)
+        return
+    for child in module.children():
+        _initialize(child, done)
+    _reset(module)
+
+
+def _reset(module: nn.Module) -> None:
+    method = next((getattr(module, name) for name in _RESETS if callable(getattr(module, name, None))), None)
+    if method is not None and not any(
+        argument.default is argument.empty and argument.kind < argument.VAR_POSITIONAL
+        for argument in inspect.signature(method).parameters.values()
+    ):
+        method()
+
+
+_RESETS = ("reset_parameters", "_reset_parameters")
+# Who has one of these draws more, in a constructor that cannot be run without its arguments: timm's, torchtitan's, ...
+_MORE = ("_init_weights", "init_weights", "pretrained_cfg")
+
+
+def _refuse_constructors(module: nn.Module) -> None:
+    """Raise where modules draw in their constructors what no method of theirs draws again."""
+    known = {id(part) for model in module.modules() if is_transformers(model) for part in model.modules()}
+    for path, part in module.named_modules():
+        drawing = next((name for name in _MORE if hasattr(part, name)), None)
+        if drawing is not None and id(part) not in known:
+            raise ValueError(
+                f"build must be given for {type(part).__name__}{path and f' ({path})'}, whose constructor draws by its "
+                f"{drawing}: recipes.own(model, build=lambda: ...), where the function builds such a model"
+            )
+
+
+def _reset_adapters(layer: nn.Module, model: nn.Module) -> None:
+    """What peft puts around a layer is not transformers' to draw: each adapter by its own `reset_..._parameters`."""
+    names = [name for name in dir(type(layer)) if re.fullmatch(r"reset_(\w+_)?parameters", name)]
+    recorder = recorder_here()
+    for local in layer.adapter_layer_names:  # type: ignore[union-attr]
+        held = getattr(layer, local, None)
+        for part in held.values() if isinstance(held, nn.ModuleDict | nn.ParameterDict) else ():
+            for parameter in part.parameters() if isinstance(part, nn.Module) else (part,):
+                recorder.forget(parameter)
+    configurations: dict[str, Any] = getattr(model, "peft_config", {})
+    for adapter, configuration in configurations.items():
+        said = [name for name in vars(configuration) if re.fullmatch(r"init_(\w+_)?weights", name)]
+        how = getattr(configuration, said[0]) if said else True
+        if how not in (True, False, "gaussian") or getattr(configuration, "use_dora", False):
+            cause = f"{said[0]}={how!r}" if how not in (True, False, "gaussian") else "use_dora=True"
+            raise ValueError(
+                f"adapter {adapter!r} starts from the values of the layers that it stands around ({cause}): initialize "
+                "the model before peft is applied to it"
+            )
+        for name in names:
+            method = getattr(layer, name)
+            needed = [given for given in inspect.signature(method).parameters.values() if given.default is given.empty]
+            if how or len(needed) > 1:
+                with suppress(KeyError):  # this layer has no such adapter
+                    method(*(adapter, how)[: len(needed)])
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """A parameter, or a buffer of the meta device: where it is asked for, and what was answered."""
+
+    name: str
+    tensor: Tensor
+    places: list[tuple[nn.Module, str]]
+    path: str  # of the first place
+    answer: Answer | None = None
+    why: str = ""  # there is no answer
+    is_written: bool = False  # by code of which there is none
+    is_foreign: bool = False  # in a model of timm's, which a model of transformers' builds and draws as it does
+
+    def is_in(self, path: str) -> bool:
+        return not path or self.path.startswith(f"{path}.")
+
+
+def _items(module: nn.Module) -> list[_Item]:
+    modules = dict(module.named_modules(remove_duplicate=False))
+    paths = {id(owner): path for path, owner in reversed(modules.items())}
+    targets = set(_tied(module))
+    inside = {id(part) for model in outermost(module) for part in model.modules()}
+    foreign = [path for path, part in modules.items() if id(part) in inside and _library(part) == "timm"]
+    items: list[_Item] = []
+    for found in _parameters(module, ""):
+        try:
+            refuse_absent(found.parameter)
+        except ValueError as error:
+            raise ValueError(f"{found.name}: {error}") from None
+        if is_lazy(found.parameter):
+            continue
+        places = [place for place in found.places if (id(place[0]), place[1]) not in targets] or found.places[:1]
+        items.append(_Item(found.name, found.parameter, places, _joined(paths[id(places[0][0])], places[0][1])))
+    for owner in module.modules():
+        for local, buffer in owner._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                path = _joined(paths[id(owner)], local)
+                items.append(_Item(_bare(path, modules), buffer, [(owner, local)], path))
+    for item in items:
+        item.is_foreign = any(item.is_in(path) for path in foreign)
+    return items
+
+
+def _library(module: nn.Module) -> str:
+    return type(module).__module__.partition(".")[0]
+
+
+def _joined(path: str, local: str) -> str:
+    return f"{path}.{local}" if path else local
+
+
+def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
+    """Places whose parameter transformers replaces by another's, after it has been drawn."""
+    for model in module.modules():
+        keys = getattr(model, "all_tied_weights_keys", None) if is_transformers(model) else None
+        for target in keys or ():
+            path, _, local = target.rpartition(".")
+            try:
+                yield id(model.get_submodule(path)), local
+            except AttributeError:
+                continue
+
+
+def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
+    """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
+    recorder = Recorder()
+    with _stand_ins(module, items, recorder), _only_pytorch_draws():
+        try:
+            with recorder.recording():
+                run()
+        except Exception as error:
+            raise ValueError(
+                f"module must be a model whose own initialization can be recorded; {type(module).__name__}'s raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        for item in items:
+            if item.answer is None:
+                owner, local = item.places[0]
+                held = owner._parameters if local in owner._parameters else owner._buffers
+                _answer(item, recorder, held.get(local))
+
+
+def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_Item]) -> None:
+    """Build a model once more, and answer what is open by that.
+
+    That needs no memory, but for models with parts of timm's: transformers looks at the device of these before it
+    freezes their normalization.
+    """
+    recorder = Recorder()
+    where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
+    try:
+        with _only_pytorch_draws(), recorder.recording(), where:
+            twin = build()
+    except Exception as error:
+        for item in items:
+            item.why += f"; it cannot be built once more: {shown_word(str(error))}"
+        return
+    found = []
+    for item in items:
+        inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
+        try:
+            owner = twin.get_submodule(inside)
+        except AttributeError:
+            item.why = item.why or "a model built once more has none of that name"
+            continue
+        made = owner._parameters.get(local, owner._buffers.get(local))
+        if made is not None and made.shape == item.tensor.shape:
+            found.append((item, made))
+            recorder.call(made, item.name)
+        else:
+            item.why = item.why or "a model built once more has none of that name and shape"
+    for item, made in found:
+        if item.answer is None:
+            _answer(item, recorder, made)
+
+
+def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
+    """Answer for one tensor as far as the record says what it gets."""
+    if not item.tensor.numel():
+        item.answer = Answer(make_scheme("zeros"), "without elements")
+        return
+    if tensor is None or tuple(tensor.shape) != tuple(item.tensor.shape):
+        item.why = "the code takes it away"
+        return
+    if not recorder.knows(tensor):
+        if tensor.is_meta:
+            item.why = "the code leaves another tensor in its place"
+            return
+        recorder.keep(tensor)
+    store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
+    law = None if store is None else store.whole()
+    if law is Start.KEPT or law is Start.UNSET:
+        item.why = "nothing writes to it"
+        return
+    if isinstance(item.tensor, nn.Parameter):
+        padding = None
+        row = None if store is None else store.zero_row()
+        if row is not None:
+            law, padding = row
+        scheme = as_scheme(law)
+        if scheme is not None:
+            item.answer = Answer(scheme, padding=padding)
+            return
+    item.is_written = True
+    try:
+        values = Values(recorder, recorder.view(tensor), item.name)
+        draws = recorder.claim(tensor, item.name)
+        recorder.checked(values.view, item.name, seed=0)
+    except Exception as error:
+        item.why = shown_word(str(error))
+        return
+    note = "computed by the model's code" + (" from draws of its stream" if draws else "")
+    item.answer = Answer(None, note, values=values)
+
+
+@contextmanager
+def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Iterator[None]:
+    """Put stand-ins in place of all tensors of a model, and everything back afterwards."""
+    parts = list(module.modules())
+    before = [(part, dict(part.__dict__), dict(part._parameters), dict(part._buffers)) for part in parts]
+    asked = {(id(owner), local): item for item in items for owner, local in item.places}
+    made: dict[int, Tensor] = {}
+    try:
+        for part in parts:
+            part.__dict__.pop(_FLAG, None)
+            for local, parameter in part._parameters.items():
+                if parameter is None or is_lazy(parameter):
+                    continue
+                item = asked.get((id(part), local))
+                if item is None:  # tied: drawn by itself before
+                    part._parameters[local] = _parameter(recorder.stand_in(parameter, ""), parameter)
+                    continue
+                if id(item) not in made:
+                    made[id(item)] = _parameter(recorder.stand_in(parameter, item.name), parameter)
+                part._parameters[local] = made[id(item)]  # type: ignore[assignment]
+            held: dict[str, Any]
+            for held in (part._buffers, part.__dict__):
+                for local, tensor in held.items():
+                    if isinstance(tensor, Tensor):
+                        # What is there may be read, and is not written to.
+                        held[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
+        yield
+    finally:
+        for part, attributes, parameters, buffers in before:
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+            part._parameters.clear()
+            part._parameters.update(parameters)
+            part._buffers.clear()
+            part._buffers.update(buffers)
+
+
+def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
+    made = nn.Parameter(memory, requires_grad=original.requires_grad)
+    marks = {name: mark for name, mark in vars(original).items() if name not in (_FLAG, "_local_tensor", "_spec")}
+    made.__dict__.update(marks)
+    return made
+
+
+@contextmanager
+def _only_pytorch_draws() -> Iterator[None]:
+    """Refuse code that draws with Python's or NumPy's generator, of which nothing is seen."""
+    before = random.getstate(), np.random.get_state()
+    yield
+    after = random.getstate(), np.random.get_state()
+    if before[0] != after[0] or any(np.any(one != other) for one, other in zip(before[1], after[1], strict=True)):
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        raise ValueError(
+            "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
+            "NumPy's generator"
+        )

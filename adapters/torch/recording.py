@@ -1,0 +1,784 @@
+"""What code writes into tensors, recorded without memory: as a scheme where it is one, and else to be run again.
+
+Tensors of the meta device stand in for those whose initialization is asked for. Below them a `TorchDispatchMode` sees
+every operation, and keeps two things for each piece of memory:
+
+(a) its law, what its elements are distributed as, as long as that can be said: a draw, a constant, either times or plus
+    a number, each for the whole or for a box of it;
+(b) the tape of all operations, from which those that it depends on can be run again on the CPU. Draws are then ours, of
+    the streams of the tensors they are for; everything else is PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import wraps
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from winit_fast import Scheme
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+
+from .acceleration import _GOVERNOR, _exchange
+from .functions import _deviations
+from .tensors import init_
+
+__all__ = ["Law", "NotRecordedError", "Recorder", "Start", "Store", "WithoutMemory", "as_scheme", "recorder_here"]
+
+
+class NotRecordedError(RuntimeError):
+    """What was recorded does not say what a tensor gets."""
+
+
+class Start(Enum):
+    """What memory holds that nothing wrote to: what it held before, or nothing in particular."""
+
+    KEPT = "kept"
+    UNSET = "unset"
+
+
+Law: TypeAlias = "Constant | Normal | Uniform | TruncatedNormal | Scheme | Start | None"
+Box: TypeAlias = tuple[tuple[int, int], ...]  # where it begins and its size, along each axis
+_NUMBERED = (Constant, Normal, Uniform, TruncatedNormal)
+
+
+@dataclass(slots=True)
+class Store:
+    """One piece of memory."""
+
+    shape: tuple[int, ...]
+    tensor: Tensor  # keeps the memory, whose address is its key
+    law: Law
+    name: str = ""  # the stream of what is drawn into it; empty for what is only on the way
+    initial: Tensor | None = None
+    given_to: str = ""  # whose values come from what is drawn into this on the way
+    boxes: list[tuple[Box, Law]] = field(default_factory=list)
+
+    def whole(self) -> Law:
+        """What all of it is distributed as, None where that is not one thing."""
+        if not self.boxes:
+            return self.law
+        laws = {law for _, law in self.boxes}
+        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._tiled():
+            return self.boxes[0][1]
+        return None
+
+    def zero_row(self) -> tuple[Law, int] | None:
+        """A law for all but one row, which is 0, and that row."""
+        if len(self.boxes) != 1 or not isinstance(self.law, (*_NUMBERED, Scheme)):
+            return None
+        box, law = self.boxes[0]
+        rest = tuple((0, size) for size in self.shape[1:])
+        if law == Constant(0.0) and box[0][1] == 1 and box[1:] == rest:
+            return self.law, box[0][0]
+        return None
+
+    def _tiled(self) -> bool:
+        """Whether the boxes fill it, side by side along one axis."""
+        differing = [axis for axis in range(len(self.shape)) if len({box[axis] for box, _ in self.boxes}) > 1]
+        along = differing[0] if differing else 0
+        if len(differing) > 1:
+            return False
+        others = [(axis, (0, size)) for axis, size in enumerate(self.shape) if axis != along]
+        whole = all(box[axis] == all_of_it for box, _ in self.boxes for axis, all_of_it in others)
+        reached = 0
+        for first, size in sorted({box[along] for box, _ in self.boxes}):
+            if first > reached:
+                return False
+            reached = max(reached, first + size)
+        return whole and reached == self.shape[along]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor as a piece of memory and where in it the elements stand."""
+
+    key: int
+    dtype: torch.dtype
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One line of the tape, with a `View` for each tensor whose history matters and copies of the others."""
+
+    function: Any
+    args: Any
+    kwargs: Any
+    results: tuple[View | None, ...]
+    reads: frozenset[int]
+    writes: frozenset[int]
+    covers: frozenset[int]  # of what it writes, what it makes or overwrites as a whole
+    draws: bool
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps what is done to the tensors it knows, and to whatever depends on them or on a draw."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stores: dict[int, Store] = {}
+        self.tape: list[Operation] = []
+        self._born: dict[int, Tensor] = {}  # memory on the CPU that was made while recording, so that it may be written
+
+    def stand_in(self, tensor: Tensor, name: str, initial: Tensor | None = None) -> Tensor:
+        """A tensor without memory in place of one whose values are asked for, or only read where there is `initial`."""
+        made = torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="meta")
+        self.stores[_key(made)] = Store(tuple(made.shape), made, Start.KEPT, name, initial)
+        return made
+
+    def keep(self, tensor: Tensor) -> None:
+        """Know a tensor that has values, as they are."""
+        law, flat = self.law(tensor.detach()), _flat(tensor)
+        store = Store(tuple(tensor.shape), tensor, law, initial=flat.clone())
+        if flat.numel() != tensor.numel() or not tensor.is_contiguous():
+            store.shape, store.law = tuple(flat.shape), None
+        self.stores[_key(tensor)] = store
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether it has the history of a tensor."""
+        return _key(tensor) in self.stores
+
+    def forget(self, tensor: Tensor) -> None:
+        """Take what was written so far as not written."""
+        store = self.stores[_key(tensor)]
+        store.law, store.boxes = Start.KEPT, []
+
+    def call(self, tensor: Tensor, name: str) -> None:
+        """Say afterwards which stream is drawn into a tensor."""
+        if self.knows(tensor) and not self.stores[_key(tensor)].name:
+            self.stores[_key(tensor)].name = name
+
+    def claim(self, tensor: Tensor, name: str) -> bool:
+        """Say whose values are computed, and whether from draws.
+
+        Raises
+        ------
+        NotRecordedError
+            If these draws are another's already: the two would be equal in the model, and of two streams here.
+        """
+        draws = [operation for operation in self.needed([_key(tensor)]) if operation.draws]
+        for operation in draws:
+            for key in operation.writes:
+                store = self.stores[key]
+                if not store.name and store.given_to not in ("", name):
+                    raise NotRecordedError(f"it shares what it draws with {store.given_to}")
+                store.given_to = name
+        return bool(draws)
+
+    def store_of(self, tensor: Tensor) -> Store | None:
+        """The memory of a tensor, where it is recorded and the tensor is all of it."""
+        store = self.stores.get(_key(tensor))
+        return store if store is not None and _is_whole(tensor, store) and tuple(tensor.shape) == store.shape else None
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither."""
+        before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
+        functions = _recorded_functions()
+        with torch.no_grad(), _FromData(), self:
+            _exchange(functions)
+            _RECORDER.set(self)
+            _GOVERNOR.set(None)  # nothing is drawn here that a block of accelerate() would count, or skip
+            try:
+                yield
+            finally:
+                _GOVERNOR.set(governor)
+                _RECORDER.set(before)
+                if not torch.equal(state, torch.default_generator.get_state()):
+                    torch.default_generator.set_state(state)
+                _exchange({recorded: held for held, recorded in functions.items()})
+
+    # What is seen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do one operation, and keep what it did."""
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        is_known = any(_key(tensor) in self.stores for tensor in tensors)
+        name = func._schema.name.partition("::")[2]
+        if is_known and name == "_local_scalar_dense":
+            return self.checked(self.view(args[0]), "").item()
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        targets = [
+            args[place] if place < len(args) else kwargs.get(argument.name)
+            for place, argument in enumerate(func._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+        targets = [target for target in targets if isinstance(target, Tensor)]
+        is_foreign = any(not target.is_meta and _key(target) not in self._born for target in targets)
+        is_plain = not (is_known or draws or is_foreign or name.startswith(("empty", "new_empty")))
+        if is_plain and not _is_meta(kwargs) and not any(tensor.is_meta for tensor in tensors):
+            return self._made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
+        for target in targets:
+            self._adopt(target)
+        read = [self._given(tensor) for tensor in tensors]
+        law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
+        result = self._done(func, args, kwargs, targets)
+        if func.is_view:
+            return result
+        views = iter(read)
+        frozen_args, frozen_kwargs = tree_map(
+            lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
+        )
+        reads = frozenset(view.key for view in read if isinstance(view, View))
+        results: list[View | None] = []
+        made_here = set()
+        for made in tree_leaves(result):
+            if not isinstance(made, Tensor):
+                results.append(None)
+                continue
+            if _key(made) not in self.stores:
+                self.stores[_key(made)] = _store_of_result(made, law)
+                made_here.add(_key(made))
+            results.append(self.view(made))
+        whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
+        covered = {_key(target) for target in whole if name in _OVERWRITE}
+        written = {_key(target) for target in targets}
+        for target in targets:
+            self.write(target, law)
+        if written or made_here:
+            self.tape.append(Operation(
+                func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
+                frozenset(covered | made_here), draws,
+            ))  # fmt: skip
+        return result
+
+    def view(self, tensor: Tensor) -> View:
+        """A recorded tensor, as it stands in its memory."""
+        offset = int(tensor.storage_offset())
+        return View(_key(tensor), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), offset)
+
+    def _given(self, tensor: Tensor) -> View | Tensor:
+        """An operand for the tape."""
+        if _key(tensor) in self.stores:
+            return self.view(tensor)
+        if tensor.is_meta:
+            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
+        return tensor.detach().to("cpu", copy=True)
+
+    def _adopt(self, target: Tensor) -> None:
+        """Keep the history of a tensor that something known or drawn is written into."""
+        if _key(target) in self.stores:
+            return
+        if target.is_meta:
+            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
+        self.keep(target)
+
+    def _done(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
+        """Run it where there is no memory, or in memory made here; what was there before is not touched."""
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        is_mixed = any(leaf.is_meta for leaf in leaves)
+        for target in targets:
+            if not target.is_meta and (is_mixed or _key(target) not in self._born):
+                return target
+        if is_mixed:
+            args, kwargs = tree_map(
+                lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) and not leaf.is_meta else leaf, (args, kwargs)
+            )
+            if "device" in kwargs:
+                kwargs["device"] = torch.device("meta")
+        return self._made(func(*args, **kwargs), leaves)
+
+    def _made(self, result: Any, operands: list[Tensor]) -> Any:
+        """Remember what memory was made while recording: that of results, unless they are views of what was there."""
+        given = {_key(operand) for operand in operands}
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and not made.is_meta and _key(made) not in given:
+                self._born[_key(made)] = made
+        return result
+
+    # Laws
+
+    def write(self, target: Tensor, law: Law) -> None:
+        """A tensor was overwritten by something of this law."""
+        store = self.stores[_key(target)]
+        if _is_whole(target, store):
+            is_same = tuple(target.shape) == store.shape and target.is_contiguous()
+            store.law, store.boxes = law if is_same or isinstance(law, _NUMBERED) else None, []
+            return
+        box = _box(self.view(target), store.shape)
+        if box is None or not isinstance(law, _NUMBERED):
+            store.law, store.boxes = None, []
+        elif store.law is not None:
+            store.boxes = [(other, kept) for other, kept in store.boxes if other != box]
+            store.boxes.append((box, law))
+
+    def law(self, operand: Any) -> Law:
+        """What a number or the elements of a tensor are distributed as."""
+        if isinstance(operand, int | float):
+            return Constant(float(operand))
+        if not isinstance(operand, Tensor):
+            return None
+        store = self.stores.get(_key(operand))
+        if store is not None:
+            if isinstance(store.law, Start) and not store.boxes:
+                return None
+            if _is_whole(operand, store):
+                law = store.whole()
+                return law if isinstance(law, _NUMBERED) or tuple(operand.shape) == store.shape else None
+            box = _box(self.view(operand), store.shape)
+            held = [law for other, law in store.boxes if other == box]
+            is_plain = not store.boxes and isinstance(store.law, _NUMBERED)
+            return held[-1] if held else store.law if is_plain else None
+        if operand.is_meta or not operand.numel() or operand.is_complex():
+            return None
+        first = operand.flatten()[0]
+        return Constant(float(first)) if bool((operand == first).all()) else None
+
+    def said(self, tensor: Tensor, scheme: str) -> Tensor:
+        """A function of torch.nn.init was called: keep it as the scheme it is."""
+        self._adopt(tensor)
+        view, store = self.view(tensor), self.stores[_key(tensor)]
+        law: Law = make_scheme(scheme)
+        if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
+            law = _numbered(law, tuple(tensor.shape))
+        covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
+        self.tape.append(
+            Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
+        )
+        self.write(tensor, law)
+        return tensor
+
+    # Once more
+
+    def needed(self, keys: Sequence[int]) -> list[Operation]:
+        """The operations that some memory depends on, first to last.
+
+        Raises
+        ------
+        NotRecordedError
+            If one of them draws in a way that has no scheme.
+        """
+        wanted, found = set(keys), []
+        for operation in reversed(self.tape):
+            if not operation.writes & wanted:
+                continue
+            found.append(operation)
+            wanted -= operation.covers
+            wanted |= operation.reads - operation.covers
+            if operation.draws and _drawn(operation) is None:
+                raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
+        return found[::-1]
+
+    def checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
+        """The values of a recorded tensor, where they do not depend on what nobody wrote."""
+        values = self.replayed(view, stream, seed, unwritten=math.nan)
+        if not torch.equal(values, self.replayed(view, stream, seed, unwritten=77.0)):
+            raise NotRecordedError("it depends on values that were there before, or were never written")
+        return values
+
+    def replayed(
+        self, view: View, stream: str, seed: int | None = None, prefix: str = "", unwritten: float = 0.0
+    ) -> Tensor:
+        """The values of a recorded tensor, on the CPU; without a seed only where nothing is drawn."""
+        operations = self.needed([view.key])
+        if seed is None and any(operation.draws for operation in operations):
+            raise NotRecordedError("the code looks at what it has drawn")
+        held: dict[int, Tensor] = {}
+        drawn: dict[str, int] = {}
+
+        def tensor(leaf: Any) -> Any:
+            if not isinstance(leaf, View):
+                return leaf
+            if leaf.key not in held:
+                store = self.stores[leaf.key]
+                if store.initial is not None:
+                    held[leaf.key] = store.initial.detach().to("cpu", copy=True).contiguous().view(-1)
+                else:
+                    nbytes = store.tensor.untyped_storage().nbytes()
+                    memory = torch.empty(nbytes // leaf.dtype.itemsize, dtype=leaf.dtype, device="cpu")
+                    held[leaf.key] = _marked(memory, unwritten)
+            flat = held[leaf.key]
+            flat = flat if flat.dtype == leaf.dtype else flat.view(leaf.dtype)
+            return torch.as_strided(flat, leaf.size, leaf.stride, leaf.offset)
+
+        with torch.no_grad():
+            for operation in operations:
+                args, kwargs = tree_map(tensor, (operation.args, operation.kwargs))
+                if "device" in kwargs:
+                    kwargs["device"] = torch.device("cpu")
+                if not operation.draws:
+                    result = operation.function(*args, **kwargs)
+                    if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
+                        _marked(result, unwritten)
+                else:
+                    scheme, target = _drawn(operation)  # type: ignore[misc]
+                    place = target if isinstance(target, View) else operation.results[0]
+                    name = self.stores[place.key].name or stream  # type: ignore[union-attr]
+                    count = drawn[name] = drawn.get(name, -1) + 1
+                    memory = tensor(target) if isinstance(target, View) else _memory(operation, args, kwargs)
+                    own = f"{prefix}{name}" + (f"#{count}" if count else "")
+                    result = init_(memory, scheme, seed=seed, name=own)
+                for made, saved in zip(tree_leaves(result), operation.results, strict=True):
+                    if saved is not None and saved.key in operation.covers and saved.key not in held:
+                        held[saved.key] = _flat(made)
+            return tensor(view)  # type: ignore[no-any-return]
+
+
+_RECORDER: ContextVar[Recorder | None] = ContextVar("winit_fast.adapters.torch.recording", default=None)
+
+
+def recorder_here() -> Recorder:
+    """The recorder of this thread."""
+    recorder = _RECORDER.get()
+    assert recorder is not None
+    return recorder
+
+
+class WithoutMemory(TorchFunctionMode):
+    """Has what constructors make stand on the meta device, but for what they make of data, which is small."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch."""
+        kwargs = kwargs or {}
+        if func in _device_constructors() and func not in _OF_DATA and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+class _FromData(TorchFunctionMode):
+    """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch."""
+        kwargs = kwargs or {}
+        if func in _OF_DATA and _is_meta(kwargs):
+            return func(*args, **{**kwargs, "device": "cpu"}).to("meta")
+        return func(*args, **kwargs)
+
+
+_OF_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
+
+
+def as_scheme(law: Law) -> Scheme | None:
+    """The scheme of a law, None where there is none."""
+    try:
+        match law:
+            case Scheme():
+                return law
+            case Constant(value):
+                known = {0.0: "zeros", 1.0: "ones"}
+                return make_scheme(known[value]) if value in known else make_scheme("constant", value=value)
+            case Normal(mean, std):
+                return make_scheme("normal", mean=mean, std=std)
+            case Uniform(low, high):
+                return make_scheme("uniform", low=low, high=high)
+            case TruncatedNormal(mean, std, low, high):
+                return make_scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
+    except ValueError:  # such as an infinite constant
+        pass
+    return None
+
+
+# Memory and views
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """All the memory that a tensor stands in."""
+    return torch.as_strided(tensor.detach(), (tensor.untyped_storage().nbytes() // tensor.element_size(),), (1,), 0)
+
+
+def _store_of_result(made: Tensor, law: Law) -> Store:
+    size = made.untyped_storage().nbytes() // made.element_size()
+    if made.is_contiguous() and made.numel() == size:
+        return Store(tuple(made.shape), made, law)
+    return Store((size,), made, law if isinstance(law, _NUMBERED) or law is Start.UNSET else None)
+
+
+def _marked(memory: Tensor, unwritten: float) -> Tensor:
+    """Memory in which it can be seen what nobody writes to."""
+    return memory.fill_(unwritten if memory.is_floating_point() or unwritten == unwritten else 0.0)
+
+
+def _is_meta(kwargs: dict[str, Any]) -> bool:
+    device = kwargs.get("device")
+    return device is not None and torch.device(device).type == "meta"
+
+
+def _is_whole(tensor: Tensor, store: Store) -> bool:
+    """Whether a tensor holds every element of its memory, in whatever order."""
+    is_spread = tensor.numel() > 1 and 0 in tensor.stride()
+    return tensor.numel() == math.prod(store.shape) and not is_spread
+
+
+def _box(view: View, shape: tuple[int, ...]) -> Box | None:
+    """The part of a contiguous tensor that a view is, where it is one."""
+    firsts, sizes, strides, rest = [], [1] * len(shape), [], view.offset
+    for axis in range(len(shape)):
+        strides.append(math.prod(shape[axis + 1 :]))
+        firsts.append(rest // max(1, strides[-1]))
+        rest %= max(1, strides[-1])
+    for size, stride in zip(view.size, view.stride, strict=True):
+        axes = [axis for axis, other in enumerate(strides) if other == stride and shape[axis] > 1 and sizes[axis] == 1]
+        if size == 1:
+            continue
+        if not axes:
+            return None
+        sizes[axes[0]] = size
+    if any(first + size > whole for first, size, whole in zip(firsts, sizes, shape, strict=True)):
+        return None
+    return tuple(zip(firsts, sizes, strict=True))
+
+
+# Laws of PyTorch's operations
+
+_LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
+
+
+def _unknown(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    return None
+
+
+def _constant(value: float) -> _LawOf:
+    return lambda recorder, args, kwargs: Constant(value)
+
+
+def _of(place: int) -> _LawOf:
+    return lambda recorder, args, kwargs: recorder.law(args[place])
+
+
+def _copied(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    law = recorder.law(args[1])
+    if isinstance(law, Constant):
+        return law
+    source, target = recorder.stores.get(_key(args[1])), recorder.stores[_key(args[0])]
+    if source is None or source.name or source.given_to not in ("", target.name):
+        return None  # values that another has too, and gets from its own stream
+    source.given_to = target.name
+    is_plain = args[0].shape == args[1].shape and args[0].is_floating_point() and args[1].is_floating_point()
+    return law if is_plain else None
+
+
+def _cast(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    law, dtype = recorder.law(args[0]), kwargs.get("dtype") or args[0].dtype
+    return law if dtype.is_floating_point or isinstance(law, Constant) else None
+
+
+def _normal(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    mean, std = _numbers(args[1:], kwargs, ("mean", 0.0), ("std", 1.0))
+    return Normal(mean, std) if std > 0.0 else Constant(mean)
+
+
+def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    low, high = _numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
+    return Uniform(low, high) if low < high else Constant(low)
+
+
+def _numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
+    numbers = [kwargs.get(name, default) for name, default in named]
+    return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
+
+
+def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    first, second = recorder.law(args[0]), recorder.law(args[1])
+    if isinstance(first, Constant):
+        first, second = second, first
+    if not isinstance(second, Constant) or not _keeps_shape(args):
+        return None
+    return _moved(_with_numbers(first, args), lambda x: x * second.value, 0.0)
+
+
+def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    first, second = recorder.law(args[0]), recorder.law(args[1])
+    if not isinstance(second, Constant) or second.value == 0.0 or kwargs.get("rounding_mode") or not _keeps_shape(args):
+        return None
+    return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
+
+
+def _plus(sign: float) -> _LawOf:
+    def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+        first, second = recorder.law(args[0]), recorder.law(args[1])
+        alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
+        if isinstance(first, Constant) and not isinstance(second, Constant) and alpha == 1:
+            first, second = second, first
+        if not isinstance(second, Constant) or not _keeps_shape(args):
+            return None
+        return _moved(_with_numbers(first, args), lambda x: x, alpha * second.value)
+
+    return law
+
+
+def _negative(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    return _moved(_with_numbers(recorder.law(args[0]), args), lambda x: -x, 0.0)
+
+
+def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    """What truncated normals are made of elsewhere: the inverse of erf of a uniform number."""
+    match recorder.law(args[0]):
+        case Uniform(low, high) if -1.0 <= low < high <= 1.0:
+            ends = torch.tensor([low, high], dtype=torch.float64, device="cpu").erfinv() * math.sqrt(2.0)
+            low, high = ends.tolist()
+            if math.isinf(low) and math.isinf(high):
+                return Normal(0.0, math.sqrt(0.5))
+            return TruncatedNormal(0.0, math.sqrt(0.5), low, high)
+    return None
+
+
+def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    """Bounds change nothing where nothing is beyond them but for rounding."""
+    law = recorder.law(args[0])
+    low, high = _numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
+                         ("min", -math.inf), ("max", math.inf))  # fmt: skip
+    match law:
+        case TruncatedNormal(mean, std, least, most):
+            near = 1e-6 * std
+            is_idle = low <= mean + std * least + near and high >= mean + std * most - near
+            return law if is_idle else None
+        case Normal(mean, std):  # nothing drawn is as far from the mean as this
+            return law if low <= mean - 37.0 * std and high >= mean + 37.0 * std else None
+        case Uniform(least, most):
+            return law if low <= least and high >= most else None
+    return None
+
+
+def _keeps_shape(args: Any) -> bool:
+    """Whether numbers alone were spread: the result is no larger than the operand that is drawn."""
+    sizes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
+    return len({size for size in sizes if math.prod(size) > 1}) <= 1
+
+
+def _with_numbers(law: Law, args: Any) -> Law:
+    """A scheme by fans with its numbers, which can then be scaled."""
+    shapes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
+    return _numbered(law, max(shapes, key=lambda shape: math.prod(shape)))
+
+
+def _numbered(law: Law, shape: tuple[int, ...]) -> Law:
+    distribution = law.distribution(shape, 1, 0) if isinstance(law, Scheme) else law
+    return distribution if isinstance(distribution, _NUMBERED) else None
+
+
+def _moved(law: Law, scaled: Callable[[float], float], by: float) -> Law:
+    match law:
+        case Constant(value):
+            return Constant(scaled(value) + by)
+        case Normal(mean, std) if scaled(std) != 0.0:
+            return Normal(scaled(mean) + by, abs(scaled(std)))
+        case Uniform(low, high) if scaled(high) != scaled(low):
+            low, high = sorted((scaled(low) + by, scaled(high) + by))
+            return Uniform(low, high)
+        case TruncatedNormal(mean, std, low, high) if scaled(std) != 0.0:
+            low, high = (low, high) if scaled(std) > 0.0 else (-high, -low)
+            return TruncatedNormal(scaled(mean) + by, abs(scaled(std)), low, high)
+    return None
+
+
+_LAWS: dict[str, _LawOf] = {
+    "zero_": _constant(0.0), "zeros": _constant(0.0), "zeros_like": _constant(0.0), "new_zeros": _constant(0.0),
+    "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
+    "fill_": _of(1), "full": _of(1), "full_like": _of(1), "fill": _of(1), "scalar_tensor": _of(0), "new_full": _of(2),
+    "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
+    "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
+    "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
+    "normal": lambda recorder, args, kwargs: None if isinstance(args[0], Tensor) else _normal(recorder, (0, *args), {}),
+    "empty": lambda *_: Start.UNSET, "empty_like": lambda *_: Start.UNSET, "new_empty": lambda *_: Start.UNSET,
+    "empty_strided": lambda *_: Start.UNSET, "new_empty_strided": lambda *_: Start.UNSET,
+    "mul": _times, "mul_": _times, "div": _over, "div_": _over, "neg": _negative, "neg_": _negative,
+    "add": _plus(1.0), "add_": _plus(1.0), "sub": _plus(-1.0), "sub_": _plus(-1.0),
+    "erfinv": _inverse_error, "erfinv_": _inverse_error, "clamp": _clamped, "clamp_": _clamped,
+}  # fmt: skip
+_OVERWRITE = ("zero_", "fill_", "copy_", "normal_", "uniform_")
+
+
+def _drawn(operation: Operation) -> tuple[str, View | None] | None:
+    """A draw as a scheme and the tensor it fills, None in place of one that it makes."""
+    args, kwargs = operation.args, operation.kwargs
+    if isinstance(operation.function, str):
+        return operation.function, args[0]
+    name = operation.function._schema.name.partition("::")[2]
+    if name in ("normal_", "uniform_"):
+        scheme = as_scheme((_normal if name == "normal_" else _uniform)(None, args, kwargs))  # type: ignore[arg-type]
+        return (str(scheme), args[0]) if isinstance(args[0], View) and scheme is not None else None
+    if name in ("randn", "randn_like"):
+        return "normal", None
+    if name in ("rand", "rand_like"):
+        return "uniform", None
+    if name == "normal" and not any(isinstance(argument, View | Tensor) for argument in args):
+        return f"normal({float(args[0])!r}, {float(args[1])!r})", None
+    return None
+
+
+def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
+    """Memory for what a draw makes."""
+    saved = operation.results[0]
+    assert saved is not None
+    return torch.empty_strided(saved.size, saved.stride, dtype=saved.dtype, device="cpu")
+
+
+# The functions of torch.nn.init, which stand for their schemes
+
+
+def _recorded(original: Any, scheme: Callable[..., str]) -> Any:
+    @wraps(original)
+    def function(tensor: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
+        recorder = _RECORDER.get()
+        if recorder is None or not isinstance(tensor, Tensor):
+            named = {} if generator is None else {"generator": generator}
+            return original(tensor, *args, **kwargs, **named)
+        if not tensor.numel():
+            return tensor
+        return recorder.said(tensor, scheme(*args, **kwargs))
+
+    return function
+
+
+def _truncated(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> str:
+    if std == 0.0:
+        return f"constant({min(max(float(mean), float(a)), float(b))!r})"
+    low, high = _deviations(float(mean), float(std), float(a), float(b))
+    return f"truncated_normal({float(mean)!r}, {float(std)!r}, {low!r}, {high!r})"
+
+
+def _he(name: str) -> Callable[..., str]:
+    def scheme(a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> str:
+        return f"{name}({torch.nn.init.calculate_gain(nonlinearity, a)!r}, {mode.lower()!r})"  # type: ignore[arg-type]
+
+    return scheme
+
+
+def _with_gain(name: str) -> Callable[..., str]:
+    return lambda gain=1.0: f"{name}({float(gain)!r})"
+
+
+_SCHEMES: dict[str, Callable[..., str]] = {
+    "trunc_normal_": _truncated,
+    "xavier_uniform_": _with_gain("xavier_uniform"),
+    "xavier_normal_": _with_gain("xavier_normal"),
+    "kaiming_uniform_": _he("he_uniform"),
+    "kaiming_normal_": _he("he_normal"),
+    "orthogonal_": _with_gain("orthogonal"),
+    "sparse_": lambda sparsity, std=0.01: f"sparse({float(sparsity)!r}, {float(std)!r})",
+    "eye_": lambda: "identity",
+    "dirac_": lambda groups=1: f"dirac({groups!r})",
+}
+
+
+def _recorded_functions() -> dict[Any, Any]:
+    """What stands for each of them, under whatever functions of accelerate() or transformers hold their names now."""
+    held = [vars(torch.nn.init), getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})]
+    return {
+        names[name]: _recorded(names[name], scheme)
+        for name, scheme in _SCHEMES.items()
+        for names in held
+        if name in names
+    }
