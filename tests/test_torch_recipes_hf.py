@@ -370,12 +370,15 @@ def test_a_model_of_transformers_gets_its_own_law_where_it_stands_and_from_the_m
         ("T5ForConditionalGeneration", lambda: recipes.t5(d_model=64, d_kv=16)),
     ],
 )
-def test_where_the_recipe_by_number_was_right_the_bits_are_the_same(transformers, name, recipe):
+def test_where_the_table_of_numbers_is_right_the_values_are_the_same(transformers, name, recipe):
+    # A standard deviation may be computed another way in the model's code: the last bit then differs.
     build = small_models(transformers)[name]
     ours, theirs = build(), build()
     init_module_(ours, "hf", seed=5)
     init_module_(theirs, recipe(), seed=5)
     for parameter, value in ours.named_parameters():
+        if name in ("LlamaForCausalLM", "BertForPreTraining"):
+            assert torch.equal(value, theirs.get_parameter(parameter)), parameter
         torch.testing.assert_close(value, theirs.get_parameter(parameter), rtol=3e-7, atol=0)
 
 
