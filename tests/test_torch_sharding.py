@@ -202,6 +202,18 @@ def functions_of_nn_init(rank, world):
 
 
 @check(2)
+def pieces_along_an_axis_that_is_whole(rank, world):
+    from torch.distributed.tensor import Shard
+
+    (mesh,) = meshes(world)
+    weight = torch.nn.Parameter(sharded((8, 6), mesh, [Shard(0)]))
+    for number, piece in enumerate(weight.chunk(2, 1)):
+        init_(piece, "he_normal", seed=1, name=number)
+    expected = [init((8, 3), "he_normal", seed=1, name=number) for number in range(2)]
+    assert torch.equal(gathered(weight.detach()), torch.cat(expected, 1))
+
+
+@check(2)
 def refusals(rank, world):
     from torch.distributed.tensor import DTensor, Partial, Shard
 
@@ -453,6 +465,10 @@ def test_ranks_with_equal_generators_draw_one_seed_though_some_hold_nothing(repo
 
 def test_the_functions_of_nn_init_take_dtensors(reports):
     assert_passed(reports("functions_of_nn_init", 2))
+
+
+def test_pieces_of_a_dtensor_are_filled_one_after_the_other(reports):
+    assert_passed(reports("pieces_along_an_axis_that_is_whole", 2))
 
 
 def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(reports):

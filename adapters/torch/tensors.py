@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from functools import wraps
 from math import prod
@@ -381,13 +382,12 @@ def refuse_computed(tensor: Tensor) -> None:
 
     Under `torch.no_grad` PyTorch does not say where a tensor comes from, and such a copy looks like any other tensor.
     """
-    base = tensor._base if tensor._is_view() else tensor
-    if base is None:
-        return
+    base = tensor if tensor._base is None else tensor._base
     node = base.grad_fn
-    if node is None and type(tensor.grad_fn).__name__ == "_ToTorchTensorBackward":  # of a DTensor: its part, or a copy
-        before = tensor.grad_fn.next_functions  # type: ignore[union-attr]
-        node = next((function for function, _ in before if type(function).__name__ == "RedistributeBackward"), None)
+    if node is None and base is not tensor:
+        # Of pieces as `chunk` makes them, PyTorch does not tell once the whole was written to: views of a parameter.
+        with suppress(RuntimeError):
+            node = _copied_by(tensor)
     if node is not None:
         raise ValueError(
             "tensor must not be computed from others, which a fill would leave as they are, got the result of "
@@ -407,6 +407,15 @@ def refuse_computed(tensor: Tensor) -> None:
                 f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
                 "along an axis that is sharded: fill the whole DTensor"
             )
+
+
+def _copied_by(tensor: Tensor) -> Any:
+    """What made a copy, where a tensor is the local one of a `DTensor` that is a copy itself."""
+    node = tensor.grad_fn
+    if type(node).__name__ != "_ToTorchTensorBackward":
+        return None
+    before = (function for function, _ in node.next_functions)  # type: ignore[union-attr]
+    return next((function for function in before if type(function).__name__ == "RedistributeBackward"), None)
 
 
 def _overlaps(tensor: Tensor) -> bool:
