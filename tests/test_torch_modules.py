@@ -213,10 +213,13 @@ def test_axes_that_a_rule_gives_are_taken_as_they_are(which):
 
 def test_weights_of_transformers_conv1d_have_their_inputs_first():
     utilities = pytest.importorskip("transformers.pytorch_utils")
-    layer = utilities.Conv1D(30, 200)  # outputs, inputs
-    init_module_(layer, SIMPLE, seed=3)
-    expected = init_(torch.empty(200, 30), "he_normal", seed=3, name="weight", in_axis=0, out_axis=1)
-    assert torch.equal(layer.weight, expected)
+    derived = type("Derived", (utilities.Conv1D,), {})
+    norm = torch.nn.utils.parametrizations.weight_norm  # derives a class too
+    for make in (utilities.Conv1D, derived, lambda *sizes: norm(utilities.Conv1D(*sizes))):
+        layer = make(30, 200)  # outputs, inputs
+        init_module_(layer, SIMPLE, seed=3)
+        expected = init_(torch.empty(200, 30), "he_normal", seed=3, name="weight", in_axis=0, out_axis=1)
+        torch.testing.assert_close(layer.weight, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("rules", [[Rule("*", None)], [("*", None)], [("*", lambda *_: None)]])

@@ -5,6 +5,7 @@ how they went.
 """
 
 import copy
+import importlib.util
 import itertools
 import multiprocessing
 import pickle
@@ -358,6 +359,20 @@ def computed_weights(rank, world):
 
 
 @check(2)
+def a_layer_of_transformers_sharded_by_itself(rank, world):
+    from torch.distributed.fsdp import fully_shard
+
+    if importlib.util.find_spec("transformers") is None:
+        return
+    from transformers.pytorch_utils import Conv1D
+
+    layer = fully_shard(Conv1D(8, 6), mesh=meshes(world)[0])
+    adapters.torch.init_module_(layer, {"weight": "he_normal", "bias": "zeros"}, seed=7)
+    expected = init((6, 8), "he_normal", seed=7, name="weight", in_axis=0, out_axis=1)
+    assert torch.equal(gathered(layer.weight.detach()), expected)
+
+
+@check(2)
 def megatron_in_more_processes_than_a_group(rank, world):
     weight = torch.full((4, 6), 9.0)
     alone = {"rank": 0, "world_size": 1, "seed": 7}
@@ -478,6 +493,11 @@ def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(r
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_a_fully_sharded_weight_under_weight_norm_is_assigned(reports, world):
     assert_passed(reports("computed_weights", world))
+
+
+def test_a_sharded_layer_of_transformers_has_the_fans_of_the_whole(reports):
+    pytest.importorskip("transformers")
+    assert_passed(reports("a_layer_of_transformers_sharded_by_itself", 2))
 
 
 def test_ranks_of_megatron_that_the_method_does_not_know_must_be_told(reports):

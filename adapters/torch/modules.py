@@ -271,6 +271,7 @@ class _Found:
     also: list[str] = field(default_factory=list)
     places: list[tuple[nn.Module, str]] = field(default_factory=list)
     tensor: _Tensor | None = None  # that is computed from it
+    shared: list[_Tensor] = field(default_factory=list)  # those that are, where it stands elsewhere too
 
 
 @dataclass(slots=True)
@@ -326,7 +327,8 @@ def _planned(
     fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
     ordered = as_rules(rules)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
-    for found in _parameters(module, prefix):
+    parameters = _parameters(module, prefix)
+    for found in parameters:
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
         kind = dtype if is_cast and dtype is not None else parameter.dtype
@@ -370,12 +372,19 @@ def _planned(
                 f"rules must name all that {tensor.name} is computed from, or none, and {name} is only taken by "
                 f"{rule.place!r}, which is for {tensor.name} too"
             )
+        for other in found.shared:
+            if other.is_taken(rule):
+                raise ValueError(
+                    f"rules must name {name} by itself, since other tensors share it, and it is only taken by "
+                    f"{rule.place!r}, which is for {other.name} too, and that is computed from it"
+                )
         padding = _padding(found.places if whole is None else [(owner, whole.how.local)])
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
         on_meta = parameter.is_meta and not is_materializing
         try:
             _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
             if whole is not None and not on_meta:
+                _refuse_changing(whole, parameters, ordered, left)
                 place = device if parameter.is_meta and device is not None else _device_of(parameter)
                 trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
                 whole.how.refuse(trial, key, name)
@@ -422,6 +431,29 @@ def _is_by_originals(tensor: _Tensor, ordered: Sequence[Rule], left: Sequence[st
     return False
 
 
+def _refuse_changing(
+    tensor: _Tensor, parameters: Sequence[_Found], ordered: Sequence[Rule], left: Sequence[str]
+) -> None:
+    """Raise where a computed tensor is made with parameters that have no values yet, or get others."""
+    added = {id(parameter) for parameter in tensor.how.added()}
+    for found in parameters:
+        if id(found.parameter) not in added:
+            continue
+        is_left = getattr(found.parameter, "_is_hf_initialized", False) or any(
+            matches(name, pattern) for name in (*_names(found), *found.also) for pattern in left
+        )
+        rule = None if is_left else next((r for r in ordered if r.takes(found.name, found.owner, found.around)), None)
+        is_written = rule is not None and rule.scheme_for(found.owner, found.name, found.parameter) is not None
+        if found.parameter.is_meta or is_written:
+            originals = ", ".join(original.name for original in tensor.originals)
+            state = "is on the meta device" if found.parameter.is_meta else "is written by a rule itself"
+            raise ValueError(
+                f"its parametrization {tensor.how.kind} computes it with {found.name}, which {state}: give a rule for "
+                f"{originals} in place of one for {tensor.name}"
+                + ("" if found.parameter.is_meta else f", or leave {found.name}")
+            )
+
+
 def _refuse_formless(found: _Found) -> None:
     """Raise where a parameter has no shape yet, or not its own here."""
     if is_lazy(found.parameter):
@@ -456,16 +488,20 @@ def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
 
 
 def _mark(how: Parametrized, found: dict[int, _Found]) -> None:
-    """Tell originals which tensor is computed from them, where they stand nowhere else."""
+    """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
     originals = [found[id(parameter)] for parameter in how.held()]
-    if any(original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)):
-        return
     first = originals[0]
     name = first.name.removesuffix(how.suffixes[0]) + how.local
     around = first.around if how.holder is how.owner else first.around[:-2]
     tensor = _Tensor(how, name, around, originals)
+    is_shared = any(
+        original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)
+    )
     for original in originals:
-        original.tensor = tensor
+        if is_shared:
+            original.shared.append(tensor)
+        else:
+            original.tensor = tensor
 
 
 def _bare(name: str, modules: dict[str, nn.Module]) -> str:

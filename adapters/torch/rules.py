@@ -215,8 +215,8 @@ def _units(module: nn.Module) -> tuple[int, int, int]:
     """Which axis of a module's weight are inputs and which outputs, and how many groups stand along axis 0."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return (0, 1, module.groups) if module.transposed else (1, 0, module.groups)
-    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
-        return 0, 1, 1
+    if any(base.__name__ == "Conv1D" and base.__module__.startswith("transformers.") for base in type(module).__mro__):
+        return 0, 1, 1  # classes that derive from it too, as parametrize and FSDP make them
     return 1, 0, 1
 
 
