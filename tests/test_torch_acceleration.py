@@ -775,6 +775,19 @@ def test_skip_does_what_draws_nothing(name):
     assert torch.equal(weight, expected)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"seed": 5, "until_reseeded": True}, {"skip": True}], ids=str)
+def test_a_block_can_be_entered_in_a_fake_mode(arguments):
+    from torch._subclasses import FakeTensorMode
+
+    weight = torch.full((3,), torch.nan)
+    with FakeTensorMode(), accelerate(**arguments):
+        layer = nn.Linear(3, 3)
+    assert type(layer.weight.data).__name__ == "FakeTensor"
+    with FakeTensorMode():  # a tensor that is real is filled there, under a real draw
+        init_(weight, "normal")
+    assert weight.isfinite().all()
+
+
 def test_skip_leaves_tensors_of_every_kind_as_they_are():
     from torch._subclasses import FakeTensorMode
 

@@ -1143,3 +1143,16 @@ def test_a_recipe_prints_as_a_table(recipe):
     assert lines[0] == recipe.name
     assert len(lines) == 1 + len(recipe)
     assert all("<function" not in line for line in lines)
+
+
+def test_models_of_a_fake_mode_are_planned_and_not_written():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        model = nn.Sequential(nn.Linear(3, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+        report = init_module_(model, SIMPLE, seed=3)
+        with torch.device("meta"):
+            other = nn.Linear(3, 4)
+        materialize_(other, SIMPLE, seed=3)
+    assert {entry.note for entry in report} == {"fake: not written"}
+    assert type(other.weight.data).__name__ == "FakeTensor"

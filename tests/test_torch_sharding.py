@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import pytest
 
+import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
@@ -681,18 +682,32 @@ def test_no_two_methods_of_one_seed_give_weights_that_correlate():
         assert correlation(one, other) < 0.15  # 6.7 standard errors of 2000 pairs
 
 
-def test_a_second_method_of_one_seed_and_scheme_is_refused_as_long_as_it_would_repeat_what_is_there():
-    arguments = {"rank": 0, "world_size": 1, "seed": 7}
-    kept, other = weights(2)
-    megatron("normal", **arguments)(kept)  # the weight is there though the method is gone
-    with pytest.raises(ValueError, match="name must be given where two methods have one seed and one scheme"):
-        megatron("normal", **arguments)(other)
-    assert bool((other == 9).all())
-    for place in ({"pipeline_rank": 1}, {"seed": 8}, {"name": "other"}, {"names": lambda: "other"}):
+def test_a_second_method_of_one_seed_and_scheme_repeats_the_first_and_warns_once():
+    arguments = {"rank": 0, "world_size": 1, "seed": 71}
+    method = megatron("normal", **arguments)
+    first = [method(weight) for weight in weights(3)]
+    again = megatron("normal", **arguments)
+    with pytest.warns(winit_fast.RepeatedValuesWarning, match="two methods of one seed and one scheme") as seen:
+        second = [again(weight) for weight in weights(3)]
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.filterwarnings("error")
+def test_methods_that_repeat_no_values_do_not_warn():
+    kept, other, third = weights(3)
+    arguments = {"rank": 0, "world_size": 1, "seed": 72}
+    method = megatron("normal", **arguments)
+    method(kept)
+    for place in ({"pipeline_rank": 1}, {"seed": 73}, {"name": "other"}, {"names": lambda: "other"}):
         assert correlation(megatron("normal", **{**arguments, **place})(other), kept) < 0.15
     before = kept.detach().clone()
-    del kept
-    assert torch.equal(megatron("normal", **arguments)(other), before)  # built again, it is the same
+    assert torch.equal(megatron("normal", **arguments)(kept), before)  # the same weight again
+    sent = pickle.loads(pickle.dumps(method))
+    assert correlation(sent(third), kept) < 0.15
+    for _ in range(2):
+        megatron("zeros", **arguments)(torch.empty(4, 4))
 
 
 def test_stages_of_a_pipeline_and_experts_hold_weights_of_their_own_and_all_else_is_the_same():

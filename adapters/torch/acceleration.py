@@ -27,7 +27,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
-from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph
+from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph, outside_modes
 
 __all__ = ["accelerate"]
 
@@ -174,7 +174,8 @@ def _memory(tensor: Any) -> tuple[int, int] | None:
 
 
 def _state_of_torch() -> bytes:
-    return torch.default_generator.get_state().numpy().tobytes()
+    with outside_modes():
+        return torch.default_generator.get_state().numpy().tobytes()
 
 
 _GOVERNOR: ContextVar[_Governor | None] = ContextVar("winit_fast.adapters.torch.accelerate", default=None)

@@ -19,7 +19,7 @@ from winit_fast.messages import as_int, shown
 from .parametrized import Parametrized, parametrized
 from .rules import Rule, Rules, as_rules, matches
 from .sharding import held_by_this_rank
-from .tensors import FILLED, init_, leaves_graph, refuse_absent, refuse_unusable
+from .tensors import FILLED, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 
@@ -381,9 +381,10 @@ def _planned(
         padding = _padding(found.places if whole is None else [(owner, whole.how.local)])
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
         on_meta = parameter.is_meta and not is_materializing
+        is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
             _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
-            if whole is not None and not on_meta:
+            if whole is not None and not on_meta and not is_fake:
                 _refuse_changing(whole, parameters, ordered, left)
                 place = device if parameter.is_meta and device is not None else _device_of(parameter)
                 trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
@@ -397,6 +398,8 @@ def _planned(
             notes.append(f"assigned through {whole.how.kind}")
         if on_meta:
             notes = ["on the meta device: not written, see materialize_"]
+        elif is_fake:
+            notes = ["fake: not written"]
         elif not math.prod(shape):
             notes = ["no elements: nothing written"]
         elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
@@ -539,7 +542,7 @@ def _check(
     held: Tensor | None = parameter
     if hasattr(parameter, "placements"):
         held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-    if held is not None:
+    if held is not None and not is_unreal(held):
         refuse_unusable(held)
     nothing = empty((0,) * len(shape), str(dtype).removeprefix("torch."))
     fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
@@ -556,7 +559,7 @@ def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> No
     assert entry.scheme is not None
     if slot.tensor is None:
         init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
-    elif not first.is_meta:
+    elif not is_unreal(first):
         how, key = slot.tensor.how, as_int("seed", seed)
         like, place = how.current(), _device_of(first)
         value = _drawn(like, place, entry.dtype, entry.scheme, key, entry.name, threads, slot.arguments)

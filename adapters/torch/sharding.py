@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -15,9 +15,20 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
 
-from .tensors import draw_seed, fill_tensor, init_, leaves_graph, refuse_absent, refuse_unusable, seed_of, torch_axes
+from .tensors import (
+    draw_seed,
+    fill_tensor,
+    init_,
+    is_unreal,
+    leaves_graph,
+    refuse_absent,
+    refuse_unusable,
+    seed_of,
+    torch_axes,
+)
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
@@ -293,7 +304,7 @@ def megatron_init_method(
         Left out: one draw of PyTorch's default generator for each weight; its state must then be the same on all ranks.
     name : str, optional
         Of the method, such as ``"output_layer_init_method"``: its numbers are then its own. Needed where two methods
-        have one seed and one scheme.
+        of one model have one seed and one scheme: they give the same weights else, and warn once.
     names : callable, optional
         Gives the name of the next weight. Left out, weights are numbered from 0 on, and where there is a seed, `name`,
         the scheme and the ranks below are part of their names.
@@ -318,8 +329,7 @@ def megatron_init_method(
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used; when it is called, if a weight does not say what it is, or if another method
-        gave the same values to weights that are still there.
+        If an argument cannot be used; when it is called, if a weight does not say what it is.
 
     Notes
     -----
@@ -366,8 +376,8 @@ def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
 
 _AXES: dict[str, Any] = {"in_axis": None, "out_axis": None, "batch_axis": ()}
 
-# Which method took which number, as long as it or a weight that it filled is there.
-_taken: weakref.WeakValueDictionary[Hashable, _MegatronInit] = weakref.WeakValueDictionary()
+# Of all methods of one seed, scheme and ranks: where the weight of each number stands; None once they were warned about.
+_numbers: dict[Hashable, dict[int, int] | None] = {}
 
 
 @dataclass(eq=False)
@@ -439,8 +449,8 @@ class _MegatronInit(_Counting):
             name += f", expert rank {expert}"
         if self.name is not None:
             name = f"{self.name}, {name}"
-        elif self.seed is not None:
-            self._take(weight, (as_int("seed", self.seed), name, self.rank, self.world_size))
+        elif self.seed is not None and self.scheme.draws:
+            self._warn_of_repeats(weight, (as_int("seed", self.seed), stage, expert))
         return name
 
     def _rank(self, argument: str) -> int:
@@ -453,11 +463,17 @@ class _MegatronInit(_Counting):
             )
         return given or 0
 
-    def _take(self, weight: Tensor, key: Hashable) -> None:
-        if _taken.setdefault(key, self) is not self:
-            raise ValueError(
-                "name must be given where two methods have one seed and one scheme, such as "
-                "name='output_layer_init_method': their weights would be the same (pipeline_rank and expert_rank tell "
-                "apart those of other ranks)"
+    def _warn_of_repeats(self, weight: Tensor, key: tuple[int, ...]) -> None:
+        """Warn where another method gave these values to another weight; once."""
+        if is_unreal(weight):
+            return
+        method = (*key, str(self.scheme), self.rank, self.world_size)
+        numbers, address = _numbers.setdefault(method, {}), weight.data_ptr()
+        if numbers is not None and numbers.setdefault(self.count, address) != address:
+            _numbers[method] = None
+            warnings.warn(
+                "two methods of one seed and one scheme give the same weights, as they should where one model is built "
+                "twice; give one of them a name=, such as 'output_layer_init_method', where both are of one model",
+                RepeatedValuesWarning,
+                stacklevel=4,
             )
-        weakref.finalize(weight, id, self).atexit = False  # keeps the method as long as the weight is there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import astuple
 from functools import wraps
 from math import prod
@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
 
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
@@ -28,8 +29,8 @@ from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
 
 __all__ = [
-    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_absent",
-    "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "is_unreal", "leaves_graph",
+    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
@@ -136,7 +137,7 @@ def init_(
     >>> print(f"{layer.weight.std().item():.2f}")
     0.06
     """
-    if _is_unreal(tensor):
+    if is_unreal(tensor):
         return tensor
     arguments = {
         "seed": seed_of(scheme, seed, generator),
@@ -255,8 +256,17 @@ class Drawn:
 
 def draw_seed(generator: torch.Generator | None) -> int:
     """One 64-bit draw of a generator, PyTorch's default one where it is None."""
-    drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
-    return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
+    with outside_modes():
+        drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
+        return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
+
+
+def outside_modes() -> AbstractContextManager[Any]:
+    """Where no mode such as `FakeTensorMode` sees what is done: a fake tensor holds no state and no draw."""
+    return _disable_current_modes() if torch._C._len_torch_dispatch_stack() else _NO_MODES
+
+
+_NO_MODES = nullcontext()
 
 
 def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes) -> dict[str, Any]:
@@ -290,7 +300,7 @@ def _refuse_shared(argument: str, axes: Axes, other: str, default: tuple[int, in
 
 def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
-    if _is_unreal(tensor):
+    if is_unreal(tensor):
         return
     refuse_unusable(tensor)
     plain = tensor.detach()
@@ -301,7 +311,7 @@ def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
 
 
-def _is_unreal(tensor: Tensor) -> bool:
+def is_unreal(tensor: Tensor) -> bool:
     """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
     if type(tensor) in _PLAIN:
         return tensor.is_meta
