@@ -779,13 +779,9 @@ def test_skip_does_what_draws_nothing(name):
 def test_a_block_can_be_entered_in_a_fake_mode(arguments):
     from torch._subclasses import FakeTensorMode
 
-    weight = torch.full((3,), torch.nan)
     with FakeTensorMode(), accelerate(**arguments):
         layer = nn.Linear(3, 3)
     assert type(layer.weight.data).__name__ == "FakeTensor"
-    with FakeTensorMode():  # a tensor that is real is filled there, under a real draw
-        init_(weight, "normal")
-    assert weight.isfinite().all()
 
 
 def test_skip_leaves_tensors_of_every_kind_as_they_are():
@@ -871,6 +867,98 @@ def test_nothing_is_warned_about_where_nothing_is_missing(finish):
         model = Loaded()
         finish(model)
         gc.collect()
+
+
+def load_without_head(model):
+    model.load_state_dict(checkpoint_without_head(), strict=False)
+
+
+class LoadedByData(Loaded):
+    """Draws as many models do: through `.data`, or a tensor detached."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 3, bias=False)
+        for parameter in self.body.parameters():
+            parameter.data.normal_(0, 0.02)
+        self.head.weight.data.normal_(0, 0.02)
+
+
+class LoadedByDetach(LoadedByData):
+    def __init__(self):
+        super().__init__()
+        INIT.normal_(self.head.weight.detach())
+
+
+@pytest.mark.parametrize("make", [LoadedByData, LoadedByDetach])
+def test_what_was_drawn_through_data_is_warned_about_too(make):
+    def load():
+        with accelerate(skip=True):
+            model = make()
+            load_without_head(model)
+
+    with pytest.warns(UserWarning, match=r"skip=True left 1 tensors uninitialized .* of shapes \[\(3, 6\)\]"):
+        load()
+
+
+def inner_block(model):
+    with accelerate(seed=0):
+        INIT.normal_(model.head.weight)
+        model.head.bias.data.zero_()
+
+
+def inner_block_by_data(model):
+    with accelerate(seed=0):
+        model.head.weight.data.normal_()
+        INIT.zeros_(model.head.bias)
+
+
+def assigned(model):
+    with torch.no_grad():
+        model.head.weight[:] = torch.ones(3, 6)
+        model.head.bias.mul_(0)
+
+
+WRITES = {
+    "init_": lambda model: (init_(model.head.weight, "he_normal"), init_(model.head.bias, "zeros")),
+    "an inner block": inner_block,
+    "an inner block, by data": inner_block_by_data,
+    "assigned": assigned,
+    "methods of data": lambda model: (model.head.weight.data.fill_(1), model.head.bias.data.mul_(0)),
+}
+
+
+@pytest.mark.parametrize("make", [Loaded, LoadedByData])
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.filterwarnings("error")
+def test_what_was_written_after_it_was_skipped_is_not_warned_about(write, make):
+    with accelerate(skip=True):
+        model = make()
+        model.head.bias = model.head.bias if make is Loaded else nn.Parameter(torch.zeros(3))
+        write(model)
+        load_without_head(model)
+
+
+@pytest.mark.filterwarnings("error")
+def test_skip_leaves_tensors_of_inference_mode():
+    with torch.inference_mode(), accelerate(skip=True):
+        model = LoadedByDetach()
+    assert model.head.weight.is_inference()
+
+
+def test_a_copy_that_is_no_checkpoint_does_not_count_as_one():
+    with accelerate(skip=True):
+        one, other = Loaded(), Loaded()
+        for source, target in zip(one.parameters(), other.parameters(), strict=True):
+            target.data.copy_(source.data)
+    for model in (one, other):
+        model.load_state_dict(Loaded().state_dict())
+
+
+def test_tensors_are_named_as_torch_names_them():
+    with accelerate(skip=True):
+        assert torch.equal(torch.fill_(input=torch.empty(3), value=1.0), torch.ones(3))
+        assert torch.equal(torch.zero_(input=torch.empty(3)), torch.zeros(3))
 
 
 # Hugging Face

@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from types import FunctionType, SimpleNamespace
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from winit_fast import scheme as make_scheme
@@ -126,7 +127,9 @@ class _Governor:
         self.has_ended = False
         self.place = _place()
         self.state = _state_of_torch() if self.is_following else b""  # of PyTorch's generator, when we last looked
-        self.skipped: dict[tuple[int, int], weakref.ref[Tensor]] = {}
+        self.around = _GOVERNOR.get()
+        self.skipped: dict[tuple[int, int], _Skipped] = {}
+        self.sources: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self.has_loaded = False
 
     def follow(self) -> None:
@@ -143,26 +146,59 @@ class _Governor:
         if self.is_following:
             self.state = _state_of_torch()
 
+    def note_source(self, view: Any, source: Any) -> None:
+        """Remember what `data` or `detach` was asked of: it is there when the view is long gone."""
+        if isinstance(view, Tensor) and isinstance(source, Tensor):
+            key = id(view)
+            self.sources[key] = weakref.ref(view, lambda _: self.sources.pop(key, None)), weakref.ref(source)
+
     def note_skipped(self, tensor: Tensor) -> None:
         """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""
         if (memory := _memory(tensor)) is not None:
-            self.skipped[memory] = weakref.ref(tensor)
+            view, source = self.sources.get(id(tensor), (lambda: None, lambda: None))
+            watched = source() if view() is tensor else None
+            watched = tensor if watched is None else watched
+            storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+            self.skipped[memory] = _Skipped(storage, tuple(tensor.shape), weakref.ref(watched), _version_of(watched))
 
-    def note_written(self, tensor: Tensor, is_loaded: bool) -> None:
-        """Remember that somebody gave a tensor its values."""
-        if self.skipped and (memory := _memory(tensor)) is not None and self.skipped.pop(memory, None) is not None:
-            self.has_loaded |= is_loaded
+    def note_written(self, tensor: Any, is_load: bool = False) -> None:
+        """Remember that somebody gave a tensor its values, in this block or one inside it."""
+        governor: _Governor | None = self
+        memory = None
+        while governor is not None:
+            if governor.skipped:
+                memory = _memory(tensor) if memory is None else memory
+                if memory is not None and governor.skipped.pop(memory, None) is not None:
+                    governor.has_loaded |= is_load and _is_called_by("load_state_dict", "torch.")
+            governor = governor.around
 
     def warn_of_what_is_missing(self) -> None:
         """Where one checkpoint was loaded, what it has not filled is there to be forgotten."""
-        left = [tensor for tensor in (reference() for reference in self.skipped.values()) if tensor is not None]
+        left = [skipped.shape for skipped in self.skipped.values() if skipped.is_left()]
         if self.has_loaded and left:
-            shapes = shown([tuple(tensor.shape) for tensor in left])
             warnings.warn(
                 f"skip=True left {len(left)} tensors uninitialized that the checkpoint loaded in this block does not "
-                f"hold, of shapes {shapes}: initialize them, as with init_",
+                f"hold, of shapes {shown(left)}: initialize them, as with init_",
                 stacklevel=4,
             )
+
+
+class _Skipped(NamedTuple):
+    """What was left uninitialized: its memory, and the tensor whose version says that somebody wrote to it."""
+
+    storage: StorageWeakRef
+    shape: tuple[int, ...]
+    watched: weakref.ref[Tensor]
+    version: int
+
+    def is_left(self) -> bool:
+        watched = self.watched()
+        is_there = not self.storage.expired()  # type: ignore[no-untyped-call]
+        return is_there and (watched is None or _version_of(watched) == self.version)
+
+
+def _version_of(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # which inference mode does not count
 
 
 def _memory(tensor: Any) -> tuple[int, int] | None:
@@ -197,11 +233,10 @@ def _call(
     tensor = args[0] if args else kwargs.get("tensor")
     if getattr(tensor, "_is_hf_initialized", False):
         return tensor
-    if governor.skip and isinstance(tensor, Tensor):
-        if draws and not _loads_pretrained():
-            governor.note_skipped(tensor)
-            return tensor
-        governor.note_written(tensor, is_loaded=False)
+    if governor.skip and draws and isinstance(tensor, Tensor) and not _is_called_by("from_pretrained", "transformers."):
+        governor.note_skipped(tensor)
+        return tensor
+    governor.note_written(tensor)
     if ours is not None and _is_ours_to_fill(tensor):
         # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
         with suppress(TypeError, ValueError, ArithmeticError, ImportError):
@@ -213,13 +248,14 @@ def _call(
         _GOVERNOR.set(governor)
 
 
-def _loads_pretrained() -> bool:
-    """Whether `from_pretrained` of transformers is at work: it skips by itself, and draws what its checkpoint lacks."""
+def _is_called_by(name: str, package: str) -> bool:
+    """Whether a function of that name is at work.
+
+    `from_pretrained` of transformers skips by itself, and draws what its checkpoint lacks.
+    """
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "from_pretrained" and frame.f_globals.get("__name__", "").startswith(
-            "transformers."
-        ):
+        if frame.f_code.co_name == name and frame.f_globals.get("__name__", "").startswith(package):
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
@@ -295,13 +331,26 @@ class _MethodsThatWrite(_Methods):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         governor = _GOVERNOR.get()
-        if governor is not None and getattr(func, "__name__", "") in _WRITE:
-            governor.note_written(args[0], is_loaded=func is Tensor.copy_)
-        return super().__torch_function__(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)
+        if governor is not None:
+            tensor = args[0] if args else (kwargs or {}).get("input")
+            if func == _DATA or func is Tensor.detach:
+                governor.note_source(result, tensor)
+            elif _writes(getattr(func, "__name__", "")):
+                governor.note_written(tensor, is_load=func is Tensor.copy_)
+        return result
 
 
-# Methods that give a tensor its values, `load_state_dict`'s first.
-_WRITE = frozenset({"copy_", "fill_", "zero_", "random_", "exponential_", "log_normal_", "cauchy_", "bernoulli_"})
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+def _writes(name: str) -> bool:
+    """Whether a method of that name gives a tensor values; a view's version does not tell that of what it views."""
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__") and name not in _NOT_VALUES)
+
+
+# The first two say so themselves, in `_call`.
+_NOT_VALUES = ("normal_", "uniform_", "requires_grad_", "detach_", "retain_grad_", "share_memory_")
 
 
 @leaves_graph

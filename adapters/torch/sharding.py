@@ -376,7 +376,7 @@ def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
 
 _AXES: dict[str, Any] = {"in_axis": None, "out_axis": None, "batch_axis": ()}
 
-# Of all methods of one seed, scheme and ranks: where the weight of each number stands; None once they were warned about.
+# Of all methods of one seed, scheme and ranks: where the weight of each number stands; None once they warned.
 _numbers: dict[Hashable, dict[int, int] | None] = {}
 
 

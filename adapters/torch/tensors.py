@@ -30,7 +30,8 @@ from .._handover.torch import FILLED, array_of
 
 __all__ = [
     "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "is_unreal", "leaves_graph",
-    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of",
+    "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
