@@ -188,6 +188,13 @@ def test_a_parametrized_weight_takes_what_is_assigned():
     torch.testing.assert_close(layer.weight, init((4, 4), "he_normal", seed=7))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_refusal_of_a_weight_under_weight_norm_begins_with_what_to_do():
+    for norm in (torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm):
+        with pytest.raises(ValueError, match=r"Backward0: assign one, module\.weight = .*, or use init_module_; else"):
+            init_(norm(torch.nn.Linear(4, 4)).weight, "normal")
+
+
 def test_what_parametrize_keeps_until_its_block_ends_is_refused():
     layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
     with torch.nn.utils.parametrize.cached(), torch.no_grad():

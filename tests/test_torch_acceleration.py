@@ -307,6 +307,24 @@ def test_a_reseed_to_the_state_that_was_there_on_entering_is_one_too():
     assert equal(one, two)
 
 
+def test_who_asks_for_the_state_is_replaced_under_a_name_of_its_own():
+    for _ in range(2):
+        with accelerate():
+            held = torch.get_rng_state
+            assert pickle.loads(pickle.dumps(held)) is held
+        assert torch.get_rng_state is not held
+        assert pickle.loads(pickle.dumps(held)) is held
+
+
+def test_calls_that_draw_nothing_are_numbered_after_a_reseed():
+    with accelerate():
+        torch.manual_seed(3)
+        INIT.eye_(torch.empty(3, 3))
+        INIT.normal_(first := torch.empty(9))
+    torch.manual_seed(3)
+    assert torch.equal(first, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None), name=1))
+
+
 def test_until_reseeded_the_seed_governs():
     with accelerate(seed=5, until_reseeded=True):
         layer = nn.Linear(24, 16)

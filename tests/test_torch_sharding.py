@@ -815,3 +815,16 @@ def test_marks_of_megatron_that_do_not_fit_are_refused(marks, words):
     with pytest.raises(ValueError, match=words):
         megatron("normal", rank=0, world_size=2, seed=7)(weight)
     assert bool((weight == 9).all())
+
+
+@pytest.mark.parametrize("make", [
+    lambda **arguments: adapters.torch.torchrec_init_fn("normal", (4, 4), **arguments),
+    lambda **arguments: megatron("normal", rank=0, world_size=1, **arguments),
+])  # fmt: skip
+def test_arguments_that_no_call_could_take_are_refused_when_a_method_is_made(make):
+    with pytest.raises(TypeError, match="got 'sead'; did you mean 'seed'"):
+        make(sead=1)
+    for wrong, argument in (({"seed": -1}, "seed"), ({"seed": "1"}, "seed"), ({"threads": 0}, "threads")):
+        with pytest.raises((TypeError, ValueError), match=f"^{argument} must be"):
+            make(**wrong)
+    make(in_axis=0, out_axis=1, matrices=2, threads=1)

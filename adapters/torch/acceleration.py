@@ -54,6 +54,8 @@ def accelerate(
         draws its seed from that, and has no number. Left out: one 64-bit draw of PyTorch's default generator at the
         first call; and another, with numbers from 0 on again, wherever something else has moved that generator since.
         So `torch.manual_seed`, and whatever calls it or puts a state back, governs what follows, as without the block.
+        A state that is to be put back must be taken by `torch.get_rng_state`, as `fork_rng` does: the method
+        `torch.default_generator.get_state` is not seen.
     until_reseeded : bool, default False
         The same for a block with a seed, which governs until something moves PyTorch's default generator (one draw is
         taken on entering, so that any reseeding moves it). Otherwise `torch.manual_seed` has no say in a block with a
@@ -134,16 +136,17 @@ class _Governor:
 
     def follow(self) -> None:
         """Begin anew where somebody else has moved PyTorch's generator."""
-        if self.is_following and self.state != _state_of_torch():
-            self.seed, self.drawn = Drawn(None), 0
+        if self.is_following and (state := _state_of_torch()) != self.state:
+            self.seed, self.drawn, self.state = Drawn(None), 0, state
 
     def fill(self, tensor: Tensor, scheme: str) -> None:
         """`init_` with the next stream of the seed."""
         self.follow()
         seed = self.seed if make_scheme(scheme).draws else 0
+        moves = type(seed) is Drawn and not seed.is_drawn  # PyTorch's generator
         init_(tensor, scheme, seed=seed, name=self.drawn, threads=self.threads)
         self.drawn += 1
-        if self.is_following:
+        if moves and self.is_following:
             self.state = _state_of_torch()
 
     def note_source(self, view: Any, source: Any) -> None:
@@ -421,9 +424,13 @@ def _replacement(original: Any, ours: Callable[..., Any] | None) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         return _call(original, ours, original.__name__ not in _DRAW_NOTHING, args, kwargs)
 
-    # A model may keep one of these, and be pickled after the block: this is where it is found then.
-    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{original.__name__}"
-    setattr(_BY_NAME, original.__name__, function)
+    return _kept(function)
+
+
+def _kept(function: Any) -> Any:
+    """Keep a replacement where it is found when a model that holds it is pickled after the block."""
+    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{function.__name__}"
+    setattr(_BY_NAME, function.__name__, function)  # a name in a module would be exchanged
     return function
 
 
@@ -441,17 +448,17 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
             yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
 
 
-@wraps(torch.get_rng_state)
-def _get_rng_state() -> Tensor:
-    """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
-    governor = _GOVERNOR.get()
-    if governor is not None and isinstance(governor.seed, Drawn):
-        governor.state = b""
-    return _TORCHS_RNG_STATE[0]()
+def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
+    @wraps(original)
+    def function() -> Tensor:
+        """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
+        governor = _GOVERNOR.get()
+        if governor is not None and isinstance(governor.seed, Drawn):
+            governor.state = b""
+        return original()
 
+    return _kept(function)
 
-_TORCHS_RNG_STATE = (torch.get_rng_state,)  # not by name: that would be exchanged too
-_get_rng_state.__module__, _get_rng_state.__qualname__ = __name__, "_get_rng_state"
 
 _DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_")
 _INSTEAD = {
@@ -464,4 +471,4 @@ _INSTEAD = {
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
 _BY_NAME = SimpleNamespace()
-_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _get_rng_state}
+_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _replacement_of_get_rng_state(torch.get_rng_state)}

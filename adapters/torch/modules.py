@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme, empty, fill
+from winit_fast.fans import matrices_of
 from winit_fast.messages import as_int, shown
 
 from .parametrized import Parametrized, parametrized
 from .rules import Rule, Rules, as_rules, matches
 from .sharding import held_by_this_rank
-from .tensors import FILLED, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .tensors import FILLED, as_dtype, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 
@@ -98,7 +100,9 @@ class Report:
             rows.append((entry.name, " x ".join(map(str, entry.shape)) or "1", dtype, scheme, "; ".join(notes)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [f"took nothing: {rule.place}" for rule in self.unused]
+        lines += [f"took nothing: {rule.place}" for rule in self.unused if not rule.recipe]
+        for recipe, count in Counter(rule.recipe for rule in self.unused if rule.recipe).items():
+            lines.append(f"took nothing: {count} rules of {recipe}")
         return "\n".join(lines)
 
 
@@ -126,7 +130,8 @@ def init_module_(
         numbers (``recipes.gpt2(layers=12)``), ``{"*.weight": "he_normal", "*.bias": "zeros"}``, pairs of the same, or
         `Rule` objects, which can ask for the kind of module and give axes.
     seed : int
-        In [0, 2^64).
+        In [0, 2^64). There is no default, as ranks must agree on it: ``seed=torch.initial_seed()`` follows
+        `torch.manual_seed`.
     prefix : str, default ""
         What stands before the names, with its dot: of a part of a larger model, such as a pipeline stage,
         ``"layers.4."``. Rules and `leave` see the whole name.
@@ -187,7 +192,7 @@ def materialize_(
     *,
     seed: SupportsIndex,
     device: torch.device | str | int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     prefix: str = "",
     leave: str | Sequence[str] = (),
     buffers: BufferMaker | None = None,
@@ -208,7 +213,7 @@ def materialize_(
         As in `init_module_`. Parameters that are left stay on the meta device.
     device : torch.device, str or int, optional
         Left out: the CPU; for a `DTensor` the kind of device of its mesh.
-    dtype : torch.dtype, optional
+    dtype : torch.dtype or str, optional
         Of the floating-point parameters that come from the meta device. Left out: their own.
     buffers : callable, optional
         ``buffers(owner, name, buffer)`` fills one buffer that was on the meta device, or returns its value. All of them
@@ -240,6 +245,7 @@ def materialize_(
     place = None if device is None else torch.device(device)
     if place is not None and place.type == "meta":
         raise ValueError(f"device must have memory, got {place}")
+    dtype = as_dtype(dtype)
     if dtype is not None and (dtype not in FILLED or dtype.is_complex):
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
@@ -323,6 +329,8 @@ def _planned(
                 "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
                 "it is wrapped, or use fully_shard"
             )
+    if seed is None:
+        raise TypeError("seed must be an int, got None: seed=torch.initial_seed() follows torch.manual_seed")
     key = as_int("seed", seed)
     fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
     ordered = as_rules(rules)
@@ -394,6 +402,10 @@ def _planned(
                 f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
             ) from None
         notes = [] if padding is None else [f"row {padding} is 0"]
+        given = matrices_of(arguments["matrices"])
+        count = given if isinstance(given, int) else given[0]
+        if count > 1:
+            notes.append(f"{count} matrices")
         if whole is not None:
             notes.append(f"assigned through {whole.how.kind}")
         if on_meta:

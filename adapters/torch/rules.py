@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -71,6 +71,7 @@ class Rule:
     out_axis: Axes | None = None
     batch_axis: Axes = ()
     matrices: Matrices | None = None
+    recipe: str = field(default="", init=False, repr=False, compare=False)  # the name of the one that it came with
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str | re.Pattern):
@@ -150,6 +151,10 @@ class Recipe:
 
     name: str
     rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            object.__setattr__(rule, "recipe", self.name)  # reports tell them from a user's own
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules)

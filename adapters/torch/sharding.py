@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme
+from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
+from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.repeats import RepeatedValuesWarning
@@ -224,7 +226,20 @@ def torchrec_init_fn(
     >>> bool((evicted == whole[[3, 5]]).any())
     False
     """
-    return _TorchrecInit(make_scheme(scheme), as_sizes("shape", shape), seed, name, generator, arguments)
+    sizes = as_sizes("shape", shape)
+    _checked_arguments("torchrec_init_fn", seed, arguments)
+    return _TorchrecInit(make_scheme(scheme), sizes, seed, name, generator, arguments)
+
+
+def _checked_arguments(function: str, seed: SupportsIndex | None, arguments: dict[str, Any]) -> None:
+    """Raise now for what `init_` would refuse when it is called, maybe on another machine."""
+    known = (*_AXES, "matrices", "threads")
+    for argument in arguments:
+        if argument not in known:
+            close = nearest_word(argument, [*known, "seed", "name"])
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise TypeError(f"{function} must get {', '.join(known)} beside its own arguments, got {argument!r}{hint}")
+    fill(np.empty(0), "normal", seed=0 if seed is None else seed, threads=arguments.get("threads"))
 
 
 class _Counting:
@@ -361,6 +376,7 @@ def megatron_init_method(
     axis = None if partition_dim is None else as_int("partition_dim", partition_dim, "an int or None")
     if axis is not None and axis < -1:
         raise ValueError(f"partition_dim must be an axis, or -1 for whole weights, got {shown(axis)}")
+    _checked_arguments("megatron_init_method", seed, arguments)
     axes = tuple(arguments.pop(argument, default) for argument, default in _AXES.items())
     return _MegatronInit(make_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, arguments)
 

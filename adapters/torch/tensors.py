@@ -249,6 +249,11 @@ class Drawn:
         self._generator = generator
         self._seed: int | None = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it was asked for."""
+        return self._seed is not None
+
     def __index__(self) -> int:
         if self._seed is None:
             self._seed = draw_seed(self._generator)
@@ -402,8 +407,7 @@ def refuse_computed(tensor: Tensor) -> None:
     if node is not None:
         raise ValueError(
             "tensor must not be computed from others, which a fill would leave as they are, got the result of "
-            f"{type(node).__name__}: fill what it was computed from (what stood before .float(), .to(), an index); "
-            "where it is a weight under a parametrization, assign one: module.weight = adapters.torch.init(shape, ...)"
+            f"{type(node).__name__}: {_advice(type(node).__name__)}"
         )
     parametrize = sys.modules.get("torch.nn.utils.parametrize")
     if parametrize is not None and parametrize._cache_enabled and any(base is x for x in parametrize._cache.values()):
@@ -418,6 +422,20 @@ def refuse_computed(tensor: Tensor) -> None:
                 f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
                 "along an axis that is sharded: fill the whole DTensor"
             )
+
+
+def _advice(node: str) -> str:
+    """What to do in place of filling what was computed, the likeliest first."""
+    assign = (
+        "where it is a weight under a parametrization, assign one, module.weight = adapters.torch.init(shape, ...), or "
+        "use init_module_"
+    )
+    before = "fill what it was computed from (what stood before .float(), .to(), an index)"
+    if node.startswith("WeightNorm"):
+        return f"{assign.removeprefix('where it is a weight under a parametrization, ')}; else {before}"
+    if node == "CopySlices":
+        return f"what autograd saw written to is filled by its .data; {before}"
+    return f"{before}; {assign}"
 
 
 def _copied_by(tensor: Tensor) -> Any:
