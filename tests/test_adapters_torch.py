@@ -1,5 +1,6 @@
 """adapters.torch.init_ and init: the values of `fill`, in any tensor, where it stands."""
 
+import contextlib
 import os
 import threading
 import warnings
@@ -132,6 +133,37 @@ def computed():
     }
 
 
+PIECES = {
+    "chunk": lambda weight: weight.chunk(3),
+    "split": lambda weight: weight.split(4),
+    "unbind": lambda weight: weight.view(3, 4, 4).unbind(),
+}
+DRAW_OR_SET = [
+    name
+    for name in vars(torch.nn.init)
+    if name.endswith("_") and not name.startswith("_") and name not in ("dirac_", "sparse_", "constant_")
+]
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+@pytest.mark.parametrize("name", ["init_", *DRAW_OR_SET])
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+def test_pieces_of_a_parameter_are_filled_one_after_the_other(pieces, name, accelerated):
+    weight = torch.nn.Parameter(torch.full((12, 4), torch.nan))
+    with adapters.torch.accelerate(seed=3) if accelerated else contextlib.nullcontext():
+        fill = getattr(torch.nn.init if accelerated else adapters.torch, name, adapters.torch.init_)
+        for number, piece in enumerate(pieces(weight)):
+            fill(piece, **({"scheme": "normal", "seed": 1, "name": number} if name == "init_" else {}))
+    assert not weight.isnan().any()
+
+
+def test_a_piece_of_what_was_computed_is_refused_too():
+    weight = torch.nn.Parameter(torch.ones(12, 4))
+    for pieces in PIECES.values():
+        with pytest.raises(ValueError, match="computed from others"):
+            init_(pieces(weight * 2)[1], "normal", seed=1)
+
+
 @pytest.mark.parametrize("kind", computed())
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_what_was_computed_is_refused_since_what_it_was_computed_from_would_stay(kind):
@@ -154,6 +186,13 @@ def test_a_parametrized_weight_takes_what_is_assigned():
     layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4))
     layer.weight = init((4, 4), "he_normal", seed=7)
     torch.testing.assert_close(layer.weight, init((4, 4), "he_normal", seed=7))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_refusal_of_a_weight_under_weight_norm_begins_with_what_to_do():
+    for norm in (torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm):
+        with pytest.raises(ValueError, match=r"Backward0: assign one, module\.weight = .*, or use init_module_; else"):
+            init_(norm(torch.nn.Linear(4, 4)).weight, "normal")
 
 
 def test_what_parametrize_keeps_until_its_block_ends_is_refused():

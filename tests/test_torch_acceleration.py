@@ -307,6 +307,24 @@ def test_a_reseed_to_the_state_that_was_there_on_entering_is_one_too():
     assert equal(one, two)
 
 
+def test_who_asks_for_the_state_is_replaced_under_a_name_of_its_own():
+    for _ in range(2):
+        with accelerate():
+            held = torch.get_rng_state
+            assert pickle.loads(pickle.dumps(held)) is held
+        assert torch.get_rng_state is not held
+        assert pickle.loads(pickle.dumps(held)) is held
+
+
+def test_calls_that_draw_nothing_are_numbered_after_a_reseed():
+    with accelerate():
+        torch.manual_seed(3)
+        INIT.eye_(torch.empty(3, 3))
+        INIT.normal_(first := torch.empty(9))
+    torch.manual_seed(3)
+    assert torch.equal(first, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None), name=1))
+
+
 def test_until_reseeded_the_seed_governs():
     with accelerate(seed=5, until_reseeded=True):
         layer = nn.Linear(24, 16)
@@ -775,6 +793,15 @@ def test_skip_does_what_draws_nothing(name):
     assert torch.equal(weight, expected)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"seed": 5, "until_reseeded": True}, {"skip": True}], ids=str)
+def test_a_block_can_be_entered_in_a_fake_mode(arguments):
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode(), accelerate(**arguments):
+        layer = nn.Linear(3, 3)
+    assert type(layer.weight.data).__name__ == "FakeTensor"
+
+
 def test_skip_leaves_tensors_of_every_kind_as_they_are():
     from torch._subclasses import FakeTensorMode
 
@@ -858,6 +885,98 @@ def test_nothing_is_warned_about_where_nothing_is_missing(finish):
         model = Loaded()
         finish(model)
         gc.collect()
+
+
+def load_without_head(model):
+    model.load_state_dict(checkpoint_without_head(), strict=False)
+
+
+class LoadedByData(Loaded):
+    """Draws as many models do: through `.data`, or a tensor detached."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 3, bias=False)
+        for parameter in self.body.parameters():
+            parameter.data.normal_(0, 0.02)
+        self.head.weight.data.normal_(0, 0.02)
+
+
+class LoadedByDetach(LoadedByData):
+    def __init__(self):
+        super().__init__()
+        INIT.normal_(self.head.weight.detach())
+
+
+@pytest.mark.parametrize("make", [LoadedByData, LoadedByDetach])
+def test_what_was_drawn_through_data_is_warned_about_too(make):
+    def load():
+        with accelerate(skip=True):
+            model = make()
+            load_without_head(model)
+
+    with pytest.warns(UserWarning, match=r"skip=True left 1 tensors uninitialized .* of shapes \[\(3, 6\)\]"):
+        load()
+
+
+def inner_block(model):
+    with accelerate(seed=0):
+        INIT.normal_(model.head.weight)
+        model.head.bias.data.zero_()
+
+
+def inner_block_by_data(model):
+    with accelerate(seed=0):
+        model.head.weight.data.normal_()
+        INIT.zeros_(model.head.bias)
+
+
+def assigned(model):
+    with torch.no_grad():
+        model.head.weight[:] = torch.ones(3, 6)
+        model.head.bias.mul_(0)
+
+
+WRITES = {
+    "init_": lambda model: (init_(model.head.weight, "he_normal"), init_(model.head.bias, "zeros")),
+    "an inner block": inner_block,
+    "an inner block, by data": inner_block_by_data,
+    "assigned": assigned,
+    "methods of data": lambda model: (model.head.weight.data.fill_(1), model.head.bias.data.mul_(0)),
+}
+
+
+@pytest.mark.parametrize("make", [Loaded, LoadedByData])
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.filterwarnings("error")
+def test_what_was_written_after_it_was_skipped_is_not_warned_about(write, make):
+    with accelerate(skip=True):
+        model = make()
+        model.head.bias = model.head.bias if make is Loaded else nn.Parameter(torch.zeros(3))
+        write(model)
+        load_without_head(model)
+
+
+@pytest.mark.filterwarnings("error")
+def test_skip_leaves_tensors_of_inference_mode():
+    with torch.inference_mode(), accelerate(skip=True):
+        model = LoadedByDetach()
+    assert model.head.weight.is_inference()
+
+
+def test_a_copy_that_is_no_checkpoint_does_not_count_as_one():
+    with accelerate(skip=True):
+        one, other = Loaded(), Loaded()
+        for source, target in zip(one.parameters(), other.parameters(), strict=True):
+            target.data.copy_(source.data)
+    for model in (one, other):
+        model.load_state_dict(Loaded().state_dict())
+
+
+def test_tensors_are_named_as_torch_names_them():
+    with accelerate(skip=True):
+        assert torch.equal(torch.fill_(input=torch.empty(3), value=1.0), torch.ones(3))
+        assert torch.equal(torch.zero_(input=torch.empty(3)), torch.zeros(3))
 
 
 # Hugging Face

@@ -567,3 +567,43 @@ def test_the_schemes_of_winit_fast_give_the_same_bits():
         weight = function(torch.empty(30, 20))
         torch.manual_seed(3)
         assert torch.equal(weight, init.init((30, 20), scheme)), scheme
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_") and name not in ("dirac_", "sparse_")])
+def test_what_zero_of_deepspeed_holds_in_parts_is_refused_by_every_function(name):
+    weight = torch.nn.Parameter(torch.empty(0))
+    weight.ds_shape = torch.Size((4, 4))
+    with pytest.raises(ValueError, match="GatheredParameters"):
+        getattr(init, name)(weight, *([2.0] if name == "constant_" else []))
+
+
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "xavier_uniform_"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_fan_scaled_uniform_values_stay_below_their_bound_as_torchs_do(name, dtype, accelerated):
+    weight = torch.empty(512, 512, dtype=dtype)
+    scheme = "xavier_uniform" if name == "xavier_uniform_" else "he_uniform(1.4142135623730951)"
+    if accelerated:
+        with init.accelerate(seed=5):
+            getattr(torch.nn.init, name)(weight)
+        nearest = init.init(weight.shape, scheme, dtype=dtype, seed=5, name=0)
+    else:
+        state = torch.get_rng_state()
+        getattr(init, name)(weight)
+        torch.set_rng_state(state)
+        nearest = init.init(weight.shape, scheme, dtype=dtype)
+    bound = math.sqrt((3 if name == "xavier_uniform_" else 6) / 512)
+    high = torch.tensor(bound, dtype=dtype)
+    assert weight.max() < high
+    moved = weight != nearest
+    assert (nearest[moved] >= high).all()
+    assert moved.any()
+
+
+def test_what_autograd_saw_written_to_is_filled_by_its_data():
+    buffer = torch.zeros(4)
+    buffer[:2] = torch.nn.Parameter(torch.ones(2)) * 2
+    with pytest.raises(ValueError, match=r"CopySlices: what autograd saw written to is filled by its \.data"):
+        init.zeros_(buffer)
+    init.zeros_(buffer.data)
+    assert not buffer.any()

@@ -213,10 +213,13 @@ def test_axes_that_a_rule_gives_are_taken_as_they_are(which):
 
 def test_weights_of_transformers_conv1d_have_their_inputs_first():
     utilities = pytest.importorskip("transformers.pytorch_utils")
-    layer = utilities.Conv1D(30, 200)  # outputs, inputs
-    init_module_(layer, SIMPLE, seed=3)
-    expected = init_(torch.empty(200, 30), "he_normal", seed=3, name="weight", in_axis=0, out_axis=1)
-    assert torch.equal(layer.weight, expected)
+    derived = type("Derived", (utilities.Conv1D,), {})
+    norm = torch.nn.utils.parametrizations.weight_norm  # derives a class too
+    for make in (utilities.Conv1D, derived, lambda *sizes: norm(utilities.Conv1D(*sizes))):
+        layer = make(30, 200)  # outputs, inputs
+        init_module_(layer, SIMPLE, seed=3)
+        expected = init_(torch.empty(200, 30), "he_normal", seed=3, name="weight", in_axis=0, out_axis=1)
+        torch.testing.assert_close(layer.weight, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("rules", [[Rule("*", None)], [("*", None)], [("*", lambda *_: None)]])
@@ -1138,3 +1141,41 @@ def test_a_recipe_prints_as_a_table(recipe):
     assert lines[0] == recipe.name
     assert len(lines) == 1 + len(recipe)
     assert all("<function" not in line for line in lines)
+
+
+def test_models_of_a_fake_mode_are_planned_and_not_written():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        model = nn.Sequential(nn.Linear(3, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+        report = init_module_(model, SIMPLE, seed=3)
+        with torch.device("meta"):
+            other = nn.Linear(3, 4)
+        materialize_(other, SIMPLE, seed=3)
+    assert {entry.note for entry in report} == {"fake: not written"}
+    assert type(other.weight.data).__name__ == "FakeTensor"
+
+
+def test_a_dtype_is_given_by_its_name_too():
+    with torch.device("meta"):
+        layer = nn.Linear(3, 4)
+    materialize_(layer, SIMPLE, seed=3, dtype="bfloat16")
+    assert layer.weight.dtype == torch.bfloat16
+
+
+def test_a_missing_seed_is_refused_with_what_follows_manual_seed():
+    with pytest.raises(TypeError, match=r"seed must be an int, got None: seed=torch\.initial_seed\(\) follows"):
+        init_module_(mlp(3, 2), SIMPLE, seed=None)
+    init_module_(mlp(3, 2), SIMPLE, seed=torch.initial_seed())
+
+
+def test_a_report_names_matrices_and_own_rules_and_counts_those_of_a_recipe():
+    model = nn.ModuleDict({"lstm": nn.LSTM(3, 4), "conv": nn.Conv2d(4, 4, 1, groups=2)})
+    own = [Rule("*.weight_hh_l*", "orthogonal", matrices=4), Rule("*.weihgt", "he_normal"), ("*.weight", "he_normal")]
+    report = init_module_(model, [*own, *recipes.named("torch")], seed=3)
+    assert report["lstm.weight_hh_l0"].note == "4 matrices"
+    assert report["conv.weight"].note == "2 matrices"
+    lines = [line for line in str(report).splitlines() if line.startswith("took nothing")]
+    assert lines[0] == "took nothing: *.weihgt"
+    assert len(lines) == 2
+    assert lines[1] == f"took nothing: {len(report.unused) - 1} rules of torch"

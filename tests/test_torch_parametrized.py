@@ -225,3 +225,96 @@ def test_the_parameters_stay_the_same_objects_and_versions_rise():
     assert all(one is other for one, other in zip(held, model.parameters(), strict=True))
     assert all(parameter._version > version for parameter, version in zip(held, versions, strict=True))
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in held)
+
+
+class Scaled(nn.Module):
+    """A parametrization with a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1) * 2)
+
+    def forward(self, value):
+        return value * self.factor
+
+    def right_inverse(self, value):
+        return value / self.factor
+
+
+def scaled(device="cpu"):
+    with torch.device(device):
+        model = nn.Sequential(nn.Linear(6, 8))
+        parametrize.register_parametrization(model[0], "weight", Scaled())
+    return model
+
+
+def test_a_computed_weight_does_not_change_after_it_was_assigned():
+    rules = {"*.weight": "he_normal", "*.factor": "constant(3)", "*.bias": "zeros"}
+    model = scaled()
+    before = state(model)
+    words = r"0\.weight.* with 0\.parametrizations\.weight\.0\.factor, which is written by a rule itself: .*original"
+    with pytest.raises(ValueError, match=words):
+        init_module_(model, rules, seed=7)
+    assert unchanged(model, before)
+    init_module_(model, rules, seed=7, leave="*.factor")
+    torch.testing.assert_close(model[0].weight, weight_of("he_normal"))
+    init_module_(model, {**rules, "*.factor": None}, seed=7)
+    torch.testing.assert_close(model[0].weight, weight_of("he_normal"))
+    init_module_(model, {"*.original": "he_normal", **rules}, seed=7)
+    original = weight_of("he_normal", name="0.parametrizations.weight.original")
+    torch.testing.assert_close(model[0].weight, 3 * original)
+
+
+def test_a_parameter_of_a_parametrization_without_memory_is_named():
+    rules = {"*.weight": "he_normal", "*.factor": "constant(3)", "*.bias": "zeros"}
+    for leave in ("*.factor", ()):
+        model = scaled("meta")
+        with pytest.raises(ValueError, match=r"0\.parametrizations\.weight\.0\.factor, which is on the meta device"):
+            materialize_(model, rules, seed=7, leave=leave)
+        assert all(parameter.is_meta for parameter in model.parameters())
+    materialize_(model, {"*.original": "he_normal", **rules}, seed=7)
+    assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_weight_under_the_older_spectral_norm_is_the_drawn_one_by_its_norm(training):
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(60, 80))).train(training)
+    report = init_module_(model, {"*.weight": "he_normal", "*": "zeros"}, seed=7)
+    assert torch.equal(model[0].weight_orig, weight_of("he_normal", (80, 60)))
+    assert report["0.weight"].note == "assigned through SpectralNorm"
+    model.eval()(torch.ones(1, 60))
+    assert torch.linalg.matrix_norm(model[0].weight, 2).item() == pytest.approx(1.0, abs=0.1)
+    alone = "0.weight_orig"
+    init_module_(model, {"*.weight_orig": "he_normal", "*.bias": "zeros"}, seed=7)
+    assert torch.equal(model[0].weight_orig, weight_of("he_normal", (80, 60), name=alone))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, parametrizations.spectral_norm], ids=["older", "newer"])
+def test_spectral_norm_refuses_what_has_no_norm(norm):
+    model = nn.Sequential(norm(nn.Linear(6, 8)))
+    before = state(model)
+    with pytest.raises(ValueError, match=r"0\.weight of shape .* cannot take zeros: .*SpectralNorm would make nan"):
+        init_module_(model, {"*": "zeros"}, seed=7)
+    assert unchanged(model, before)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_materialize_refuses_the_older_spectral_norm_whose_buffers_have_no_memory():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 8)))
+    with pytest.raises(ValueError, match="SpectralNorm cannot take it: its buffers are on the meta device"):
+        materialize_(model, RULES, seed=7, buffers=lambda *_: None)
+
+
+def test_originals_that_layers_share_are_not_taken_by_a_rule_for_the_weight_too():
+    model = nn.Sequential(*(orthogonal("householder", False, (6, 6))[0] for _ in range(2)))
+    first, second = (layer.parametrizations.weight for layer in model)
+    second.original = first.original
+    before = state(model)
+    with pytest.raises(ValueError, match=r"rules must name 0\.parametrizations\.weight\.original by itself"):
+        init_module_(model, {"*": "zeros"}, seed=7)
+    assert unchanged(model, before)
+    init_module_(model, {"*.original": "ones", "*": "zeros"}, seed=7)
+    assert bool(model[1].weight.any())

@@ -5,6 +5,7 @@ how they went.
 """
 
 import copy
+import importlib.util
 import itertools
 import multiprocessing
 import pickle
@@ -13,6 +14,7 @@ from datetime import timedelta
 
 import pytest
 
+import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
@@ -202,6 +204,18 @@ def functions_of_nn_init(rank, world):
 
 
 @check(2)
+def pieces_along_an_axis_that_is_whole(rank, world):
+    from torch.distributed.tensor import Shard
+
+    (mesh,) = meshes(world)
+    weight = torch.nn.Parameter(sharded((8, 6), mesh, [Shard(0)]))
+    for number, piece in enumerate(weight.chunk(2, 1)):
+        init_(piece, "he_normal", seed=1, name=number)
+    expected = [init((8, 3), "he_normal", seed=1, name=number) for number in range(2)]
+    assert torch.equal(gathered(weight.detach()), torch.cat(expected, 1))
+
+
+@check(2)
 def refusals(rank, world):
     from torch.distributed.tensor import DTensor, Partial, Shard
 
@@ -346,6 +360,20 @@ def computed_weights(rank, world):
 
 
 @check(2)
+def a_layer_of_transformers_sharded_by_itself(rank, world):
+    from torch.distributed.fsdp import fully_shard
+
+    if importlib.util.find_spec("transformers") is None:
+        return
+    from transformers.pytorch_utils import Conv1D
+
+    layer = fully_shard(Conv1D(8, 6), mesh=meshes(world)[0])
+    adapters.torch.init_module_(layer, {"weight": "he_normal", "bias": "zeros"}, seed=7)
+    expected = init((6, 8), "he_normal", seed=7, name="weight", in_axis=0, out_axis=1)
+    assert torch.equal(gathered(layer.weight.detach()), expected)
+
+
+@check(2)
 def megatron_in_more_processes_than_a_group(rank, world):
     weight = torch.full((4, 6), 9.0)
     alone = {"rank": 0, "world_size": 1, "seed": 7}
@@ -455,6 +483,10 @@ def test_the_functions_of_nn_init_take_dtensors(reports):
     assert_passed(reports("functions_of_nn_init", 2))
 
 
+def test_pieces_of_a_dtensor_are_filled_one_after_the_other(reports):
+    assert_passed(reports("pieces_along_an_axis_that_is_whole", 2))
+
+
 def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(reports):
     assert_passed(reports("refusals", 2))
 
@@ -462,6 +494,11 @@ def test_dtensors_that_cannot_be_filled_are_refused_before_anything_is_written(r
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_a_fully_sharded_weight_under_weight_norm_is_assigned(reports, world):
     assert_passed(reports("computed_weights", world))
+
+
+def test_a_sharded_layer_of_transformers_has_the_fans_of_the_whole(reports):
+    pytest.importorskip("transformers")
+    assert_passed(reports("a_layer_of_transformers_sharded_by_itself", 2))
 
 
 def test_ranks_of_megatron_that_the_method_does_not_know_must_be_told(reports):
@@ -645,18 +682,32 @@ def test_no_two_methods_of_one_seed_give_weights_that_correlate():
         assert correlation(one, other) < 0.15  # 6.7 standard errors of 2000 pairs
 
 
-def test_a_second_method_of_one_seed_and_scheme_is_refused_as_long_as_it_would_repeat_what_is_there():
-    arguments = {"rank": 0, "world_size": 1, "seed": 7}
-    kept, other = weights(2)
-    megatron("normal", **arguments)(kept)  # the weight is there though the method is gone
-    with pytest.raises(ValueError, match="name must be given where two methods have one seed and one scheme"):
-        megatron("normal", **arguments)(other)
-    assert bool((other == 9).all())
-    for place in ({"pipeline_rank": 1}, {"seed": 8}, {"name": "other"}, {"names": lambda: "other"}):
+def test_a_second_method_of_one_seed_and_scheme_repeats_the_first_and_warns_once():
+    arguments = {"rank": 0, "world_size": 1, "seed": 71}
+    method = megatron("normal", **arguments)
+    first = [method(weight) for weight in weights(3)]
+    again = megatron("normal", **arguments)
+    with pytest.warns(winit_fast.RepeatedValuesWarning, match="two methods of one seed and one scheme") as seen:
+        second = [again(weight) for weight in weights(3)]
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.filterwarnings("error")
+def test_methods_that_repeat_no_values_do_not_warn():
+    kept, other, third = weights(3)
+    arguments = {"rank": 0, "world_size": 1, "seed": 72}
+    method = megatron("normal", **arguments)
+    method(kept)
+    for place in ({"pipeline_rank": 1}, {"seed": 73}, {"name": "other"}, {"names": lambda: "other"}):
         assert correlation(megatron("normal", **{**arguments, **place})(other), kept) < 0.15
     before = kept.detach().clone()
-    del kept
-    assert torch.equal(megatron("normal", **arguments)(other), before)  # built again, it is the same
+    assert torch.equal(megatron("normal", **arguments)(kept), before)  # the same weight again
+    sent = pickle.loads(pickle.dumps(method))
+    assert correlation(sent(third), kept) < 0.15
+    for _ in range(2):
+        megatron("zeros", **arguments)(torch.empty(4, 4))
 
 
 def test_stages_of_a_pipeline_and_experts_hold_weights_of_their_own_and_all_else_is_the_same():
@@ -764,3 +815,16 @@ def test_marks_of_megatron_that_do_not_fit_are_refused(marks, words):
     with pytest.raises(ValueError, match=words):
         megatron("normal", rank=0, world_size=2, seed=7)(weight)
     assert bool((weight == 9).all())
+
+
+@pytest.mark.parametrize("make", [
+    lambda **arguments: adapters.torch.torchrec_init_fn("normal", (4, 4), **arguments),
+    lambda **arguments: megatron("normal", rank=0, world_size=1, **arguments),
+])  # fmt: skip
+def test_arguments_that_no_call_could_take_are_refused_when_a_method_is_made(make):
+    with pytest.raises(TypeError, match="got 'sead'; did you mean 'seed'"):
+        make(sead=1)
+    for wrong, argument in (({"seed": -1}, "seed"), ({"seed": "1"}, "seed"), ({"threads": 0}, "threads")):
+        with pytest.raises((TypeError, ValueError), match=f"^{argument} must be"):
+            make(**wrong)
+    make(in_axis=0, out_axis=1, matrices=2, threads=1)

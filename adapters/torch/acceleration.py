@@ -17,17 +17,18 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from types import FunctionType, SimpleNamespace
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
-from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph
+from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph, outside_modes
 
 __all__ = ["accelerate"]
 
@@ -53,6 +54,8 @@ def accelerate(
         draws its seed from that, and has no number. Left out: one 64-bit draw of PyTorch's default generator at the
         first call; and another, with numbers from 0 on again, wherever something else has moved that generator since.
         So `torch.manual_seed`, and whatever calls it or puts a state back, governs what follows, as without the block.
+        A state that is to be put back must be taken by `torch.get_rng_state`, as `fork_rng` does: the method
+        `torch.default_generator.get_state` is not seen.
     until_reseeded : bool, default False
         The same for a block with a seed, which governs until something moves PyTorch's default generator (one draw is
         taken on entering, so that any reseeding moves it). Otherwise `torch.manual_seed` has no say in a block with a
@@ -126,43 +129,79 @@ class _Governor:
         self.has_ended = False
         self.place = _place()
         self.state = _state_of_torch() if self.is_following else b""  # of PyTorch's generator, when we last looked
-        self.skipped: dict[tuple[int, int], weakref.ref[Tensor]] = {}
+        self.around = _GOVERNOR.get()
+        self.skipped: dict[tuple[int, int], _Skipped] = {}
+        self.sources: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self.has_loaded = False
 
     def follow(self) -> None:
         """Begin anew where somebody else has moved PyTorch's generator."""
-        if self.is_following and self.state != _state_of_torch():
-            self.seed, self.drawn = Drawn(None), 0
+        if self.is_following and (state := _state_of_torch()) != self.state:
+            self.seed, self.drawn, self.state = Drawn(None), 0, state
 
     def fill(self, tensor: Tensor, scheme: str) -> None:
         """`init_` with the next stream of the seed."""
         self.follow()
         seed = self.seed if make_scheme(scheme).draws else 0
+        moves = type(seed) is Drawn and not seed.is_drawn  # PyTorch's generator
         init_(tensor, scheme, seed=seed, name=self.drawn, threads=self.threads)
         self.drawn += 1
-        if self.is_following:
+        if moves and self.is_following:
             self.state = _state_of_torch()
+
+    def note_source(self, view: Any, source: Any) -> None:
+        """Remember what `data` or `detach` was asked of: it is there when the view is long gone."""
+        if isinstance(view, Tensor) and isinstance(source, Tensor):
+            key = id(view)
+            self.sources[key] = weakref.ref(view, lambda _: self.sources.pop(key, None)), weakref.ref(source)
 
     def note_skipped(self, tensor: Tensor) -> None:
         """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""
         if (memory := _memory(tensor)) is not None:
-            self.skipped[memory] = weakref.ref(tensor)
+            view, source = self.sources.get(id(tensor), (lambda: None, lambda: None))
+            watched = source() if view() is tensor else None
+            watched = tensor if watched is None else watched
+            storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+            self.skipped[memory] = _Skipped(storage, tuple(tensor.shape), weakref.ref(watched), _version_of(watched))
 
-    def note_written(self, tensor: Tensor, is_loaded: bool) -> None:
-        """Remember that somebody gave a tensor its values."""
-        if self.skipped and (memory := _memory(tensor)) is not None and self.skipped.pop(memory, None) is not None:
-            self.has_loaded |= is_loaded
+    def note_written(self, tensor: Any, is_load: bool = False) -> None:
+        """Remember that somebody gave a tensor its values, in this block or one inside it."""
+        governor: _Governor | None = self
+        memory = None
+        while governor is not None:
+            if governor.skipped:
+                memory = _memory(tensor) if memory is None else memory
+                if memory is not None and governor.skipped.pop(memory, None) is not None:
+                    governor.has_loaded |= is_load and _is_called_by("load_state_dict", "torch.")
+            governor = governor.around
 
     def warn_of_what_is_missing(self) -> None:
         """Where one checkpoint was loaded, what it has not filled is there to be forgotten."""
-        left = [tensor for tensor in (reference() for reference in self.skipped.values()) if tensor is not None]
+        left = [skipped.shape for skipped in self.skipped.values() if skipped.is_left()]
         if self.has_loaded and left:
-            shapes = shown([tuple(tensor.shape) for tensor in left])
             warnings.warn(
                 f"skip=True left {len(left)} tensors uninitialized that the checkpoint loaded in this block does not "
-                f"hold, of shapes {shapes}: initialize them, as with init_",
+                f"hold, of shapes {shown(left)}: initialize them, as with init_",
                 stacklevel=4,
             )
+
+
+class _Skipped(NamedTuple):
+    """What was left uninitialized: its memory, and the tensor whose version says that somebody wrote to it."""
+
+    storage: StorageWeakRef
+    shape: tuple[int, ...]
+    watched: weakref.ref[Tensor]
+    version: int
+
+    def is_left(self) -> bool:
+        watched = self.watched()
+        is_there = not self.storage.expired()  # type: ignore[no-untyped-call]
+        return is_there and (watched is None or _version_of(watched) == self.version)
+
+
+def _version_of(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # which inference mode does not count
 
 
 def _memory(tensor: Any) -> tuple[int, int] | None:
@@ -174,7 +213,8 @@ def _memory(tensor: Any) -> tuple[int, int] | None:
 
 
 def _state_of_torch() -> bytes:
-    return torch.default_generator.get_state().numpy().tobytes()
+    with outside_modes():
+        return torch.default_generator.get_state().numpy().tobytes()
 
 
 _GOVERNOR: ContextVar[_Governor | None] = ContextVar("winit_fast.adapters.torch.accelerate", default=None)
@@ -196,11 +236,10 @@ def _call(
     tensor = args[0] if args else kwargs.get("tensor")
     if getattr(tensor, "_is_hf_initialized", False):
         return tensor
-    if governor.skip and isinstance(tensor, Tensor):
-        if draws and not _loads_pretrained():
-            governor.note_skipped(tensor)
-            return tensor
-        governor.note_written(tensor, is_loaded=False)
+    if governor.skip and draws and isinstance(tensor, Tensor) and not _is_called_by("from_pretrained", "transformers."):
+        governor.note_skipped(tensor)
+        return tensor
+    governor.note_written(tensor)
     if ours is not None and _is_ours_to_fill(tensor):
         # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
         with suppress(TypeError, ValueError, ArithmeticError, ImportError):
@@ -212,13 +251,14 @@ def _call(
         _GOVERNOR.set(governor)
 
 
-def _loads_pretrained() -> bool:
-    """Whether `from_pretrained` of transformers is at work: it skips by itself, and draws what its checkpoint lacks."""
+def _is_called_by(name: str, package: str) -> bool:
+    """Whether a function of that name is at work.
+
+    `from_pretrained` of transformers skips by itself, and draws what its checkpoint lacks.
+    """
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "from_pretrained" and frame.f_globals.get("__name__", "").startswith(
-            "transformers."
-        ):
+        if frame.f_code.co_name == name and frame.f_globals.get("__name__", "").startswith(package):
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
@@ -294,13 +334,26 @@ class _MethodsThatWrite(_Methods):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         governor = _GOVERNOR.get()
-        if governor is not None and getattr(func, "__name__", "") in _WRITE:
-            governor.note_written(args[0], is_loaded=func is Tensor.copy_)
-        return super().__torch_function__(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)
+        if governor is not None:
+            tensor = args[0] if args else (kwargs or {}).get("input")
+            if func == _DATA or func is Tensor.detach:
+                governor.note_source(result, tensor)
+            elif _writes(getattr(func, "__name__", "")):
+                governor.note_written(tensor, is_load=func is Tensor.copy_)
+        return result
 
 
-# Methods that give a tensor its values, `load_state_dict`'s first.
-_WRITE = frozenset({"copy_", "fill_", "zero_", "random_", "exponential_", "log_normal_", "cauchy_", "bernoulli_"})
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+def _writes(name: str) -> bool:
+    """Whether a method of that name gives a tensor values; a view's version does not tell that of what it views."""
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__") and name not in _NOT_VALUES)
+
+
+# The first two say so themselves, in `_call`.
+_NOT_VALUES = ("normal_", "uniform_", "requires_grad_", "detach_", "retain_grad_", "share_memory_")
 
 
 @leaves_graph
@@ -371,9 +424,13 @@ def _replacement(original: Any, ours: Callable[..., Any] | None) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         return _call(original, ours, original.__name__ not in _DRAW_NOTHING, args, kwargs)
 
-    # A model may keep one of these, and be pickled after the block: this is where it is found then.
-    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{original.__name__}"
-    setattr(_BY_NAME, original.__name__, function)
+    return _kept(function)
+
+
+def _kept(function: Any) -> Any:
+    """Keep a replacement where it is found when a model that holds it is pickled after the block."""
+    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{function.__name__}"
+    setattr(_BY_NAME, function.__name__, function)  # a name in a module would be exchanged
     return function
 
 
@@ -391,17 +448,17 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
             yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
 
 
-@wraps(torch.get_rng_state)
-def _get_rng_state() -> Tensor:
-    """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
-    governor = _GOVERNOR.get()
-    if governor is not None and isinstance(governor.seed, Drawn):
-        governor.state = b""
-    return _TORCHS_RNG_STATE[0]()
+def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
+    @wraps(original)
+    def function() -> Tensor:
+        """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
+        governor = _GOVERNOR.get()
+        if governor is not None and isinstance(governor.seed, Drawn):
+            governor.state = b""
+        return original()
 
+    return _kept(function)
 
-_TORCHS_RNG_STATE = (torch.get_rng_state,)  # not by name: that would be exchanged too
-_get_rng_state.__module__, _get_rng_state.__qualname__ = __name__, "_get_rng_state"
 
 _DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_")
 _INSTEAD = {
@@ -414,4 +471,4 @@ _INSTEAD = {
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
 _BY_NAME = SimpleNamespace()
-_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _get_rng_state}
+_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _replacement_of_get_rng_state(torch.get_rng_state)}

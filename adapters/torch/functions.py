@@ -22,7 +22,7 @@ from winit_fast.distributions import Uniform
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
 
-from .tensors import FILLED, init_, refuse_computed, refuse_other_types
+from .tensors import FILLED, init_, refuse_absent, refuse_computed, refuse_other_types
 
 __all__ = [
     "_calculate_correct_fan",
@@ -158,6 +158,7 @@ def _nearest(number: Fraction | float) -> float:
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with a value, as `torch.nn.init.constant_`: tensors of every kind, by PyTorch itself."""
     refuse_other_types(tensor)
+    refuse_absent(tensor)
     refuse_computed(tensor)
     with torch.no_grad():
         return tensor.fill_(val)
@@ -203,7 +204,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = No
     rms is sqrt(2) times that.
     """
     _needs_dimensions(tensor, 2)
-    return init_(tensor, f"xavier_uniform({float(gain)!r})", generator=generator)
+    return init_(tensor, _below_bound(f"xavier_uniform({float(gain)!r})", tensor), generator=generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
@@ -247,13 +248,26 @@ def kaiming_normal_(
 
 def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, generator: Generator) -> Tensor:
     refuse_other_types(tensor)
+    refuse_absent(tensor)
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         if not tensor.is_meta:  # draws as others do: some ranks hold nothing of a tensor
             init_(torch.empty(0, device="cpu"), "normal", generator=generator)
         return tensor
     _needs_dimensions(tensor, 2)
-    return init_(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator=generator)
+    scheme = f"{name}{_he_arguments(a, mode, nonlinearity)}"
+    return init_(tensor, _below_bound(scheme, tensor), generator=generator)
+
+
+_NARROW = frozenset(kind for kind in FILLED if kind.itemsize < 4)
+
+
+def _below_bound(scheme: str, tensor: Tensor) -> str:
+    """A scheme with the values that a type narrower than float32 rounds to the upper bound kept below it."""
+    if tensor.dtype not in _NARROW:
+        return scheme
+    bounds = make_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
+    return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -284,6 +298,7 @@ def _needs_order(a: float, b: float) -> None:
 
 def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> None:
     refuse_other_types(tensor)
+    refuse_absent(tensor)
     count = tensor.dim()
     if count < fewest or (most is not None and count > most):
         needed = f"{fewest} or more" if most is None else f"{fewest}" if most == fewest else f"{fewest} to {most}"

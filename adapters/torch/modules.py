@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme, empty, fill
+from winit_fast.fans import matrices_of
 from winit_fast.messages import as_int, shown
 
 from .parametrized import Parametrized, parametrized
 from .rules import Rule, Rules, as_rules, matches
 from .sharding import held_by_this_rank
-from .tensors import FILLED, init_, leaves_graph, refuse_absent, refuse_unusable
+from .tensors import FILLED, as_dtype, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
 
 if TYPE_CHECKING:
     from .asking import Answer, Values
@@ -103,7 +105,9 @@ class Report:
             rows.append((entry.name, " x ".join(map(str, entry.shape)) or "1", dtype, scheme, "; ".join(notes)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [f"took nothing: {rule.place}" for rule in self.unused]
+        lines += [f"took nothing: {rule.place}" for rule in self.unused if not rule.recipe]
+        for recipe, count in Counter(rule.recipe for rule in self.unused if rule.recipe).items():
+            lines.append(f"took nothing: {count} rules of {recipe}")
         return "\n".join(lines)
 
 
@@ -132,7 +136,8 @@ def init_module_(
         (``recipes.gpt2(layers=12)``), ``{"*.weight": "he_normal", "*.bias": "zeros"}``, pairs of the same, or `Rule`
         objects, which can ask for the kind of module and give axes.
     seed : int
-        In [0, 2^64).
+        In [0, 2^64). There is no default, as ranks must agree on it: ``seed=torch.initial_seed()`` follows
+        `torch.manual_seed`.
     prefix : str, default ""
         What stands before the names, with its dot: of a part of a larger model, such as a pipeline stage,
         ``"layers.4."``. Rules and `leave` see the whole name.
@@ -193,7 +198,7 @@ def materialize_(
     *,
     seed: SupportsIndex,
     device: torch.device | str | int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     prefix: str = "",
     leave: str | Sequence[str] = (),
     buffers: BufferMaker | None = None,
@@ -214,7 +219,7 @@ def materialize_(
         As in `init_module_`. Parameters that are left stay on the meta device.
     device : torch.device, str or int, optional
         Left out: the CPU; for a `DTensor` the kind of device of its mesh.
-    dtype : torch.dtype, optional
+    dtype : torch.dtype or str, optional
         Of the floating-point parameters that come from the meta device. Left out: their own.
     buffers : callable, optional
         ``buffers(owner, name, buffer)`` fills one buffer that was on the meta device, or returns its value. All of them
@@ -246,6 +251,7 @@ def materialize_(
     place = None if device is None else torch.device(device)
     if place is not None and place.type == "meta":
         raise ValueError(f"device must have memory, got {place}")
+    dtype = as_dtype(dtype)
     if dtype is not None and (dtype not in FILLED or dtype.is_complex):
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
@@ -282,6 +288,7 @@ class _Found:
     also: list[str] = field(default_factory=list)
     places: list[tuple[nn.Module, str]] = field(default_factory=list)
     tensor: _Tensor | None = None  # that is computed from it
+    shared: list[_Tensor] = field(default_factory=list)  # those that are, where it stands elsewhere too
 
 
 @dataclass(slots=True)
@@ -334,11 +341,14 @@ def _planned(
                 "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
                 "it is wrapped, or use fully_shard"
             )
+    if seed is None:
+        raise TypeError("seed must be an int, got None: seed=torch.initial_seed() follows torch.manual_seed")
     key = as_int("seed", seed)
     fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
     ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
-    for found in _parameters(module, prefix):
+    parameters = _parameters(module, prefix)
+    for found in parameters:
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
         kind = dtype if is_cast and dtype is not None else parameter.dtype
@@ -390,14 +400,22 @@ def _planned(
                 f"rules must name all that {tensor.name} is computed from, or none, and {name} is only taken by "
                 f"{rule.place!r}, which is for {tensor.name} too"
             )
+        for other in found.shared:
+            if other.is_taken(rule):
+                raise ValueError(
+                    f"rules must name {name} by itself, since other tensors share it, and it is only taken by "
+                    f"{rule.place!r}, which is for {other.name} too, and that is computed from it"
+                )
         padding = _padding(found.places if whole is None else [(owner, whole.how.local)])
         if answer is not None and answer.padding is not None:
             padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
         on_meta = parameter.is_meta and not is_materializing
+        is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
             _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
-            if whole is not None and not on_meta:
+            if whole is not None and not on_meta and not is_fake:
+                _refuse_changing(whole, parameters, ordered, left)
                 place = device if parameter.is_meta and device is not None else _device_of(parameter)
                 trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
                 whole.how.refuse(trial, key, name)
@@ -406,10 +424,16 @@ def _planned(
                 f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
             ) from None
         notes = [] if padding is None else [f"row {padding} is 0"]
+        given = matrices_of(arguments["matrices"])
+        count = given if isinstance(given, int) else given[0]
+        if count > 1:
+            notes.append(f"{count} matrices")
         if whole is not None:
             notes.append(f"assigned through {whole.how.kind}")
         if on_meta:
             notes = [NOT_WRITTEN]
+        elif is_fake:
+            notes = ["fake: not written"]
         elif not math.prod(shape):
             notes = ["no elements: nothing written"]
         elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
@@ -442,6 +466,29 @@ def _is_by_originals(tensor: _Tensor, ordered: Sequence[Rule], left: Sequence[st
         if any(rule.takes(original.name, original.owner, original.around) for original in tensor.originals):
             return True
     return False
+
+
+def _refuse_changing(
+    tensor: _Tensor, parameters: Sequence[_Found], ordered: Sequence[Rule], left: Sequence[str]
+) -> None:
+    """Raise where a computed tensor is made with parameters that have no values yet, or get others."""
+    added = {id(parameter) for parameter in tensor.how.added()}
+    for found in parameters:
+        if id(found.parameter) not in added:
+            continue
+        is_left = getattr(found.parameter, "_is_hf_initialized", False) or any(
+            matches(name, pattern) for name in (*_names(found), *found.also) for pattern in left
+        )
+        rule = None if is_left else next((r for r in ordered if r.takes(found.name, found.owner, found.around)), None)
+        is_written = rule is not None and rule.scheme_for(found.owner, found.name, found.parameter) is not None
+        if found.parameter.is_meta or is_written:
+            originals = ", ".join(original.name for original in tensor.originals)
+            state = "is on the meta device" if found.parameter.is_meta else "is written by a rule itself"
+            raise ValueError(
+                f"its parametrization {tensor.how.kind} computes it with {found.name}, which {state}: give a rule for "
+                f"{originals} in place of one for {tensor.name}"
+                + ("" if found.parameter.is_meta else f", or leave {found.name}")
+            )
 
 
 def _refuse_formless(found: _Found) -> None:
@@ -478,16 +525,20 @@ def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
 
 
 def _mark(how: Parametrized, found: dict[int, _Found]) -> None:
-    """Tell originals which tensor is computed from them, where they stand nowhere else."""
+    """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
     originals = [found[id(parameter)] for parameter in how.held()]
-    if any(original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)):
-        return
     first = originals[0]
     name = first.name.removesuffix(how.suffixes[0]) + how.local
     around = first.around if how.holder is how.owner else first.around[:-2]
     tensor = _Tensor(how, name, around, originals)
+    is_shared = any(
+        original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)
+    )
     for original in originals:
-        original.tensor = tensor
+        if is_shared:
+            original.shared.append(tensor)
+        else:
+            original.tensor = tensor
 
 
 def _bare(name: str, modules: dict[str, nn.Module]) -> str:
@@ -525,7 +576,7 @@ def _check(
     held: Tensor | None = parameter
     if hasattr(parameter, "placements"):
         held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-    if held is not None:
+    if held is not None and not is_unreal(held):
         refuse_unusable(held)
     nothing = empty((0,) * len(shape), str(dtype).removeprefix("torch."))
     fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
@@ -546,7 +597,7 @@ def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> No
     assert entry.scheme is not None
     if slot.tensor is None:
         init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
-    elif not first.is_meta:
+    elif not is_unreal(first):
         how, key = slot.tensor.how, as_int("seed", seed)
         like, place = how.current(), _device_of(first)
         value = _drawn(like, place, entry.dtype, entry.scheme, key, entry.name, threads, slot.arguments)

@@ -1,8 +1,8 @@
 """Tensors that a module computes from other parameters: they are assigned, and their parametrization takes them apart.
 
 `torch.nn.utils.parametrize` and what is built on it (weight_norm, spectral_norm, orthogonal, a user's own) keep
-originals in place of the tensor; the older `torch.nn.utils.weight_norm` keeps two parameters and a hook. A scheme is
-for the tensor: drawn into the originals it means nothing, and may make the tensor 0.
+originals in place of the tensor; the older `torch.nn.utils.weight_norm` and `spectral_norm` keep parameters and a hook.
+A scheme is for the tensor: drawn into the originals it means nothing, and may make the tensor 0.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from winit_fast.streams import stream_of
@@ -50,6 +51,7 @@ class Parametrized:
     kind: str
     compute: Callable[..., Tensor]
     invert: Callable[[Tensor], Sequence[Tensor]]
+    refine: Callable[[], object] | None = None  # brings the estimate of a norm closer, of the older spectral_norm
 
     @property
     def suffixes(self) -> list[str]:
@@ -72,6 +74,8 @@ class Parametrized:
     def refuse(self, value: Tensor, seed: int, name: str) -> None:
         """Raise where the originals cannot be made such that this value comes out; nothing is changed."""
         buffers = [(stage, dict(stage._buffers)) for stage in self._stages()]
+        if self.refine is not None:
+            buffers.append((self.owner, {name: self.owner._buffers[name] for name in _estimates(self.local)}))
         try:
             if any(buffer is not None and buffer.is_meta for _, held in buffers for buffer in held.values()):
                 raise ValueError("its buffers are on the meta device")
@@ -82,11 +86,12 @@ class Parametrized:
         finally:
             for stage, held in buffers:
                 stage._buffers.update(held)
-        if value.numel() == 0 or self._has(_SpectralNorm):
+        is_nan = bool(result.isnan().any())
+        if value.numel() == 0 or (self._is_scaled and not is_nan):
             return
         near = 4 * max(torch.finfo(value.dtype).eps, 2.5e-4) * value.abs().max()
         made = "other values"
-        if bool(result.isnan().any()):
+        if is_nan:
             made = "nan"
         elif bool(((result - value).abs() <= near).all()):
             if not self._has(_Orthogonal) or bool(value.any()):
@@ -109,6 +114,9 @@ class Parametrized:
                 with self._still(training=True):  # each time it is computed the estimate of the norm comes closer
                     for _ in range(_POWER_ITERATIONS):
                         self.compute(*self.held())
+            if self.refine is not None:
+                for _ in range(_POWER_ITERATIONS):
+                    self.refine()
         if self.holder is self.owner:
             setattr(self.owner, self.local, self.compute(*self.held()))
 
@@ -124,6 +132,15 @@ class Parametrized:
                 part = part.redistribute(original.device_mesh, original.placements)
             parts.append(part)
         return parts
+
+    def added(self) -> list[nn.Parameter]:
+        """Parameters of the parametrizations themselves, with which the tensor is computed too."""
+        return [parameter for stage in self._stages()[1:] for parameter in stage.parameters(recurse=False)]
+
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether the tensor is divided by its norm."""
+        return self.refine is not None or self._has(_SpectralNorm)
 
     def _stages(self) -> list[nn.Module]:
         return [] if self.holder is self.owner else list(self.holder.modules())
@@ -155,6 +172,8 @@ def parametrized(module: nn.Module) -> Iterator[Parametrized]:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
             yield _weight_norm(module, hook)
+        if isinstance(hook, SpectralNorm):
+            yield _spectral_norm(module, hook)
 
 
 def _chain(holder: Any) -> Callable[..., Tensor]:
@@ -190,6 +209,27 @@ def _weight_norm(module: nn.Module, hook: WeightNorm) -> Parametrized:
 
     originals = f"{hook.name}_g", f"{hook.name}_v"
     return Parametrized(module, hook.name, module, originals, "WeightNorm", compute, invert)
+
+
+def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrized:
+    """The older one, of 2018, whose hook divides the weight by its norm before each call of the module."""
+
+    def compute(original: Tensor) -> Tensor:
+        left, right = (getattr(module, name) for name in _estimates(hook.name))
+        matrix = hook.reshape_weight_to_matrix(original)
+        return original / torch.dot(left, torch.mv(matrix, right))
+
+    def refine() -> None:
+        hook.compute_weight(module, do_power_iteration=True)
+
+    return Parametrized(
+        module, hook.name, module, (f"{hook.name}_orig",), "SpectralNorm", compute, lambda value: (value,), refine
+    )
+
+
+def _estimates(local: str) -> tuple[str, str]:
+    """The buffers of the older spectral_norm: what its estimate of the norm is made of."""
+    return f"{local}_u", f"{local}_v"
 
 
 @contextmanager

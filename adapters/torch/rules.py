@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -71,6 +71,7 @@ class Rule:
     out_axis: Axes | None = None
     batch_axis: Axes = ()
     matrices: Matrices | None = None
+    recipe: str = field(default="", init=False, repr=False, compare=False)  # the name of the one that it came with
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str | re.Pattern):
@@ -151,6 +152,10 @@ class Recipe:
     name: str
     rules: tuple[Rule, ...]
 
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            object.__setattr__(rule, "recipe", self.name)  # reports tell them from a user's own
+
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules)
 
@@ -218,8 +223,8 @@ def _units(module: nn.Module) -> tuple[int, int, int]:
     """Which axis of a module's weight are inputs and which outputs, and how many groups stand along axis 0."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return (0, 1, module.groups) if module.transposed else (1, 0, module.groups)
-    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
-        return 0, 1, 1
+    if any(base.__name__ == "Conv1D" and base.__module__.startswith("transformers.") for base in type(module).__mro__):
+        return 0, 1, 1  # classes that derive from it too, as parametrize and FSDP make them
     return 1, 0, 1
 
 

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import weakref
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme
+from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
+from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
 
-from .tensors import draw_seed, fill_tensor, init_, leaves_graph, refuse_absent, refuse_unusable, seed_of, torch_axes
+from .tensors import (
+    draw_seed,
+    fill_tensor,
+    init_,
+    is_unreal,
+    leaves_graph,
+    refuse_absent,
+    refuse_unusable,
+    seed_of,
+    torch_axes,
+)
 
 if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
@@ -213,7 +226,20 @@ def torchrec_init_fn(
     >>> bool((evicted == whole[[3, 5]]).any())
     False
     """
-    return _TorchrecInit(make_scheme(scheme), as_sizes("shape", shape), seed, name, generator, arguments)
+    sizes = as_sizes("shape", shape)
+    _checked_arguments("torchrec_init_fn", seed, arguments)
+    return _TorchrecInit(make_scheme(scheme), sizes, seed, name, generator, arguments)
+
+
+def _checked_arguments(function: str, seed: SupportsIndex | None, arguments: dict[str, Any]) -> None:
+    """Raise now for what `init_` would refuse when it is called, maybe on another machine."""
+    known = (*_AXES, "matrices", "threads")
+    for argument in arguments:
+        if argument not in known:
+            close = nearest_word(argument, [*known, "seed", "name"])
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise TypeError(f"{function} must get {', '.join(known)} beside its own arguments, got {argument!r}{hint}")
+    fill(np.empty(0), "normal", seed=0 if seed is None else seed, threads=arguments.get("threads"))
 
 
 class _Counting:
@@ -293,7 +319,7 @@ def megatron_init_method(
         Left out: one draw of PyTorch's default generator for each weight; its state must then be the same on all ranks.
     name : str, optional
         Of the method, such as ``"output_layer_init_method"``: its numbers are then its own. Needed where two methods
-        have one seed and one scheme.
+        of one model have one seed and one scheme: they give the same weights else, and warn once.
     names : callable, optional
         Gives the name of the next weight. Left out, weights are numbered from 0 on, and where there is a seed, `name`,
         the scheme and the ranks below are part of their names.
@@ -318,8 +344,7 @@ def megatron_init_method(
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used; when it is called, if a weight does not say what it is, or if another method
-        gave the same values to weights that are still there.
+        If an argument cannot be used; when it is called, if a weight does not say what it is.
 
     Notes
     -----
@@ -351,6 +376,7 @@ def megatron_init_method(
     axis = None if partition_dim is None else as_int("partition_dim", partition_dim, "an int or None")
     if axis is not None and axis < -1:
         raise ValueError(f"partition_dim must be an axis, or -1 for whole weights, got {shown(axis)}")
+    _checked_arguments("megatron_init_method", seed, arguments)
     axes = tuple(arguments.pop(argument, default) for argument, default in _AXES.items())
     return _MegatronInit(make_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, arguments)
 
@@ -366,8 +392,8 @@ def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
 
 _AXES: dict[str, Any] = {"in_axis": None, "out_axis": None, "batch_axis": ()}
 
-# Which method took which number, as long as it or a weight that it filled is there.
-_taken: weakref.WeakValueDictionary[Hashable, _MegatronInit] = weakref.WeakValueDictionary()
+# Of all methods of one seed, scheme and ranks: where the weight of each number stands; None once they warned.
+_numbers: dict[Hashable, dict[int, int] | None] = {}
 
 
 @dataclass(eq=False)
@@ -439,8 +465,8 @@ class _MegatronInit(_Counting):
             name += f", expert rank {expert}"
         if self.name is not None:
             name = f"{self.name}, {name}"
-        elif self.seed is not None:
-            self._take(weight, (as_int("seed", self.seed), name, self.rank, self.world_size))
+        elif self.seed is not None and self.scheme.draws:
+            self._warn_of_repeats(weight, (as_int("seed", self.seed), stage, expert))
         return name
 
     def _rank(self, argument: str) -> int:
@@ -453,11 +479,17 @@ class _MegatronInit(_Counting):
             )
         return given or 0
 
-    def _take(self, weight: Tensor, key: Hashable) -> None:
-        if _taken.setdefault(key, self) is not self:
-            raise ValueError(
-                "name must be given where two methods have one seed and one scheme, such as "
-                "name='output_layer_init_method': their weights would be the same (pipeline_rank and expert_rank tell "
-                "apart those of other ranks)"
+    def _warn_of_repeats(self, weight: Tensor, key: tuple[int, ...]) -> None:
+        """Warn where another method gave these values to another weight; once."""
+        if is_unreal(weight):
+            return
+        method = (*key, str(self.scheme), self.rank, self.world_size)
+        numbers, address = _numbers.setdefault(method, {}), weight.data_ptr()
+        if numbers is not None and numbers.setdefault(self.count, address) != address:
+            _numbers[method] = None
+            warnings.warn(
+                "two methods of one seed and one scheme give the same weights, as they should where one model is built "
+                "twice; give one of them a name=, such as 'output_layer_init_method', where both are of one model",
+                RepeatedValuesWarning,
+                stacklevel=4,
             )
-        weakref.finalize(weight, id, self).atexit = False  # keeps the method as long as the weight is there

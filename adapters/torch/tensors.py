@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import astuple
 from functools import wraps
 from math import prod
@@ -12,6 +13,7 @@ from typing import Any, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
 
 from winit_fast import Scheme, fill
 from winit_fast import scheme as make_scheme
@@ -27,8 +29,9 @@ from .._handover.pieces import PIECE, pieces
 from .._handover.torch import FILLED, array_of
 
 __all__ = [
-    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "leaves_graph", "refuse_absent",
-    "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+    "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "is_unreal", "leaves_graph",
+    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of",
+    "torch_axes",
 ]  # fmt: skip
 
 Seed: TypeAlias = SupportsIndex | None
@@ -135,7 +138,7 @@ def init_(
     >>> print(f"{layer.weight.std().item():.2f}")
     0.06
     """
-    if _is_unreal(tensor):
+    if is_unreal(tensor):
         return tensor
     arguments = {
         "seed": seed_of(scheme, seed, generator),
@@ -246,6 +249,11 @@ class Drawn:
         self._generator = generator
         self._seed: int | None = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it was asked for."""
+        return self._seed is not None
+
     def __index__(self) -> int:
         if self._seed is None:
             self._seed = draw_seed(self._generator)
@@ -254,8 +262,17 @@ class Drawn:
 
 def draw_seed(generator: torch.Generator | None) -> int:
     """One 64-bit draw of a generator, PyTorch's default one where it is None."""
-    drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
-    return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
+    with outside_modes():
+        drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
+        return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
+
+
+def outside_modes() -> AbstractContextManager[Any]:
+    """Where no mode such as `FakeTensorMode` sees what is done: a fake tensor holds no state and no draw."""
+    return _disable_current_modes() if torch._C._len_torch_dispatch_stack() else _NO_MODES
+
+
+_NO_MODES = nullcontext()
 
 
 def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes) -> dict[str, Any]:
@@ -289,7 +306,7 @@ def _refuse_shared(argument: str, axes: Axes, other: str, default: tuple[int, in
 
 def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
-    if _is_unreal(tensor):
+    if is_unreal(tensor):
         return
     refuse_unusable(tensor)
     plain = tensor.detach()
@@ -300,7 +317,7 @@ def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
 
 
-def _is_unreal(tensor: Tensor) -> bool:
+def is_unreal(tensor: Tensor) -> bool:
     """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
     if type(tensor) in _PLAIN:
         return tensor.is_meta
@@ -381,18 +398,16 @@ def refuse_computed(tensor: Tensor) -> None:
 
     Under `torch.no_grad` PyTorch does not say where a tensor comes from, and such a copy looks like any other tensor.
     """
-    base = tensor._base if tensor._is_view() else tensor
-    if base is None:
-        return
+    base = tensor if tensor._base is None else tensor._base
     node = base.grad_fn
-    if node is None and type(tensor.grad_fn).__name__ == "_ToTorchTensorBackward":  # of a DTensor: its part, or a copy
-        before = tensor.grad_fn.next_functions  # type: ignore[union-attr]
-        node = next((function for function, _ in before if type(function).__name__ == "RedistributeBackward"), None)
+    if node is None and base is not tensor:
+        # Of pieces as `chunk` makes them, PyTorch does not tell once the whole was written to: views of a parameter.
+        with suppress(RuntimeError):
+            node = _copied_by(tensor)
     if node is not None:
         raise ValueError(
             "tensor must not be computed from others, which a fill would leave as they are, got the result of "
-            f"{type(node).__name__}: fill what it was computed from (what stood before .float(), .to(), an index); "
-            "where it is a weight under a parametrization, assign one: module.weight = adapters.torch.init(shape, ...)"
+            f"{type(node).__name__}: {_advice(type(node).__name__)}"
         )
     parametrize = sys.modules.get("torch.nn.utils.parametrize")
     if parametrize is not None and parametrize._cache_enabled and any(base is x for x in parametrize._cache.values()):
@@ -407,6 +422,29 @@ def refuse_computed(tensor: Tensor) -> None:
                 f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
                 "along an axis that is sharded: fill the whole DTensor"
             )
+
+
+def _advice(node: str) -> str:
+    """What to do in place of filling what was computed, the likeliest first."""
+    assign = (
+        "where it is a weight under a parametrization, assign one, module.weight = adapters.torch.init(shape, ...), or "
+        "use init_module_"
+    )
+    before = "fill what it was computed from (what stood before .float(), .to(), an index)"
+    if node.startswith("WeightNorm"):
+        return f"{assign.removeprefix('where it is a weight under a parametrization, ')}; else {before}"
+    if node == "CopySlices":
+        return f"what autograd saw written to is filled by its .data; {before}"
+    return f"{before}; {assign}"
+
+
+def _copied_by(tensor: Tensor) -> Any:
+    """What made a copy, where a tensor is the local one of a `DTensor` that is a copy itself."""
+    node = tensor.grad_fn
+    if type(node).__name__ != "_ToTorchTensorBackward":
+        return None
+    before = (function for function, _ in node.next_functions)  # type: ignore[union-attr]
+    return next((function for function in before if type(function).__name__ == "RedistributeBackward"), None)
 
 
 def _overlaps(tensor: Tensor) -> bool:
