@@ -153,8 +153,10 @@ def test_bfloat16_is_the_float32_value_rounded_once():
             for dtype in (torch.float32, torch.bfloat16)
         )
         expected = wide.to(torch.bfloat16)
-        if name == "uniform_":  # which stays below its upper bound
-            expected[expected == 1] = 1 - 2**-8
+        bounds = {"uniform_": 1.0, "xavier_uniform_": math.sqrt(6 / 70), "kaiming_uniform_": math.sqrt(6 / 30)}
+        if name in bounds:  # which stay below their upper bound
+            bound = torch.tensor(bounds[name], dtype=torch.bfloat16)
+            expected[expected == bound] = torch.nextafter(bound, -bound)
         assert torch.equal(expected, narrow), name
 
 
