@@ -118,7 +118,7 @@ def untouched(shape, dtype):
     return np.full(prod(shape) * kind.itemsize, UNTOUCHED, np.uint8).view(kind).reshape(shape)
 
 
-def python(*arguments, cwd=None, timeout=120, **environment):
+def python(*arguments, cwd=None, timeout=600, **environment):
     """Run a fresh Python, without the variables that winit_fast reads unless given here."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("WINIT_FAST", "LOCAL_WORLD_SIZE"))
