@@ -1,10 +1,12 @@
 """Recipes that ask the model: every parameter gets what the model's own code gives it."""
 
 import os
+import random
 import re
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -504,3 +506,77 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+
+
+# What a review found
+
+
+class Two(nn.Module):
+    """Two weights and whatever a test lets `reset_parameters` do to the module."""
+
+    def __init__(self, reset):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(8, 8)), nn.Parameter(torch.zeros(8, 8))
+        self.reset = reset
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.reset(self)
+
+
+def test_threads_that_ask_leave_the_functions_of_torch_as_they_were():
+    before = dict(vars(nn.init))
+
+    def ask():
+        for _ in range(4):
+            init_module_(nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), "own", seed=0)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [name for name, function in before.items() if vars(nn.init)[name] is not function] == []
+
+
+def test_generators_of_numpy_and_python_are_as_before_also_when_the_code_fails():
+    def reset(model):
+        np.random.rand()
+        random.random()
+        raise RuntimeError("no")
+
+    before = random.getstate(), np.random.get_state()[2]
+    with pytest.raises(ValueError, match="RuntimeError: no"):
+        init_module_(Two(reset), "own", seed=0)
+    assert (random.getstate(), np.random.get_state()[2]) == before
+
+
+def test_a_tied_weight_is_what_its_first_name_gets():
+    model = nn.Sequential(nn.Embedding(200, 16), nn.Linear(16, 200, bias=False))
+    model[1].weight = model[0].weight
+    assert str(init_module_(model, "own", seed=0)["0.weight"].scheme) == "normal"
+    own = model[0].weight.detach().clone()
+    init_module_(model, "torch", seed=0)
+    assert torch.equal(own, model[0].weight)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        lambda w: w.zero_().add_(torch.randn(1)),
+        lambda w: w.fill_(1).mul_(torch.rand(())),
+        lambda w: w.fill_(torch.randn(())),
+        lambda w: w.copy_(torch.ones(6, 4) * torch.rand(1, 1)),
+    ],
+)
+def test_one_drawn_number_for_all_elements_stays_one_number(spread):
+    module = Own(spread)
+    init_module_(module, "own", seed=0)
+    assert (module.weight == module.weight[0, 0]).all()
+    assert module.weight[0, 0] != 0
+
+
+def test_a_generator_may_be_given_by_its_place():
+    assert scheme_of(lambda w: init.trunc_normal_(w, 0.0, 1.0, -1.0, 1.0, torch.Generator())) == (
+        "truncated_normal(low=-1.0, high=1.0)"
+    )

@@ -463,7 +463,8 @@ def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Ite
     """Put stand-ins in place of all tensors of a model, and everything back afterwards."""
     parts = list(module.modules())
     before = [(part, dict(part.__dict__), dict(part._parameters), dict(part._buffers)) for part in parts]
-    asked = {(id(owner), local): item for item in items for owner, local in item.places}
+    # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
+    asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
     made: dict[int, Tensor] = {}
     try:
         for part in parts:
@@ -472,7 +473,7 @@ def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Ite
                 if parameter is None or is_lazy(parameter):
                     continue
                 item = asked.get((id(part), local))
-                if item is None:  # tied: drawn by itself before
+                if item is None:  # tied
                     part._parameters[local] = _parameter(recorder.stand_in(parameter, ""), parameter)
                     continue
                 if id(item) not in made:
@@ -506,11 +507,17 @@ def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
 def _only_pytorch_draws() -> Iterator[None]:
     """Refuse code that draws with Python's or NumPy's generator, of which nothing is seen."""
     before = random.getstate(), np.random.get_state()
-    yield
-    after = random.getstate(), np.random.get_state()
-    if before[0] != after[0] or any(np.any(one != other) for one, other in zip(before[1], after[1], strict=True)):
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+    is_same = True
+    try:
+        yield
+    finally:
+        after = random.getstate(), np.random.get_state()
+        pairs = zip(before[1], after[1], strict=True)
+        is_same = before[0] == after[0] and not any(np.any(one != other) for one, other in pairs)
+        if not is_same:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+    if not is_same:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
             "NumPy's generator"

@@ -12,7 +12,9 @@ every operation, and keeps two things for each piece of memory:
 from __future__ import annotations
 
 import math
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -188,10 +190,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither."""
-        before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
-        functions = _recorded_functions()
-        with torch.no_grad(), _FromData(), self:
+        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
+
+        Others that record wait, as functions are replaced for all threads.
+        """
+        with _LOCK, torch.no_grad(), _FromData(), self:
+            before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
+            functions = _recorded_functions()
             _exchange(functions)
             _RECORDER.set(self)
             _GOVERNOR.set(None)  # nothing is drawn here that a block of accelerate() would count, or skip
@@ -202,7 +207,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _RECORDER.set(before)
                 if not torch.equal(state, torch.default_generator.get_state()):
                     torch.default_generator.set_state(state)
-                _exchange({recorded: held for held, recorded in functions.items()})
+                _exchange({made: getattr(made, "_recorded", held) for held, made in functions.items()})
 
     # What is seen
 
@@ -431,6 +436,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor(view)  # type: ignore[no-any-return]
 
 
+_LOCK = threading.RLock()
+
+
+def _forget_other_threads() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
 _RECORDER: ContextVar[Recorder | None] = ContextVar("winit_fast.adapters.torch.recording", default=None)
 
 
@@ -557,6 +573,16 @@ def _of(place: int) -> _LawOf:
     return lambda recorder, args, kwargs: recorder.law(args[place])
 
 
+def _number(place: int) -> _LawOf:
+    """One number for all elements, which are not drawn one by one where it is drawn."""
+
+    def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+        number = recorder.law(args[place])
+        return number if isinstance(number, Constant) else None
+
+    return law
+
+
 def _copied(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     law = recorder.law(args[1])
     if isinstance(law, Constant):
@@ -593,14 +619,14 @@ def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     first, second = recorder.law(args[0]), recorder.law(args[1])
     if isinstance(first, Constant):
         first, second = second, first
-    if not isinstance(second, Constant) or not _keeps_shape(args):
+    if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
         return None
     return _moved(_with_numbers(first, args), lambda x: x * second.value, 0.0)
 
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     first, second = recorder.law(args[0]), recorder.law(args[1])
-    if not isinstance(second, Constant) or second.value == 0.0 or kwargs.get("rounding_mode") or not _keeps_shape(args):
+    if not isinstance(second, Constant) or second.value == 0.0 or kwargs.get("rounding_mode") or not _keeps_shape(recorder, args):
         return None
     return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
 
@@ -611,7 +637,7 @@ def _plus(sign: float) -> _LawOf:
         alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
         if isinstance(first, Constant) and not isinstance(second, Constant) and alpha == 1:
             first, second = second, first
-        if not isinstance(second, Constant) or not _keeps_shape(args):
+        if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
             return None
         return _moved(_with_numbers(first, args), lambda x: x, alpha * second.value)
 
@@ -651,10 +677,13 @@ def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     return None
 
 
-def _keeps_shape(args: Any) -> bool:
+def _keeps_shape(recorder: Recorder, args: Any) -> bool:
     """Whether numbers alone were spread: the result is no larger than the operand that is drawn."""
-    sizes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return len({size for size in sizes if math.prod(size) > 1}) <= 1
+    operands = [operand for operand in args[:2] if isinstance(operand, Tensor)]
+    largest = max(operand.numel() for operand in operands)
+    drawn = [operand for operand in operands if not isinstance(recorder.law(operand), Constant)]
+    sizes = {tuple(operand.shape) for operand in operands if operand.numel() > 1}
+    return len(sizes) <= 1 and all(operand.numel() == largest for operand in drawn)
 
 
 def _with_numbers(law: Law, args: Any) -> Law:
@@ -686,7 +715,8 @@ def _moved(law: Law, scaled: Callable[[float], float], by: float) -> Law:
 _LAWS: dict[str, _LawOf] = {
     "zero_": _constant(0.0), "zeros": _constant(0.0), "zeros_like": _constant(0.0), "new_zeros": _constant(0.0),
     "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
-    "fill_": _of(1), "full": _of(1), "full_like": _of(1), "fill": _of(1), "scalar_tensor": _of(0), "new_full": _of(2),
+    "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
+    "new_full": _number(2),
     "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
     "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
     "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
@@ -737,8 +767,10 @@ def _recorded(original: Any, scheme: Callable[..., str]) -> Any:
             return original(tensor, *args, **kwargs, **named)
         if not tensor.numel():
             return tensor
-        return recorder.said(tensor, scheme(*args, **kwargs))
+        numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
+        return recorder.said(tensor, scheme(*numbers, **kwargs))
 
+    function._recorded = original  # type: ignore[attr-defined]
     return function
 
 
@@ -776,9 +808,13 @@ _SCHEMES: dict[str, Callable[..., str]] = {
 def _recorded_functions() -> dict[Any, Any]:
     """What stands for each of them, under whatever functions of accelerate() or transformers hold their names now."""
     held = [vars(torch.nn.init), getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})]
-    return {
-        names[name]: _recorded(names[name], scheme)
-        for name, scheme in _SCHEMES.items()
-        for names in held
-        if name in names
-    }
+    found = {}
+    for name, scheme in _SCHEMES.items():
+        for names in held:
+            if name in names:
+                # One left there by a guard of transformers' in another thread is taken for what it stands for.
+                original = getattr(names[name], "_recorded", names[name])
+                found[original] = found.get(original) or _recorded(original, scheme)
+                if original is not names[name]:
+                    found[names[name]] = found[original]
+    return found
