@@ -580,3 +580,97 @@ def test_a_generator_may_be_given_by_its_place():
     assert scheme_of(lambda w: init.trunc_normal_(w, 0.0, 1.0, -1.0, 1.0, torch.Generator())) == (
         "truncated_normal(low=-1.0, high=1.0)"
     )
+
+
+def drawn_and_copied(change):
+    def reset(model):
+        model.a.normal_()
+        model.b.copy_(change(model.a))
+
+    return reset
+
+
+@pytest.mark.parametrize("change", [torch.clone, lambda a: a.double(), lambda a: -a, lambda a: a * 2])
+def test_a_changed_copy_of_another_parameter_is_of_its_draws(change):
+    model = Two(drawn_and_copied(change))
+    init_module_(model, "own", seed=0)
+    assert model.a.std() > 0
+    assert torch.equal(change(model.a.detach()).float(), model.b)
+
+
+def test_a_module_that_loads_the_values_of_another_has_its_values():
+    def reset(model):
+        model[0].reset_parameters()
+        model[1].load_state_dict({name: value.clone() for name, value in model[0].state_dict().items()})
+
+    class Target(nn.Sequential):
+        def reset_parameters(self):
+            reset(self)
+
+    model = Target(nn.Linear(4, 4), nn.Linear(4, 4))
+    init_module_(model, "own", seed=0)
+    assert torch.equal(model[0].weight, model[1].weight)
+    assert torch.equal(model[0].bias, model[1].bias)
+
+
+def test_a_draw_that_two_parameters_copy_is_refused_by_name():
+    def reset(model):
+        drawn = torch.randn(8, 8)
+        model.a.copy_(drawn.clone())
+        model.b.copy_(drawn.clone())
+
+    with pytest.raises(ValueError, match="b .it shares what it draws with a"):
+        init_module_(Two(reset), "own", seed=0)
+
+
+@pytest.mark.parametrize("change", [lambda row: row, torch.clone, lambda row: row * 2])
+def test_rows_that_are_copies_of_one_draw_stay_equal(change):
+    def of_one_draw(weight):
+        base = torch.randn(4)
+        for row in weight:
+            row.copy_(change(base))
+
+    def of_the_first(weight):
+        weight[0].normal_()
+        weight[0] = change(weight[0])
+        for row in range(1, 6):
+            weight[row] = weight[0].clone()
+
+    for reset in (of_one_draw, of_the_first):
+        module = Own(reset)
+        init_module_(module, "own", seed=0)
+        assert (module.weight == module.weight[0]).all()
+        assert module.weight.std() > 0
+
+
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda w: w.copy_(torch.empty(6, 4).copy_(torch.randn(6, 4))),
+        lambda w: [row.copy_(other) for row, other in zip(w, torch.randn(6, 4), strict=True)],
+    ],
+)
+def test_a_draw_that_is_copied_once_is_its_scheme(reset):
+    assert scheme_of(reset) == "normal"
+
+
+def test_what_a_module_holds_is_as_before_and_new_modules_are_refused():
+    class Renewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log = []
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            self.log.append(1)
+            self.register_forward_hook(lambda *_: None)
+            self.fc = nn.Linear(4, 4)
+
+    model = Renewed()
+    fc = model.fc
+    with pytest.raises(ValueError, match=r"makes new modules \(fc\)"):
+        init_module_(model, "own", seed=0)
+    assert model.fc is fc
+    assert (len(model.log), len(model._forward_hooks)) == (1, 1)
+    init_module_(model, recipes.own(model, Renewed), seed=0)
+    assert model.fc is fc

@@ -10,7 +10,7 @@ import copy
 import inspect
 import random
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -24,10 +24,11 @@ from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .modules import _bare, _parameters
-from .recording import Recorder, Start, View, WithoutMemory, as_scheme, recorder_here
+from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, as_scheme, recorder_here
 from .rules import Rule
 from .sharding import held_by_this_rank
 from .tensors import refuse_absent, refuse_unusable
@@ -242,7 +243,9 @@ def _initialize(module: nn.Module, done: set[int]) -> None:
     if is_transformers(module):
         module.initialize_weights()  # type: ignore[operator]
         for part in module.modules():
-            if hasattr(part, "adapter_layer_names"):
+            if hasattr(part, "modules_to_save"):
+                _copy_original(part)
+            elif hasattr(part, "adapter_layer_names"):
                 _reset_adapters(part, module)
         return
     for child in module.children():
@@ -274,6 +277,18 @@ def _refuse_constructors(module: nn.Module) -> None:
                 f"build must be given for {type(part).__name__}{path and f' ({path})'}, whose constructor draws by its "
                 f"{drawing}: recipes.own(model, build=lambda: ...), where the function builds such a model"
             )
+
+
+def _copy_original(wrapper: nn.Module) -> None:
+    """What peft saves whole begins as a copy of the module that it stands for."""
+    copies: dict[str, nn.Module] = dict(wrapper.modules_to_save.items())  # type: ignore[operator, union-attr]
+    for part in copies.values():
+        originals = dict(wrapper.original_module.named_parameters())  # type: ignore[union-attr, operator]
+        for name, parameter in part.named_parameters():
+            if name in originals and parameter is not originals[name]:
+                recorder_here().forget(parameter)
+                with torch.no_grad():
+                    parameter.copy_(originals[name])
 
 
 def _reset_adapters(layer: nn.Module, model: nn.Module) -> None:
@@ -443,7 +458,12 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
         if row is not None:
             law, padding = row
         scheme = as_scheme(law)
-        if scheme is not None:
+        try:
+            is_own = recorder.claim_scheme(tensor, item.name)
+        except NotRecordedError as error:
+            item.is_written, item.why = True, str(error)
+            return
+        if scheme is not None and (is_own or isinstance(law, Constant)):
             item.answer = Answer(scheme, padding=padding)
             return
     item.is_written = True
@@ -462,7 +482,13 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
 def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Iterator[None]:
     """Put stand-ins in place of all tensors of a model, and everything back afterwards."""
     parts = list(module.modules())
-    before = [(part, dict(part.__dict__), dict(part._parameters), dict(part._buffers)) for part in parts]
+    before = [(part, dict(part.__dict__)) for part in parts]
+    held_before = [
+        (held, copy.copy(held))
+        for part in parts
+        for held in part.__dict__.values()
+        if type(held) in (dict, OrderedDict, set, list)
+    ]
     # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
     asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
     made: dict[int, Tensor] = {}
@@ -486,14 +512,23 @@ def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Ite
                         # What is there may be read, and is not written to.
                         held[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
         yield
+        known = set(map(id, parts))
+        for path, part in module.named_modules():
+            if id(part) not in known and any(True for _ in part.parameters()):
+                raise ValueError(
+                    f"build must be given, as the model's own code makes new modules ({path}): "
+                    "recipes.own(model, build=lambda: ...), where the function builds such a model"
+                )
     finally:
-        for part, attributes, parameters, buffers in before:
+        for part, attributes in before:
             part.__dict__.clear()
             part.__dict__.update(attributes)
-            part._parameters.clear()
-            part._parameters.update(parameters)
-            part._buffers.clear()
-            part._buffers.update(buffers)
+        for held, content in held_before:
+            held.clear()
+            if isinstance(held, list):
+                held.extend(content)
+            else:
+                held.update(content)
 
 
 def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:

@@ -68,6 +68,7 @@ class Store:
     initial: Tensor | None = None
     given_to: str = ""  # whose values come from what is drawn into this on the way
     boxes: list[tuple[Box, Law]] = field(default_factory=list)
+    origins: frozenset[int] = frozenset()  # the draws that are in it
 
     def whole(self) -> Law:
         """What all of it is distributed as, None where that is not one thing."""
@@ -136,6 +137,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.stores: dict[int, Store] = {}
         self.tape: list[Operation] = []
+        self._draws: list[int] = []  # the memory that each draw was written to
+        self._ends: dict[int, list[tuple[int, View | None, int]]] = {}  # from where to where a draw was written
         self._born: dict[int, Tensor] = {}  # memory on the CPU that was made while recording, so that it may be written
 
     def stand_in(self, tensor: Tensor, name: str, initial: Tensor | None = None) -> Tensor:
@@ -159,12 +162,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget(self, tensor: Tensor) -> None:
         """Take what was written so far as not written."""
         store = self.stores[_key(tensor)]
-        store.law, store.boxes = Start.KEPT, []
+        store.law, store.boxes, store.origins = Start.KEPT, [], frozenset()
 
     def call(self, tensor: Tensor, name: str) -> None:
         """Say afterwards which stream is drawn into a tensor."""
         if self.knows(tensor) and not self.stores[_key(tensor)].name:
             self.stores[_key(tensor)].name = name
+
+    def claim_scheme(self, tensor: Tensor, name: str) -> bool:
+        """Say whose values are drawn by a scheme; False where the draws in them are of another's stream.
+
+        Raises
+        ------
+        NotRecordedError
+            If these draws are another's already.
+        """
+        drawn = [self.stores[self._draws[origin]] for origin in self.stores[_key(tensor)].origins]
+        if any(store.name not in ("", name) for store in drawn):
+            return False
+        for store in drawn:
+            self._give(store, name)
+        return True
+
+    def _give(self, store: Store, name: str) -> None:
+        if not store.name and store.given_to not in ("", name):
+            raise NotRecordedError(f"it shares what it draws with {store.given_to}")
+        store.given_to = name
 
     def claim(self, tensor: Tensor, name: str) -> bool:
         """Say whose values are computed, and whether from draws.
@@ -177,10 +200,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         draws = [operation for operation in self.needed([_key(tensor)]) if operation.draws]
         for operation in draws:
             for key in operation.writes:
-                store = self.stores[key]
-                if not store.name and store.given_to not in ("", name):
-                    raise NotRecordedError(f"it shares what it draws with {store.given_to}")
-                store.given_to = name
+                self._give(self.stores[key], name)
         return bool(draws)
 
     def store_of(self, tensor: Tensor) -> Store | None:
@@ -234,9 +254,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._adopt(target)
         read = [self._given(tensor) for tensor in tensors]
         law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
+        if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
+            for target in targets:
+                if not all(self._ends_in(target, tensor) for tensor in tensors):
+                    law = None
         result = self._done(func, args, kwargs, targets)
         if func.is_view:
             return result
+        read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
+        origins = frozenset[int]().union(*(self.stores[key].origins for key in read_keys))
         views = iter(read)
         frozen_args, frozen_kwargs = tree_map(
             lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
@@ -250,13 +276,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             if _key(made) not in self.stores:
                 self.stores[_key(made)] = _store_of_result(made, law)
+                self.stores[_key(made)].origins = origins | self._begun(made, draws)
                 made_here.add(_key(made))
             results.append(self.view(made))
         whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
         covered = {_key(target) for target in whole if name in _OVERWRITE}
         written = {_key(target) for target in targets}
         for target in targets:
+            before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
             self.write(target, law)
+            self.stores[_key(target)].origins = before | origins | self._begun(target, draws)
         if written or made_here:
             self.tape.append(Operation(
                 func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
@@ -308,6 +337,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._born[_key(made)] = made
         return result
 
+    # Draws
+
+    def _begun(self, target: Tensor, draws: bool) -> frozenset[int]:
+        """The draw that a tensor gets just now."""
+        if not draws:
+            return frozenset()
+        origin, store = len(self._draws), self.stores[_key(target)]
+        self._draws.append(_key(target))
+        if store.name or not _is_whole(target, store):
+            self._ends[origin] = [(0, None, _key(target))]
+        return frozenset([origin])
+
+    def _ends_in(self, target: Tensor, source: Tensor) -> bool:
+        """Whether what was drawn is written to one place: a second one has the same values, and no draws of its own."""
+        store = self.stores.get(_key(source))
+        if store is None or _key(source) == _key(target) or isinstance(self.law(source), Constant):
+            return True
+        view, is_first = self.view(source), True
+        for origin in store.origins:
+            for key, other, end in self._ends.setdefault(origin, []):
+                is_moved_on = end == view.key and not store.name
+                is_beside = key == view.key and other is not None and _are_apart(view, other, store.shape)
+                is_first = is_first and (is_moved_on or is_beside)
+            self._ends[origin].append((view.key, view, _key(target)))
+        return is_first
+
     # Laws
 
     def write(self, target: Tensor, law: Law) -> None:
@@ -357,7 +412,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tape.append(
             Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
         )
+        before = frozenset[int]() if covers else store.origins
         self.write(tensor, law)
+        store.origins = before | self._begun(tensor, True)
         return tensor
 
     # Once more
@@ -554,6 +611,15 @@ def _box(view: View, shape: tuple[int, ...]) -> Box | None:
     if any(first + size > whole for first, size, whole in zip(firsts, sizes, shape, strict=True)):
         return None
     return tuple(zip(firsts, sizes, strict=True))
+
+
+def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
+    """Whether two parts of a tensor have no element in common, as far as that is seen."""
+    boxes = _box(one, shape), _box(other, shape)
+    if boxes[0] is None or boxes[1] is None:
+        return False
+    pairs = zip(boxes[0], boxes[1], strict=True)
+    return any(first + size <= begin or begin + length <= first for (first, size), (begin, length) in pairs)
 
 
 # Laws of PyTorch's operations
