@@ -16,6 +16,7 @@ from winit_fast import adapters
 torch = pytest.importorskip("torch")
 from architectures import (  # noqa: E402
     ADAPTERS,
+    CONFIGURATIONS,
     SAMPLE,
     compared,
     differs,
@@ -440,6 +441,17 @@ def test_adapters_of_peft_begin_as_peft_begins_them(transformers, name):
     )
 
 
+def test_what_peft_saves_whole_begins_as_a_copy_of_the_module_it_stands_for(transformers):
+    peft = pytest.importorskip("peft")
+    config = transformers.LlamaConfig(**CONFIGURATIONS["LlamaForCausalLM"][1], pad_token_id=0)
+    model = transformers.LlamaForSequenceClassification(config)
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS"))
+    _, wrong = differs_after(model, "hf")
+    assert not wrong, "\n".join(wrong)
+    score = model.base_model.model.score
+    assert torch.equal(score.original_module.weight, score.modules_to_save.default.weight)
+
+
 def test_adapters_of_peft_that_start_from_the_weights_they_stand_around_are_refused(transformers):
     peft = pytest.importorskip("peft")
     config, arguments = ADAPTERS["lora_pissa"]
@@ -674,3 +686,34 @@ def test_what_a_module_holds_is_as_before_and_new_modules_are_refused():
     assert (len(model.log), len(model._forward_hooks)) == (1, 1)
     init_module_(model, recipes.own(model, Renewed), seed=0)
     assert model.fc is fc
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda: torch.from_numpy(np.linalg.qr(torch.randn(8, 8).numpy())[0]),
+        lambda: torch.tensor(torch.randn(8, 8).tolist()),
+        lambda: torch.from_numpy(np.random.default_rng().normal(size=(8, 8))),
+        lambda: torch.tensor(random.Random().random()),
+    ],
+)
+def test_values_that_leave_the_recording_are_refused_by_name(leak):
+    def reset(model):
+        model.a.copy_(leak())
+        model.b.normal_()
+
+    model = Two(reset)
+    with pytest.raises(ValueError, match=r"for a \(it depends on values drawn where .* differs from run to run"):
+        init_module_(model, "own", seed=0)
+    assert (model.a == 0).all()
+    assert init_module_(model, [("a", "zeros"), *recipes.own(model)], seed=0)["b"].scheme.name == "normal"
+
+
+def test_code_that_decides_by_what_it_drew_is_refused():
+    def reset(model):
+        model.a.normal_()
+        for _ in range(int(torch.rand(8, 8).numpy().sum() * 1000)):
+            model.b.add_(1)
+
+    with pytest.raises(ValueError, match="does not do the same twice"):
+        init_module_(Two(reset), "own", seed=0)

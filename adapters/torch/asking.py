@@ -28,7 +28,7 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .modules import _bare, _parameters
-from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, as_scheme, recorder_here
+from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
 from .sharding import held_by_this_rank
 from .tensors import refuse_absent, refuse_unusable
@@ -243,7 +243,7 @@ def _initialize(module: nn.Module, done: set[int]) -> None:
     if is_transformers(module):
         module.initialize_weights()  # type: ignore[operator]
         for part in module.modules():
-            if hasattr(part, "modules_to_save"):
+            if isinstance(getattr(part, "modules_to_save", None), nn.ModuleDict):
                 _copy_original(part)
             elif hasattr(part, "adapter_layer_names"):
                 _reset_adapters(part, module)
@@ -383,21 +383,35 @@ def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
 
 def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
-    recorder = Recorder()
-    with _stand_ins(module, items, recorder), _only_pytorch_draws():
-        try:
-            with recorder.recording():
-                run()
-        except Exception as error:
-            raise ValueError(
-                f"module must be a model whose own initialization can be recorded; {type(module).__name__}'s raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        for item in items:
-            if item.answer is None:
-                owner, local = item.places[0]
-                held = owner._parameters if local in owner._parameters else owner._buffers
-                _answer(item, recorder, held.get(local))
+    recorders = Recorder(), Recorder()
+    found: list[list[Tensor | None]] = []
+    for seed, recorder in enumerate(recorders):
+        with _stand_ins(module, items, recorder), _only_pytorch_draws():
+            try:
+                with recorder.recording(seed):
+                    run()
+            except Exception as error:
+                raise ValueError(
+                    "module must be a model whose own initialization can be recorded; "
+                    f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
+                ) from error
+            places = [item.places[0] for item in items]
+            found.append([owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places])
+    unsteady = _compared(module, *recorders)
+    for item, *tensors in zip(items, *found, strict=True):
+        if item.answer is None:
+            _answer(item, recorders[0], *tensors, unsteady)
+
+
+def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
+    """What differs where the code is recorded twice: it depends on what no record shows, as on draws made into lists."""
+    try:
+        return recorders[0].unsteady(recorders[1])
+    except NotRecordedError as error:
+        raise ValueError(
+            "module must be a model whose own initialization can be recorded, and for "
+            f"{type(module).__name__}'s {error}"
+        ) from None
 
 
 def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_Item]) -> None:
@@ -406,36 +420,41 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
     That needs no memory, but for models with parts of timm's: transformers looks at the device of these before it
     freezes their normalization.
     """
-    recorder = Recorder()
-    where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
+    recorders = Recorder(), Recorder()
+    recorder, twins = recorders[0], []
     try:
-        with _only_pytorch_draws(), recorder.recording(), where:
-            twin = build()
+        for seed, each in enumerate(recorders):
+            where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
+            with _only_pytorch_draws(), each.recording(seed), where:
+                twins.append(build())
     except Exception as error:
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
         return
+    unsteady = _compared(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
         try:
-            owner = twin.get_submodule(inside)
+            owner, other = (twin.get_submodule(inside) for twin in twins)
         except AttributeError:
             item.why = item.why or "a model built once more has none of that name"
             continue
         made = owner._parameters.get(local, owner._buffers.get(local))
         if made is not None and made.shape == item.tensor.shape:
-            found.append((item, made))
+            found.append((item, made, other._parameters.get(local, other._buffers.get(local))))
             recorder.call(made, item.name)
         else:
             item.why = item.why or "a model built once more has none of that name and shape"
-    for item, made in found:
+    for item, made, again in found:
         if item.answer is None:
-            _answer(item, recorder, made)
+            _answer(item, recorder, made, again, unsteady)
 
 
-def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
-    """Answer for one tensor as far as the record says what it gets."""
+def _answer(
+    item: _Item, recorder: Recorder, tensor: Tensor | None, again: Tensor | None, unsteady: frozenset[int]
+) -> None:
+    """Answer for one tensor as far as the record says what it gets, and another record the same."""
     if not item.tensor.numel():
         item.answer = Answer(make_scheme("zeros"), "without elements")
         return
@@ -447,6 +466,13 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
             item.why = "the code leaves another tensor in its place"
             return
         recorder.keep(tensor)
+        is_steady = again is not None and _is_same(tensor.detach(), again.detach())
+    else:
+        is_steady = recorder.is_steady(tensor, unsteady)
+    if not is_steady:
+        item.is_written = True
+        item.why = "it depends on values drawn where the recording does not see them, and differs from run to run"
+        return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
     law = None if store is None else store.whole()
     if law is Start.KEPT or law is Start.UNSET:
@@ -505,12 +531,12 @@ def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Ite
                 if id(item) not in made:
                     made[id(item)] = _parameter(recorder.stand_in(parameter, item.name), parameter)
                 part._parameters[local] = made[id(item)]  # type: ignore[assignment]
-            held: dict[str, Any]
-            for held in (part._buffers, part.__dict__):
-                for local, tensor in held.items():
+            names: dict[str, Any]
+            for names in (part._buffers, part.__dict__):
+                for local, tensor in names.items():
                     if isinstance(tensor, Tensor):
                         # What is there may be read, and is not written to.
-                        held[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
+                        names[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
         yield
         known = set(map(id, parts))
         for path, part in module.named_modules():

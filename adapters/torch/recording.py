@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from typing import Any, TypeAlias
@@ -209,10 +209,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return store if store is not None and _is_whole(tensor, store) and tuple(tensor.shape) == store.shape else None
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self, seed: int = 0) -> Iterator[None]:
         """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
 
-        Others that record wait, as functions are replaced for all threads.
+        Others that record wait, as functions are replaced for all threads. The seed is for what PyTorch draws meanwhile,
+        which nothing may depend on.
         """
         with _LOCK, torch.no_grad(), _FromData(), self:
             before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
@@ -220,6 +221,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _exchange(functions)
             _RECORDER.set(self)
             _GOVERNOR.set(None)  # nothing is drawn here that a block of accelerate() would count, or skip
+            torch.default_generator.manual_seed(seed)
             try:
                 yield
             finally:
@@ -427,16 +429,52 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If one of them draws in a way that has no scheme.
         """
-        wanted, found = set(keys), []
-        for operation in reversed(self.tape):
-            if not operation.writes & wanted:
-                continue
-            found.append(operation)
-            wanted -= operation.covers
-            wanted |= operation.reads - operation.covers
+        found = [self.tape[number] for number in self._numbers(keys)]
+        for operation in found:
             if operation.draws and _drawn(operation) is None:
                 raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
         return found[::-1]
+
+    def _numbers(self, keys: Sequence[int]) -> Iterator[int]:
+        """Where on the tape the operations stand that some memory depends on, last to first."""
+        wanted = set(keys)
+        for number in range(len(self.tape) - 1, -1, -1):
+            operation = self.tape[number]
+            if operation.writes & wanted:
+                wanted -= operation.covers
+                wanted |= operation.reads - operation.covers
+                yield number
+
+    def unsteady(self, again: Recorder) -> frozenset[int]:
+        """Where on the tape another recording of the same code has other values.
+
+        Raises
+        ------
+        NotRecordedError
+            If it did other operations.
+        """
+        if len(self.tape) != len(again.tape):
+            raise NotRecordedError("it does not do the same twice, but for what PyTorch draws")
+        keys: dict[int, int] = {}
+
+        def is_same(one: Any, other: Any) -> bool:
+            if not isinstance(one, View) or not isinstance(other, View):
+                return _is_same(one, other)
+            if one.key not in keys:
+                before = self.stores[one.key].initial, again.stores[other.key].initial
+                keys[one.key] = other.key if _is_same(*before) else -1
+            return replace(one, key=keys[one.key]) == other
+
+        return frozenset(
+            number
+            for number, pair in enumerate(zip(self.tape, again.tape, strict=True))
+            if not is_same(pair[0].function, pair[1].function)
+            or not _all_same([(made.args, made.kwargs, made.results) for made in pair], is_same)
+        )
+
+    def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
+        """Whether a tensor depends on none of these operations."""
+        return not unsteady or unsteady.isdisjoint(self._numbers([_key(tensor)]))
 
     def checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
         """The values of a recorded tensor, where they do not depend on what nobody wrote."""
@@ -560,6 +598,24 @@ def as_scheme(law: Law) -> Scheme | None:
 
 
 # Memory and views
+
+
+def _all_same(pair: Sequence[Any], is_same: Callable[[Any, Any], bool]) -> bool:
+    first, second = map(tree_leaves, pair)
+    return len(first) == len(second) and all(map(is_same, first, second))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two operands are, nan for nan; generators are, as what is drawn is drawn anew."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
+            return False
+        return bool(((one == other) | ((one != one) & (other != other))).all())
+    if type(one) is not type(other):
+        return False
+    return isinstance(one, torch.Generator) or bool(one == other) or bool(one != one and other != other)
 
 
 def _key(tensor: Tensor) -> int:
