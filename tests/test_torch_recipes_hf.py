@@ -1,5 +1,6 @@
 """Recipes that ask the model: every parameter gets what the model's own code gives it."""
 
+import copy
 import os
 import random
 import re
@@ -488,8 +489,9 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
     script = textwrap.dedent("""
     import sys, torch, torch.distributed as dist
     sys.path.insert(0, sys.argv[3])
+    from architectures import import_torchvision, small_models
+    import_torchvision()
     import transformers
-    from architectures import small_models
     from torch.distributed.fsdp import fully_shard
     from winit_fast import adapters
 
@@ -717,3 +719,40 @@ def test_code_that_decides_by_what_it_drew_is_refused():
 
     with pytest.raises(ValueError, match="does not do the same twice"):
         init_module_(Two(reset), "own", seed=0)
+
+
+def test_data_that_is_put_in_the_place_of_other_data_is_seen():
+    def reset(model):
+        model.a.data = torch.randn(8, 8) * 0.5
+        model.b.data = torch.zeros(8, 8)
+
+    report = init_module_(Two(reset), "own", seed=0)
+    assert [str(entry.scheme) for entry in report] == ["normal(std=0.5)", "zeros"]
+
+
+def test_what_is_printed_of_a_report_holds_no_tensors():
+    report = init_module_(nn.Linear(4, 4), "own", seed=0)
+    assert "Parameter" not in repr(report)
+    assert "tensor(" not in repr(report)
+
+
+def test_a_recipe_of_another_model_is_refused_as_such():
+    model = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match=r"recipes.own was asked for another one: none takes weight .*, bias"):
+        init_module_(copy.deepcopy(model), recipes.own(model), seed=0)
+
+
+def test_models_of_torchvision_must_be_built_once_more(monkeypatch):
+    class Network(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 8, 3))
+            for part in self.modules():
+                if isinstance(part, nn.Conv2d):
+                    init.kaiming_normal_(part.weight, mode="fan_out")
+
+    monkeypatch.setattr(Network, "__module__", "torchvision.models.network")
+    model = Network()
+    with pytest.raises(ValueError, match="build must be given for Network, whose constructor draws"):
+        init_module_(model, "own", seed=0)
+    report = init_module_(model, recipes.own(model, Network), seed=0)
+    assert report["0.weight"].scheme.name == "he_normal"

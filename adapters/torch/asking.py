@@ -101,10 +101,10 @@ class Values:
 class Asked(Rule):
     """A rule for the parameters of one model, as its own code answered for each."""
 
-    answers: dict[int, tuple[nn.Parameter, Answer]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    buffers: dict[tuple[int, str], Values] = field(default_factory=dict)
-    owners: frozenset[int] = frozenset()
+    answers: dict[int, tuple[nn.Parameter, Answer]] = field(default_factory=dict, repr=False)
+    refused: dict[str, str] = field(default_factory=dict, repr=False)
+    buffers: dict[tuple[int, str], Values] = field(default_factory=dict, repr=False)
+    owners: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def place(self) -> str:
@@ -272,6 +272,8 @@ def _refuse_constructors(module: nn.Module) -> None:
     known = {id(part) for model in module.modules() if is_transformers(model) for part in model.modules()}
     for path, part in module.named_modules():
         drawing = next((name for name in _MORE if hasattr(part, name)), None)
+        if _library(part) == "torchvision" and any(True for _ in part.parameters()):
+            drawing = "__init__"
         if drawing is not None and id(part) not in known:
             raise ValueError(
                 f"build must be given for {type(part).__name__}{path and f' ({path})'}, whose constructor draws by its "
@@ -283,7 +285,7 @@ def _copy_original(wrapper: nn.Module) -> None:
     """What peft saves whole begins as a copy of the module that it stands for."""
     copies: dict[str, nn.Module] = dict(wrapper.modules_to_save.items())  # type: ignore[operator, union-attr]
     for part in copies.values():
-        originals = dict(wrapper.original_module.named_parameters())  # type: ignore[union-attr, operator]
+        originals = dict(wrapper.original_module.named_parameters())  # type: ignore[union-attr]
         for name, parameter in part.named_parameters():
             if name in originals and parameter is not originals[name]:
                 recorder_here().forget(parameter)
@@ -398,13 +400,13 @@ def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) ->
             places = [item.places[0] for item in items]
             found.append([owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places])
     unsteady = _compared(module, *recorders)
-    for item, *tensors in zip(items, *found, strict=True):
+    for item, tensor, again in zip(items, *found, strict=True):
         if item.answer is None:
-            _answer(item, recorders[0], *tensors, unsteady)
+            _answer(item, recorders[0], tensor, again, unsteady)
 
 
 def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
-    """What differs where the code is recorded twice: it depends on what no record shows, as on draws made into lists."""
+    """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
     try:
         return recorders[0].unsteady(recorders[1])
     except NotRecordedError as error:

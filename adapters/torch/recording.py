@@ -564,16 +564,22 @@ class WithoutMemory(TorchFunctionMode):
 
 
 class _FromData(TorchFunctionMode):
-    """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen."""
+    """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen.
+
+    What is put in place of the data of a stand-in goes there too.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch."""
         kwargs = kwargs or {}
         if func in _OF_DATA and _is_meta(kwargs):
             return func(*args, **{**kwargs, "device": "cpu"}).to("meta")
+        if func == _SET_DATA and args[0].is_meta and not args[1].is_meta:
+            args = (args[0], args[1].detach().to("meta"))
         return func(*args, **kwargs)
 
 
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _OF_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -748,7 +754,12 @@ def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     first, second = recorder.law(args[0]), recorder.law(args[1])
-    if not isinstance(second, Constant) or second.value == 0.0 or kwargs.get("rounding_mode") or not _keeps_shape(recorder, args):
+    if (
+        not isinstance(second, Constant)
+        or second.value == 0.0
+        or kwargs.get("rounding_mode")
+        or not _keeps_shape(recorder, args)
+    ):
         return None
     return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
 
