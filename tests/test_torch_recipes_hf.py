@@ -633,7 +633,7 @@ def test_a_draw_that_two_parameters_copy_is_refused_by_name():
         model.a.copy_(drawn.clone())
         model.b.copy_(drawn.clone())
 
-    with pytest.raises(ValueError, match="b .it shares what it draws with a"):
+    with pytest.raises(ValueError, match=r"b .it shares what it draws with a"):
         init_module_(Two(reset), "own", seed=0)
 
 

@@ -212,8 +212,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def recording(self, seed: int = 0) -> Iterator[None]:
         """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
 
-        Others that record wait, as functions are replaced for all threads. The seed is for what PyTorch draws meanwhile,
-        which nothing may depend on.
+        Others that record wait, as functions are replaced for all threads. The seed is for what PyTorch draws
+        meanwhile, on which nothing may depend.
         """
         with _LOCK, torch.no_grad(), _FromData(), self:
             before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
@@ -941,7 +941,7 @@ _SCHEMES: dict[str, Callable[..., str]] = {
 def _recorded_functions() -> dict[Any, Any]:
     """What stands for each of them, under whatever functions of accelerate() or transformers hold their names now."""
     held = [vars(torch.nn.init), getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})]
-    found = {}
+    found: dict[Any, Any] = {}
     for name, scheme in _SCHEMES.items():
         for names in held:
             if name in names:
