@@ -756,3 +756,11 @@ def test_models_of_torchvision_must_be_built_once_more(monkeypatch):
         init_module_(model, "own", seed=0)
     report = init_module_(model, recipes.own(model, Network), seed=0)
     assert report["0.weight"].scheme.name == "he_normal"
+
+
+def test_the_generator_that_code_passes_is_as_before():
+    generator = torch.Generator().manual_seed(3)
+    module = Own(lambda w: w.copy_(torch.randn(6, 4, generator=generator)))
+    before = generator.get_state()
+    init_module_(module, "own", seed=0)
+    assert torch.equal(generator.get_state(), before)

@@ -137,6 +137,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.stores: dict[int, Store] = {}
         self.tape: list[Operation] = []
+        self._generators: dict[torch.Generator, Tensor] = {}  # how those were that the code draws with
         self._draws: list[int] = []  # the memory that each draw was written to
         self._ends: dict[int, list[tuple[int, View | None, int]]] = {}  # from where to where a draw was written
         self._born: dict[int, Tensor] = {}  # memory on the CPU that was made while recording, so that it may be written
@@ -227,6 +228,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             finally:
                 _GOVERNOR.set(governor)
                 _RECORDER.set(before)
+                for generator, begun in self._generators.items():
+                    generator.set_state(begun)
                 if not torch.equal(state, torch.default_generator.get_state()):
                     torch.default_generator.set_state(state)
                 _exchange({made: getattr(made, "_recorded", held) for held, made in functions.items()})
@@ -242,6 +245,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_known and name == "_local_scalar_dense":
             return self.checked(self.view(args[0]), "").item()
         draws = torch.Tag.nondeterministic_seeded in func.tags
+        generator = kwargs.get("generator")
+        if generator is not None:
+            self._generators.setdefault(generator, generator.get_state())
         targets = [
             args[place] if place < len(args) else kwargs.get(argument.name)
             for place, argument in enumerate(func._schema.arguments)
