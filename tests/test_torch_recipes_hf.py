@@ -1,10 +1,13 @@
 """Recipes that ask the model: every parameter gets what the model's own code gives it."""
 
+import copy
 import os
+import random
 import re
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from winit_fast import adapters
 torch = pytest.importorskip("torch")
 from architectures import (  # noqa: E402
     ADAPTERS,
+    CONFIGURATIONS,
     SAMPLE,
     compared,
     differs,
@@ -438,6 +442,17 @@ def test_adapters_of_peft_begin_as_peft_begins_them(transformers, name):
     )
 
 
+def test_what_peft_saves_whole_begins_as_a_copy_of_the_module_it_stands_for(transformers):
+    peft = pytest.importorskip("peft")
+    config = transformers.LlamaConfig(**CONFIGURATIONS["LlamaForCausalLM"][1], pad_token_id=0)
+    model = transformers.LlamaForSequenceClassification(config)
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS"))
+    _, wrong = differs_after(model, "hf")
+    assert not wrong, "\n".join(wrong)
+    score = model.base_model.model.score
+    assert torch.equal(score.original_module.weight, score.modules_to_save.default.weight)
+
+
 def test_adapters_of_peft_that_start_from_the_weights_they_stand_around_are_refused(transformers):
     peft = pytest.importorskip("peft")
     config, arguments = ADAPTERS["lora_pissa"]
@@ -474,8 +489,9 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
     script = textwrap.dedent("""
     import sys, torch, torch.distributed as dist
     sys.path.insert(0, sys.argv[3])
+    from architectures import import_torchvision, small_models
+    import_torchvision()
     import transformers
-    from architectures import small_models
     from torch.distributed.fsdp import fully_shard
     from winit_fast import adapters
 
@@ -504,3 +520,247 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+
+
+# What a review found
+
+
+class Two(nn.Module):
+    """Two weights and whatever a test lets `reset_parameters` do to the module."""
+
+    def __init__(self, reset):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(8, 8)), nn.Parameter(torch.zeros(8, 8))
+        self.reset = reset
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.reset(self)
+
+
+def test_threads_that_ask_leave_the_functions_of_torch_as_they_were():
+    before = dict(vars(nn.init))
+
+    def ask():
+        for _ in range(4):
+            init_module_(nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), "own", seed=0)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [name for name, function in before.items() if vars(nn.init)[name] is not function] == []
+
+
+def test_generators_of_numpy_and_python_are_as_before_also_when_the_code_fails():
+    def reset(model):
+        np.random.rand()
+        random.random()
+        raise RuntimeError("no")
+
+    before = random.getstate(), np.random.get_state()[2]
+    with pytest.raises(ValueError, match="RuntimeError: no"):
+        init_module_(Two(reset), "own", seed=0)
+    assert (random.getstate(), np.random.get_state()[2]) == before
+
+
+def test_a_tied_weight_is_what_its_first_name_gets():
+    model = nn.Sequential(nn.Embedding(200, 16), nn.Linear(16, 200, bias=False))
+    model[1].weight = model[0].weight
+    assert str(init_module_(model, "own", seed=0)["0.weight"].scheme) == "normal"
+    own = model[0].weight.detach().clone()
+    init_module_(model, "torch", seed=0)
+    assert torch.equal(own, model[0].weight)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        lambda w: w.zero_().add_(torch.randn(1)),
+        lambda w: w.fill_(1).mul_(torch.rand(())),
+        lambda w: w.fill_(torch.randn(())),
+        lambda w: w.copy_(torch.ones(6, 4) * torch.rand(1, 1)),
+    ],
+)
+def test_one_drawn_number_for_all_elements_stays_one_number(spread):
+    module = Own(spread)
+    init_module_(module, "own", seed=0)
+    assert (module.weight == module.weight[0, 0]).all()
+    assert module.weight[0, 0] != 0
+
+
+def test_a_generator_may_be_given_by_its_place():
+    assert scheme_of(lambda w: init.trunc_normal_(w, 0.0, 1.0, -1.0, 1.0, torch.Generator())) == (
+        "truncated_normal(low=-1.0, high=1.0)"
+    )
+
+
+def drawn_and_copied(change):
+    def reset(model):
+        model.a.normal_()
+        model.b.copy_(change(model.a))
+
+    return reset
+
+
+@pytest.mark.parametrize("change", [torch.clone, lambda a: a.double(), lambda a: -a, lambda a: a * 2])
+def test_a_changed_copy_of_another_parameter_is_of_its_draws(change):
+    model = Two(drawn_and_copied(change))
+    init_module_(model, "own", seed=0)
+    assert model.a.std() > 0
+    assert torch.equal(change(model.a.detach()).float(), model.b)
+
+
+def test_a_module_that_loads_the_values_of_another_has_its_values():
+    def reset(model):
+        model[0].reset_parameters()
+        model[1].load_state_dict({name: value.clone() for name, value in model[0].state_dict().items()})
+
+    class Target(nn.Sequential):
+        def reset_parameters(self):
+            reset(self)
+
+    model = Target(nn.Linear(4, 4), nn.Linear(4, 4))
+    init_module_(model, "own", seed=0)
+    assert torch.equal(model[0].weight, model[1].weight)
+    assert torch.equal(model[0].bias, model[1].bias)
+
+
+def test_a_draw_that_two_parameters_copy_is_refused_by_name():
+    def reset(model):
+        drawn = torch.randn(8, 8)
+        model.a.copy_(drawn.clone())
+        model.b.copy_(drawn.clone())
+
+    with pytest.raises(ValueError, match=r"b .it shares what it draws with a"):
+        init_module_(Two(reset), "own", seed=0)
+
+
+@pytest.mark.parametrize("change", [lambda row: row, torch.clone, lambda row: row * 2])
+def test_rows_that_are_copies_of_one_draw_stay_equal(change):
+    def of_one_draw(weight):
+        base = torch.randn(4)
+        for row in weight:
+            row.copy_(change(base))
+
+    def of_the_first(weight):
+        weight[0].normal_()
+        weight[0] = change(weight[0])
+        for row in range(1, 6):
+            weight[row] = weight[0].clone()
+
+    for reset in (of_one_draw, of_the_first):
+        module = Own(reset)
+        init_module_(module, "own", seed=0)
+        assert (module.weight == module.weight[0]).all()
+        assert module.weight.std() > 0
+
+
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda w: w.copy_(torch.empty(6, 4).copy_(torch.randn(6, 4))),
+        lambda w: [row.copy_(other) for row, other in zip(w, torch.randn(6, 4), strict=True)],
+    ],
+)
+def test_a_draw_that_is_copied_once_is_its_scheme(reset):
+    assert scheme_of(reset) == "normal"
+
+
+def test_what_a_module_holds_is_as_before_and_new_modules_are_refused():
+    class Renewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log = []
+            self.reset_parameters()
+
+        def reset_parameters(self):
+            self.log.append(1)
+            self.register_forward_hook(lambda *_: None)
+            self.fc = nn.Linear(4, 4)
+
+    model = Renewed()
+    fc = model.fc
+    with pytest.raises(ValueError, match=r"makes new modules \(fc\)"):
+        init_module_(model, "own", seed=0)
+    assert model.fc is fc
+    assert (len(model.log), len(model._forward_hooks)) == (1, 1)
+    init_module_(model, recipes.own(model, Renewed), seed=0)
+    assert model.fc is fc
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda: torch.from_numpy(np.linalg.qr(torch.randn(8, 8).numpy())[0]),
+        lambda: torch.tensor(torch.randn(8, 8).tolist()),
+        lambda: torch.from_numpy(np.random.default_rng().normal(size=(8, 8))),
+        lambda: torch.tensor(random.Random().random()),
+    ],
+)
+def test_values_that_leave_the_recording_are_refused_by_name(leak):
+    def reset(model):
+        model.a.copy_(leak())
+        model.b.normal_()
+
+    model = Two(reset)
+    with pytest.raises(ValueError, match=r"for a \(it depends on values drawn where .* differs from run to run"):
+        init_module_(model, "own", seed=0)
+    assert (model.a == 0).all()
+    assert init_module_(model, [("a", "zeros"), *recipes.own(model)], seed=0)["b"].scheme.name == "normal"
+
+
+def test_code_that_decides_by_what_it_drew_is_refused():
+    def reset(model):
+        model.a.normal_()
+        for _ in range(int(torch.rand(8, 8).numpy().sum() * 1000)):
+            model.b.add_(1)
+
+    with pytest.raises(ValueError, match="does not do the same twice"):
+        init_module_(Two(reset), "own", seed=0)
+
+
+def test_data_that_is_put_in_the_place_of_other_data_is_seen():
+    def reset(model):
+        model.a.data = torch.randn(8, 8) * 0.5
+        model.b.data = torch.zeros(8, 8)
+
+    report = init_module_(Two(reset), "own", seed=0)
+    assert [str(entry.scheme) for entry in report] == ["normal(std=0.5)", "zeros"]
+
+
+def test_what_is_printed_of_a_report_holds_no_tensors():
+    report = init_module_(nn.Linear(4, 4), "own", seed=0)
+    assert "Parameter" not in repr(report)
+    assert "tensor(" not in repr(report)
+
+
+def test_a_recipe_of_another_model_is_refused_as_such():
+    model = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match=r"recipes.own was asked for another one: none takes weight .*, bias"):
+        init_module_(copy.deepcopy(model), recipes.own(model), seed=0)
+
+
+def test_models_of_torchvision_must_be_built_once_more(monkeypatch):
+    class Network(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 8, 3))
+            for part in self.modules():
+                if isinstance(part, nn.Conv2d):
+                    init.kaiming_normal_(part.weight, mode="fan_out")
+
+    monkeypatch.setattr(Network, "__module__", "torchvision.models.network")
+    model = Network()
+    with pytest.raises(ValueError, match="build must be given for Network, whose constructor draws"):
+        init_module_(model, "own", seed=0)
+    report = init_module_(model, recipes.own(model, Network), seed=0)
+    assert report["0.weight"].scheme.name == "he_normal"
+
+
+def test_the_generator_that_code_passes_is_as_before():
+    generator = torch.Generator().manual_seed(3)
+    module = Own(lambda w: w.copy_(torch.randn(6, 4, generator=generator)))
+    before = generator.get_state()
+    init_module_(module, "own", seed=0)
+    assert torch.equal(generator.get_state(), before)

@@ -10,7 +10,7 @@ import copy
 import inspect
 import random
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -24,10 +24,11 @@ from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .modules import _bare, _parameters
-from .recording import Recorder, Start, View, WithoutMemory, as_scheme, recorder_here
+from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
 from .sharding import held_by_this_rank
 from .tensors import refuse_absent, refuse_unusable
@@ -100,10 +101,10 @@ class Values:
 class Asked(Rule):
     """A rule for the parameters of one model, as its own code answered for each."""
 
-    answers: dict[int, tuple[nn.Parameter, Answer]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    buffers: dict[tuple[int, str], Values] = field(default_factory=dict)
-    owners: frozenset[int] = frozenset()
+    answers: dict[int, tuple[nn.Parameter, Answer]] = field(default_factory=dict, repr=False)
+    refused: dict[str, str] = field(default_factory=dict, repr=False)
+    buffers: dict[tuple[int, str], Values] = field(default_factory=dict, repr=False)
+    owners: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def place(self) -> str:
@@ -242,7 +243,9 @@ def _initialize(module: nn.Module, done: set[int]) -> None:
     if is_transformers(module):
         module.initialize_weights()  # type: ignore[operator]
         for part in module.modules():
-            if hasattr(part, "adapter_layer_names"):
+            if isinstance(getattr(part, "modules_to_save", None), nn.ModuleDict):
+                _copy_original(part)
+            elif hasattr(part, "adapter_layer_names"):
                 _reset_adapters(part, module)
         return
     for child in module.children():
@@ -269,11 +272,25 @@ def _refuse_constructors(module: nn.Module) -> None:
     known = {id(part) for model in module.modules() if is_transformers(model) for part in model.modules()}
     for path, part in module.named_modules():
         drawing = next((name for name in _MORE if hasattr(part, name)), None)
+        if _library(part) == "torchvision" and any(True for _ in part.parameters()):
+            drawing = "__init__"
         if drawing is not None and id(part) not in known:
             raise ValueError(
                 f"build must be given for {type(part).__name__}{path and f' ({path})'}, whose constructor draws by its "
                 f"{drawing}: recipes.own(model, build=lambda: ...), where the function builds such a model"
             )
+
+
+def _copy_original(wrapper: nn.Module) -> None:
+    """What peft saves whole begins as a copy of the module that it stands for."""
+    copies: dict[str, nn.Module] = dict(wrapper.modules_to_save.items())  # type: ignore[operator, union-attr]
+    for part in copies.values():
+        originals = dict(wrapper.original_module.named_parameters())  # type: ignore[union-attr]
+        for name, parameter in part.named_parameters():
+            if name in originals and parameter is not originals[name]:
+                recorder_here().forget(parameter)
+                with torch.no_grad():
+                    parameter.copy_(originals[name])
 
 
 def _reset_adapters(layer: nn.Module, model: nn.Module) -> None:
@@ -368,21 +385,35 @@ def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
 
 def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
-    recorder = Recorder()
-    with _stand_ins(module, items, recorder), _only_pytorch_draws():
-        try:
-            with recorder.recording():
-                run()
-        except Exception as error:
-            raise ValueError(
-                f"module must be a model whose own initialization can be recorded; {type(module).__name__}'s raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        for item in items:
-            if item.answer is None:
-                owner, local = item.places[0]
-                held = owner._parameters if local in owner._parameters else owner._buffers
-                _answer(item, recorder, held.get(local))
+    recorders = Recorder(), Recorder()
+    found: list[list[Tensor | None]] = []
+    for seed, recorder in enumerate(recorders):
+        with _stand_ins(module, items, recorder), _only_pytorch_draws():
+            try:
+                with recorder.recording(seed):
+                    run()
+            except Exception as error:
+                raise ValueError(
+                    "module must be a model whose own initialization can be recorded; "
+                    f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
+                ) from error
+            places = [item.places[0] for item in items]
+            found.append([owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places])
+    unsteady = _compared(module, *recorders)
+    for item, tensor, again in zip(items, *found, strict=True):
+        if item.answer is None:
+            _answer(item, recorders[0], tensor, again, unsteady)
+
+
+def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
+    """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
+    try:
+        return recorders[0].unsteady(recorders[1])
+    except NotRecordedError as error:
+        raise ValueError(
+            "module must be a model whose own initialization can be recorded, and for "
+            f"{type(module).__name__}'s {error}"
+        ) from None
 
 
 def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_Item]) -> None:
@@ -391,36 +422,41 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
     That needs no memory, but for models with parts of timm's: transformers looks at the device of these before it
     freezes their normalization.
     """
-    recorder = Recorder()
-    where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
+    recorders = Recorder(), Recorder()
+    recorder, twins = recorders[0], []
     try:
-        with _only_pytorch_draws(), recorder.recording(), where:
-            twin = build()
+        for seed, each in enumerate(recorders):
+            where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
+            with _only_pytorch_draws(), each.recording(seed), where:
+                twins.append(build())
     except Exception as error:
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
         return
+    unsteady = _compared(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
         try:
-            owner = twin.get_submodule(inside)
+            owner, other = (twin.get_submodule(inside) for twin in twins)
         except AttributeError:
             item.why = item.why or "a model built once more has none of that name"
             continue
         made = owner._parameters.get(local, owner._buffers.get(local))
         if made is not None and made.shape == item.tensor.shape:
-            found.append((item, made))
+            found.append((item, made, other._parameters.get(local, other._buffers.get(local))))
             recorder.call(made, item.name)
         else:
             item.why = item.why or "a model built once more has none of that name and shape"
-    for item, made in found:
+    for item, made, again in found:
         if item.answer is None:
-            _answer(item, recorder, made)
+            _answer(item, recorder, made, again, unsteady)
 
 
-def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
-    """Answer for one tensor as far as the record says what it gets."""
+def _answer(
+    item: _Item, recorder: Recorder, tensor: Tensor | None, again: Tensor | None, unsteady: frozenset[int]
+) -> None:
+    """Answer for one tensor as far as the record says what it gets, and another record the same."""
     if not item.tensor.numel():
         item.answer = Answer(make_scheme("zeros"), "without elements")
         return
@@ -432,6 +468,13 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
             item.why = "the code leaves another tensor in its place"
             return
         recorder.keep(tensor)
+        is_steady = again is not None and _is_same(tensor.detach(), again.detach())
+    else:
+        is_steady = recorder.is_steady(tensor, unsteady)
+    if not is_steady:
+        item.is_written = True
+        item.why = "it depends on values drawn where the recording does not see them, and differs from run to run"
+        return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
     law = None if store is None else store.whole()
     if law is Start.KEPT or law is Start.UNSET:
@@ -443,7 +486,12 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
         if row is not None:
             law, padding = row
         scheme = as_scheme(law)
-        if scheme is not None:
+        try:
+            is_own = recorder.claim_scheme(tensor, item.name)
+        except NotRecordedError as error:
+            item.is_written, item.why = True, str(error)
+            return
+        if scheme is not None and (is_own or isinstance(law, Constant)):
             item.answer = Answer(scheme, padding=padding)
             return
     item.is_written = True
@@ -462,8 +510,15 @@ def _answer(item: _Item, recorder: Recorder, tensor: Tensor | None) -> None:
 def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Iterator[None]:
     """Put stand-ins in place of all tensors of a model, and everything back afterwards."""
     parts = list(module.modules())
-    before = [(part, dict(part.__dict__), dict(part._parameters), dict(part._buffers)) for part in parts]
-    asked = {(id(owner), local): item for item in items for owner, local in item.places}
+    before = [(part, dict(part.__dict__)) for part in parts]
+    held_before = [
+        (held, copy.copy(held))
+        for part in parts
+        for held in part.__dict__.values()
+        if type(held) in (dict, OrderedDict, set, list)
+    ]
+    # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
+    asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
     made: dict[int, Tensor] = {}
     try:
         for part in parts:
@@ -472,27 +527,36 @@ def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Ite
                 if parameter is None or is_lazy(parameter):
                     continue
                 item = asked.get((id(part), local))
-                if item is None:  # tied: drawn by itself before
+                if item is None:  # tied
                     part._parameters[local] = _parameter(recorder.stand_in(parameter, ""), parameter)
                     continue
                 if id(item) not in made:
                     made[id(item)] = _parameter(recorder.stand_in(parameter, item.name), parameter)
                 part._parameters[local] = made[id(item)]  # type: ignore[assignment]
-            held: dict[str, Any]
-            for held in (part._buffers, part.__dict__):
-                for local, tensor in held.items():
+            names: dict[str, Any]
+            for names in (part._buffers, part.__dict__):
+                for local, tensor in names.items():
                     if isinstance(tensor, Tensor):
                         # What is there may be read, and is not written to.
-                        held[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
+                        names[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
         yield
+        known = set(map(id, parts))
+        for path, part in module.named_modules():
+            if id(part) not in known and any(True for _ in part.parameters()):
+                raise ValueError(
+                    f"build must be given, as the model's own code makes new modules ({path}): "
+                    "recipes.own(model, build=lambda: ...), where the function builds such a model"
+                )
     finally:
-        for part, attributes, parameters, buffers in before:
+        for part, attributes in before:
             part.__dict__.clear()
             part.__dict__.update(attributes)
-            part._parameters.clear()
-            part._parameters.update(parameters)
-            part._buffers.clear()
-            part._buffers.update(buffers)
+        for held, content in held_before:
+            held.clear()
+            if isinstance(held, list):
+                held.extend(content)
+            else:
+                held.update(content)
 
 
 def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
@@ -506,11 +570,17 @@ def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
 def _only_pytorch_draws() -> Iterator[None]:
     """Refuse code that draws with Python's or NumPy's generator, of which nothing is seen."""
     before = random.getstate(), np.random.get_state()
-    yield
-    after = random.getstate(), np.random.get_state()
-    if before[0] != after[0] or any(np.any(one != other) for one, other in zip(before[1], after[1], strict=True)):
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+    is_same = True
+    try:
+        yield
+    finally:
+        after = random.getstate(), np.random.get_state()
+        pairs = zip(before[1], after[1], strict=True)
+        is_same = before[0] == after[0] and not any(np.any(one != other) for one, other in pairs)
+        if not is_same:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+    if not is_same:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
             "NumPy's generator"

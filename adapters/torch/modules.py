@@ -442,6 +442,11 @@ def _planned(
         entries.append(entry)
         slots.append(Slot(entry, held, arguments, whole))
     if untaken:
+        if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
+            raise ValueError(
+                f"rules must be of this model, and recipes.own was asked for another one: none takes "
+                f"{', '.join(untaken)}; call recipes.own with the model that is initialized"
+            )
         raise ValueError(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="

@@ -100,6 +100,10 @@ def own(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> Recip
     plus a number become schemes. What is computed is computed by the same code again, from draws of the parameter's own
     stream where it draws; the report says so. By name ``"own"``, and for models of transformers' ``"hf"``.
 
+    **Give `build` where a constructor initializes over `reset_parameters`**, as torchvision's and many others do with
+    ``for part in self.modules(): torch.nn.init...``: nothing tells that such code ran, and what the layers' own
+    `reset_parameters` draw would take its place. For torchvision's and timm's it is asked for.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -115,7 +119,8 @@ def own(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> Recip
     Raises
     ------
     ValueError
-        If that code fails, or draws with another generator than PyTorch's; if `build` is needed and not given.
+        If that code fails, makes new modules, draws with another generator than PyTorch's, or gives other values each
+        time; if `build` is needed and not given.
 
     Notes
     -----

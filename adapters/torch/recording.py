@@ -12,11 +12,13 @@ every operation, and keeps two things for each piece of memory:
 from __future__ import annotations
 
 import math
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from typing import Any, TypeAlias
@@ -66,6 +68,7 @@ class Store:
     initial: Tensor | None = None
     given_to: str = ""  # whose values come from what is drawn into this on the way
     boxes: list[tuple[Box, Law]] = field(default_factory=list)
+    origins: frozenset[int] = frozenset()  # the draws that are in it
 
     def whole(self) -> Law:
         """What all of it is distributed as, None where that is not one thing."""
@@ -134,6 +137,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.stores: dict[int, Store] = {}
         self.tape: list[Operation] = []
+        self._generators: dict[torch.Generator, Tensor] = {}  # how those were that the code draws with
+        self._draws: list[int] = []  # the memory that each draw was written to
+        self._ends: dict[int, list[tuple[int, View | None, int]]] = {}  # from where to where a draw was written
         self._born: dict[int, Tensor] = {}  # memory on the CPU that was made while recording, so that it may be written
 
     def stand_in(self, tensor: Tensor, name: str, initial: Tensor | None = None) -> Tensor:
@@ -157,12 +163,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget(self, tensor: Tensor) -> None:
         """Take what was written so far as not written."""
         store = self.stores[_key(tensor)]
-        store.law, store.boxes = Start.KEPT, []
+        store.law, store.boxes, store.origins = Start.KEPT, [], frozenset()
 
     def call(self, tensor: Tensor, name: str) -> None:
         """Say afterwards which stream is drawn into a tensor."""
         if self.knows(tensor) and not self.stores[_key(tensor)].name:
             self.stores[_key(tensor)].name = name
+
+    def claim_scheme(self, tensor: Tensor, name: str) -> bool:
+        """Say whose values are drawn by a scheme; False where the draws in them are of another's stream.
+
+        Raises
+        ------
+        NotRecordedError
+            If these draws are another's already.
+        """
+        drawn = [self.stores[self._draws[origin]] for origin in self.stores[_key(tensor)].origins]
+        if any(store.name not in ("", name) for store in drawn):
+            return False
+        for store in drawn:
+            self._give(store, name)
+        return True
+
+    def _give(self, store: Store, name: str) -> None:
+        if not store.name and store.given_to not in ("", name):
+            raise NotRecordedError(f"it shares what it draws with {store.given_to}")
+        store.given_to = name
 
     def claim(self, tensor: Tensor, name: str) -> bool:
         """Say whose values are computed, and whether from draws.
@@ -175,10 +201,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         draws = [operation for operation in self.needed([_key(tensor)]) if operation.draws]
         for operation in draws:
             for key in operation.writes:
-                store = self.stores[key]
-                if not store.name and store.given_to not in ("", name):
-                    raise NotRecordedError(f"it shares what it draws with {store.given_to}")
-                store.given_to = name
+                self._give(self.stores[key], name)
         return bool(draws)
 
     def store_of(self, tensor: Tensor) -> Store | None:
@@ -187,22 +210,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return store if store is not None and _is_whole(tensor, store) and tuple(tensor.shape) == store.shape else None
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither."""
-        before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
-        functions = _recorded_functions()
-        with torch.no_grad(), _FromData(), self:
+    def recording(self, seed: int = 0) -> Iterator[None]:
+        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
+
+        Others that record wait, as functions are replaced for all threads. The seed is for what PyTorch draws
+        meanwhile, on which nothing may depend.
+        """
+        with _LOCK, torch.no_grad(), _FromData(), self:
+            before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
+            functions = _recorded_functions()
             _exchange(functions)
             _RECORDER.set(self)
             _GOVERNOR.set(None)  # nothing is drawn here that a block of accelerate() would count, or skip
+            torch.default_generator.manual_seed(seed)
             try:
                 yield
             finally:
                 _GOVERNOR.set(governor)
                 _RECORDER.set(before)
+                for generator, begun in self._generators.items():
+                    generator.set_state(begun)
                 if not torch.equal(state, torch.default_generator.get_state()):
                     torch.default_generator.set_state(state)
-                _exchange({recorded: held for held, recorded in functions.items()})
+                _exchange({made: getattr(made, "_recorded", held) for held, made in functions.items()})
 
     # What is seen
 
@@ -215,6 +245,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_known and name == "_local_scalar_dense":
             return self.checked(self.view(args[0]), "").item()
         draws = torch.Tag.nondeterministic_seeded in func.tags
+        generator = kwargs.get("generator")
+        if generator is not None:
+            self._generators.setdefault(generator, generator.get_state())
         targets = [
             args[place] if place < len(args) else kwargs.get(argument.name)
             for place, argument in enumerate(func._schema.arguments)
@@ -229,9 +262,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._adopt(target)
         read = [self._given(tensor) for tensor in tensors]
         law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
+        if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
+            for target in targets:
+                if not all(self._ends_in(target, tensor) for tensor in tensors):
+                    law = None
         result = self._done(func, args, kwargs, targets)
         if func.is_view:
             return result
+        read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
+        origins = frozenset[int]().union(*(self.stores[key].origins for key in read_keys))
         views = iter(read)
         frozen_args, frozen_kwargs = tree_map(
             lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
@@ -245,13 +284,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             if _key(made) not in self.stores:
                 self.stores[_key(made)] = _store_of_result(made, law)
+                self.stores[_key(made)].origins = origins | self._begun(made, draws)
                 made_here.add(_key(made))
             results.append(self.view(made))
         whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
         covered = {_key(target) for target in whole if name in _OVERWRITE}
         written = {_key(target) for target in targets}
         for target in targets:
+            before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
             self.write(target, law)
+            self.stores[_key(target)].origins = before | origins | self._begun(target, draws)
         if written or made_here:
             self.tape.append(Operation(
                 func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
@@ -303,6 +345,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._born[_key(made)] = made
         return result
 
+    # Draws
+
+    def _begun(self, target: Tensor, draws: bool) -> frozenset[int]:
+        """The draw that a tensor gets just now."""
+        if not draws:
+            return frozenset()
+        origin, store = len(self._draws), self.stores[_key(target)]
+        self._draws.append(_key(target))
+        if store.name or not _is_whole(target, store):
+            self._ends[origin] = [(0, None, _key(target))]
+        return frozenset([origin])
+
+    def _ends_in(self, target: Tensor, source: Tensor) -> bool:
+        """Whether what was drawn is written to one place: a second one has the same values, and no draws of its own."""
+        store = self.stores.get(_key(source))
+        if store is None or _key(source) == _key(target) or isinstance(self.law(source), Constant):
+            return True
+        view, is_first = self.view(source), True
+        for origin in store.origins:
+            for key, other, end in self._ends.setdefault(origin, []):
+                is_moved_on = end == view.key and not store.name
+                is_beside = key == view.key and other is not None and _are_apart(view, other, store.shape)
+                is_first = is_first and (is_moved_on or is_beside)
+            self._ends[origin].append((view.key, view, _key(target)))
+        return is_first
+
     # Laws
 
     def write(self, target: Tensor, law: Law) -> None:
@@ -352,7 +420,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tape.append(
             Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
         )
+        before = frozenset[int]() if covers else store.origins
         self.write(tensor, law)
+        store.origins = before | self._begun(tensor, True)
         return tensor
 
     # Once more
@@ -365,16 +435,52 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If one of them draws in a way that has no scheme.
         """
-        wanted, found = set(keys), []
-        for operation in reversed(self.tape):
-            if not operation.writes & wanted:
-                continue
-            found.append(operation)
-            wanted -= operation.covers
-            wanted |= operation.reads - operation.covers
+        found = [self.tape[number] for number in self._numbers(keys)]
+        for operation in found:
             if operation.draws and _drawn(operation) is None:
                 raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
         return found[::-1]
+
+    def _numbers(self, keys: Sequence[int]) -> Iterator[int]:
+        """Where on the tape the operations stand that some memory depends on, last to first."""
+        wanted = set(keys)
+        for number in range(len(self.tape) - 1, -1, -1):
+            operation = self.tape[number]
+            if operation.writes & wanted:
+                wanted -= operation.covers
+                wanted |= operation.reads - operation.covers
+                yield number
+
+    def unsteady(self, again: Recorder) -> frozenset[int]:
+        """Where on the tape another recording of the same code has other values.
+
+        Raises
+        ------
+        NotRecordedError
+            If it did other operations.
+        """
+        if len(self.tape) != len(again.tape):
+            raise NotRecordedError("it does not do the same twice, but for what PyTorch draws")
+        keys: dict[int, int] = {}
+
+        def is_same(one: Any, other: Any) -> bool:
+            if not isinstance(one, View) or not isinstance(other, View):
+                return _is_same(one, other)
+            if one.key not in keys:
+                before = self.stores[one.key].initial, again.stores[other.key].initial
+                keys[one.key] = other.key if _is_same(*before) else -1
+            return replace(one, key=keys[one.key]) == other
+
+        return frozenset(
+            number
+            for number, pair in enumerate(zip(self.tape, again.tape, strict=True))
+            if not is_same(pair[0].function, pair[1].function)
+            or not _all_same([(made.args, made.kwargs, made.results) for made in pair], is_same)
+        )
+
+    def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
+        """Whether a tensor depends on none of these operations."""
+        return not unsteady or unsteady.isdisjoint(self._numbers([_key(tensor)]))
 
     def checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
         """The values of a recorded tensor, where they do not depend on what nobody wrote."""
@@ -431,6 +537,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor(view)  # type: ignore[no-any-return]
 
 
+_LOCK = threading.RLock()
+
+
+def _forget_other_threads() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
 _RECORDER: ContextVar[Recorder | None] = ContextVar("winit_fast.adapters.torch.recording", default=None)
 
 
@@ -453,16 +570,22 @@ class WithoutMemory(TorchFunctionMode):
 
 
 class _FromData(TorchFunctionMode):
-    """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen."""
+    """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen.
+
+    What is put in place of the data of a stand-in goes there too.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch."""
         kwargs = kwargs or {}
         if func in _OF_DATA and _is_meta(kwargs):
             return func(*args, **{**kwargs, "device": "cpu"}).to("meta")
+        if func == _SET_DATA and args[0].is_meta and not args[1].is_meta:
+            args = (args[0], args[1].detach().to("meta"))
         return func(*args, **kwargs)
 
 
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 _OF_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -487,6 +610,24 @@ def as_scheme(law: Law) -> Scheme | None:
 
 
 # Memory and views
+
+
+def _all_same(pair: Sequence[Any], is_same: Callable[[Any, Any], bool]) -> bool:
+    first, second = map(tree_leaves, pair)
+    return len(first) == len(second) and all(map(is_same, first, second))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two operands are, nan for nan; generators are, as what is drawn is drawn anew."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
+            return False
+        return bool(((one == other) | ((one != one) & (other != other))).all())
+    if type(one) is not type(other):
+        return False
+    return isinstance(one, torch.Generator) or bool(one == other) or bool(one != one and other != other)
 
 
 def _key(tensor: Tensor) -> int:
@@ -540,6 +681,15 @@ def _box(view: View, shape: tuple[int, ...]) -> Box | None:
     return tuple(zip(firsts, sizes, strict=True))
 
 
+def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
+    """Whether two parts of a tensor have no element in common, as far as that is seen."""
+    boxes = _box(one, shape), _box(other, shape)
+    if boxes[0] is None or boxes[1] is None:
+        return False
+    pairs = zip(boxes[0], boxes[1], strict=True)
+    return any(first + size <= begin or begin + length <= first for (first, size), (begin, length) in pairs)
+
+
 # Laws of PyTorch's operations
 
 _LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
@@ -555,6 +705,16 @@ def _constant(value: float) -> _LawOf:
 
 def _of(place: int) -> _LawOf:
     return lambda recorder, args, kwargs: recorder.law(args[place])
+
+
+def _number(place: int) -> _LawOf:
+    """One number for all elements, which are not drawn one by one where it is drawn."""
+
+    def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+        number = recorder.law(args[place])
+        return number if isinstance(number, Constant) else None
+
+    return law
 
 
 def _copied(recorder: Recorder, args: Any, kwargs: Any) -> Law:
@@ -593,14 +753,19 @@ def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     first, second = recorder.law(args[0]), recorder.law(args[1])
     if isinstance(first, Constant):
         first, second = second, first
-    if not isinstance(second, Constant) or not _keeps_shape(args):
+    if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
         return None
     return _moved(_with_numbers(first, args), lambda x: x * second.value, 0.0)
 
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     first, second = recorder.law(args[0]), recorder.law(args[1])
-    if not isinstance(second, Constant) or second.value == 0.0 or kwargs.get("rounding_mode") or not _keeps_shape(args):
+    if (
+        not isinstance(second, Constant)
+        or second.value == 0.0
+        or kwargs.get("rounding_mode")
+        or not _keeps_shape(recorder, args)
+    ):
         return None
     return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
 
@@ -611,7 +776,7 @@ def _plus(sign: float) -> _LawOf:
         alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
         if isinstance(first, Constant) and not isinstance(second, Constant) and alpha == 1:
             first, second = second, first
-        if not isinstance(second, Constant) or not _keeps_shape(args):
+        if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
             return None
         return _moved(_with_numbers(first, args), lambda x: x, alpha * second.value)
 
@@ -651,10 +816,13 @@ def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     return None
 
 
-def _keeps_shape(args: Any) -> bool:
+def _keeps_shape(recorder: Recorder, args: Any) -> bool:
     """Whether numbers alone were spread: the result is no larger than the operand that is drawn."""
-    sizes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return len({size for size in sizes if math.prod(size) > 1}) <= 1
+    operands = [operand for operand in args[:2] if isinstance(operand, Tensor)]
+    largest = max(operand.numel() for operand in operands)
+    drawn = [operand for operand in operands if not isinstance(recorder.law(operand), Constant)]
+    sizes = {tuple(operand.shape) for operand in operands if operand.numel() > 1}
+    return len(sizes) <= 1 and all(operand.numel() == largest for operand in drawn)
 
 
 def _with_numbers(law: Law, args: Any) -> Law:
@@ -686,7 +854,8 @@ def _moved(law: Law, scaled: Callable[[float], float], by: float) -> Law:
 _LAWS: dict[str, _LawOf] = {
     "zero_": _constant(0.0), "zeros": _constant(0.0), "zeros_like": _constant(0.0), "new_zeros": _constant(0.0),
     "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
-    "fill_": _of(1), "full": _of(1), "full_like": _of(1), "fill": _of(1), "scalar_tensor": _of(0), "new_full": _of(2),
+    "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
+    "new_full": _number(2),
     "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
     "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
     "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
@@ -737,8 +906,10 @@ def _recorded(original: Any, scheme: Callable[..., str]) -> Any:
             return original(tensor, *args, **kwargs, **named)
         if not tensor.numel():
             return tensor
-        return recorder.said(tensor, scheme(*args, **kwargs))
+        numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
+        return recorder.said(tensor, scheme(*numbers, **kwargs))
 
+    function._recorded = original  # type: ignore[attr-defined]
     return function
 
 
@@ -776,9 +947,13 @@ _SCHEMES: dict[str, Callable[..., str]] = {
 def _recorded_functions() -> dict[Any, Any]:
     """What stands for each of them, under whatever functions of accelerate() or transformers hold their names now."""
     held = [vars(torch.nn.init), getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})]
-    return {
-        names[name]: _recorded(names[name], scheme)
-        for name, scheme in _SCHEMES.items()
-        for names in held
-        if name in names
-    }
+    found: dict[Any, Any] = {}
+    for name, scheme in _SCHEMES.items():
+        for names in held:
+            if name in names:
+                # One left there by a guard of transformers' in another thread is taken for what it stands for.
+                original = getattr(names[name], "_recorded", names[name])
+                found[original] = found.get(original) or _recorded(original, scheme)
+                if original is not names[name]:
+                    found[names[name]] = found[original]
+    return found
