@@ -412,6 +412,18 @@ def test_a_model_inside_of_another_is_asked_and_the_rest_takes_the_table(transfo
     assert torch.equal(inner.model.embed_tokens.weight, model.body.model.embed_tokens.weight)
 
 
+def test_threads_that_ask_models_of_transformers_leave_all_functions_as_they_were(transformers):
+    models = [small_models(transformers)["LlamaForCausalLM"]() for _ in range(3)]
+    before = dict(vars(nn.init)), dict(transformers.initialization.TORCH_INIT_FUNCTIONS)
+    threads = [threading.Thread(target=init_module_, args=(model, "hf"), kwargs={"seed": 0}) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (dict(vars(nn.init)), transformers.initialization.TORCH_INIT_FUNCTIONS) == before
+    assert all(map(torch.equal, models[0].parameters(), models[2].parameters()))
+
+
 def test_what_was_loaded_is_left(transformers):
     model = small_models(transformers)["MambaForCausalLM"]()
     mixer = model.backbone.layers[0].mixer
@@ -714,7 +726,7 @@ def test_values_that_leave_the_recording_are_refused_by_name(leak):
 def test_code_that_decides_by_what_it_drew_is_refused():
     def reset(model):
         model.a.normal_()
-        for _ in range(int(torch.rand(8, 8).numpy().sum() * 1000)):
+        for _ in range(int(torch.rand(8, 8).numpy().sum() * 10)):
             model.b.add_(1)
 
     with pytest.raises(ValueError, match="does not do the same twice"):
