@@ -13,7 +13,7 @@ What each way takes, in memory beside the array:
 * On devices other than CPUs: the array, or the shard, in the host's memory, by `jax.pure_callback`.
 
 Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
-interrupt during one is a RuntimeError of JAX's with the interrupt in its message. Outside of programs it is itself.
+interrupt during one is itself or a RuntimeError of JAX's with it in the message. Outside of programs it is itself.
 Constants are what `jax.numpy.full` makes: programs of them alone are like any other.
 """
 
@@ -192,9 +192,9 @@ def initializer(
         None if in_axis is None else axes_tuple("in_axis", in_axis),
         None if out_axis is None else axes_tuple("out_axis", out_axis),
         axes_tuple("batch_axis", batch_axis),
-        matrices_of(matrices),
         None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
         None if threads is None else as_int("threads", threads, "an int or None"),
+        matrices_of(matrices),
     )
 
 
@@ -207,9 +207,9 @@ class Initializer:
     in_axis: tuple[int, ...] | None
     out_axis: tuple[int, ...] | None
     batch_axis: tuple[int, ...]
-    matrices: int | tuple[int, int]
     padding_idx: int | None
     threads: int | None
+    matrices: int | tuple[int, int] = 1  # which what was pickled by older versions lacks
 
     def __call__(
         self,
@@ -263,10 +263,11 @@ def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     is_pythons = isinstance(dtype, type) and dtype in (bool, int, float, complex)
     try:
         kind: np.dtype[Any] = jax.dtypes.canonicalize_dtype(dtype) if is_pythons else jnp.dtype(dtype)
+        is_known = jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, jnp.bool_)
     except TypeError:
-        raise TypeError(
-            f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {shown(dtype)}"
-        ) from None
+        is_known = False
+    if not is_known:
+        raise TypeError(f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {shown(dtype)}")
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise ValueError(
             f"dtype {kind.name} needs jax.config.update('jax_enable_x64', True): JAX would make it narrower"

@@ -8,6 +8,7 @@ from functools import partial
 from math import prod
 from threading import Lock
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,6 +252,8 @@ class Initializer:
     True
     """
 
+    matrices: int | tuple[int, int] = 1  # which what was pickled by older versions lacks
+
     def __init__(
         self,
         scheme: str | Scheme,
@@ -273,7 +276,6 @@ class Initializer:
         self.batch_axis = axes_tuple("batch_axis", batch_axis)
         self.matrices = matrices_of(matrices)
         self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
-        self._unfinished: list[_Unfinished] = []
 
     # TensorFlow reads the names of these arguments and passes those that it finds.
     def __call__(
@@ -372,15 +374,15 @@ class Initializer:
         """The seed of the first variable of this shape that lacks this part, or else of a new one."""
         with _LOCK, tf.init_scope():  # while a function is traced, too: its parts may be traced apart
             graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-            for table in self._unfinished:
-                if table.graph is graph and table.shape == whole and not table.has_any_of(start, sizes):
-                    break
-            else:
-                table = _Unfinished(graph, whole, _draw_seed() if graph is None else _draw_in(graph))
-                self._unfinished.append(table)
+            tables = _unfinished(graph).setdefault(self, [])
+            lacking = (each for each in tables if each.shape == whole and not each.has_any_of(start, sizes))
+            table = next(lacking, None)
+            if table is None:
+                table = _Unfinished(whole, _draw_seed() if graph is None else _draw_in(graph))
+                tables.append(table)
             table.parts.append((start, sizes))
             if sum(prod(each) for _, each in table.parts) == prod(whole):
-                self._unfinished.remove(table)
+                tables.remove(table)
             return table.seed
 
 
@@ -391,10 +393,9 @@ _LOCK = Lock()
 class _Unfinished:
     """A variable of which some parts have been made: where each begins, and its sizes.
 
-    In a graph of TensorFlow 1, `graph`, its seed is a tensor, drawn whenever a session runs.
+    In a graph of TensorFlow 1 its seed is a tensor, drawn whenever a session runs.
     """
 
-    graph: tf.Graph | None
     shape: tuple[int, ...]
     seed: Any
     parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
@@ -404,6 +405,20 @@ class _Unfinished:
             all(max(a, b) < min(a + m, b + n) for a, m, b, n in zip(start, sizes, begin, extent, strict=True))
             for begin, extent in self.parts
         )
+
+
+_Tables: TypeAlias = WeakKeyDictionary[Initializer, list[_Unfinished]]
+_EAGER: _Tables = WeakKeyDictionary()
+
+
+def _unfinished(graph: tf.Graph | None) -> _Tables:
+    """What initializers have begun in a graph, which holds it, so that no initializer keeps a graph; or outside."""
+    if graph is None:
+        return _EAGER
+    if not hasattr(graph, "_winit_fast_unfinished"):
+        graph._winit_fast_unfinished = WeakKeyDictionary()
+    tables: _Tables = graph._winit_fast_unfinished
+    return tables
 
 
 # Making
@@ -517,7 +532,7 @@ def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
 
 
 def _known(argument: str, sizes: Any) -> tuple[int, ...]:
-    if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and sizes.rank is None):
+    if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and not sizes.is_fully_defined()):
         raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
     return as_sizes(argument, sizes)
 

@@ -1,5 +1,8 @@
 """adapters.jax: schemes that draw nothing take any key, become plain operations, and fill integers too."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from arrays import DTYPES, NARROW, same
@@ -149,7 +152,28 @@ def test_the_adapter_shows_its_public_names_alone():
     assert dir(adapters.jax) == ["Initializer", "init", "initializer"]
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32", "torch.float16", 3.5])
+@pytest.mark.parametrize("dtype", ["bf16", "fp32", "torch.float16", 3.5, "O", "U3", "S2", "V3", "datetime64[s]"])
 def test_an_unknown_dtype_is_named_with_those_there_are(dtype):
-    with pytest.raises(TypeError, match=r"dtype must be float32, float64, float16, bfloat16, .*, got"):
-        init((2,), "normal", seed=7, dtype=dtype)
+    for scheme in "normal", "ones":
+        with pytest.raises(TypeError, match=r"dtype must be float32, float64, float16, bfloat16, .*, got"):
+            init((2,), scheme, seed=7, dtype=dtype)
+
+
+@pytest.mark.parametrize("value", [2**53, 2**53 + 1, -(2**53) - 1])
+def test_a_whole_number_beyond_what_a_scheme_holds_exactly_is_refused(value):
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enable(True):
+        with pytest.raises(ValueError, match=r"dtype int64 does not hold .* as it is"):
+            init((2,), f"constant({value})", dtype="int64")
+        largest = 2**53 - 1
+        assert init((2,), f"constant({largest})", dtype="int64").tolist() == [largest] * 2
+
+
+def test_an_initializer_that_an_older_version_pickled_makes_the_same():
+    one = initializer("he_normal", name="x")
+    old = copy.copy(one)
+    del old.__dict__["matrices"]
+    again = pickle.loads(pickle.dumps(old))
+    key = jax.random.key(7)
+    assert again == one
+    assert same(np.asarray(again(key, (4, 3))), np.asarray(one(key, (4, 3))))

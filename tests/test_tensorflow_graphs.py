@@ -1,8 +1,14 @@
 """adapters.tensorflow in graphs of TensorFlow 1, and schemes that draw nothing: no draw, integers, saved models."""
 
+import copy
+import gc
+import pickle
+import weakref
+from textwrap import dedent
+
 import numpy as np
 import pytest
-from arrays import DTYPES, same
+from arrays import DTYPES, python, same
 
 import winit_fast
 from winit_fast import adapters
@@ -47,9 +53,15 @@ def test_a_graph_takes_an_initializer_with_and_without_a_seed(scheme):
 
 def test_two_variables_of_an_unseeded_initializer_differ_in_a_graph():
     initializer = Initializer("normal")
-    first, second = run(lambda: [initializer((4, 4)), initializer((4, 4))])
+    graphs = []
+
+    def make():
+        graphs.append(v1.get_default_graph())
+        return [initializer((4, 4)), initializer((4, 4))]
+
+    first, second = run(make)
     assert not (first == second).any()
-    assert not initializer._unfinished
+    assert not adapters.tensorflow._unfinished(graphs[0])[initializer]  # nothing is left of what is complete
 
 
 @pytest.mark.parametrize("make", [lambda: init((4, 4), "normal"), lambda: Initializer("normal")((4, 4))])
@@ -107,6 +119,47 @@ def test_one_initializer_serves_graphs_and_eager_code_by_turns():
     first = run(lambda: initializer((4, 4), **part))
     second = run(lambda: initializer((4, 4), partition_shape=(2, 4), partition_offset=(2, 0)))
     assert len(np.unique(np.concatenate([eager, first, second]))) == 24
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_an_initializer_with_a_part_of_a_graph_is_copied_and_lets_the_graph_go(copied):
+    one = Initializer("normal")
+    part = {"partition_shape": (2, 3), "partition_offset": (0, 0)}
+    with tf.Graph().as_default() as graph:
+        one((4, 3), tf.float32, **part)
+        assert copied(one).get_config() == one.get_config()
+    assert copied(one)((4, 3), tf.float32, **part).shape == (2, 3)
+    held = weakref.ref(graph)
+    del graph
+    gc.collect()
+    assert held() is None
+
+
+def test_an_initializer_that_an_older_version_pickled_makes_the_same():
+    one = Initializer("he_normal", seed=7)
+    old = copy.copy(one)
+    del old.__dict__["matrices"]
+    old.__dict__["_unfinished"] = []
+    assert same(pickle.loads(pickle.dumps(old))((4, 3)).numpy(), one((4, 3)).numpy())
+
+
+def test_autograph_reads_an_unseeded_initializer_without_a_warning(tmp_path):
+    code = """
+        import tensorflow as tf
+        from winit_fast import adapters
+
+        initializer = adapters.tensorflow.Initializer("normal")
+
+        @tf.function
+        def make():
+            return initializer((4, 3))
+
+        print(make().shape)
+    """
+    (tmp_path / "traced.py").write_text(dedent(code))  # a file, whose source can be read
+    done = python(str(tmp_path / "traced.py"))
+    assert "(4, 3)" in done.stdout
+    assert "AutoGraph" not in done.stderr
 
 
 def test_a_function_inside_of_a_graph_takes_an_initializer():

@@ -18,8 +18,8 @@ from winit_fast.messages import shown
 
 __all__ = ["constant_in", "distribution_of", "padding_in"]
 
-# A scheme holds its numbers as float64: a larger integer may not be the one that was given.
-_LARGEST_EXACT = 1 << 53
+# A scheme holds its numbers as float64: a larger integer may not be the one that was given, as 2^53 may be 2^53 + 1.
+_LARGEST_EXACT = (1 << 53) - 1
 
 
 def distribution_of(

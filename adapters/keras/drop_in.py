@@ -18,6 +18,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 
 from .. import needs
+from .backends import key_words
 from .initializer import Drawn, SchemeInitializer, Seed, keras_fans, registered, with_numbers
 
 with needs("keras"):
@@ -69,12 +70,26 @@ class _Seeded(Drawn):
 
         Keras has a number here in any case, with which layers copy the initializer: copies would repeat each other.
         """
-        return vars(self).get("seed")
+        return vars(self).get("_given_seed")
 
     @seed.setter
     def seed(self, seed: Seed) -> None:
-        is_default = "seed" not in vars(self) and self._init_seed is None  # what Keras's constructor makes up
-        vars(self)["seed"] = None if is_default else seed
+        is_default = "_given_seed" not in vars(self) and self._init_seed is None  # what Keras's constructor makes up
+        vars(self)["_given_seed"] = None if is_default else seed
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make an initializer of what `get_config` gave; its seed may be a key of `jax.random`, too."""
+        if key_words(config.get("seed")) is None:
+            return super().from_config(config)  # type: ignore[misc]
+        made = super().from_config({**config, "seed": None})  # type: ignore[misc]
+        made.seed = config["seed"]
+        return made
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "seed" in vars(self):  # as it was pickled once, with what Keras's constructor had made up
+            self.seed = vars(self).pop("seed")
 
     def _seed(self) -> Seed:
         return self.seed

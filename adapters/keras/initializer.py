@@ -11,7 +11,7 @@ from abc import ABC
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from math import prod
 from types import SimpleNamespace
 from typing import Any, SupportsIndex, TypeAlias
@@ -85,9 +85,78 @@ class Drawn:
         return {"name": 0}  # given, as it were: that an int seed repeats itself is what Keras says of it
 
 
+class _OfScheme(Drawn):
+    """What a scheme, a seed and the rest of `SchemeInitializer`'s arguments draw."""
+
+    # What initializers that were pickled before there was such a thing lack.
+    matrices: int | tuple[int, int] = 1
+    _layer_axes: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
+
+    def __init__(
+        self,
+        scheme: str | Scheme,
+        seed: Seed = None,
+        *,
+        name: str | SupportsIndex = UNNAMED,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        matrices: Matrices = 1,
+        padding_idx: SupportsIndex | None = None,
+        threads: SupportsIndex | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        stream_of(name)
+        self.scheme = make_scheme(scheme)
+        self.seed: Seed = _checked_seed(seed)
+        self.name = name
+        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
+        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
+        self.batch_axis = axes_tuple("batch_axis", batch_axis)
+        self.matrices = matrices_of(matrices)
+        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
+        self.threads = threads
+        self._layer_axes = (input_axes, output_axes)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal initializer of."""
+        axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}
+        of_layer = dict(zip(("input_axes", "output_axes"), self._layer_axes, strict=True))
+        return {
+            "scheme": str(self.scheme),
+            "seed": keras.saving.serialize_keras_object(self.seed),
+            "name": self.name if isinstance(self.name, str) else as_int("name", self.name),
+            **{argument: None if given is None else list(given) for argument, given in axes.items()},
+            "matrices": self.matrices if isinstance(self.matrices, int) else list(self.matrices),
+            "padding_idx": self.padding_idx,
+            "threads": None if self.threads is None else as_int("threads", self.threads),
+            **{argument: list(given) for argument, given in of_layer.items() if given is not None},
+        }
+
+    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+        """The scheme, with numbers in place of fans where the shape has no axes for them."""
+        if len(shape) < 2 and self.in_axis is None and self.out_axis is None:
+            try:
+                self.scheme.distribution(shape)
+            except ValueError:
+                with suppress(KeyError, ValueError):  # where fans are not what is missing, `fill` says what is
+                    return with_numbers(self.scheme, keras_fans(shape))
+        return self.scheme
+
+    def _seed(self) -> Seed:
+        return self.seed
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            argument: getattr(self, argument)
+            for argument in ("name", "in_axis", "out_axis", "batch_axis", "matrices", "padding_idx", "threads")
+        }
+
+
 @registered
 @keras.saving.register_keras_serializable("winit_fast", "Initializer")  # as older files have it
-class SchemeInitializer(Drawn, keras.initializers.VarianceScaling):
+class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
     """Any scheme as an initializer of Keras.
 
     A layer that knows which axes of its kernel are inputs and outputs, as `keras.layers.EinsumDense` and the attention
@@ -143,32 +212,14 @@ class SchemeInitializer(Drawn, keras.initializers.VarianceScaling):
     scheme('he_normal')
     """
 
-    def __init__(
-        self,
-        scheme: str | Scheme,
-        seed: Seed = None,
-        *,
-        name: str | SupportsIndex = UNNAMED,
-        in_axis: Axes | None = None,
-        out_axis: Axes | None = None,
-        batch_axis: Axes = (),
-        matrices: Matrices = 1,
-        padding_idx: SupportsIndex | None = None,
-        threads: SupportsIndex | None = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-    ) -> None:
-        stream_of(name)
-        self.scheme = make_scheme(scheme)
-        self.seed = _checked_seed(seed)
-        self.name = name
-        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
-        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
-        self.batch_axis = axes_tuple("batch_axis", batch_axis)
-        self.matrices = matrices_of(matrices)
-        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
-        self.threads = threads
-        self._layer_axes = (input_axes, output_axes)
+    @property
+    def seed(self) -> Seed:
+        """The seed. A key of `jax.random` is held as its words."""
+        return self.__dict__["seed"]
+
+    @seed.setter
+    def seed(self, seed: Seed) -> None:
+        self.__dict__["seed"] = _checked_seed(seed)
 
     @property
     def input_axes(self) -> Sequence[int] | None:
@@ -183,48 +234,18 @@ class SchemeInitializer(Drawn, keras.initializers.VarianceScaling):
     def _asks_for_axes(self) -> bool:
         has_own = self.in_axis is not None or self.out_axis is not None or bool(self.batch_axis) or self.matrices != 1
         # A subclass whose constructor takes other arguments could not be copied with them.
-        return not has_own and type(self).__init__ in (SchemeInitializer.__init__, Initializer.__init__)
+        return not has_own and type(self).__init__ is SchemeInitializer.__init__
 
     def __repr__(self) -> str:
         return f"SchemeInitializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
 
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes an equal initializer of."""
-        axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}
-        of_layer = dict(zip(("input_axes", "output_axes"), self._layer_axes, strict=True))
-        return {
-            "scheme": str(self.scheme),
-            "seed": keras.saving.serialize_keras_object(self.seed),
-            "name": self.name if isinstance(self.name, str) else as_int("name", self.name),
-            **{argument: None if given is None else list(given) for argument, given in axes.items()},
-            "matrices": self.matrices if isinstance(self.matrices, int) else list(self.matrices),
-            "padding_idx": self.padding_idx,
-            "threads": None if self.threads is None else as_int("threads", self.threads),
-            **{argument: list(given) for argument, given in of_layer.items() if given is not None},
-        }
-
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        """The scheme, with numbers in place of fans where those are not what the shape says."""
+        """The scheme, with numbers in place of fans where a layer named axes."""
         ins, outs = self.input_axes, self.output_axes
         if self._asks_for_axes() and ins is not None and outs is not None:
             with suppress(KeyError, ValueError):  # of what has no fans
                 return with_numbers(self.scheme, keras_fans(shape, ins, outs))
-        if len(shape) < 2 and self.in_axis is None and self.out_axis is None:
-            try:
-                self.scheme.distribution(shape)
-            except ValueError:
-                with suppress(KeyError, ValueError):  # where fans are not what is missing, `fill` says what is
-                    return with_numbers(self.scheme, keras_fans(shape))
-        return self.scheme
-
-    def _seed(self) -> Seed:
-        return self.seed
-
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            argument: getattr(self, argument)
-            for argument in ("name", "in_axis", "out_axis", "batch_axis", "matrices", "padding_idx", "threads")
-        }
+        return super()._scheme(shape)
 
 
 def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments: Any) -> Any:
@@ -265,10 +286,10 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     return variable
 
 
-class Initializer(keras.initializers.Initializer, ABC):
+class Initializer(_OfScheme, keras.initializers.Initializer, ABC):
     """`keras.initializers.Initializer`, the base class: every initializer of Keras is an instance of it.
 
-    Given a scheme, it is a `SchemeInitializer`, which once had this name, and warns.
+    Given a scheme, it is a `SchemeInitializer`, which once had this name, and warns. A subclass given one draws it.
 
     Examples
     --------
@@ -291,20 +312,29 @@ class Initializer(keras.initializers.Initializer, ABC):
             warnings.warn(
                 "Initializer is Keras's base class: a scheme is given to SchemeInitializer", DeprecationWarning, 2
             )
-            self.__class__ = _with_scheme(type(self))
-            SchemeInitializer.__init__(self, *scheme, **arguments)
+            if type(self) is Initializer:
+                self.__class__ = SchemeInitializer
+            _OfScheme.__init__(self, *scheme, **arguments)
 
+    def __setstate__(self, state: Any) -> None:
+        for part in state if isinstance(state, tuple) else (state,):  # beside a dict there may be one of slots
+            for name, value in (part or {}).items():
+                object.__setattr__(self, name, value)
+        if type(self) is Initializer and self._has_scheme():  # pickled under the name that it once had
+            self.__class__ = SchemeInitializer
 
-@cache
-def _with_scheme(kind: Any) -> Any:
-    """The class that does what `kind` does, and has a scheme."""
-    if kind is Initializer:
-        return SchemeInitializer
-    if issubclass(kind, SchemeInitializer):
-        return kind
-    return type(kind)(
-        kind.__name__, (kind, SchemeInitializer), {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    )
+    def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
+        """Make a tensor: of the scheme, if one was given, else what a subclass says."""
+        if self._has_scheme():
+            return super().__call__(shape, dtype, layout)
+        return keras.initializers.Initializer.__call__(self, shape, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes an equal initializer of."""
+        return super().get_config() if self._has_scheme() else {}
+
+    def _has_scheme(self) -> bool:
+        return isinstance(vars(self).get("scheme"), Scheme)
 
 
 # Seeds and fans, as Keras has them
