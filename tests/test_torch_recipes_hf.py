@@ -1,6 +1,7 @@
 """Recipes that ask the model: every parameter gets what the model's own code gives it."""
 
 import copy
+import importlib
 import os
 import random
 import re
@@ -414,13 +415,15 @@ def test_a_model_inside_of_another_is_asked_and_the_rest_takes_the_table(transfo
 
 def test_threads_that_ask_models_of_transformers_leave_all_functions_as_they_were(transformers):
     models = [small_models(transformers)["LlamaForCausalLM"]() for _ in range(3)]
-    before = dict(vars(nn.init)), dict(transformers.initialization.TORCH_INIT_FUNCTIONS)
+    # Not by attribute: that is missing where a first import of transformers had failed half-way.
+    initialization = importlib.import_module("transformers.initialization")
+    before = dict(vars(nn.init)), dict(initialization.TORCH_INIT_FUNCTIONS)
     threads = [threading.Thread(target=init_module_, args=(model, "hf"), kwargs={"seed": 0}) for model in models]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (dict(vars(nn.init)), transformers.initialization.TORCH_INIT_FUNCTIONS) == before
+    assert (dict(vars(nn.init)), initialization.TORCH_INIT_FUNCTIONS) == before
     assert all(map(torch.equal, models[0].parameters(), models[2].parameters()))
 
 
