@@ -21,15 +21,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import winit_fast.initializer
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
+from winit_fast.fans import Axes, Matrices
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.streams import UNNAMED
 
 from . import needs
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from winit_fast.initializer import Keywords
 
 with needs("jax"):
     import jax
@@ -125,25 +130,18 @@ def init(
     >>> table.sharding == rows
     True
     """
-    is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # arrays have the method
+    sizes = _sizes(shape)
     if isinstance(seed, jax.Array):
         raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
         raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
-    return filled(
-        as_sizes("shape", (shape,) if is_integer else shape),
-        scheme,
-        (None if seed is None else words_of(seed)) if key is None else key,
-        dtype=_checked_dtype(dtype),
-        name=name,
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-        matrices=matrices,
+    kind = _checked_dtype(dtype)
+    initializer = winit_fast.initializer.Initializer(
+        scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
-        threads=threads,
-        sharding=sharding,
-    )
+    )  # fmt: skip
+    words = None if seed is None else words_of(seed)
+    return filled(sizes, initializer, words if key is None else key, dtype=kind, threads=threads, sharding=sharding)
 
 
 def initializer(
@@ -187,29 +185,22 @@ def initializer(
     (12, 64, 64)
     """
     return Initializer(
-        make_scheme(scheme),
-        name if isinstance(name, str) or name is UNNAMED else as_int("name", name, "a str or an int"),
-        None if in_axis is None else axes_tuple("in_axis", in_axis),
-        None if out_axis is None else axes_tuple("out_axis", out_axis),
-        axes_tuple("batch_axis", batch_axis),
-        None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
-        None if threads is None else as_int("threads", threads, "an int or None"),
-        matrices_of(matrices),
-    )
+        scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+        padding_idx=padding_idx, threads=threads,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Initializer:
+@dataclass(frozen=True, init=False, repr=False)
+class Initializer(winit_fast.initializer.Initializer):
     """What `initializer` makes: a function of a key, a shape and a dtype."""
 
-    scheme: Scheme
-    name: str | int
-    in_axis: tuple[int, ...] | None
-    out_axis: tuple[int, ...] | None
-    batch_axis: tuple[int, ...]
-    padding_idx: int | None
-    threads: int | None
-    matrices: int | tuple[int, int] = 1  # which what was pickled by older versions lacks
+    threads: int | None = None
+
+    def __init__(
+        self, scheme: str | Scheme, *, threads: SupportsIndex | None = None, **keywords: Unpack[Keywords]
+    ) -> None:
+        super().__init__(scheme, **keywords)
+        vars(self).update(threads=None if threads is None else as_int("threads", threads, "an int or None"))
 
     def __call__(
         self,
@@ -242,20 +233,13 @@ class Initializer:
         """
         if key is None and self.scheme.draws:
             raise TypeError(f"key must be a key of jax.random, got None: {self.scheme} draws random values")
-        return init(
-            shape,
-            self.scheme,
-            dtype=jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype,
-            key=key,
-            name=self.name,
-            sharding=out_sharding,
-            in_axis=self.in_axis,
-            out_axis=self.out_axis,
-            batch_axis=self.batch_axis,
-            matrices=self.matrices,
-            padding_idx=self.padding_idx,
-            threads=self.threads,
-        )
+        kind = jax.dtypes.canonicalize_dtype(float) if dtype is None else _checked_dtype(dtype)
+        return filled(_sizes(shape), self, key, dtype=kind, threads=self.threads, sharding=out_sharding)
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # arrays have the method
+    return as_sizes("shape", (shape,) if is_integer else shape)
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:

@@ -25,13 +25,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from numpy.typing import NDArray
 
-from winit_fast import Scheme, empty, fill
-from winit_fast import scheme as make_scheme
-from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
+from winit_fast import empty
+from winit_fast.initializer import Initializer
 from winit_fast.messages import shown
-from winit_fast.streams import UNNAMED, seed_key, stream_of
+from winit_fast.streams import seed_key
 
-from .constants import constant_in, distribution_of, padding_in
+from .constants import constant_in
 
 call: Any
 try:
@@ -50,16 +49,10 @@ FILLED = (
 
 def filled(
     shape: tuple[int, ...],
-    scheme: str | Scheme,
+    initializer: Initializer,
     key: Any,
     *,
     dtype: np.dtype[Any],
-    name: str | SupportsIndex = UNNAMED,
-    in_axis: Axes | None = None,
-    out_axis: Axes | None = None,
-    batch_axis: Axes = (),
-    matrices: Matrices = 1,
-    padding_idx: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
     sharding: Sharding | PartitionSpec | None = None,
 ) -> jax.Array:
@@ -69,8 +62,8 @@ def filled(
 
     Parameters
     ----------
-    shape, scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
-        As `winit_fast.fill` takes them, and checked here, so that nothing is left for XLA to report.
+    shape, initializer, threads
+        Checked here, so that nothing is left for XLA to report.
     key : array, or None
         A typed key of `jax.random`, or one axis of uint32. Two words are the seed, its high half first (`words_of`);
         any other number of them is hashed. It may be traced. None: the scheme must draw nothing. Schemes that draw
@@ -94,45 +87,22 @@ def filled(
 
     Examples
     --------
-    >>> filled((2, 2), "identity", words_of(0), dtype=np.dtype("float32"))
+    >>> filled((2, 2), Initializer("identity"), words_of(0), dtype=np.dtype("float32"))
     Array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    origin = (0,) * len(shape)
-    stream = stream_of(name)
-    axes: dict[str, Any] = {
-        "in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis, "matrices": matrices,
-    }  # fmt: skip
-    fill(
-        np.empty(origin, dtype if dtype.name in FILLED else np.float64),
-        scheme,
-        seed=None if key is None else 0,
-        name=stream,
-        shape=shape,
-        offset=origin,
-        padding_idx=padding_idx,
-        threads=threads,
-        **axes,
-    )
-    distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.kind == "c")
+    kind = dtype if dtype.name in FILLED else np.float64
+    initializer.check(shape, kind, seed=None if key is None else 0, threads=threads)
+    distribution = initializer.distribution(shape, is_complex=dtype.kind == "c")
     words = _words(key) if distribution.draws else words_of(0)
     value = constant_in(dtype, distribution, FILLED)
     if value is not None:
-        padding = None if padding_idx is None else padding_in(shape, padding_idx, batch_axis)
-        return _placed(partial(_constant, value, padding=padding), shape, words, stream, sharding)
-    text = json.dumps(
-        {
-            "scheme": str(make_scheme(scheme)),
-            "shape": shape,
-            "in_axis": None if in_axis is None else axes_tuple("in_axis", in_axis),
-            "out_axis": None if out_axis is None else axes_tuple("out_axis", out_axis),
-            "batch_axis": axes_tuple("batch_axis", batch_axis),
-            "matrices": matrices_of(matrices),
-            "padding_idx": None if padding_idx is None else index(padding_idx),
-            "threads": None if threads is None else index(threads),
-        }
-    )
-    return _placed(partial(_part, dtype=dtype, text=text), shape, words, stream, sharding)
+        part = partial(_constant, value, padding=initializer.padding(shape))
+    else:
+        config = initializer.get_config() | {"name": 0}  # the stream is no part of a program, so that others are equal
+        how = {"shape": shape, "threads": None if threads is None else index(threads)}
+        part = partial(_part, dtype=dtype, text=json.dumps([config, how]))
+    return _placed(part, shape, words, initializer.stream, sharding)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -338,11 +308,12 @@ def _place(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
 
 def _write(out: NDArray[Any], key: NDArray[Any], place: NDArray[Any], text: str) -> None:
     """Fill a part, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
-    arguments = json.loads(text)
+    config, how = json.loads(text)
     batch = key.shape[:-1]
     for position in np.ndindex(batch):
         stream, *offset = np.ascontiguousarray(place[position], "<u4").view("<u8").tolist()
-        fill(out[(*position, ...)], seed=_seed_of(key[position]), name=stream, offset=offset, **arguments)
+        initializer = Initializer.from_config(config | {"name": stream})
+        initializer.fill(out[(*position, ...)], seed=_seed_of(key[position]), offset=offset, **how)
 
 
 def _ask_for_huge_pages(memory: NDArray[Any]) -> None:

@@ -1,0 +1,191 @@
+"""All that decides a tensor's values but the seed, read once: what the adapters stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
+
+import numpy as np
+
+from winit_fast.distributions import Distribution, Elementwise
+from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
+from winit_fast.fill import fill
+from winit_fast.messages import as_int
+from winit_fast.schemes import Scheme
+from winit_fast.schemes import scheme as make_scheme
+from winit_fast.streams import UNNAMED, stream_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Initializer", "Keywords"]
+
+Array = TypeVar("Array", bound="NDArray[Any]")
+Own = TypeVar("Own", bound="Initializer")
+
+
+class Keywords(TypedDict, total=False):
+    """What an `Initializer` takes beside its scheme, for functions that hand it on."""
+
+    name: str | SupportsIndex
+    in_axis: Axes | None
+    out_axis: Axes | None
+    batch_axis: Axes
+    matrices: Matrices
+    padding_idx: SupportsIndex | None
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Initializer:
+    """A scheme, the name of a tensor, and what its axes and rows are: all that decides its values but the seed.
+
+    Equal ones give equal values. They can be hashed and pickled.
+
+    Parameters
+    ----------
+    scheme : str or Scheme
+    name, in_axis, out_axis, batch_axis, matrices, padding_idx
+        As in `winit_fast.fill`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. What depends on a shape is checked by `check` and `fill`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> initializer = Initializer("he_normal", name="layer.weight", in_axis=[1], out_axis=0)
+    >>> initializer
+    Initializer('he_normal', name='layer.weight', in_axis=(1,), out_axis=(0,))
+    >>> initializer.fill(np.empty((256, 512), "float32"), seed=7).shape
+    (256, 512)
+    >>> Initializer.from_config(initializer.get_config()) == initializer
+    True
+    """
+
+    scheme: Scheme
+    name: str | int = UNNAMED
+    in_axis: tuple[int, ...] | None = None
+    out_axis: tuple[int, ...] | None = None
+    batch_axis: tuple[int, ...] = ()
+    matrices: int | tuple[int, int] = 1
+    padding_idx: int | None = None
+
+    def __init__(
+        self,
+        scheme: str | Scheme,
+        *,
+        name: str | SupportsIndex = UNNAMED,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        matrices: Matrices = 1,
+        padding_idx: SupportsIndex | None = None,
+    ) -> None:
+        if not isinstance(name, str) and name is not UNNAMED:
+            name = as_int("name", name, "a str or an int in [0, 2^64)")
+        stream_of(name)
+        vars(self).update(
+            scheme=make_scheme(scheme),
+            name=name,
+            in_axis=None if in_axis is None else axes_tuple("in_axis", in_axis),
+            out_axis=None if out_axis is None else axes_tuple("out_axis", out_axis),
+            batch_axis=axes_tuple("batch_axis", batch_axis),
+            matrices=matrices_of(matrices),
+            padding_idx=None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
+        )
+
+    def __repr__(self) -> str:
+        given = [repr(str(self.scheme))]
+        given += [
+            f"{field.name}={value!r}"
+            for field in fields(self)[1:]
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def fill(
+        self,
+        out: Array,
+        *,
+        seed: SupportsIndex | None = None,
+        shape: Sequence[SupportsIndex] | None = None,
+        offset: Sequence[SupportsIndex] | None = None,
+        threads: SupportsIndex | None = None,
+    ) -> Array:
+        """Fill an array, or its part of a larger tensor, as `winit_fast.fill` does."""
+        return fill(
+            out, self.scheme, seed=seed, name=self.name, shape=shape, offset=offset, in_axis=self.in_axis,
+            out_axis=self.out_axis, batch_axis=self.batch_axis, matrices=self.matrices, padding_idx=self.padding_idx,
+            threads=threads,
+        )  # fmt: skip
+
+    def check(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any = np.float64,
+        *,
+        seed: SupportsIndex | None = 0,
+        threads: SupportsIndex | None = None,
+    ) -> None:
+        """Raise what `fill` would for a tensor of that shape and dtype, of which there need not be any memory."""
+        nothing = (0,) * len(shape)
+        # Nothing is filled, so that there is nothing to repeat either.
+        replace(self, name=self.stream).fill(
+            np.empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads
+        )
+
+    @property
+    def stream(self) -> int:
+        """The stream of the name."""
+        return stream_of(self.name)
+
+    def distribution(self, shape: tuple[int, ...], *, is_complex: bool = False) -> Distribution:
+        """What the scheme becomes for a tensor of that shape.
+
+        Examples
+        --------
+        >>> Initializer("he_normal").distribution((50, 3)).std
+        0.2
+        """
+        axes = (-2 if self.in_axis is None else self.in_axis, -1 if self.out_axis is None else self.out_axis)
+        layout = Layout(shape, *axes, self.batch_axis, is_complex)
+        if self.matrices != 1:
+            layout, _ = layout.split(self.matrices)
+        return self.scheme.distribution(*astuple(layout))
+
+    def is_elementwise(self, shape: tuple[int, ...]) -> bool:
+        """Whether a part costs its share of the whole, as no element of a tensor of that shape needs others."""
+        return isinstance(self.distribution(shape), Elementwise)
+
+    def padding(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """Along which axis rows count, the first that does not stack, and which of them is padding; None without it.
+
+        `check` has passed: there is such an axis, and such a row.
+
+        Examples
+        --------
+        >>> Initializer("normal", batch_axis=0, padding_idx=-1).padding((5, 100, 16))
+        (1, 99)
+        """
+        if self.padding_idx is None:
+            return None
+        batch = Layout(shape, batch_axis=self.batch_axis).batch()
+        axis = next(axis for axis in range(len(shape)) if axis not in batch)
+        return axis, self.padding_idx % shape[axis]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this one again, of JSON's types."""
+        config = {field.name: getattr(self, field.name) for field in fields(Initializer)}
+        listed = {key: list(value) for key, value in config.items() if isinstance(value, tuple)}
+        return {**config, "scheme": str(self.scheme), "name": self._plain_name(), **listed}
+
+    @classmethod
+    def from_config(cls: type[Own], config: Mapping[str, Any]) -> Own:
+        """Make an initializer of what `get_config` gave."""
+        return cls(**config)
+
+    def _plain_name(self) -> str | int:
+        return self.name if isinstance(self.name, str) else int(self.name)
