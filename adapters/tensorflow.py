@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from threading import Lock
@@ -13,20 +13,21 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast import Scheme, fill
-from winit_fast import scheme as make_scheme
+import winit_fast.initializer
+from winit_fast import Scheme
 from winit_fast.distributions import Distribution, Elementwise
-from winit_fast.fans import Axes, Matrices, axes_tuple, matrices_of
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.fans import Axes, Matrices
+from winit_fast.fill import checked_region
+from winit_fast.messages import as_sizes, shown
 from winit_fast.repeats import note_filled, warn_of_repeats
-from winit_fast.streams import UNNAMED, stream_of
+from winit_fast.streams import UNNAMED, seed_key
 
 from . import needs
 
 with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
-from ._handover.constants import constant_in, distribution_of, padding_in
+from ._handover.constants import constant_in
 from ._handover.pieces import PIECE
 from ._handover.tensorflow import filled, many, on_host, refill
 
@@ -97,18 +98,12 @@ def init(
     is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # tensors and arrays have the method
     sizes = _known("shape", (shape,) if is_integer else shape)
     kind = _checked_dtype("dtype", dtype)
-    arguments: dict[str, Any] = {
-        "name": name,
-        "shape": sizes,
-        "in_axis": in_axis,
-        "out_axis": out_axis,
-        "batch_axis": batch_axis,
-        "matrices": matrices,
-        "padding_idx": padding_idx,
-        "threads": threads,
-    }
-    distribution = _checked(scheme, kind, seed, "dtype", **arguments)
-    return _made(sizes, distribution, kind, scheme=scheme, seed=seed, offset=(0,) * len(sizes), **arguments)
+    which = winit_fast.initializer.Initializer(
+        scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+        padding_idx=padding_idx,
+    )  # fmt: skip
+    _check(which, sizes, kind, seed, "dtype", threads)
+    return _made(which, sizes, kind, seed=seed, shape=sizes, offset=(0,) * len(sizes), threads=threads)
 
 
 def init_(
@@ -185,29 +180,24 @@ def init_(
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
     extent, parts = _parts(variable)
     dtype = _checked_dtype("variable", parts[0].copies[0].dtype)
-    whole, start = _region("variable", extent, shape, offset)
-    arguments: dict[str, Any] = {
-        "name": name,
-        "in_axis": in_axis,
-        "out_axis": out_axis,
-        "batch_axis": batch_axis,
-        "matrices": matrices,
-        "padding_idx": padding_idx,
-        "threads": threads,
-    }
-    distribution = _checked(scheme, dtype, seed, "variable", shape=whole, **arguments)
+    whole, start = checked_region(extent, shape, offset, "variable")
+    which = winit_fast.initializer.Initializer(
+        scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+        padding_idx=padding_idx,
+    )  # fmt: skip
+    distribution = _check(which, whole, dtype, seed, "variable", threads)
     most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
     values = None
     if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
         values = (int(seed), str(distribution), whole, start)
         warn_of_repeats(values, id(variable))
     seed = _draw_seed() if seed is None and distribution.draws else seed
-    arguments["name"] = stream_of(name)  # pieces are no tensors that could repeat each other
+    which = replace(which, name=which.stream)  # pieces are no tensors that could repeat each other
     for part in parts:
 
         def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
             place = tuple(map(sum, zip(start, part.begin, begin, strict=True)))
-            _write(array, distribution, scheme=scheme, seed=seed, shape=whole, offset=place, **arguments)
+            _write(array, which, distribution, seed=seed, shape=whole, offset=place, threads=threads)
 
         refill(part.copies, part.sizes, most, write)
     if values is not None:
@@ -215,7 +205,8 @@ def init_(
     return variable
 
 
-class Initializer:
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class Initializer(winit_fast.initializer.Initializer):
     """What TensorFlow takes as an initializer, of variables that it splits too.
 
     Hand ``functools.partial(initializer, shape, dtype=...)`` to `tf.Variable`, as for TensorFlow's own initializers, or
@@ -252,30 +243,30 @@ class Initializer:
     True
     """
 
-    matrices: int | tuple[int, int] = 1  # which what was pickled by older versions lacks
+    seed: int | None = None
+
+    # Two that are equal are two all the same: each counts the parts that it has made (`_drawn`).
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __init__(
         self,
         scheme: str | Scheme,
         *,
         seed: Seed = None,
-        name: Name = UNNAMED,
+        name: str | SupportsIndex = UNNAMED,
         in_axis: Axes | None = None,
         out_axis: Axes | None = None,
         batch_axis: Axes = (),
         matrices: Matrices = 1,
         padding_idx: SupportsIndex | None = None,
     ) -> None:
-        self.scheme = make_scheme(scheme)
+        super().__init__(
+            scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+            padding_idx=padding_idx,
+        )  # fmt: skip
         _refuse_generator(seed)
-        fill(np.empty(0, np.float32), "zeros", seed=seed, name=name)
-        self.seed = None if seed is None else as_int("seed", seed)
-        self.name = name if isinstance(name, str) or name is UNNAMED else as_int("name", name)
-        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
-        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
-        self.batch_axis = axes_tuple("batch_axis", batch_axis)
-        self.matrices = matrices_of(matrices)
-        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
+        vars(self).update(seed=None if seed is None else seed_key(seed))
 
     # TensorFlow reads the names of these arguments and passes those that it finds.
     def __call__(
@@ -332,43 +323,20 @@ class Initializer:
             )
         if partition_shape is not None:
             sizes = _known("partition_shape", partition_shape)
-            whole, start = _region("partition_shape", sizes, whole, partition_offset)
+            whole, start = checked_region(sizes, whole, partition_offset, "partition_shape")
         kind = _checked_dtype("dtype", tf.float32 if dtype is None else dtype)
-        arguments: dict[str, Any] = {
-            "name": self.name,
-            "shape": whole,
-            "in_axis": self.in_axis,
-            "out_axis": self.out_axis,
-            "batch_axis": self.batch_axis,
-            "matrices": self.matrices,
-            "padding_idx": self.padding_idx,
-        }
-        distribution = _checked(self.scheme, kind, self.seed, "dtype", **arguments)
-        seed = self.seed
+        distribution = _check(self, whole, kind, self.seed, "dtype")
+        which, seed = self, self.seed
         if seed is None and distribution.draws:
-            seed, arguments["name"] = self._drawn(whole, start, sizes), stream_of(self.name)
-        return _made(sizes, distribution, kind, scheme=self.scheme, seed=seed, offset=start, **arguments)
+            which, seed = replace(self, name=self.stream), self._drawn(whole, start, sizes)
+        return _made(which, sizes, kind, seed=seed, shape=whole, offset=start)
 
     def __repr__(self) -> str:
         return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this initializer again."""
-        return {
-            "scheme": str(self.scheme),
-            "seed": self.seed,
-            "name": self.name,
-            "in_axis": self.in_axis,
-            "out_axis": self.out_axis,
-            "batch_axis": self.batch_axis,
-            "matrices": self.matrices,
-            "padding_idx": self.padding_idx,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Initializer:
-        """Make an initializer of what `get_config` gave."""
-        return cls(**config)
+        return super().get_config() | {"seed": self.seed}
 
     def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
         """The seed of the first variable of this shape that lacks this part, or else of a new one."""
@@ -425,20 +393,21 @@ def _unfinished(graph: tf.Graph | None) -> _Tables:
 
 
 def _made(
-    sizes: tuple[int, ...], distribution: Distribution, dtype: tf.DType, *, seed: Any, **region: Any
+    which: winit_fast.initializer.Initializer, sizes: tuple[int, ...], dtype: tf.DType, *, seed: Any, **region: Any
 ) -> tf.Tensor:
-    """The part of these sizes of what `winit_fast.fill` would write with these arguments.
+    """The part of these sizes of a tensor.
 
     A seed that is left out, and needed, is drawn when the values are made; of a graph it may be `_draw_in`'s tensor.
     """
     if seed is None or not tf.executing_eagerly():
         # A seed that was drawn, or a function that runs again, repeats itself on purpose.
-        region["name"] = stream_of(region["name"])
+        which = replace(which, name=which.stream)
+    distribution = which.distribution(region["shape"], is_complex=dtype.is_complex)
     if tf.executing_eagerly():
         drawn = _draw_seed() if seed is None and distribution.draws else seed
-        return filled(sizes, dtype, partial(_write, distribution=distribution, seed=drawn, **region))
+        return filled(sizes, dtype, partial(_write, which=which, distribution=distribution, seed=drawn, **region))
     value = constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES)
-    if value is not None and region["padding_idx"] is None:  # which XLA and saved models take
+    if value is not None and which.padding_idx is None:  # which XLA and saved models take
         return many(value, sizes)
     with tf.init_scope():
         is_graph = not tf.executing_eagerly()
@@ -447,23 +416,25 @@ def _made(
     words = [seed] if tf.is_tensor(seed) else []
 
     def make(*words: tf.Tensor) -> tf.Tensor:
-        known = _joined(*words) if words else seed
-        return _made(sizes, distribution, dtype, seed=known, **region)
+        return _made(which, sizes, dtype, seed=_joined(*words) if words else seed, **region)
 
     made = tf.py_function(make, words, dtype)
     made.set_shape(sizes)
     return made
 
 
-def _write(array: NDArray[Any], distribution: Distribution, **arguments: Any) -> None:
+def _write(
+    array: NDArray[Any], which: winit_fast.initializer.Initializer, distribution: Distribution, **region: Any
+) -> None:
     """Fill a part: by `winit_fast.fill`, or, in dtypes that it lacks, with the one value there is."""
     if array.dtype.name in NAMES:
-        fill(array, **arguments)
+        which.fill(array, **region)
         return
     array[...] = constant_in(array.dtype, distribution, NAMES)
-    if arguments["padding_idx"] is not None:
-        axis, row = padding_in(arguments["shape"], arguments["padding_idx"], arguments["batch_axis"])
-        row -= arguments["offset"][axis]
+    padding = which.padding(region["shape"])
+    if padding is not None:
+        axis, row = padding
+        row -= region["offset"][axis]
         np.moveaxis(array, axis, 0)[max(row, 0) : row + 1] = 0
 
 
@@ -493,16 +464,19 @@ def _draw_in(graph: tf.Graph) -> tf.Tensor:
 # What is asked for
 
 
-def _checked(
-    scheme: str | Scheme, dtype: tf.DType, seed: Seed, argument: str, *, shape: tuple[int, ...], **arguments: Any
+def _check(
+    which: winit_fast.initializer.Initializer,
+    shape: tuple[int, ...],
+    dtype: tf.DType,
+    seed: Seed,
+    argument: str,
+    threads: SupportsIndex | None = None,
 ) -> Distribution:
     """Refuse what `winit_fast.fill` refuses, before there is a tensor, or while there is only a graph."""
     _refuse_generator(seed)
-    nothing = np.empty((0,) * len(shape), dtype.as_numpy_dtype if dtype in FILLED else np.float64)
-    arguments["name"] = stream_of(arguments["name"])  # what is checked here is no tensor that repeats another
-    fill(nothing, scheme, seed=0 if seed is None else seed, shape=shape, offset=(0,) * len(shape), **arguments)
-    axes = {axis: arguments[axis] for axis in ("in_axis", "out_axis", "batch_axis", "matrices")}
-    distribution = distribution_of(scheme, shape, **axes, is_complex=dtype.is_complex)
+    kind = dtype.as_numpy_dtype if dtype in FILLED else np.float64
+    which.check(shape, kind, seed=0 if seed is None else seed, threads=threads)
+    distribution = which.distribution(shape, is_complex=dtype.is_complex)
     constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES, argument)
     return distribution
 
@@ -535,31 +509,6 @@ def _known(argument: str, sizes: Any) -> tuple[int, ...]:
     if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and not sizes.is_fully_defined()):
         raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
     return as_sizes(argument, sizes)
-
-
-def _region(
-    argument: str,
-    sizes: tuple[int, ...],
-    shape: Sequence[SupportsIndex] | None,
-    offset: Sequence[SupportsIndex] | None,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The global shape, and where the part of these sizes begins in it."""
-    if shape is None and offset is not None:
-        raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
-    whole = sizes if shape is None else as_sizes("shape", shape)
-    start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
-    if not len(sizes) == len(whole) == len(start) or any(
-        first + size > full for first, size, full in zip(start, sizes, whole, strict=True)
-    ):
-        raise ValueError(
-            f"{argument} must lie within shape, got {shown(sizes)} from offset {shown(start)} on in {shown(whole)}"
-        )
-    if offset is None and sizes != whole:
-        raise ValueError(
-            f"offset must be given where {argument} is smaller than shape: it says which part this is; "
-            f"got {shown(sizes)} of {shown(whole)} and no offset"
-        )
-    return whole, start
 
 
 # Variables

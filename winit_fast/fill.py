@@ -393,9 +393,12 @@ def _global_shape(shape: object, hint: str = "") -> tuple[int, ...]:
 
 
 def checked_region(
-    extent: tuple[int, ...], shape: Sequence[SupportsIndex] | None, offset: Sequence[SupportsIndex] | None
+    extent: tuple[int, ...],
+    shape: Sequence[SupportsIndex] | None,
+    offset: Sequence[SupportsIndex] | None,
+    argument: str = "out",
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of the global tensor and where in it a part of that extent begins."""
+    """The shape of the global tensor and where in it a part of that extent, the argument of that name, begins."""
     if shape is None:
         if offset is not None:
             raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
@@ -404,17 +407,17 @@ def checked_region(
     start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
     if not len(extent) == len(whole) == len(start):
         raise ValueError(
-            "out, shape and offset must have as many axes as each other, "
+            f"{argument}, shape and offset must have as many axes as each other, "
             f"got {len(extent)}, {len(whole)} and {len(start)}"
         )
     if any(first + size > most for first, size, most in zip(start, extent, whole, strict=True)):
         raise ValueError(
-            f"out must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(whole)}"
+            f"{argument} must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(whole)}"
         )
     if offset is None and extent != whole:
         raise ValueError(
-            f"offset must be given where out is smaller than shape: it says which part this is; got {shown(extent)} of "
-            f"{shown(whole)} and no offset"
+            f"offset must be given where {argument} is smaller than shape: it says which part this is; "
+            f"got {shown(extent)} of {shown(whole)} and no offset"
         )
     return whole, start
 

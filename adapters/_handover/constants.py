@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import astuple
-from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast import Scheme, fill
+from winit_fast import fill
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Distribution
-from winit_fast.fans import Axes, Layout, Matrices, matrices_of
 from winit_fast.messages import shown
 
-__all__ = ["constant_in", "distribution_of", "padding_in"]
+__all__ = ["constant_in"]
 
 # A scheme holds its numbers as float64: a larger integer may not be the one that was given, as 2^53 may be 2^53 + 1.
 _LARGEST_EXACT = (1 << 53) - 1
-
-
-def distribution_of(
-    scheme: str | Scheme,
-    shape: tuple[int, ...],
-    *,
-    in_axis: Axes | None = None,
-    out_axis: Axes | None = None,
-    batch_axis: Axes = (),
-    matrices: Matrices = 1,
-    is_complex: bool = False,
-) -> Distribution:
-    """What a scheme becomes for this shape, whose axes are by default those of `winit_fast.fill`.
-
-    Examples
-    --------
-    >>> distribution_of("normal(std=0)", (2, 3)).draws
-    False
-    """
-    axes = (-2 if in_axis is None else in_axis, -1 if out_axis is None else out_axis, batch_axis)
-    layout = Layout(shape, *axes, is_complex)
-    if matrices != 1:
-        layout, _ = layout.split(matrices_of(matrices))
-    return make_scheme(scheme).distribution(*astuple(layout))
-
-
-def padding_in(shape: tuple[int, ...], padding_idx: SupportsIndex, batch_axis: Axes) -> tuple[int, int]:
-    """Along which axis rows count, the first that does not stack, and which of them is padding; both are known to be.
-
-    Examples
-    --------
-    >>> padding_in((5, 100, 16), -1, batch_axis=0)
-    (1, 99)
-    """
-    batch = Layout(shape, batch_axis=batch_axis).batch()
-    axis = next(axis for axis in range(len(shape)) if axis not in batch)
-    return axis, index(padding_idx) % shape[axis]
 
 
 def constant_in(

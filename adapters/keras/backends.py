@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast import Scheme, empty, fill
-from winit_fast.distributions import Elementwise
+from winit_fast import empty
+from winit_fast.initializer import Initializer
 from winit_fast.repeats import note_filled, warn_of_repeats
-from winit_fast.streams import UNNAMED, stream_of
+from winit_fast.streams import UNNAMED
 
 from .. import needs
-from .._handover.constants import constant_in, distribution_of, padding_in
+from .._handover.constants import constant_in
 from .._handover.pieces import PIECE
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
 
-__all__ = ["key_words", "made", "refill"]
+__all__ = ["Request", "key_words", "made", "refill"]
 
 # Others are for constants alone.
 FILLED = (
@@ -30,71 +31,86 @@ FILLED = (
 )  # fmt: skip
 
 
-def made(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
+class Request(NamedTuple):
+    """What a call of Keras's is to make; the seed is an int, a `keras.random.SeedGenerator` or a key of JAX's."""
+
+    shape: tuple[int, ...]
+    seed: Any
+    initializer: Initializer
+    threads: SupportsIndex | None
+
+    def fill(self, out: NDArray[Any], *, seed: int, offset: tuple[int, ...] | None = None) -> NDArray[Any]:
+        """Fill an array, or the part of one that begins there, under the seed that ours has become."""
+        return self.initializer.fill(out, seed=seed, shape=self.shape, offset=offset, threads=self.threads)
+
+
+def made(dtype: str, layout: Any, request: Request) -> Any:
     """A tensor of the backend's."""
     backend = keras.backend.backend()
     if backend == "jax":
-        return _made_by_jax(dtype, layout, shape, seed, arguments)
+        return _made_by_jax(dtype, layout, request)
     if dtype not in FILLED:
-        return _constant(dtype, shape, **arguments)
+        return _constant(dtype, request)
     if backend == "tensorflow":
-        return _made_by_tensorflow(dtype, shape, seed, arguments)
+        return _made_by_tensorflow(dtype, request)
     if backend == "torch":
-        return _made_by_torch(dtype, shape, seed, arguments)
+        return _made_by_torch(dtype, request)
     raise NotImplementedError(f"the backend of Keras must be tensorflow, jax or torch, got {backend}")
 
 
-def _constant(dtype: str, shape: tuple[int, ...], scheme: Scheme, **arguments: Any) -> Any:
+def _constant(dtype: str, request: Request) -> Any:
     """A constant of a type that holds its value as it is: integers, bool."""
-    nothing = (0,) * len(shape)
-    fill(np.empty(nothing), scheme, seed=0, shape=shape, offset=nothing, **arguments)  # checks
-    value = constant_in(np.dtype(dtype), distribution_of(scheme, shape, **_axes(arguments)), FILLED)
-    row = arguments.get("padding_idx")
-    if row is None:
+    shape, initializer = request.shape, request.initializer
+    initializer.check(shape, threads=request.threads)
+    value = constant_in(np.dtype(dtype), initializer.distribution(shape), FILLED)
+    padding = initializer.padding(shape)
+    if padding is None:
         return keras.ops.full(shape, value, dtype)
     array = np.full(shape, value)
-    axis, row = padding_in(shape, row, arguments["batch_axis"])
+    axis, row = padding
     np.moveaxis(array, axis, 0)[row] = 0
     return keras.ops.convert_to_tensor(array, dtype)
 
 
-def _made_by_tensorflow(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
+def _made_by_tensorflow(dtype: str, request: Request) -> Any:
     import tensorflow as tf  # type: ignore[import-untyped]
 
     from .._handover.tensorflow import filled
 
-    kind = tf.as_dtype(dtype)
+    kind, shape, seed = tf.as_dtype(dtype), request.shape, request.seed
     if tf.executing_eagerly():
-        return filled(shape, kind, partial(fill, seed=_number(seed), **arguments))
+        return filled(shape, kind, partial(request.fill, seed=_number(seed)))
 
     # In a graph, where Keras asks for a stand-in that is hardly ever computed.
     def compute(words: NDArray[Any]) -> NDArray[Any]:
-        return fill(empty(shape, kind.as_numpy_dtype), seed=_joined(words), **arguments)
+        return request.fill(empty(shape, kind.as_numpy_dtype), seed=_joined(words))
 
     words = np.array([seed >> 32, seed % (1 << 32)]) if isinstance(seed, int) else seed.next()
     return tf.ensure_shape(tf.numpy_function(compute, [words], kind, stateful=False), shape)
 
 
-def _made_by_jax(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
+def _made_by_jax(dtype: str, layout: Any, request: Request) -> Any:
     import jax
 
     from .._handover.jax import filled, is_traced
 
     dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
-    made = filled(shape, key=_key(seed), dtype=np.dtype(dtype), sharding=sharding, **arguments)
+    shape, seed, initializer, threads = request
+    made = filled(shape, initializer, _key(seed), dtype=np.dtype(dtype), threads=threads, sharding=sharding)
     if not is_traced(0):
-        _warn(shape, seed, arguments, next(_calls))
+        _warn(request, next(_calls))
     return made
 
 
 _calls = count()
 
 
-def _warn(shape: tuple[int, ...], seed: Any, arguments: dict[str, Any], memory: int) -> None:
+def _warn(request: Request, memory: int) -> None:
     """As `fill` does, where that is not told which memory it fills."""
-    if arguments["name"] is UNNAMED and arguments["scheme"].draws:
-        values = seed, str(distribution_of(arguments["scheme"], shape, **_axes(arguments))), shape, (0,) * len(shape)
+    shape, seed, initializer, _ = request
+    if initializer.name is UNNAMED and initializer.scheme.draws:
+        values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
         warn_of_repeats(values, memory)
         note_filled(values, memory)
 
@@ -130,31 +146,32 @@ def key_words(seed: Any) -> Any:
     return words if words.ndim == 1 and words.dtype == np.uint32 else None
 
 
-def _made_by_torch(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
+def _made_by_torch(dtype: str, request: Request) -> Any:
     import torch
 
     from .._handover.torch import tensor_of
 
     device = keras.ops.convert_to_tensor(0.0).device  # the one that Keras is to use now
     if device.type == "meta":
-        return torch.empty(shape, dtype=getattr(torch, dtype), device=device)
-    return tensor_of(fill(empty(shape, dtype), seed=_number(seed), **arguments)).to(device)
+        return torch.empty(request.shape, dtype=getattr(torch, dtype), device=device)
+    return tensor_of(request.fill(empty(request.shape, dtype), seed=_number(request.seed))).to(device)
 
 
-def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> None:
+def refill(variable: Any, given: Request) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
     backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
-    given, arguments = arguments, {**arguments, "name": stream_of(arguments["name"])}
+    shape, seed, initializer, _ = given
+    request = given._replace(initializer=replace(initializer, name=initializer.stream))
     if variable.dtype not in FILLED:
-        variable.assign(made(variable.dtype, None, shape, seed, arguments))
+        variable.assign(made(variable.dtype, None, request))
     elif backend == "torch" and value.is_cpu:
         import torch
 
         from .._handover.torch import array_of
 
-        fill(array_of(value), seed=_number(seed), **arguments)
+        request.fill(array_of(value), seed=_number(seed))
         torch.autograd.graph.increment_version(value)  # autograd must see the write
-    elif backend == "tensorflow" and shape and _is_elementwise(shape, **arguments):
+    elif backend == "tensorflow" and shape and initializer.is_elementwise(shape):
         import tensorflow as tf
 
         from .._handover.tensorflow import refill as refill_variables
@@ -163,26 +180,11 @@ def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
         copies = value.values if isinstance(value, tf.distribute.DistributedValues) else [value]
         key, most = _number(seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
-        refill_variables(
-            copies, shape, most, lambda array, begin: fill(array, seed=key, shape=shape, offset=begin, **arguments)
-        )
+        refill_variables(copies, shape, most, lambda array, begin: request.fill(array, seed=key, offset=begin))
     else:
         layout = getattr(value, "sharding", None)
-        variable.assign(made(variable.dtype, layout if hasattr(layout, "mesh") else None, shape, seed, arguments))
-    _warn(shape, seed, given, id(variable))
-
-
-def _is_elementwise(shape: tuple[int, ...], scheme: Scheme, **arguments: Any) -> bool:
-    """Whether parts cost no more than the whole, since no element hangs together with others."""
-    return isinstance(distribution_of(scheme, shape, **_axes(arguments)), Elementwise)
-
-
-def _axes(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {
-        argument: given
-        for argument, given in arguments.items()
-        if argument in ("in_axis", "out_axis", "batch_axis", "matrices")
-    }
+        variable.assign(made(variable.dtype, layout if hasattr(layout, "mesh") else None, request))
+    _warn(given, id(variable))
 
 
 def _number(seed: Any) -> int:

@@ -10,22 +10,28 @@ import warnings
 from abc import ABC
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from math import prod
 from types import SimpleNamespace
-from typing import Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
+import winit_fast.initializer
 from winit_fast import Scheme, schemes
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
-from winit_fast.fans import Axes, Fans, Matrices, axes_tuple, matrices_of
+from winit_fast.fans import Axes, Fans, Matrices
 from winit_fast.messages import as_int, as_sizes
 from winit_fast.registry import REQUIRED
-from winit_fast.streams import UNNAMED, seed_key, stream_of
+from winit_fast.streams import UNNAMED, seed_key
 
 from .. import needs
-from .backends import key_words, made, refill
+from .backends import Request, key_words, made, refill
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from winit_fast.initializer import Keywords
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -62,18 +68,18 @@ class Drawn:
         TypeError, ValueError
             If the scheme cannot fill such a tensor.
         """
-        return made(keras.backend.standardize_dtype(dtype), layout, *self._request(shape))
+        return made(keras.backend.standardize_dtype(dtype), layout, self._request(shape))
 
-    def _request(self, shape: Sequence[SupportsIndex]) -> tuple[tuple[int, ...], Any, dict[str, Any]]:
-        """What a call is to make: the shape, the seed or its generator, and what else `winit_fast.fill` takes."""
+    def _request(self, shape: Sequence[SupportsIndex]) -> Request:
+        """What a call is to make."""
         sizes = as_sizes("shape", tuple(shape))
         scheme = self._scheme(sizes)
-        seed, arguments = self._seed() if scheme.draws else 0, self._arguments()
+        seed, which = self._seed() if scheme.draws else 0, self._which(scheme)
         if not isinstance(seed, int):  # where that repeats itself, it was told to
-            arguments["name"] = stream_of(arguments["name"])
+            which = replace(which, name=which.stream)
         if seed is None:
             seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
-        return sizes, seed, {"scheme": scheme, **arguments}
+        return Request(sizes, seed, which, self._threads())
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
         raise NotImplementedError
@@ -81,13 +87,23 @@ class Drawn:
     def _seed(self) -> Seed:
         return None
 
-    def _arguments(self) -> dict[str, Any]:
-        return {"name": 0}  # given, as it were: that an int seed repeats itself is what Keras says of it
+    def _which(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
+        # A name is given, as it were: that an int seed repeats itself is what Keras says of it.
+        return winit_fast.initializer.Initializer(scheme, name=0)
+
+    def _threads(self) -> SupportsIndex | None:
+        return None
 
 
 class _OfScheme(Drawn):
     """What a scheme, a seed and the rest of `SchemeInitializer`'s arguments draw."""
 
+    scheme: Scheme
+    name: str | int
+    in_axis: tuple[int, ...] | None
+    out_axis: tuple[int, ...] | None
+    batch_axis: tuple[int, ...]
+    padding_idx: int | None
     # What initializers that were pickled before there was such a thing lack.
     matrices: int | tuple[int, int] = 1
     _layer_axes: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
@@ -107,29 +123,23 @@ class _OfScheme(Drawn):
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
     ) -> None:
-        stream_of(name)
-        self.scheme = make_scheme(scheme)
+        which = winit_fast.initializer.Initializer(
+            scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+            padding_idx=padding_idx,
+        )  # fmt: skip
+        vars(self).update(vars(which))
         self.seed: Seed = _checked_seed(seed)
-        self.name = name
-        self.in_axis = None if in_axis is None else axes_tuple("in_axis", in_axis)
-        self.out_axis = None if out_axis is None else axes_tuple("out_axis", out_axis)
-        self.batch_axis = axes_tuple("batch_axis", batch_axis)
-        self.matrices = matrices_of(matrices)
-        self.padding_idx = None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None")
         self.threads = threads
         self._layer_axes = (input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal initializer of."""
-        axes = {"in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis}
+        config = self._which(self.scheme).get_config()
         of_layer = dict(zip(("input_axes", "output_axes"), self._layer_axes, strict=True))
         return {
-            "scheme": str(self.scheme),
+            "scheme": config.pop("scheme"),
             "seed": keras.saving.serialize_keras_object(self.seed),
-            "name": self.name if isinstance(self.name, str) else as_int("name", self.name),
-            **{argument: None if given is None else list(given) for argument, given in axes.items()},
-            "matrices": self.matrices if isinstance(self.matrices, int) else list(self.matrices),
-            "padding_idx": self.padding_idx,
+            **config,
             "threads": None if self.threads is None else as_int("threads", self.threads),
             **{argument: list(given) for argument, given in of_layer.items() if given is not None},
         }
@@ -147,11 +157,14 @@ class _OfScheme(Drawn):
     def _seed(self) -> Seed:
         return self.seed
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            argument: getattr(self, argument)
-            for argument in ("name", "in_axis", "out_axis", "batch_axis", "matrices", "padding_idx", "threads")
-        }
+    def _which(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
+        return winit_fast.initializer.Initializer(
+            scheme, name=self.name, in_axis=self.in_axis, out_axis=self.out_axis, batch_axis=self.batch_axis,
+            matrices=self.matrices, padding_idx=self.padding_idx,
+        )  # fmt: skip
+
+    def _threads(self) -> SupportsIndex | None:
+        return self.threads
 
 
 @registered
@@ -248,7 +261,14 @@ class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
         return super()._scheme(shape)
 
 
-def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments: Any) -> Any:
+def init_(
+    variable: Any,
+    scheme: str | Scheme,
+    *,
+    seed: Seed = None,
+    threads: SupportsIndex | None = None,
+    **keywords: Unpack[Keywords],
+) -> Any:
     """Give a variable new starting weights.
 
     Parameters
@@ -256,7 +276,7 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     variable : keras.Variable
         On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend, and where it holds whole
         numbers, it gets a new array, laid out as the old one, which lives until then.
-    scheme, seed, **arguments
+    scheme, seed, threads, **keywords
         As in `SchemeInitializer`.
 
     Returns
@@ -281,8 +301,7 @@ def init_(variable: Any, scheme: str | Scheme, *, seed: Seed = None, **arguments
     """
     if not isinstance(variable, keras.Variable.__base__):  # in Keras 3.3 those of layers are not of that class
         raise TypeError(f"variable must be a keras.Variable, got {type(variable).__name__}")
-    initializer = SchemeInitializer(scheme, seed, **arguments)
-    refill(variable, *initializer._request(variable.shape))
+    refill(variable, SchemeInitializer(scheme, seed, threads=threads, **keywords)._request(variable.shape))
     return variable
 
 
