@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -30,9 +30,9 @@ def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
 
     Parameters
     ----------
-    x : numpy.ndarray, torch.Tensor, tensorflow.Variable, keras.Variable
+    x : numpy.ndarray, torch.Tensor, tensorflow.Variable, keras.Variable or another array
         What it is decides which adapter fills it; no framework is imported for that. The layout of its axes, and the
-        seed where none is given, are its framework's own.
+        seed where none is given, are its framework's own. Arrays of other libraries are filled by `dlpack`.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     **arguments
@@ -61,12 +61,17 @@ def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
     """
     roots = dict.fromkeys(base.__module__.partition(".")[0] for base in type(x).__mro__)
     for name in roots:  # a Keras variable is one of TensorFlow too: the class itself comes first
-        if name in _adapters():
+        if name in _frameworks():
             adapter = import_module(f"{__name__}.{name}")
             if not hasattr(adapter, "init_"):
                 raise TypeError(f"x must be writable, got {type(x).__name__}: adapters.{name}.init makes a new one")
             return adapter.init_(x, scheme, **arguments)  # type: ignore[no-any-return]
-    raise TypeError(f"x must be an array, tensor or variable of {', '.join(_adapters())}, got {type(x).__name__}")
+    if _shares_memory(x):
+        return import_module(f"{__name__}.dlpack").init_(x, scheme, **arguments)  # type: ignore[no-any-return]
+    raise TypeError(
+        f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or share its memory "
+        f"as adapters.dlpack takes it, got {type(x).__name__}"
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -77,12 +82,22 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the adapters whose framework is installed: whoever walks through them all must meet no ImportError."""
-    return [name for name in _adapters() if find_spec(name) is not None]
+    return [name for name in _adapters() if name not in _frameworks() or find_spec(name) is not None]
 
 
 def _adapters() -> list[str]:
-    """Each has the name of its framework."""
     return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def _frameworks() -> list[str]:
+    """Those adapters that have the name of their framework."""
+    return [name for name in _adapters() if name != "dlpack"]
+
+
+def _shares_memory(x: object) -> bool:
+    with suppress(TypeError):
+        return memoryview(x) is not None  # type: ignore[arg-type]
+    return hasattr(x, "__dlpack__") or hasattr(x, "__array_interface__")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from winit_fast import Scheme, empty, fill
 from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices
+from winit_fast.initializer import Keywords
 from winit_fast.messages import as_int
 from winit_fast.streams import UNNAMED
 
@@ -18,6 +19,15 @@ __all__ = ["init", "init_"]
 
 Array = TypeVar("Array", bound=NDArray[Any])
 Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence | None
+
+
+class Arguments(Keywords, total=False):
+    """What `init_` takes beside an array and a scheme, for functions that hand it on."""
+
+    seed: Seed
+    shape: Sequence[SupportsIndex] | None
+    offset: Sequence[SupportsIndex] | None
+    threads: SupportsIndex | None
 
 
 def init(

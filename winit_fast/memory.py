@@ -13,7 +13,7 @@ from winit_fast.messages import as_int, as_sizes, shown
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["empty"]
+__all__ = ["dtype_of", "empty"]
 
 
 def empty(
@@ -51,7 +51,7 @@ def empty(
     boundary = as_int("align", align, "an int, a power of two")
     if boundary < 1 or boundary & (boundary - 1):
         raise ValueError(f"align must be a power of two, got {shown(align)}")
-    kind = _dtype(dtype)
+    kind = dtype_of(dtype)
     is_integer = hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0  # any NumPy array has the method
     sizes = as_sizes("shape", (shape,) if is_integer else shape)
     count = prod(sizes)
@@ -60,7 +60,7 @@ def empty(
     return np.ndarray(sizes, kind, memory, skipped)  # unlike a slice, at that address even without elements
 
 
-def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype; bfloat16 and the 8-bit floats by name too, which NumPy knows once ml_dtypes has been imported."""
     if isinstance(dtype, str) and dtype.startswith(("bfloat16", "float8_")):
         try:
