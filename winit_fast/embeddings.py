@@ -241,7 +241,8 @@ def _with_options(table: Model, options: argparse.Namespace) -> Model:
         print("ml_dtypes is not installed, so float16 takes the place of bfloat16 (pip install ml_dtypes)\n")
         dtype = "float16"
     return table._replace(
-        rows=rows, dim=options.dim or table.dim, dtype=dtype, scheme=options.scheme or table.scheme,
+        rows=rows, dim=options.dim or table.dim, dtype=dtype,
+        scheme=table.scheme if options.scheme is None else options.scheme,
         name=table.name if options.name is None else options.name,
     )  # fmt: skip
 

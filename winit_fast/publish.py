@@ -21,7 +21,6 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO
 
 __all__ = ["PartialFile", "reserve"]
@@ -76,7 +75,7 @@ class PartialFile:
         self.path = Path(path)
         self.final = Path(os.path.realpath(self.path))
         # Cut, so that it is a name wherever the file's own is one.
-        self.partial = self.final.with_name(f"{self.final.name[:32]}.{token_hex(8)}.partial")
+        self.partial = self.final.with_name(f"{self.final.name[:32]}.{os.urandom(8).hex()}.partial")
         self._overwrite = overwrite
         self._mode: int | None = None
         self.folder = next((one for one in self.final.parents if os.path.lexists(one)), self.final.parent)
@@ -124,6 +123,7 @@ class PartialFile:
             os.replace(self.partial, self.final)
         else:
             self._publish_new()
+        _remove(self.partial)  # of a link there are two
         if os.name != "nt":
             with suppress(OSError):  # not every file system has it for folders
                 folder = os.open(self.final.parent, os.O_RDONLY)
