@@ -2,11 +2,14 @@
 
 import signal
 import sys
+import threading
 import time
 from random import Random
 
 import pytest
 from arrays import printed, python, started
+
+from winit_fast import parallel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
@@ -181,7 +184,7 @@ def under_signals(wanted, pause):
 
 
 # Without a pause several signals hit one fill.
-SIGNALS = [(2000, 0.002), (1000, 0)]
+SIGNALS = [(4000, 0.002), (2000, 0)]
 
 
 @pytest.mark.parametrize(
@@ -228,8 +231,7 @@ def trace(frame, event, _):
     return trace
 if hasattr(parallel, "start_new_thread"):
     parallel.Crew = Watched
-def run_with(*positions):
-    \"""Whether it came so far; what is not as it must be is printed.\"""
+def run_with(*positions):  # whether it came so far; prints what is not as it must be
     global steps, raised
     steps, raised, begun, ended = list(positions), [], [], []
     everything.append((begun, ended))
@@ -306,6 +308,37 @@ for position in range(100, 400, 7):
 check_that_nobody_worked_later()
 """
     assert lines(code) == []
+
+
+def test_an_interrupt_stops_threads_that_are_about_to_take_a_share(monkeypatch):
+    done, caller = [], threading.get_ident()
+    helper_takes = threading.Event()
+
+    class SlowHeap(list):
+        def pop(self):
+            if threading.get_ident() != caller:
+                helper_takes.set()
+                time.sleep(0.1)
+            return super().pop()
+
+    class SlowCrew(parallel.Crew):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.heap = SlowHeap(self.heap)
+
+    def work(first, last):
+        if threading.get_ident() == caller:
+            assert helper_takes.wait(20)
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+        done.append(first)
+
+    monkeypatch.setattr(parallel, "Crew", SlowCrew)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run(work, 10**6, 1 << 20, 2)
+    assert len(done) == 1  # the share that it took after the interrupt, and waiting included that
+    time.sleep(0.15)
+    assert len(done) == 1
 
 
 # Helpers run no signal handlers, but `PyThreadState_SetAsyncExc` can raise in them, which some use to end threads.
