@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -304,15 +305,21 @@ def test_an_error_keeps_nothing_alive_once_it_was_seen(is_in_helper):
         gc.enable()
 
 
-def test_the_lists_of_shares_do_not_grow_with_the_work():
-    """As seen by the sizes of shares: nobody fills 2^50 values."""
-    shares = []
+def test_the_lists_of_shares_do_not_grow_with_the_work_or_the_threads(monkeypatch):
+    """Nobody fills 2^50 values: the first share ends it."""
+
+    def start(*_):
+        raise RuntimeError("can't start new thread")
 
     def work(first, last):
-        shares.append(last - first)
-        if len(shares) == 8:
-            raise InterruptedError
+        raise InterruptedError
 
-    with pytest.raises(InterruptedError):
-        parallel.run(work, 1 << 35, 1 << 15, 2)
-    assert min(shares) >= (1 << 35) // parallel._MOST_SHARES
+    monkeypatch.setattr(parallel, "start_new_thread", start)
+    tracemalloc.start()
+    try:
+        for threads in (2, 10**9):
+            with pytest.raises(InterruptedError):
+                parallel.run(work, 1 << 35, 1 << 15, threads)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

@@ -6,9 +6,9 @@ an interrupt is seen soon and threads finish together. Threads live for one call
 (a) A signal handler may raise in the calling thread after nearly any instruction, and in any call that waits.
     `threading.Thread` does not stand that: an interrupted `start` or `join` loses the exception, or a lock for ever.
     So threads share lists alone, each change of which is one call into C: done or not done, without the GIL too.
-(b) One call into C starts all helpers and writes down each, so that the caller knows whom it must wait for.
-(c) The caller's whole way stands in a `try` that an exception leads back to. It stops all threads, and is raised when
-    they are out. Handlers run in the main thread only: no helper is hit.
+(b) One call into C starts a helper and writes it down, so that the caller knows for whom it must wait.
+(c) All that the caller does stands in a `try` to which an exception leads back. It stops all threads, and is raised
+    when they are out. Handlers run in the main thread only: no helper is hit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
-from itertools import repeat
+from itertools import islice, repeat
 from operator import length_hint
 from pathlib import Path
 
@@ -79,10 +79,10 @@ class Crew:
         self.units = units
         self.share = share
         self.shares = len(firsts)
-        self.heap = [*repeat(None, count), *reversed(firsts)]  # taken from the end; the last that each takes is None
+        self.count = min(count, self.shares)
+        self.heap = [*repeat(None, self.count), *reversed(firsts)]  # from the end; the last that each takes is None
         self.done: list[int] = []
         self.errors: list[BaseException] = []  # one stops all
-        self.count = count
         self.helpers: list[int] = []  # threads that were started
         self.out: list[int] = []  # those that will touch nothing any more
         self.bell = allocate_lock()
@@ -98,8 +98,8 @@ class Crew:
                 raise min(self.errors, key=lambda error: isinstance(error, Exception))
             if len(self.done) < self.shares:
                 raise RuntimeError(
-                    "the work is not whole, as threads that shared it are gone: it was called before a fork, in a "
-                    "signal handler say, and goes on in the new process, which has none of them. Call it again there."
+                    "threads that shared this work are gone, as after a fork in its middle (os.fork in a signal "
+                    "handler?): what was to be filled is not whole; call it again"
                 )
         finally:
             self.errors.clear()  # their tracebacks lead here: a circle would keep the memory that was to be filled
@@ -125,7 +125,8 @@ class Crew:
             return
         wanted = repeat(self._help, self.count - 1)
         try:
-            self.helpers.extend(map(start_new_thread, wanted, repeat(())))
+            while length_hint(wanted):
+                self.helpers.extend(map(start_new_thread, islice(wanted, 1), repeat(())))
         except (RuntimeError, MemoryError):  # the system gives no more threads: fewer do the same work
             if len(self.helpers) + length_hint(wanted) == self.count - 1:  # no: none failed, a handler raised this
                 raise
