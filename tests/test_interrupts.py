@@ -189,7 +189,7 @@ SIGNALS = [(4000, 0.002), (2000, 0)]
 
 @pytest.mark.parametrize(
     ("wanted", "pause"),
-    [*SIGNALS, *(pytest.param(25 * wanted, pause, marks=pytest.mark.sweep) for wanted, pause in SIGNALS)],
+    [*SIGNALS, *(pytest.param(10 * wanted, pause, marks=pytest.mark.sweep) for wanted, pause in SIGNALS)],
 )
 def test_of_thousands_of_interrupts_none_is_lost_and_none_leaves_a_thread_or_a_lock(wanted, pause):
     assert under_signals(wanted, pause) == [wanted, 0, 0, 0, 0]
