@@ -492,10 +492,9 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDAr
             given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
         except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
             raise TypeError(f"{refusal}{shown(values)}") from None
-    if type(given) in (list, tuple):
-        for kind in set(map(type, given)):
-            if hasattr(kind, "__len__") and not hasattr(kind, "__array__"):
-                raise TypeError(f"{refusal}{shown(values)}")
+    if type(given) in (list, tuple) and any(hasattr(kind, "__len__") for kind in set(map(type, given))):
+        if any(hasattr(type(member), "__len__") and getattr(member, "ndim", 1) for member in given):
+            raise TypeError(f"{refusal}{shown(values)}")
     try:
         return view_of(np.asarray(given))
     except ValueError:  # ragged
@@ -691,6 +690,8 @@ def _resolve(
     if isinstance(distribution, Elementwise):
         write = partial(fill_elements, lower(distribution, element_type))
         return Prepared(write, distribution.draws, True, str(distribution))
+    if len(layout.shape) > MOST_AXES:
+        raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
 
     try:
@@ -698,8 +699,6 @@ def _resolve(
     except ValueError as error:
         raise ValueError(f"{made.name}: {error}") from None
     if split_axis is not None:
-        if len(layout.shape) > MOST_AXES:
-            raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
         write = partial(_write_matrices, write, split_axis, layout.shape)
     return Prepared(write, distribution.draws, False, f"{distribution} {layout}", split_axis)
 
