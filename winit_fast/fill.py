@@ -76,8 +76,8 @@ def fill(
     ----------
     out : ndarray
         Written in place, in its logical order: any shape and strides without overlap (views, transposed, negative
-        steps), memory-mapped or not. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
-        Real constants, normals of mean 0 and schemes with fans fill complex64 and complex128 too.
+        steps), memory-mapped or not, but not masked. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn,
+        float8_e5m2. Real constants, normals of mean 0 and schemes with fans fill complex64 and complex128 too.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
@@ -168,7 +168,8 @@ def fill_rows(
     out : ndarray
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
-        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands.
+        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands; it is
+        copied where it shares memory, or may share a mapped file, with `out`.
     scheme, seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
     shape : sequence of int
@@ -492,9 +493,10 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDAr
             given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
         except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
             raise TypeError(f"{refusal}{shown(values)}") from None
-    if type(given) in (list, tuple) and any(hasattr(kind, "__len__") for kind in set(map(type, given))):
-        if any(hasattr(type(member), "__len__") and getattr(member, "ndim", 1) for member in given):
-            raise TypeError(f"{refusal}{shown(values)}")
+    is_list = type(given) in (list, tuple)
+    long = {kind for kind in set(map(type, given)) if hasattr(kind, "__len__")} if is_list else set()
+    if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
+        raise TypeError(f"{refusal}{shown(values)}")
     try:
         return view_of(np.asarray(given))
     except ValueError:  # ragged

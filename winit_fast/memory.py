@@ -77,7 +77,8 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
         from winit_fast.arguments import nearest_word
         from winit_fast.lowering import ELEMENT_TYPES
 
-        word = (dtype if isinstance(dtype, str) else shown(dtype)).rpartition(".")[2]  # torch.float16 is of another library, and named as NumPy's
+        # torch.float16 is of another library, and named as NumPy's.
+        word = (dtype if isinstance(dtype, str) else shown(dtype)).rpartition(".")[2]
         close = _SHORT.get(word.lower()) or nearest_word(word, ELEMENT_TYPES)
         hint = f"; did you mean {close!r}?" if close else f"; fill takes {', '.join(ELEMENT_TYPES)}"
         raise TypeError(f"dtype must be one of NumPy's or the name of one, got {shown(dtype)}{hint}") from None
