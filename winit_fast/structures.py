@@ -255,9 +255,7 @@ def _prepare_sparse(sparsity: float, std: float, per: str, layout: Layout, eleme
     units, entries = (ins, outs) if per == "in" else (outs, ins)
     count = math.prod(layout.shape[axis] for axis in entries)
     if count >= 1 << 31:
-        raise ValueError(
-            f"sparse: shape must have units of fewer than 2^31 weights, got {count} in {shown(layout.shape)}"
-        )
+        raise ValueError(f"shape must have units of fewer than 2^31 weights, got {count} in {shown(layout.shape)}")
     normal = lower(Normal(0.0, std), element_type)
     if zeros_of(sparsity, count) == 0:
         return partial(fill_elements, normal)
