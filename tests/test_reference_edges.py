@@ -200,7 +200,7 @@ def test_the_library_and_the_reference_agree_at_the_edges_of_every_argument(entr
 
 @pytest.mark.sweep
 def test_the_library_and_the_reference_agree_at_many_edges_of_every_argument(entry):
-    @settings(max_examples=3000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(calls(entry))
     def agree(call):
         assert disagreement(call) is None
