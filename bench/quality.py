@@ -1,7 +1,7 @@
 """Writes endless bytes of the stream to standard output, for statistical test batteries: docs/quality.md has results.
 
-    python bench/quality.py raw | RNG_test stdin32 -tlmax 16GB
-    python bench/quality.py --list
+python bench/quality.py raw | RNG_test stdin32 -tlmax 16GB
+python bench/quality.py --list
 """
 
 import argparse

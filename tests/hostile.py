@@ -2,7 +2,8 @@
 
 A case begins as a valid call. Then none, one or several of its arguments are said in another way: one that means the
 same, one that must be refused, or one that may be either. What must hold is judged here, without the library: which
-bytes an array has, whether elements of it overlap, what its values are. A case depends on its seed and number alone.
+bytes an array has, whether elements of it overlap, what its values are. A case depends on its seed and number alone;
+where it fails behind others but not by itself, something of theirs was kept.
 """
 
 import argparse
@@ -279,7 +280,8 @@ def shape_for(rng, scheme):
         shape = [1] * 64  # as many axes as NumPy has
         shape[rng.randrange(64)] = rng.randint(1, 9)
         return tuple(shape)
-    return any_shape(rng, [1, 1, 2, 3, 5] if scheme.startswith("array") else [0, 1, 1, 2, 2, 3, 5])
+    most = 200_000 if rng.random() < 0.02 else 2000  # work for several threads
+    return any_shape(rng, [1, 1, 2, 3, 5] if scheme.startswith("array") else [0, 1, 1, 2, 2, 3, 5], most)
 
 
 def tensor_of(rng):
@@ -315,7 +317,12 @@ def call_of_fill(rng):
             edges = [(0, size) for size in shape]
         plain |= {"shape": shape, "offset": tuple(first for first, _ in edges)}
         extent = tuple(last - first for first, last in edges)
-    if scheme in FANS + MATRIX and shape[0 if "out_axis" in plain else -1] % 2 == 0 and "array" not in scheme and rng.random() < 0.2:
+    if (
+        scheme in FANS + MATRIX
+        and shape[0 if "out_axis" in plain else -1] % 2 == 0
+        and "array" not in scheme
+        and rng.random() < 0.2
+    ):
         plain["matrices"] = 2
     rows = [place for place in range(len(shape)) if place not in np.atleast_1d(plain.get("batch_axis", ()))]
     if rows and shape[rows[0]] and rng.random() < 0.15:
@@ -528,9 +535,9 @@ def other_list(rng, plain, context):
 
 
 def other_scheme(rng, plain, context):
-    if rng.random() < 0.3 and context.verb == "scheme":  # which takes the rest by name
+    if context.verb == "scheme" and rng.random() < 0.3:  # which takes the rest by name
         return np.str_(plain), SAME
-    if rng.random() < 0.3:
+    if context.verb != "scheme" and rng.random() < 0.3:
         made = winit_fast.scheme(plain)
         return rng.choice([made, str(made), f"  {plain} ", np.str_(plain)]), SAME
     if rng.random() < 0.1:
@@ -655,7 +662,12 @@ def case_of(seed, number):
     call = rng.choice(CALLS)(rng)
     place, outcomes, said = call.place, {SAME}, set()
     dtype = call.plain.get("dtype") if place is None else place.dtype
-    if call.verb != "empty" and dtype is not None and dtype.kind == "c" and 64 in (len(call.plain.get("shape", ())), 0 if place is None else place.out.ndim):
+    if (
+        call.verb != "empty"
+        and dtype is not None
+        and dtype.kind == "c"
+        and 64 in (len(call.plain.get("shape", ())), 0 if place is None else place.out.ndim)
+    ):
         outcomes.add(EITHER)  # the parts of its numbers would be one axis more than NumPy has
     if place is not None and rng.random() < 0.08:  # strides from nowhere
         strides = [rng.choice([-1, 1]) * rng.randint(0, 3 * place.dtype.itemsize) for _ in place.shape]
@@ -690,8 +702,28 @@ def case_of(seed, number):
 # Judging
 
 
-PARAMETERS = {"out", "array", "scheme", "seed", "name", "shape", "offset", "in_axis", "out_axis", "batch_axis", "matrices",
-              "padding_idx", "padding_key", "threads", "rows", "keys", "dtype", "align", "activation", "nonlinearity"}
+PARAMETERS = {
+    "out",
+    "array",
+    "scheme",
+    "seed",
+    "name",
+    "shape",
+    "offset",
+    "in_axis",
+    "out_axis",
+    "batch_axis",
+    "matrices",
+    "padding_idx",
+    "padding_key",
+    "threads",
+    "rows",
+    "keys",
+    "dtype",
+    "align",
+    "activation",
+    "nonlinearity",
+}
 PARAMETERS |= {argument.name for entry in winit_fast.schemes() for argument in entry.arguments}
 PARAMETERS |= {"argument", "arguments", "sead", "device", "mean\0"}  # of unknown ones, in Python's words and ours
 NAMED = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, PARAMETERS))})(?!\w)")
@@ -723,6 +755,8 @@ def wrong_error(call, outcome, error):
     is_liar = any(isinstance(value, Liar) for value in call.arguments.values())
     if isinstance(error, MemoryError) and (is_liar or call.verb in ("empty", "init")):
         return None
+    if is_liar and str(error) == "__len__() should return >= 0":
+        return None  # Python's own word about the caller's class
     if not isinstance(error, TypeError | ValueError):
         return f"raised {brief(error)}"
     text = str(error)
@@ -749,7 +783,9 @@ def wrong_values(call, result, rng):
 
 def whole_of(plain, shape, dtype, rng):
     """A whole tensor, by one thread, into fresh memory; now and then by tests/reference.py."""
-    named = {name: value for name, value in plain.items() if name in ("seed", "name", "in_axis", "out_axis", "batch_axis")}
+    named = {
+        name: value for name, value in plain.items() if name in ("seed", "name", "in_axis", "out_axis", "batch_axis")
+    }
     scheme, size = plain["scheme"], math.prod(shape)
     if rng.random() < 0.3 and 0 < size < 500 and "matrices" not in plain:
         at_least_one = shape or (1,)

@@ -23,7 +23,9 @@ def failures(seed, count):
         cases = [line for line in lines if line.startswith("case ")]
         assert cases, done.stderr
         last = int(cases[-1].split()[1])
-        found.append(f"FAILED --seed {seed} --first {last}: ended with {done.returncode}: {cases[-1]}\n{done.stderr[-3000:]}")
+        found.append(
+            f"FAILED --seed {seed} --first {last}: ended with {done.returncode}: {cases[-1]}\n{done.stderr[-3000:]}"
+        )
         first = last + 1
     return found
 
