@@ -19,6 +19,7 @@ import tempfile
 import types
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -35,11 +36,11 @@ MOST_OF_A_MESSAGE = 1000
 MOST_READ = 100_000
 
 
-class Mine(Exception):
+class MineError(Exception):
     """What hostile objects raise."""
 
 
-class ReadOn(Exception):
+class ReadOnError(Exception):
     """An endless argument was read on and on."""
 
 
@@ -68,7 +69,7 @@ class IntSubclass(int):
 
 class StrSubclass(str):
     def __eq__(self, other):
-        raise Mine
+        raise MineError
 
     def __len__(self):
         return -5
@@ -99,7 +100,7 @@ class Endless:
     def __iter__(self):
         for number in range(MOST_READ):
             yield 1 + number % 2
-        raise ReadOn
+        raise ReadOnError
 
 
 class Liar(Sequence):
@@ -120,26 +121,26 @@ class Plain(np.ndarray):
 class Raising(np.ndarray):
     def __array_finalize__(self, other):
         if getattr(self, "is_raising", False):
-            raise Mine
+            raise MineError
 
     def __array_function__(self, *_):
-        raise Mine
+        raise MineError
 
     def __array_ufunc__(self, *_, **__):
-        raise Mine
+        raise MineError
 
     def __getitem__(self, _):
-        raise Mine
+        raise MineError
 
     def __repr__(self):
-        raise Mine
+        raise MineError
 
     def reshape(self, *_, **__):
-        raise Mine
+        raise MineError
 
 
 def raise_mine():
-    raise Mine
+    raise MineError
 
 
 def deep(levels, within=3):
@@ -223,7 +224,7 @@ def placed(rng, shape, dtype, strides=None):
     start = rng.choice([64, 64, 71, 80]) - sum(span for span in spans if span < 0)
     length = start + sum(span for span in spans if span > 0) + size + rng.choice([64, 65, 200])
     if rng.random() < 0.05:
-        memory = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(length,))
+        memory = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(length,))  # noqa: SIM115
     else:
         memory = np.empty(length, np.uint8)
     memory[:] = 0xA5
@@ -246,8 +247,8 @@ ANY = ["constant(0.75)", "zeros", "uniform(-0.1, 0.3)", "uniform(0, 1, 'below_hi
 FANS = ["he_normal", "he_uniform(gain=0)", "xavier_uniform", "lecun_truncated_normal", "he_uniform(mode='fan_out')",
         "variance_scaling(2, 'fan_avg', 'uniform')", "mup(base_fan=4)", "xavier_normal(gain=0)",
         "fixup(layers=3)", "deepnet(encoder=2, decoder=3, coder='decoder')"]  # fmt: skip
-MATRIX = ["orthogonal", "orthogonal(gain=1.5)", "sparse(0.5)", "sparse(0.3, per='out')", "identity", "identity(gain=0.5)",
-          "orthogonal(gain=0)", "sparse(1)", "array([[1, 2, 3]])"]  # fmt: skip
+MATRIX = ["orthogonal", "orthogonal(gain=1.5)", "sparse(0.5)", "sparse(0.3, per='out')", "identity",
+          "identity(gain=0.5)", "orthogonal(gain=0)", "sparse(1)", "array([[1, 2, 3]])"]  # fmt: skip
 KERNEL = ["dirac", "bilinear", "delta_orthogonal", "convolution_orthogonal"]
 ROWS = ["embedding_normal", "embedding_uniform"]
 COMPLEX = ["constant(0.75)", "zeros", "normal(std=0.5)", "he_normal", "xavier_uniform", "lecun_truncated_normal"]
@@ -317,12 +318,8 @@ def call_of_fill(rng):
             edges = [(0, size) for size in shape]
         plain |= {"shape": shape, "offset": tuple(first for first, _ in edges)}
         extent = tuple(last - first for first, last in edges)
-    if (
-        scheme in FANS + MATRIX
-        and shape[0 if "out_axis" in plain else -1] % 2 == 0
-        and "array" not in scheme
-        and rng.random() < 0.2
-    ):
+    is_split = scheme in FANS + MATRIX and "array" not in scheme and rng.random() < 0.2
+    if is_split and shape[0 if "out_axis" in plain else -1] % 2 == 0:
         plain["matrices"] = 2
     rows = [place for place in range(len(shape)) if place not in np.atleast_1d(plain.get("batch_axis", ()))]
     if rows and shape[rows[0]] and rng.random() < 0.15:
@@ -423,8 +420,9 @@ def wrong(rng):
         lambda: Ellipsis, lambda: NotImplemented, lambda: 1 + 2j, lambda: math.nan, lambda: "x" * 10**6,
         lambda: Shown("r" * 10**7), lambda: Shown(raise_mine), lambda: Shown(lambda: 5), lambda: deep(5000),
         lambda: around_itself(), lambda: deep(200), lambda: types.SimpleNamespace(shape=(3,), dtype="float32", size=3),
-        lambda: np.datetime64("2020-01-01"), lambda: np.array(["a"]), lambda: np.array([None]), lambda: (x for x in "ab"),
-        lambda: memoryview(b"abcd"), lambda: Array(raise_mine), lambda: Array(lambda: 3), lambda: "\ud800",
+        lambda: np.datetime64("2020-01-01"), lambda: np.array(["a"]), lambda: np.array([None]),
+        lambda: (x for x in "ab"), lambda: memoryview(b"abcd"),
+        lambda: Array(raise_mine), lambda: Array(lambda: 3), lambda: "\ud800",
         lambda: np.ma.masked, lambda: [1.5], lambda: [True], lambda: [[1, 2], [3]], lambda: np.zeros((2, 2)),
     ])()  # fmt: skip
 
@@ -458,10 +456,8 @@ def mischief(rng, context):
 
     def change(name, value):
         def act():
-            try:
+            with suppress(ValueError, TypeError, AttributeError):
                 setattr(out, name, value)
-            except (ValueError, TypeError, AttributeError):
-                pass
 
         return act
 
@@ -490,7 +486,7 @@ def other_ints(rng, plain, context):
     return rng.choice([
         lambda: (iter(members), EITHER), lambda: (Endless(), REFUSED), lambda: (iter(Endless()), REFUSED),
         lambda: (itertools.chain(members, Endless()), REFUSED), lambda: (Liar(members, 2**62), EITHER),
-        lambda: (Liar(members, -1), EITHER), lambda: (Liar(members, None), EITHER), lambda: (members + [1], EITHER),
+        lambda: (Liar(members, -1), EITHER), lambda: (Liar(members, None), EITHER), lambda: ([*members, 1], EITHER),
         lambda: (members[1:], EITHER), lambda: ([-1, *members[1:]], EITHER), lambda: ([2**62, *members[1:]], EITHER),
         lambda: ([2**63, 2**63], REFUSED), lambda: ([10**5000], REFUSED), lambda: ((1,) * 65, EITHER),
         lambda: ((0,) * 5000, EITHER), lambda: ([Index(1, mischief(rng, context)), *members[1:]], EITHER),
@@ -526,9 +522,10 @@ def other_list(rng, plain, context):
         lambda: (kind.astype(float), REFUSED), lambda: (kind > 0, REFUSED), lambda: (kind.astype("M8[s]"), REFUSED),
         lambda: (kind.reshape(1, -1), REFUSED), lambda: (np.int64(0), REFUSED), lambda: (kind.astype("U8"), REFUSED),
         lambda: (kind.astype(object), EITHER), lambda: (None, REFUSED), lambda: (np.append(kind, 2**62), REFUSED),
-        lambda: (plain[1:], EITHER), lambda: ([*plain[1:], 10**30], REFUSED), lambda: ([*plain[1:], -(2**63) - 1], REFUSED),
+        lambda: (plain[1:], EITHER), lambda: ([*plain[1:], 10**30], REFUSED),
+        lambda: ([*plain[1:], -(2**63) - 1], REFUSED), lambda: (deep(70), REFUSED),
         lambda: (Array(lambda: kind), EITHER), lambda: (Array(raise_mine), REFUSED), lambda: (out, EITHER),
-        lambda: (np.ma.array(kind, mask=True), EITHER), lambda: (kind.view(Raising), EITHER), lambda: (deep(70), REFUSED),
+        lambda: (np.ma.array(kind, mask=True), EITHER), lambda: (kind.view(Raising), EITHER),
         lambda: (Liar(plain, 2**40), EITHER), lambda: (Liar(plain, -1), EITHER), lambda: (around_itself(), REFUSED),
         lambda: ([Index(0, mischief(rng, context))] * len(plain), EITHER), lambda: (wrong(rng), EITHER),
     ])()  # fmt: skip
@@ -548,7 +545,8 @@ def other_scheme(rng, plain, context):
             "", "he_norml", "normal(", "normal(std=nan)", "normal(std=-1)", "normal(1, 2, 3)", "normal(std=1, std=1)",
             "constant(1e400)", "constant(True)", "constant('1')", "constant(1j)", "uniform(1, 0)", "normal(**{})",
             "normal(*[1])", "__import__('os').system('true')", "normal(std=__import__)", "constant(--1)", "(" * 900,
-            "array(" + "[" * 70 + "1" + "]" * 70 + ")", "array([])", "array([[1], [1, 2]])", "constant(1" + "0" * 5000 + ")",
+            "array(" + "[" * 70 + "1" + "]" * 70 + ")", "array([])", "array([[1], [1, 2]])",
+            "constant(1" + "0" * 5000 + ")",
             "array(" + "[" * 100_000 + ")", "x" * 10**6, "normal\0", "\ud800", "normal(std=\ud800)", "sparse(2)",
             "constant(" + "-" * 900 + "1)", "dirac(0)", "dirac(1.5)", "he_normal(gain=1, nonlinearity='relu')",
             "normal; normal", "lambda: 1", "array([1e400])", "array([nan])")],
@@ -573,8 +571,9 @@ def other_dtype(rng, plain, context):
         lambda: (plain.newbyteorder(), EITHER), lambda: (rng.choice(with_objects), REFUSED),
         lambda: ("bfloat", REFUSED), lambda: ("x" * 10**6, REFUSED), lambda: ("i4," * 5000, EITHER),
         lambda: ("U0", EITHER), lambda: (f"V{2**31 - 1}", EITHER) if not is_empty else ("V9", EITHER),
-        lambda: (None, EITHER), lambda: (3, REFUSED), lambda: (Shown(raise_mine), REFUSED), lambda: ("(2,3)f4", EITHER),
-        lambda: (np.longdouble, EITHER), lambda: ("m8", EITHER), lambda: (deep(5000), REFUSED), lambda: (wrong(rng), EITHER),
+        lambda: (None, EITHER), lambda: (3, REFUSED), lambda: (Shown(raise_mine), REFUSED),
+        lambda: ("(2,3)f4", EITHER), lambda: (np.longdouble, EITHER), lambda: ("m8", EITHER),
+        lambda: (deep(5000), REFUSED), lambda: (wrong(rng), EITHER),
     ])()  # fmt: skip
 
 
@@ -608,7 +607,8 @@ def other_array(rng, plain, context):
         lambda: (np.empty(plain.shape, np.dtypes.StringDType()), REFUSED), lambda: (plain.tolist(), REFUSED),
         lambda: (memoryview(place.memory), REFUSED), lambda: (None, REFUSED), lambda: (place.dtype.type(0), REFUSED),
         lambda: (np.broadcast_to(plain, (2, *plain.shape)), REFUSED) if rank < 64 else (None, REFUSED),
-        lambda: (Array(lambda: plain), REFUSED), lambda: (wrong(rng), EITHER), lambda: (np.empty(3, np.longdouble), REFUSED),
+        lambda: (Array(lambda: plain), REFUSED), lambda: (np.empty(3, np.longdouble), REFUSED),
+        lambda: (wrong(rng), EITHER),
     ])()  # fmt: skip
 
 
@@ -641,7 +641,8 @@ def other_word(rng, plain, context):
         return np.str_(plain), SAME
     return rng.choice([
         lambda: ("x" * 10**6, REFUSED), lambda: (b"relu", REFUSED), lambda: ("\ud800", REFUSED), lambda: ("", REFUSED),
-        lambda: (None, EITHER), lambda: (3, REFUSED), lambda: (StrSubclass(plain), EITHER), lambda: (wrong(rng), EITHER),
+        lambda: (None, EITHER), lambda: (3, REFUSED), lambda: (StrSubclass(plain), EITHER),
+        lambda: (wrong(rng), EITHER),
         lambda: (types.SimpleNamespace(__name__="relu", negative_slope=math.nan), EITHER),
     ])()  # fmt: skip
 
@@ -662,12 +663,8 @@ def case_of(seed, number):
     call = rng.choice(CALLS)(rng)
     place, outcomes, said = call.place, {SAME}, set()
     dtype = call.plain.get("dtype") if place is None else place.dtype
-    if (
-        call.verb != "empty"
-        and dtype is not None
-        and dtype.kind == "c"
-        and 64 in (len(call.plain.get("shape", ())), 0 if place is None else place.out.ndim)
-    ):
+    rank = len(call.plain.get("shape") or ()) if place is None else place.out.ndim
+    if call.verb != "empty" and dtype is not None and dtype.kind == "c" and rank == 64:
         outcomes.add(EITHER)  # the parts of its numbers would be one axis more than NumPy has
     if place is not None and rng.random() < 0.08:  # strides from nowhere
         strides = [rng.choice([-1, 1]) * rng.randint(0, 3 * place.dtype.itemsize) for _ in place.shape]
@@ -750,7 +747,7 @@ def wrong_error(call, outcome, error):
         return f"wrote, then raised {brief(error)}"
     if outcome == SAME:
         return f"was to return, and raised {brief(error)}"
-    if isinstance(error, Mine):
+    if isinstance(error, MineError):
         return None
     is_liar = any(isinstance(value, Liar) for value in call.arguments.values())
     if isinstance(error, MemoryError) and (is_liar or call.verb in ("empty", "init")):

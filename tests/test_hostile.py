@@ -7,7 +7,7 @@ import pytest
 from arrays import python
 
 SCRIPT = str(Path(__file__).parent / "hostile.py")
-CASES = int(os.environ.get("HOSTILE_CASES", "6000"))  # .ci/sanitize takes fewer, being slower
+CASES = int(os.environ.get("HOSTILE_CASES", "20000"))  # .ci/sanitize takes fewer, being slower
 FEW = 20  # of what failed, or stopped the interpreter
 
 
@@ -23,9 +23,8 @@ def failures(seed, count):
         cases = [line for line in lines if line.startswith("case ")]
         assert cases, done.stderr
         last = int(cases[-1].split()[1])
-        found.append(
-            f"FAILED --seed {seed} --first {last}: ended with {done.returncode}: {cases[-1]}\n{done.stderr[-3000:]}"
-        )
+        how = f"ended with {done.returncode}: {cases[-1]}\n{done.stderr[-3000:]}"
+        found.append(f"FAILED --seed {seed} --first {last}: {how}")
         first = last + 1
     return found
 
