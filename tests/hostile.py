@@ -657,6 +657,17 @@ OTHERS = {
 }  # fmt: skip
 
 
+def must_be_refused(call, argument, value):
+    """Whether this call has a limit for what others refuse."""
+    if argument == "threads":
+        return not isinstance(value, int | Index)
+    if call.verb == "random_bits" and argument == "offset":
+        return value != 2**64
+    if argument.endswith("_axis"):  # which a scheme that draws nothing does not look at
+        return winit_fast.scheme(call.plain["scheme"]).draws and "gain=0" not in call.plain["scheme"]
+    return True
+
+
 def case_of(seed, number):
     """The call of a case, and what must come of it."""
     rng = random.Random(f"{seed}:{number}")
@@ -672,6 +683,7 @@ def case_of(seed, number):
         call = call._replace(place=place)
         target = "out" if "out" in call.arguments else "array"
         call.arguments[target] = call.plain[target] = place.out
+        said.add(target)
         if place.out.size and overlaps(place.shape, strides, place.dtype.itemsize):
             outcomes.add(REFUSED)
         elif place.out.size and not nests(place.shape, strides, place.dtype.itemsize):
@@ -684,8 +696,8 @@ def case_of(seed, number):
         said.add(argument)
         value, outcome = OTHERS.get(known, other_number)(rng, call.plain[argument], call)
         call.arguments[argument] = value
-        if known == "threads" and isinstance(value, int | Index):
-            outcome = EITHER if outcome == REFUSED else outcome  # no number of them is too large
+        if outcome == REFUSED and not must_be_refused(call, argument, value):
+            outcome = EITHER
         outcomes.add(outcome)
     outcome = REFUSED if REFUSED in outcomes else EITHER if EITHER in outcomes else SAME
     if rng.random() < 0.05:
@@ -784,7 +796,7 @@ def whole_of(plain, shape, dtype, rng):
         name: value for name, value in plain.items() if name in ("seed", "name", "in_axis", "out_axis", "batch_axis")
     }
     scheme, size = plain["scheme"], math.prod(shape)
-    if rng.random() < 0.3 and 0 < size < 500 and "matrices" not in plain:
+    if rng.random() < 0.3 and 0 < size < 500 and len(shape) < 64 and "matrices" not in plain:
         at_least_one = shape or (1,)
         whole = reference.values(scheme, dtype, shape=at_least_one, index=np.arange(size), **named).reshape(shape)
     else:
