@@ -462,7 +462,8 @@ def mischief(rng, context):
         return act
 
     def fill_rows():
-        if isinstance(rows, np.ndarray) and rows.flags.writeable:
+        is_apart = isinstance(rows, np.ndarray) and not np.may_share_memory(rows, context.place.memory)
+        if is_apart and rows.flags.writeable:
             rows[...] = rng.choice([0, 100])
         elif isinstance(rows, list):
             rows.clear()
