@@ -660,7 +660,7 @@ OTHERS = {
 
 def must_be_refused(call, argument, value):
     """Whether this call has a limit for what others refuse."""
-    if argument == "threads":
+    if argument in ("threads", "matrices"):  # 0 is so many times anything
         return not isinstance(value, int | Index)
     if call.verb == "random_bits" and argument == "offset":
         return not (type(value) is int and value == 2**64)
