@@ -484,11 +484,13 @@ def other_ints(rng, plain, context):
         if plain and max(plain) < 2**63:
             return way(plain), SAME if way is not np.array else EITHER
     members = list(plain) if isinstance(plain, tuple) else [1]
+    # A tall orthogonal matrix costs its height, however few rows are asked for.
+    large = 2**63 if "orthogonal" in str(context.plain.get("scheme")) else 2**62
     return rng.choice([
         lambda: (iter(members), EITHER), lambda: (Endless(), REFUSED), lambda: (iter(Endless()), REFUSED),
         lambda: (itertools.chain(members, Endless()), REFUSED), lambda: (Liar(members, 2**62), EITHER),
         lambda: (Liar(members, -1), EITHER), lambda: (Liar(members, None), EITHER), lambda: ([*members, 1], EITHER),
-        lambda: (members[1:], EITHER), lambda: ([-1, *members[1:]], EITHER), lambda: ([2**62, *members[1:]], EITHER),
+        lambda: (members[1:], EITHER), lambda: ([-1, *members[1:]], EITHER), lambda: ([large, *members[1:]], EITHER),
         lambda: ([2**63, 2**63], REFUSED), lambda: ([10**5000], REFUSED), lambda: ((1,) * 65, EITHER),
         lambda: ((0,) * 5000, EITHER), lambda: ([Index(1, mischief(rng, context)), *members[1:]], EITHER),
         lambda: ([Index(1, raise_mine)], REFUSED), lambda: ([True], REFUSED), lambda: ([None], REFUSED),
