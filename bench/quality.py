@@ -44,7 +44,7 @@ def transposed(seed: int) -> Chunks:
 
 @source
 def seeds(seed: int) -> Chunks:
-    """Word 0 of seeds 0, 1, 2, ..., then word 1 of each: 32 words of every 2^14 seeds."""
+    """Word 0 of seeds 7, 8, 9, ..., then word 1 of each: 32 words of every 2^14 seeds."""
     return interleaved(lambda number: {"seed": seed + number, "name": 0})
 
 
