@@ -148,7 +148,7 @@ class Layout:
         count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
         if self.lacks_an_axis():  # a bias: what has fans will say that it lacks them
             if not self.shape or self.shape[0] % count:
-                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {count}")
+                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {shown(count)}")
             return self, None
         ins, outs, batch = self.roles()
         if given is None and not outs:
@@ -159,7 +159,8 @@ class Layout:
         size, rest = divmod(self.shape[axis], count)
         if rest:
             default = ", the first of out_axis" if given is None else ""
-            raise ValueError(f"matrices must divide axis {axis} of shape {shown(self.shape)}{default}, got {count}")
+            where = f"axis {axis} of shape {shown(self.shape)}{default}"
+            raise ValueError(f"matrices must divide {where}, got {shown(count)}")
 
         def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(place + (place >= axis) for place in axes)
