@@ -49,8 +49,11 @@ def stream_of(name: object) -> int:
     '0x2879a7cec01d2b2'
     """
     if isinstance(name, str):
-        return _hashed(name)
+        return _hashed(name) if len(name) <= _LONGEST_KEPT else _hashed.__wrapped__(name)
     return _word64("name", name, "a str or an int")
+
+
+_LONGEST_KEPT = 256  # characters: longer names are hashed anew each time, so that little memory is kept
 
 
 @lru_cache(maxsize=4096)
