@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE", "Pieces", "places_of", "write_zero_rows", "write_zeros"]
 
-PIECE = 1 << 18  # values: a MiB of float32; some milliseconds in memory that was never touched
+PIECE = 1 << 17  # values: half a MiB of float32; some milliseconds in memory that was never touched
 
 
 class Pieces:

@@ -329,13 +329,15 @@ def _part(table: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDAr
     for axis in reversed(range(table.ndim)):  # a list of rows comes last: it may repeat them
         if table.shape[axis] == 1:
             continue
-        here, start, each = piece[axis], target.start[axis], target.shape[axis] // table.shape[axis]
+        here, each = piece[axis], target.shape[axis] // table.shape[axis]
         if axis == 0 and target.rows is not None:
             table = table.take(target.rows[here] // each, axis)
-        elif each == 1:
-            table = table[(*(slice(None),) * axis, slice(here.start + start, here.stop + start))]
+            continue
+        first, last = here.start + target.start[axis], here.stop + target.start[axis]
+        if each == 1 or first // each == (last - 1) // each:
+            table = table[(*(slice(None),) * axis, slice(first // each, (last - 1) // each + 1))]
         else:
-            table = table.take(np.arange(here.start + start, here.stop + start) // each, axis)
+            table = table.take(np.arange(first, last) // each, axis)
     return table
 
 
@@ -344,7 +346,7 @@ def _write_bilinear(
 ) -> None:
     """Make each part of the kernel once, then copy it to all inputs and outputs."""
     refuse_overlap(target.out)
-    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 2)
+    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 4)
     for number in range(tiles.count):
         tile = tiles[number]
         weights = _as_integers(_weights(shape, working, target, tile))
