@@ -9,8 +9,8 @@ from large import ARITHMETIC, KINDS, tensors
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 # An alarm every 5 ms; the longest time between two that Python handled is what an interrupt may have to wait for. It is
-# this thread's own time, which other processes do not lengthen, and no other thread fills. Then one alarm that raises, in
-# the middle. The memory is fresh: to touch it first takes more time than to write it again.
+# counted in this thread's own time, which other processes do not lengthen, and no other thread fills. Then one alarm
+# that raises, in the middle. The memory is fresh: to touch it first takes more time than to write it again.
 FILL = """
 import signal
 from time import thread_time

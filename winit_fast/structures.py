@@ -365,9 +365,10 @@ def _within(table: NDArray[Any], piece: tuple[slice, ...]) -> NDArray[Any]:
 @np.errstate(all="ignore")
 def _weights(shape: tuple[int, ...], working: np.dtype[Any], target: Target, tile: tuple[slice, ...]) -> NDArray[Any]:
     """The values of a tile of the kernel, rounded to the working type and from there once to the array's."""
-    above: NDArray[Any] = np.ones((1,) * len(shape))
     below = math.prod(size + size % 2 for size in shape if size > 1)
     is_exact = below < 1 << 53  # all whole numbers on the way are float64
+    whole = np.float64 if is_exact else object
+    above: NDArray[Any] = np.ones((1,) * len(shape), whole)
     for axis, size in enumerate(shape):
         if size == 1:
             continue
@@ -375,7 +376,7 @@ def _weights(shape: tuple[int, ...], working: np.dtype[Any], target: Target, til
         places = target.rows[places] if axis == 0 and target.rows is not None else places + target.start[axis]
         # 1 - abs(k / f - c) is a whole number by 2 f.
         half = -(-size // 2)
-        numbers = 2 * half - abs(2 * places.astype(float if is_exact else object) - (2 * half - 1 - half % 2))
+        numbers = 2 * half - abs(2 * places.astype(whole) - (2 * half - 1 - half % 2))
         above = above * numbers.reshape([-1 if other == axis else 1 for other in range(len(shape))])
     if is_exact:
         quotients = above / below

@@ -255,9 +255,7 @@ def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, 
             init_(torch.empty(0, device="cpu"), "normal", generator=generator)
         return tensor
     _needs_dimensions(tensor, 2)
-    # Of what is no plain number, such as a tensor, nothing is kept: it may be large, or become another number.
-    arguments = _he_arguments if type(a) in (int, float) else _he_arguments.__wrapped__
-    scheme = f"{name}{arguments(a, mode, nonlinearity)}"
+    scheme = f"{name}{_he_arguments(a, mode, nonlinearity)}"
     return init_(tensor, _below_bound(scheme, tensor), generator=generator)
 
 
