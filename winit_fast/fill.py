@@ -34,6 +34,8 @@ from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
 from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
+from winit_fast.pieces import write_zero_rows, write_zeros
+from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
@@ -142,7 +144,7 @@ def fill(
         if padding is not None:
             axis, place = padding
             if 0 <= place - start[axis] < memory.shape[axis]:
-                np.moveaxis(memory, axis, 0)[place - start[axis]] = 0
+                write_zeros(np.moveaxis(memory, axis, 0)[place - start[axis], ...])
     return out
 
 
@@ -215,9 +217,9 @@ def fill_rows(
             raise ValueError(f"the array of rows {_CHANGED}")
         prepared.write(Target(memory, global_shape, (0,) * memory.ndim, row_list), key, stream, thread_count)
         if padding is not None and padding[0] == 0:
-            _clear_rows(memory, row_list, padding[1])
+            write_zero_rows(memory, row_list, padding[1])
         elif padding is not None:
-            np.moveaxis(memory, padding[0], 0)[padding[1]] = 0
+            write_zeros(np.moveaxis(memory, padding[0], 0)[padding[1], ...])
     return out
 
 
@@ -309,15 +311,8 @@ def fill_keys(
         target = Target(memory, memory.shape, (0,) * memory.ndim, streams, True)
         prepared.write(target, _table_seed(key, stream), 0, thread_count)
         if padding is not None:
-            _clear_rows(memory, streams, padding if padding < 1 << 63 else padding - (1 << 64))
+            write_zero_rows(memory, streams, padding if padding < 1 << 63 else padding - (1 << 64))
     return out
-
-
-def _clear_rows(out: NDArray[Any], row_list: NDArray[np.int64], row: int) -> None:
-    """Write 0 where a list has this row; in pieces, so that nothing grows with the list."""
-    for first in range(0, len(row_list), _ROWS_AT_ONCE):
-        piece = slice(first, first + _ROWS_AT_ONCE)
-        out[piece][row_list[piece] == row] = 0
 
 
 def random_bits(
@@ -630,7 +625,8 @@ def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_a
 class Prepared(NamedTuple):
     """What is known of a fill before its target: what writes it, and what else depends on scheme, shape and type.
 
-    `values` is equal where the values are. `split_axis` is the axis of several matrices whose elements hang together.
+    `values` is equal where the values drawn are. `split_axis` is the axis of several matrices whose elements hang
+    together.
     """
 
     write: Writer
@@ -653,7 +649,8 @@ def _writer(
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
-    return _resolve(scheme, shape, *axes, split, dtype)
+    resolve = _resolve if len(str(scheme)) <= LONGEST_KEPT else _resolve.__wrapped__
+    return resolve(scheme, shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -702,7 +699,8 @@ def _resolve(
         raise ValueError(f"{made.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
-    return Prepared(write, distribution.draws, False, f"{distribution} {layout}", split_axis)
+    values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
+    return Prepared(write, distribution.draws, False, values, split_axis)
 
 
 def _write_matrices(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from winit_fast.arguments import MOST_AXES
 from winit_fast.messages import as_int, as_sizes, shown
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def empty(
         raise TypeError(f"dtype must be one whose items are plain bytes, got {shown(kind)}: its items hold references")
     is_integer = hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0  # any NumPy array has the method
     sizes = as_sizes("shape", (shape,) if is_integer else shape)
+    if len(sizes) + kind.ndim > MOST_AXES:  # a dtype of arrays has axes of its own
+        raise ValueError(f"shape must have at most {MOST_AXES - kind.ndim} axes, got {len(sizes)}")
     count = prod(sizes)
+    if max((*sizes, count * kind.itemsize + boundary)) >= 1 << 63:
+        raise ValueError(f"shape must be of fewer than 2^63 bytes, got {shown(sizes)} of {shown(kind)}")
     make = np.zeros if kind.flags & _NEEDS_INIT else np.empty  # of str: garbage is no text, and cannot be read
     memory = make(count * kind.itemsize + boundary, np.uint8)
     skipped = -memory.ctypes.data % boundary

@@ -92,6 +92,7 @@ def as_members(argument: str, values: object, needed: str = "a sequence of int")
     count = -1
     if not isinstance(values, NO_SEQUENCES) and getattr(values, "ndim", 1) == 1:
         with suppress(TypeError):
+            iter(values)  # type: ignore[call-overload]
             count = _length(values)
     if count < 0:
         raise TypeError(f"{argument} must be {needed}, got {shown(values)}")

@@ -54,8 +54,7 @@ def stream_of(name: object) -> int:
     return _word64("name", name, "a str or an int")
 
 
-# Longer names than a model's are not remembered: nobody frees what is.
-_LONGEST_KEPT = 1000
+_LONGEST_KEPT = 256  # characters: longer names are hashed anew each time, so that little memory is kept
 
 
 @lru_cache(maxsize=4096)
