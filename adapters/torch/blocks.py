@@ -6,16 +6,7 @@
     is none. `_settle` compares what is open with what modules hold, and does what is missing, in a forked process too,
     where the blocks of other threads are not.
 (c) An interrupt may come between any two bytecodes, those of a `finally` among them. So each step can be done again,
-    and whoever opens a block ends it twice, the second time for what an interrupt left of the first:
-
-        try:
-            try:
-                block.begin()
-                yield
-            finally:
-                block.end()
-        finally:
-            block.end()
+    and whoever opens a block ends it twice, the second time for what an interrupt left of the first (`within`).
 """
 
 from __future__ import annotations
@@ -25,14 +16,18 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here"]
+from .._handover.locks import OneByOne
+
+__all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here", "within"]
 
 _overrides: Any = torch.overrides  # without its annotations, which are partial
+
+Result = TypeVar("Result")
 
 #: What stands for which function while a block is open.
 REPLACEMENTS: dict[Any, Any] = {}
@@ -115,6 +110,18 @@ class BlockMode(TorchFunctionMode):
         self.block = block
 
 
+def within(block: Block, function: Callable[[], Result]) -> Result:
+    """Call a function in a block."""
+    try:
+        try:
+            block.begin()
+            return function()
+        finally:
+            block.end()
+    finally:
+        block.end()
+
+
 def modes_here() -> list[TorchFunctionMode]:
     """Those that this thread is in."""
     modes: list[TorchFunctionMode] = _overrides._get_current_function_mode_stack()
@@ -141,33 +148,21 @@ _BLOCK: ContextVar[Block | None] = ContextVar("winit_fast.adapters.torch.blocks"
 
 _open: dict[Block, None] = {}  # in all threads
 _is_replaced: bool | None = False  # None while some of them are
-_settling = threading.RLock()
+_settling = OneByOne()
 
 
 def _settle() -> None:
     """Have all modules hold replacements where a block is open, and the originals where none is."""
+    _settling.run(_settle_alone)
+
+
+def _settle_alone() -> None:
     global _is_replaced
-    is_amid = _is_ours(_settling)  # a signal handler, or what is deleted, opens or ends a block amid this
-    try:
-        try:
-            if not is_amid:
-                _settling.acquire()
-            while _is_replaced is not (is_wanted := bool(_open)):
-                _is_replaced = None
-                # Looks anew, as modules imported meanwhile hold replacements.
-                _exchange(REPLACEMENTS if is_wanted else {made: original for original, made in REPLACEMENTS.items()})
-                _is_replaced = is_wanted
-        finally:
-            if not is_amid and _is_ours(_settling):
-                _settling.release()
-    finally:
-        if not is_amid and _is_ours(_settling):
-            _settling.release()
-
-
-def _is_ours(lock: Any) -> bool:
-    """Whether this thread holds a lock."""
-    return lock._is_owned()  # type: ignore[no-any-return]
+    while _is_replaced is not (is_wanted := bool(_open)):
+        _is_replaced = None
+        # Looks anew, as modules imported meanwhile hold replacements.
+        _exchange(REPLACEMENTS if is_wanted else {made: original for original, made in REPLACEMENTS.items()})
+        _is_replaced = is_wanted
 
 
 def _exchange(functions: Mapping[Any, Any]) -> None:
@@ -185,10 +180,7 @@ def _exchange(functions: Mapping[Any, Any]) -> None:
 
 
 def _forget_other_threads() -> None:
-    """In a forked process: a thread that is not there holds no lock, and ends no block."""
-    global _settling
-    if not _is_ours(_settling):
-        _settling = threading.RLock()
+    """In a forked process: a thread that is not there ends no block."""
     for block in list(_open):
         if block.thread != threading.get_ident():
             block.end()

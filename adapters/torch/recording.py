@@ -15,10 +15,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
-from .blocks import Block, BlockMode, block_here, modes_here
+from .blocks import Block, BlockMode, block_here, modes_here, within
 from .functions import _deviations
 from .tensors import init_, outside_modes
 
@@ -51,6 +50,7 @@ class Start(Enum):
 
 
 Law: TypeAlias = "Constant | Normal | Uniform | TruncatedNormal | Scheme | Start | None"
+Result = TypeVar("Result")
 Box: TypeAlias = tuple[tuple[int, int], ...]  # where it begins and its size, along each axis
 _NUMBERED = (Constant, Normal, Uniform, TruncatedNormal)
 
@@ -207,22 +207,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         store = self.stores.get(_key(tensor))
         return store if store is not None and _is_whole(tensor, store) and tuple(tensor.shape) == store.shape else None
 
-    @contextmanager
-    def recording(self, seed: int = 0) -> Iterator[None]:
-        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
+    def record(self, function: Callable[[], Result], seed: int = 0) -> Result:
+        """Call a function, and record what it does; nothing else changes, PyTorch's generator neither.
 
         Others that record wait, as PyTorch's generator is one for all threads. The seed is for what PyTorch draws
         meanwhile, on which nothing may depend.
         """
-        block = _Recording(self, seed)
-        try:
-            try:
-                block.begin()
-                yield
-            finally:
-                block.end()
-        finally:
-            block.end()
+        return within(_Recording(self, seed), function)
 
     # What is seen
 
