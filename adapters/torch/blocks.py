@@ -66,10 +66,10 @@ class Block:
         """Have no say any more; in another thread than the one it began in too, or once more."""
         self.has_ended = True
         _open.pop(self, None)
-        if _BLOCK.get() is self:
-            _BLOCK.set(self.around)
         while self.around is not None and self.around.has_ended:  # or chains of them would grow
             self.around = self.around.around
+        if _BLOCK.get() is self:
+            _BLOCK.set(self.around)
         if self.mode is not None and self.thread == threading.get_ident():
             self._leave_mode()
         _settle()
