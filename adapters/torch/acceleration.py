@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -172,8 +172,9 @@ class _Governor(Block):
     def note_source(self, view: Any, source: Any) -> None:
         """Remember what `data` or `detach` was asked of: it is there when the view is long gone."""
         if isinstance(view, Tensor) and isinstance(source, Tensor):
-            key = id(view)
-            self.sources[key] = weakref.ref(view, lambda _: self.sources.pop(key, None)), weakref.ref(source)
+            # An interrupt of a callback written in Python would be lost. The reference that it gets is pop's default.
+            gone = partial(self.sources.pop, id(view))
+            self.sources[id(view)] = weakref.ref(view, gone), weakref.ref(source)
 
     def note_skipped(self, tensor: Tensor) -> None:
         """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""

@@ -25,7 +25,7 @@ from .._handover.locks import OneByOne
 
 __all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here", "within"]
 
-_overrides: Any = torch.overrides  # without its annotations, which are partial
+_torch: Any = torch._C  # without its annotations, which are partial
 
 Result = TypeVar("Result")
 
@@ -57,7 +57,7 @@ class Block:
         _open[self] = None
         _settle()
         if self.mode is not None:
-            _overrides._push_mode(self.mode)
+            _torch._push_on_torch_function_stack(self.mode)
             self._is_in_mode = True
         if self.is_alone or self.around is None or not self.around.is_alone:
             _BLOCK.set(self)
@@ -80,9 +80,9 @@ class Block:
             self._modes_left = self.modes_left(modes_here())
         while (modes := modes_here()) != self._modes_left:
             if modes == self._modes_left[: len(modes)]:
-                _overrides._push_mode(self._modes_left[len(modes)])
+                _torch._push_on_torch_function_stack(self._modes_left[len(modes)])
             else:
-                _overrides._pop_mode()
+                _torch._pop_torch_function_stack()
         self.mode = None
 
     def modes_left(self, modes: list[TorchFunctionMode]) -> list[TorchFunctionMode]:
@@ -124,8 +124,7 @@ def within(block: Block, function: Callable[[], Result]) -> Result:
 
 def modes_here() -> list[TorchFunctionMode]:
     """Those that this thread is in."""
-    modes: list[TorchFunctionMode] = _overrides._get_current_function_mode_stack()
-    return modes
+    return [_torch._get_function_stack_at(place) for place in range(_torch._len_torch_function_stack())]
 
 
 def block_here() -> Block | None:
