@@ -79,8 +79,10 @@ def accelerate(
     subclass, a mode or a transform keeps track of. Zeros, ones and constants are PyTorch's too. Tensors that Hugging
     Face marked with `_is_hf_initialized` are left as they are.
 
-    Blocks nest, and the inner one governs. A block governs the thread that entered it and no other, so each thread may
-    enter its own. It does not govern processes forked inside it, such as the workers of a DataLoader.
+    Blocks nest, and the inner one governs; they may end in any order, as those of generators do. A block governs the
+    thread that entered it and no other, and of its tasks of asyncio the one that entered it and those begun inside: so
+    each thread and each task may enter its own. It does not govern processes forked inside it, such as the workers of a
+    DataLoader. An interrupt on entering or leaving leaves PyTorch's own functions.
 
     In code under `torch.compile` each of these calls breaks the graph.
 
