@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
-from threading import Lock
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -28,6 +27,7 @@ with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
 from ._handover.constants import constant_in
+from ._handover.locks import OneByOne
 from ._handover.pieces import PIECE
 from ._handover.tensorflow import filled, many, on_host, refill
 
@@ -340,7 +340,10 @@ class Initializer(winit_fast.initializer.Initializer):
 
     def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
         """The seed of the first variable of this shape that lacks this part, or else of a new one."""
-        with _LOCK, tf.init_scope():  # while a function is traced, too: its parts may be traced apart
+        return _one_by_one.run(partial(self._drawn_alone, whole, start, sizes))
+
+    def _drawn_alone(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+        with tf.init_scope():  # while a function is traced, too: its parts may be traced apart
             graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
             tables = _unfinished(graph).setdefault(self, [])
             lacking = (each for each in tables if each.shape == whole and not each.has_any_of(start, sizes))
@@ -354,7 +357,7 @@ class Initializer(winit_fast.initializer.Initializer):
             return table.seed
 
 
-_LOCK = Lock()
+_one_by_one = OneByOne()
 
 
 @dataclass(eq=False)

@@ -35,6 +35,8 @@ def values(scheme, dtype, *, seed, name=0, shape, index, in_axis=-2, out_axis=-1
     working = F64 if dtype in (np.dtype(F64), np.dtype(np.complex128)) else F32
     # Subnormal results lose bits by right; anything that overflows or is not a number must not go by unseen.
     with np.errstate(over="raise", divide="raise", invalid="raise", under="ignore"):
+        refuse(is_complex and law[0] != "constant" and not law[0].startswith("complex"), "no complex form")
+        refuse_what_reaches_too_far(law, working, dtype)
         if law[0] in STRUCTURES:
             result = STRUCTURES[law[0]](*law[1:], layout, working, seed, stream_of(name), index.ravel())
         else:
@@ -49,6 +51,8 @@ def drawn(law, working, seed, stream, index, dtype=None):
     constants = lower(law, working)
     if law[0] == "uniform" and law[3:] == ("below_high",):
         constants = constants._replace(maximum=working(number_below(*map(Fraction, law[1:3]), dtype)))
+    for least, most in ((constants.low, constants.maximum), (constants.minimum, constants.maximum)):
+        refuse(None not in (least, most) and least > most, "no value within its bounds")
     if law[0] == "constant":
         return np.full(index.shape, constants.value)
     return TRANSFORMS[law[0], working](constants, seed, stream, index)
@@ -210,22 +214,30 @@ def distribution(text, layout, is_complex=False):
         return max(1.0, math.sqrt(fan_in * fan_out) if mode == "fan_geo_avg" else choices[mode])
 
     def uniform(low=0.0, high=1.0, rounding="nearest"):
+        refuse(low > high, "low > high")
         return ("uniform", low, high, rounding) if low < high else ("constant", low)
 
     def normal(mean=0.0, std=1.0):
         if is_complex and mean == 0 < std:
             return ("complex_normal", std)
+        refuse(std < 0, "std < 0")
         return ("normal", mean, std) if std > 0 else ("constant", mean)
 
     def truncated_normal(mean=0.0, std=1.0, low=-2.0, high=2.0):
-        if std == 0 or -low == high == math.inf:
+        refuse(low > high or low > 37 or high < -37, "bounds")
+        if std <= 0 or -low == high == math.inf:
             return normal(mean, std)
+        refuse(low == high and math.isinf(mean + std * low), "no float64")
         return ("truncated_normal", mean, std, low, high) if low < high else ("constant", mean + std * low)
 
-    def around_zero(kind, std):
+    def around_zero(kind, std_of, mode):
+        widest, std = std_of(1.0), std_of(fan(mode))
+        spread = {"uniform": math.sqrt(3.0) * widest, "truncated_normal": widest / 0.87962566103423978}
+        refuse(widest < 0 or math.isinf(spread.get(kind, widest)), "std beyond float64, or below 0")
+        if std == 0:
+            return ("constant", 0.0)
         if is_complex:
-            spread = std / 0.9619618280082135 if kind == "truncated_normal" else std
-            return (f"complex_{kind}", spread) if std > 0 else ("constant", 0.0)
+            return (f"complex_{kind}", std / 0.9619618280082135 if kind == "truncated_normal" else std)
         if kind == "uniform":
             return uniform(-(math.sqrt(3.0) * std), math.sqrt(3.0) * std)
         if kind == "truncated_normal":
@@ -233,23 +245,26 @@ def distribution(text, layout, is_complex=False):
         return normal(0.0, std)
 
     def variance_scaling(scale=1.0, mode="fan_in", distribution="normal"):
-        return around_zero(distribution, math.sqrt(scale / fan(mode)))
+        refuse(scale < 0, "scale < 0")
+        return around_zero(distribution, lambda fan: math.sqrt(scale / fan), mode)
 
     def he(kind, gain=None, mode="fan_in", nonlinearity="relu", slope=None):
         if gain is None:
+            refuse(slope is not None and math.isinf(slope * slope), "slope beyond float64")
             gain = GAINS[nonlinearity] if slope is None else math.sqrt(2 / (1 + slope * slope))
-        return around_zero(kind, gain / math.sqrt(fan(mode)))
+        return around_zero(kind, lambda fan: gain / math.sqrt(fan), mode)
 
     def xavier(kind, gain=1.0, mode="fan_avg"):
-        return around_zero(kind, gain / math.sqrt(fan(mode)))
+        return around_zero(kind, lambda fan: gain / math.sqrt(fan), mode)
 
     def lecun(kind, mode="fan_in"):
-        return around_zero(kind, 1.0 / math.sqrt(fan(mode)))
+        return around_zero(kind, lambda fan: 1.0 / math.sqrt(fan), mode)
 
     def residual_normal(layers, std=0.02):
         return normal(0.0, std / math.sqrt(2 * layers))
 
     def fixup(layers, depth=2, mode="fan_in", distribution="normal"):
+        refuse(depth < 2, "depth < 2")
         return he(distribution, math.sqrt(2.0) * power(layers, Fraction(-1, 2 * depth - 2)), mode)
 
     def t_fixup(layers, coder="decoder", mode="fan_avg", distribution="uniform"):
@@ -267,8 +282,8 @@ def distribution(text, layout, is_complex=False):
         return xavier(distribution, gain, mode)
 
     def mup(base_fan, std=0.02, place="hidden", distribution="normal"):
-        ratio = base_fan / fan("fan_in")
-        return around_zero(distribution, std * {"input": 1.0, "hidden": math.sqrt(ratio), "output": ratio}[place])
+        factor = {"input": lambda ratio: 1.0, "hidden": math.sqrt, "output": lambda ratio: ratio}[place]
+        return around_zero(distribution, lambda fan: std * factor(base_fan / fan), "fan_in")
 
     def embedding(kind):
         entries, *widths = (size for axis, size in enumerate(shape) if axis not in batch)
@@ -276,8 +291,14 @@ def distribution(text, layout, is_complex=False):
             return uniform(-1 / math.sqrt(max(1, entries)), 1 / math.sqrt(max(1, entries)))
         return normal(0.0, 1 / math.sqrt(max(1, math.prod(widths))))
 
+    def times(kind):
+        return lambda gain=1.0: (kind, float(gain)) if gain != 0 else ("constant", 0.0)
+
     def sparse(sparsity, std=0.01, per="in"):
-        return ("sparse", sparsity, std, per)
+        refuse(not 0 <= sparsity <= 1 or std < 0, "sparsity or std")
+        if std == 0:
+            return ("constant", 0.0)
+        return ("sparse", sparsity, std, per) if sparsity > 0 else normal(0.0, std)
 
     def array(values):
         return ("array", np.array(values, F64))
@@ -308,11 +329,11 @@ def distribution(text, layout, is_complex=False):
         "t_fixup": t_fixup,
         "deepnet": deepnet,
         "mup": mup,
-        "orthogonal": lambda gain=1.0: ("orthogonal", float(gain)),
-        "delta_orthogonal": lambda gain=1.0: ("delta_orthogonal", float(gain)),
-        "convolution_orthogonal": lambda gain=1.0: ("convolution_orthogonal", float(gain)),
+        "orthogonal": times("orthogonal"),
+        "delta_orthogonal": times("delta_orthogonal"),
+        "convolution_orthogonal": times("convolution_orthogonal"),
         "sparse": sparse,
-        "identity": lambda gain=1.0: ("identity", float(gain)),
+        "identity": times("identity"),
         "dirac": lambda groups=1: ("dirac", groups),
         "array": array,
         "bilinear": bilinear,
@@ -326,6 +347,12 @@ def distribution(text, layout, is_complex=False):
     family, kind = call.func.id.split("_", 1)
     families = {"he": he, "xavier": xavier, "lecun": lecun, "embedding": embedding}
     return families[family](kind, *positional, **named)
+
+
+def refuse(condition, why):
+    """There are no values."""
+    if condition:
+        raise ValueError(why)
 
 
 def power(n, exponent):
@@ -422,12 +449,16 @@ def rounding(working, direction):
     def rounded(number):
         if number == 0:
             return working(number)  # of -0.0 too
-        exact = Fraction(number)
-        exponent = exact.numerator.bit_length() - exact.denominator.bit_length()
-        if abs(exact) < Fraction(2) ** exponent:
-            exponent -= 1  # now 2^exponent <= |exact| < 2^(exponent + 1)
+        number = Fraction(number)
+        largest = Fraction(float(np.finfo(working).max))
+        if direction is not round and abs(number) > largest:
+            refuse((number > 0) == (direction is math.ceil), "no finite value on this side")
+            number = largest if number > 0 else -largest
+        exponent = number.numerator.bit_length() - number.denominator.bit_length()
+        if abs(number) < Fraction(2) ** exponent:
+            exponent -= 1  # now 2^exponent <= |number| < 2^(exponent + 1)
         step = Fraction(2) ** max(exponent - precision + 1, smallest)
-        return working(float(direction(exact / step) * step))
+        return working(float(direction(number / step) * step))
 
     return rounded
 
@@ -435,16 +466,14 @@ def rounding(working, direction):
 def number_below(low, high, dtype):
     """The largest number of a type below `high`, and, if that is not below `low`, below what `high` is in that type."""
 
-    def exact(number):
-        return Fraction(float(number))
-
+    last = ml_dtypes.finfo(dtype).max  # float8_e4m3fn has no infinity
     near = dtype.type(float(high))
-    neighbours = [np.nextafter(near, dtype.type(end)) for end in (-np.inf, np.inf)]
+    neighbours = [np.nextafter(near, end) for end in (-last, last)]
     near = min((near, *neighbours), key=lambda x: abs(exact(x) - high))  # the way to the type may have rounded twice
     for most in (min(high, exact(near)), high):
-        below = np.nextafter(near, dtype.type(np.inf))
+        below = np.nextafter(near, last)
         while exact(below) >= most:
-            below = np.nextafter(below, dtype.type(-np.inf))
+            below = np.nextafter(below, -last)
         if exact(below) >= low:
             break
     return float(below)
@@ -464,7 +493,7 @@ E_TO_MINUS_4 = exactly(lambda: mpmath.exp(-4))
 @lru_cache
 def Q(x):  # noqa: N802, its name in STREAM.md
     """The probability that a standard normal exceeds x."""
-    return Fraction(0) if x == math.inf else exactly(lambda: mpmath.erfc(x / mpmath.sqrt(2)) / 2)
+    return Fraction(x < 0) if abs(x) > 40 else exactly(lambda: mpmath.erfc(x / mpmath.sqrt(2)) / 2)
 
 
 @lru_cache
@@ -738,6 +767,67 @@ DTYPES = {
 }
 COMPLEX_DTYPES = {"complex64": np.dtype(np.complex64), "complex128": np.dtype(np.complex128)}
 
+# What is refused
+
+REACH_OF_NORMAL = {F32: Fraction("6.5557"), F64: Fraction("9.3455")}
+
+
+def refuse_what_reaches_too_far(law, working, dtype):
+    """Raises ValueError where section 6 says so."""
+    kind, *numbers = law
+
+    def check(mean, std=0, reach=0):
+        constants = [exact(mean), exact(std)]
+        if not any(overflows(number, working) for number in constants):
+            constants = [exact(rounding(working, round)(number)) for number in constants]
+        size = abs(constants[0]) + reach * constants[1]
+        refuse(overflows(size, working) or overflows(rounding(working, round)(size), dtype), "reaches too far")
+
+    if kind == "constant" or kind == "identity":
+        check(numbers[0])
+    elif kind == "uniform":
+        low, high = map(Fraction, numbers[:2])
+        check(low)
+        check(high)
+        refuse(overflows(high - low, working), "too wide")
+    elif kind in ("normal", "sparse"):
+        check(0 if kind == "sparse" else numbers[0], numbers[1], REACH_OF_NORMAL[working])
+    elif kind == "complex_normal":
+        check(0, Fraction(numbers[0]) * ROOT_OF_HALF, REACH_OF_NORMAL[working])
+    elif kind == "complex_uniform":
+        check(0, Fraction(numbers[0]) * 2 * ROOT_OF_HALF, 1 + Fraction(1, 2**20))
+    elif kind == "complex_truncated_normal":
+        check(0, numbers[0], 2 + Fraction(2, 2**20))
+    elif kind.endswith("orthogonal"):
+        check(0, abs(numbers[0]), Fraction(1025, 1024))
+    elif kind == "array":
+        for number in numbers[0].ravel():
+            check(number)
+    elif kind == "truncated_normal":
+        mean, std, a, b = numbers
+        refuse(overflows(std, working), "std beyond the working type")
+        nearer = max(a if math.isinf(b) else -b, 0.0)
+        infinite = math.sqrt(nearer * nearer + 1.4 * (33 if working is F32 else 65))
+        for bound, direction in ((a, math.ceil), (b, math.floor)):
+            check(mean, std, Fraction(infinite if math.isinf(bound) else abs(bound)))
+            if math.isfinite(bound):
+                edge = Fraction(mean) + Fraction(std) * Fraction(bound)
+                check(rounding(working, direction)(edge))
+
+
+def exact(number):
+    """A number as a fraction; Fraction knows float64 alone of NumPy's types."""
+    return Fraction(float(number) if isinstance(number, np.generic) else number)
+
+
+def overflows(number, kind):
+    """Whether a number, rounded to a type, is no longer finite."""
+    if kind in (F32, F64):
+        return abs(exact(number)) >= (2**128 - 2**103 if kind is F32 else 2**1024 - 2**970)
+    with np.errstate(over="ignore"):
+        return not np.isfinite(number.astype(kind))  # which is one of the working type
+
+
 # 7. Matrices
 
 
@@ -945,7 +1035,7 @@ def sparse(sparsity, std, per, layout, working, seed, stream, index):
     o = layout.along(entry_axes, index)
     units, which = np.unique(u, return_inverse=True)
     places = (ranks if n <= 128 else places_in_turned_grid)(seed, stream, units, n)
-    weights = drawn(("normal", 0.0, std) if std > 0 else ("constant", 0.0), working, seed, stream, index)
+    weights = drawn(("normal", 0.0, std), working, seed, stream, index)
     return np.where(places[which, o.astype(np.intp)] < z, working(0), weights)
 
 

@@ -43,6 +43,58 @@ def test_empty_takes_shapes_as_numpy_does(shape, expected):
     assert winit_fast.empty(shape, "float16").shape == expected
 
 
+class NoRepr:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        object,
+        (object, (3,)),
+        [("a", "f4"), ("b", "O")],
+        [("a", [("b", (object, 2))])],
+        {"names": ["a"], "formats": ["O"], "offsets": [8], "itemsize": 64},
+        np.dtypes.StringDType(),
+        [("a", "i8"), ("b", [("c", "M8[s]"), ("d", "O")])],
+    ],
+    ids=str,
+)
+def test_empty_refuses_items_that_are_references(dtype):
+    for shape in (3, (), (0,), (2, 2)):
+        with pytest.raises(
+            TypeError, match=r"dtype must be one whose items are plain bytes, got .*: its items hold ref"
+        ):
+            winit_fast.empty(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["S4", "V8", "M8[s]", "m8", "i4", "?", [("a", "f4"), ("b", "S3")], ("f4", (3,))], ids=str
+)
+def test_empty_takes_items_of_plain_bytes(dtype):
+    out = winit_fast.empty(5, dtype)
+    assert (out.dtype, out.shape) == (np.empty(5, dtype).dtype, np.empty(5, dtype).shape)
+    assert out.ctypes.data % 64 == 0
+    out.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["U4", ">U4", [("a", "f4"), ("b", "U3")]], ids=str)
+def test_text_that_nobody_wrote_is_empty_rather_than_unreadable(dtype):
+    size = 100
+    for _ in range(20):
+        np.full(size * 16 + 64, 255, "u1")  # what the next array may find
+        out = winit_fast.empty(size, dtype)
+        text = out if out.dtype.names is None else out["b"]
+        assert text.tolist() == [""] * size
+
+
+@pytest.mark.parametrize("dtype", [NoRepr(), [[[NoRepr()]]]], ids=["no repr", "nested"])
+def test_a_dtype_that_cannot_be_shown_is_refused(dtype):
+    with pytest.raises(TypeError, match="dtype must be one of NumPy's or the name of one, got an object of"):
+        winit_fast.empty(3, dtype)
+
+
 def test_empty_arrays_do_not_share_memory():
     first, second = winit_fast.empty(100), winit_fast.empty(100)
     first[...] = 1

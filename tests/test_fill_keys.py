@@ -201,3 +201,9 @@ def test_fill_rows_points_at_fill_keys_where_ids_are_hashed():
         fill_rows(np.empty((1, 128)), [5], "normal", seed=1, shape=(2**62, 128))
     with pytest.raises(ValueError, match="fill_keys takes any 64-bit number"):
         fill_rows(np.empty((1, 128)), [-5], "normal", seed=1, shape=(1000, 128))
+
+
+@pytest.mark.parametrize("key", [0, 5, -1, 2**63])
+def test_a_complex_constant_is_the_row_of_every_key(key):
+    out = fill_keys(np.zeros((1, 3), "complex64"), [key], "constant(0.75)", seed=1)
+    assert (out == 0.75).all()

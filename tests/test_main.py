@@ -1,17 +1,22 @@
 """``python -m winit_fast``: what it prints, what it writes, and that it fails when something is wrong."""
 
+import errno
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from arrays import DTYPES, python
 
 import winit_fast
-from winit_fast import embeddings
+from winit_fast import embeddings, publish
 from winit_fast.__main__ import main
 from winit_fast.distributions import Normal, TruncatedNormal
 from winit_fast.embeddings import fingerprint, moments, promised
-from winit_fast.exact import FLOAT32
+from winit_fast.lowering import ELEMENT_TYPES
 
 TINY = ["--rows", "301", "--dim", "7"]
 
@@ -49,6 +54,75 @@ def test_every_dtype_and_scheme_keeps_what_it_promises(dtype, scheme, capsys):
     assert status == 0, capsys.readouterr().out
 
 
+# What cannot be left out, and values of every kind.
+ARGUMENTS = {
+    "constant": "(0.3)", "sparse": "(0.5)", "array": "([1, 2, 3, 4, -5, 6, 7.1, 8])", "residual_normal": "(12)",
+    "fixup": "(9)", "t_fixup": "(9)", "deepnet": "(6)", "mup": "(64)",
+}  # fmt: skip
+EVERY_SCHEME = [entry.name + ARGUMENTS.get(entry.name, "") for entry in winit_fast.schemes()]
+MORE_SCHEMES = [
+    "sparse(1)", "sparse(0.3, per='out')", "sparse(0.5, std=0)", "identity(-3)", "orthogonal(2)", "orthogonal(0)",
+    "uniform(0, 1, rounding='below_high')", "uniform(-3, -1, rounding='below_high')", "uniform(1, 1.0000001)",
+    "uniform(1e307, 1.2e308)", "uniform(-1e308, 1e308)", "uniform(0, 1e39)", "normal(mean=1)", "normal(std=1e-200)",
+    "normal(std=1e200)", "normal(std=1e-320)", "truncated_normal(mean=1e308, std=1e306, low=-inf, high=1)",
+    "constant(1e-200)", "constant(-0.0)", "array(3.3)", "array([1e-310])", "array([1e308, -1e308, 1, 2, 3, 4, 5, 6])",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ELEMENT_TYPES)
+@pytest.mark.parametrize("shape", [(60, 8), (1, 8)])
+def test_every_scheme_is_checked_or_refused_in_one_line(shape, dtype, capsys):
+    size = ["--rows", str(shape[0]), "--dim", str(shape[1])]
+    for scheme in EVERY_SCHEME + MORE_SCHEMES:
+        try:
+            winit_fast.fill(winit_fast.empty(shape, dtype), scheme, seed=7, name="a")
+        except (TypeError, ValueError):
+            expected = 2
+        else:
+            expected = 0
+        assert main([*size, "--table", "dlrm", "--dtype", dtype, "--scheme", scheme]) == expected, scheme
+        out, err = capsys.readouterr()
+        assert (out.count("\n"), err.count("\n")) == ((11, 0) if expected == 0 else (0, 1)), scheme
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scheme"),
+    [
+        ("float32", "sparse(0.5)"),
+        ("float16", "orthogonal"),
+        ("float64", "identity"),
+        ("float32", "array([1, 2, 3, 4, -5, 6, 7, 8])"),
+        ("float32", "lstm_bias"),
+        ("complex64", "he_normal"),
+        ("complex64", "he_uniform"),
+        ("complex128", "he_truncated_normal"),
+        ("complex128", "constant(2)"),
+    ],
+)
+def test_wrong_values_of_every_kind_of_scheme_fail(dtype, scheme, monkeypatch, capsys):
+    def fill(out, scheme, **arguments):
+        winit_fast.fill(out, scheme, **arguments)
+        out *= out.dtype.type(1.1)
+        return out
+
+    arguments = ["--rows", "600", "--dim", "8", "--table", "dlrm", "--dtype", dtype, "--scheme", scheme]
+    assert main(arguments) == 0, capsys.readouterr().out
+    monkeypatch.setattr(embeddings, "fill", fill)
+    assert main(arguments) == 1
+
+
+def test_a_value_that_is_high_fails_where_values_are_promised_below_it(monkeypatch, capsys):
+    def fill(out, scheme, **arguments):
+        return winit_fast.fill(out, "uniform(0, 1)", **arguments)
+
+    monkeypatch.setattr(embeddings, "fill", fill)
+    arguments = [*TINY, "--table", "dlrm", "--dtype", "bfloat16", "--scheme"]
+    assert main([*arguments, "uniform(0, 1)"]) == 0
+    assert main([*arguments, "uniform(0, 1, rounding='below_high')"]) == 1
+    assert "promised +9.960938e-01 or less  FAILED" in capsys.readouterr().out
+
+
 def test_the_fingerprint_is_that_of_fill(capsys):
     own = ["--dtype", "float32", "--scheme", "normal", "--seed", "5", "--name", "a"]
     assert main([*TINY, "--table", "dlrm", *own]) == 0
@@ -70,6 +144,207 @@ def test_out_writes_a_file_that_numpy_loads(tmp_path, capsys):
     assert table.shape == (301, 7)
     assert table.dtype == np.float16
     assert set(fingerprints(capsys.readouterr().out)) == {fingerprint(table)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_a_file_is_the_one_that_numpy_writes(dtype, tmp_path):
+    arguments = ["--table", "dlrm", "--dtype", dtype, "--scheme", "he_normal", "--name", "a", "--out", str(tmp_path)]
+    assert main([*TINY, *arguments]) == 0
+    np.save(tmp_path / "saved.npy", winit_fast.fill(winit_fast.empty((301, 7), dtype), "he_normal", seed=7, name="a"))
+    assert (tmp_path / "dlrm.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+# What is there stays
+
+
+OLD = b"somebody's work"
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A folder with somebody's dlrm.npy."""
+    (tmp_path / "dlrm.npy").write_bytes(OLD)
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_file_that_is_there_is_refused_by_name_before_any_table_is_written(precious, capsys):
+    assert main([*TINY, "--out", str(precious)]) == 2  # llama3 comes first
+    assert f"{precious / 'dlrm.npy'} is there already; --force replaces it" in capsys.readouterr().err
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_force_replaces_a_file_when_the_new_one_is_whole(precious, monkeypatch):
+    def fill(out, scheme, **arguments):
+        assert (precious / "dlrm.npy").read_bytes() == OLD
+        return winit_fast.fill(out, scheme, **arguments)
+
+    monkeypatch.setattr(embeddings, "fill", fill)
+    assert main([*TINY, "--table", "dlrm", "--table", "dlrm", "--out", str(precious), "--force"]) == 0
+    assert [path.name for path in precious.iterdir()] == ["dlrm.npy"]
+    assert np.load(precious / "dlrm.npy").shape == (301, 7)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "99999999999999999999"], "seed must be"),
+        (["--scheme", "uniform(0,1e39)"], "reaches 1e+39"),
+        (["--scheme", ""], "scheme ''"),
+        (["--scheme", "he_norml"], "did you mean 'he_normal'?"),
+        (["--scheme", "dirac"], "kernel axes"),
+        (["--scheme", "array([1, 2])"], "must broadcast"),
+        (["--scheme", "normal(std=1e5)"], "float16"),  # which llama3's bfloat16 holds
+        (["--scheme", "orthogonal", "--dtype", "complex64"], "complex"),
+        (["--dtype", "int8"], "invalid choice"),
+        (["--name", "\udcff"], "name must be text that UTF-8 can encode"),
+        (["--rows", str(1 << 62)], "fewer than 2^63 bytes"),
+        (["--dim", "9" * 30], "fewer than 2^63 bytes"),
+        (["--threads", "0"], "must be an int >= 1"),
+    ],
+)
+def test_every_argument_is_checked_before_a_file_is_touched(options, message, force, precious, capsys):
+    assert main([*TINY, *options, "--out", str(precious), *force]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_a_table_larger_than_the_disk_is_refused_before_a_file_is_touched(precious, capsys):
+    assert (
+        main(["--table", "llama3", "--table", "dlrm", "--rows", str(1 << 42), "--out", str(precious), "--force"]) == 2
+    )
+    assert "free in" in capsys.readouterr().err
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_a_missing_package_is_told_before_a_file_is_touched(precious, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert main([*TINY, "--dtype", "bfloat16", "--out", str(precious), "--force"]) == 2
+    assert "needs the package ml_dtypes" in capsys.readouterr().err
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_a_table_that_fails_its_checks_is_not_written(precious, monkeypatch, capsys):
+    def fill(out, scheme, *, threads, **arguments):
+        return winit_fast.fill(out, scheme, **{**arguments, "seed": threads})
+
+    monkeypatch.setattr(embeddings, "fill", fill)
+    assert main([*TINY, "--table", "dlrm", "--out", str(precious), "--force"]) == 1
+    assert "not written" in capsys.readouterr().out
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_out_must_be_a_folder_that_can_be_written_in(precious, monkeypatch, capsys):
+    for folder in (precious / "dlrm.npy", precious / "dlrm.npy" / "new"):
+        assert main([*TINY, "--out", str(folder), "--force"]) == 2
+        assert "needs a folder, and" in capsys.readouterr().err
+    (precious / "llama3.npy").mkdir()
+    assert main([*TINY, "--out", str(precious), "--force"]) == 2
+    assert "llama3.npy is a folder, no file" in capsys.readouterr().err
+    (precious / "llama3.npy").rmdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert main([*TINY, "--out", str(precious), "--force"]) == 2
+    assert "needs a folder that can be written in" in capsys.readouterr().err
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_a_disk_that_is_full_after_all_is_one_line_and_no_file(precious, capsys, monkeypatch):
+    def allocate(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate, raising=False)
+    assert main([*TINY, "--table", "dlrm", "--out", str(precious), "--force"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_limit_of_the_size_of_files_is_one_line_and_no_file(precious):
+    code = f"""
+import resource, sys
+from winit_fast.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+sys.exit(main(["--table", "dlrm", "--rows", "1000", "--dim", "64", "--out", {str(precious)!r}, "--force"]))
+"""
+    done = python("-c", code)
+    assert done.returncode == 2
+    assert "no room for 128,128 bytes" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert contents(precious) == {"dlrm.npy": OLD}
+
+
+def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precious):
+    functions = ("_create", "_mapped", "_fill_and_check")
+
+    def run(place):
+        """Interrupt at that place; in which function it is, None beyond the last."""
+        met, where = -1, None
+
+        def trace(frame, event, _):
+            nonlocal met, where
+            is_ours = frame.f_code.co_filename == embeddings.__file__ and frame.f_code.co_name in functions
+            if not is_ours and frame.f_code.co_filename != publish.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                met += 1
+                if met == place:
+                    where = frame.f_code.co_name
+                    raise KeyboardInterrupt
+            return trace
+
+        (precious / "dlrm.npy").write_bytes(OLD)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            status = main(["--table", "dlrm", "--rows", "4", "--dim", "2", "--out", str(precious), "--force"])
+        finally:
+            sys.settrace(before)
+        assert status == (0 if where is None else 130)
+        return where
+
+    run(-1)
+    whole = contents(precious)
+    place = 0
+    while (where := run(place)) is not None:
+        if where in ("__exit__", "_remove"):  # interrupted there, the end of the process does the rest
+            publish._remove_unfinished()
+        assert contents(precious) in ({"dlrm.npy": OLD}, whole), (place, where)
+        place += 1
+    assert place > 500
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("name", "delay"),
+    [("SIGINT", 0.0), ("SIGINT", 0.03), ("SIGINT", 0.2), ("SIGTERM", 0.1), ("SIGHUP", 0.1), ("SIGKILL", 0.1)],
+)
+def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path):
+    number = getattr(signal, name)
+    arguments = ["--table", "dlrm", "--rows", "300000", "--threads", "1", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "winit_fast", *arguments]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not any(tmp_path.iterdir()) and child.poll() is None:
+        time.sleep(0.001)
+    time.sleep(delay)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=60)
+    found = [path.name for path in tmp_path.iterdir()]
+    if child.returncode == 0:  # it came too late
+        assert found == ["dlrm.npy"]
+    elif name == "SIGKILL":
+        assert child.returncode == -number
+        assert "dlrm.npy" not in found
+    else:
+        assert child.returncode == 128 + number
+        assert found == []
+        assert err == ("python -m winit_fast embeddings: interrupted\n" if name == "SIGINT" else "")
 
 
 def test_full_asks_for_every_row(monkeypatch, capsys):
@@ -157,14 +432,14 @@ def test_moments_are_the_same_however_the_table_is_cut(monkeypatch):
 )
 def test_promised_moments_of_the_truncated_normal_are_those_of_scipy(bounds):
     stats = pytest.importorskip("scipy.stats")
-    found = promised(TruncatedNormal(0.25, 2.0, *map(float, bounds)), FLOAT32, 6.5557)
+    found = promised(TruncatedNormal(0.25, 2.0, *map(float, bounds)), ELEMENT_TYPES["float32"], (9, 9))
     truncated = stats.truncnorm(*bounds, loc=0.25, scale=2.0)
     close = 1e-6 if (bounds[0] > -30 and bounds[1] < 31) or np.inf in np.abs(bounds) else 1e-3  # scipy's loses digits
     np.testing.assert_allclose(found[:2], (truncated.mean(), truncated.std()), rtol=close)
 
 
 def test_promised_bounds_of_the_normal_are_those_of_the_kernel():
-    found = promised(Normal(1.0, 0.5), FLOAT32, 6.5557)
+    found = promised(Normal(1.0, 0.5), ELEMENT_TYPES["float32"], (9, 9))
     assert found.mean == 1.0
     assert found.std == 0.5
     assert found.max == pytest.approx(1.0 + 0.5 * 6.5557, rel=1e-5)

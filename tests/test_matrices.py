@@ -107,6 +107,7 @@ def test_padding_is_a_row_of_the_whole_tensor():
         (None, TypeError, "matrices must be an int >= 1"),
         (5, ValueError, r"matrices must divide axis 1 of shape (12, 6), the first of out_axis, got 5"),
         ((5, 0), ValueError, r"matrices must divide axis 0 of shape (12, 6), got 5"),
+        pytest.param(10**5000, ValueError, "the first of out_axis, got a very long int", id="very long"),
         ((2, 2), ValueError, "out of range"),
     ],
 )

@@ -4,6 +4,9 @@ import sys
 
 import pytest
 from arrays import DTYPES, printed
+from large import ARITHMETIC, KINDS, WITH_BUFFERS
+
+from winit_fast import schemes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
 
@@ -61,3 +64,69 @@ print(peak() - before)
 def test_filling_takes_no_more_than_the_array_and_32_mib(dtype, kind):
     grown_mib = int(printed(f"DTYPE, KIND = {dtype!r}, {kind!r}\n" + MEASURE, WINIT_FAST_THREADS="2")) / 1024
     assert ARRAY_MIB * 0.9 < grown_mib <= ARRAY_MIB + MOST_BESIDE_IT_MIB
+
+
+# Every scheme, however it is asked for
+
+SWEEP_MIB = 1024
+SAMPLE_MIB = 96
+BUFFERS_MIB = 64  # two of orthogonal's, and what its threads have
+
+EACH = """
+import os
+from contextlib import suppress
+import numpy as np
+from large import prepared, tensors
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+memory = np.ones((2 if KIND == "strided" else 1) * MIB << 18, "float32")
+for (name, case), (_, small) in zip(tensors(MIB << 18).items(), tensors(1 << 14).items()):
+    if NAMES is not None and name not in NAMES or name in LEFT_OUT:
+        continue
+    with suppress(ValueError):  # not every scheme takes every way
+        prepared(KIND, small, memory)()  # what it imports
+        work = prepared(KIND, case, memory)
+        with suppress(OSError), open("/proc/self/clear_refs", "w") as reset:
+            reset.write("5")
+        before = peak()
+        work()
+        print(f"{name}={peak() - before}")
+"""
+
+
+def assert_nothing_grows(kind, mib, names, left_out):
+    settings = f"KIND, MIB, NAMES, LEFT_OUT = {kind!r}, {mib}, {names!r}, {left_out!r}\n"
+    lines = printed(settings + EACH, WINIT_FAST_THREADS="2").splitlines()
+    grown = {name: int(kib) / 1024 for name, kib in (line.rsplit("=", 1) for line in lines)}
+    too_much = {
+        name: mib
+        for name, mib in grown.items()
+        if mib > MOST_BESIDE_IT_MIB + BUFFERS_MIB * (name.split(":")[0] in WITH_BUFFERS)
+    }
+    assert not too_much
+    return grown
+
+
+@pytest.mark.parametrize("kind", ["plain", "rows"])
+def test_every_scheme_takes_no_more_than_the_array_and_a_constant(kind):
+    measured = assert_nothing_grows(kind, SAMPLE_MIB, None, ARITHMETIC)
+    assert {entry.name for entry in schemes()} - {"convolution_orthogonal"} <= set(measured)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("plain", "rows")])
+def test_however_it_is_asked_for_a_scheme_takes_no_more_than_the_array_and_a_constant(kind):
+    names = ["normal", "lstm_bias", "array", "dirac: groups", "identity", "identity: stack", "sparse: one unit"]
+    assert "normal" in assert_nothing_grows(kind, SAMPLE_MIB, names, [])
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_scheme_takes_no_more_than_a_gib_and_a_constant_however_it_is_asked_for(kind):
+    assert assert_nothing_grows(kind, SWEEP_MIB, None, ARITHMETIC)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("kind", ["plain", "rows"])
+def test_schemes_of_much_arithmetic_take_no_more_than_the_array_and_a_constant(kind):
+    assert assert_nothing_grows(kind, 128, ARITHMETIC, [])

@@ -1,13 +1,20 @@
 """The threads of a fill: how many, and what becomes of their failures."""
 
+import _thread
+import gc
 import os
 import sys
 import threading
 import time
+import tracemalloc
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
+from arrays import printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,21 +136,41 @@ def test_the_quota_of_the_tightest_cgroup_is_rounded_up(monkeypatch, tmp_path, f
 
 
 class Work:
-    """Stands for the kernels: writes down which units were done, by which thread."""
+    """Stands for the kernels: writes down which units were done, by which thread.
 
-    def __init__(self, monkeypatch, units, unit_values, seconds=0.0):
+    With `together`, the first share of a thread lasts until so many threads have one.
+    """
+
+    def __init__(self, monkeypatch, units, unit_values, seconds=0.0, together=1):
         self.plan = SimpleNamespace(units=units, unit_values=unit_values)
-        self.done, self.threads, self.seconds = [], set(), seconds
+        self.done, self.threads, self.seconds, self.together = [], set(), seconds, together
         monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=self.fill_units))
 
     def fill_units(self, plan, first, last):
         assert plan is self.plan
-        self.threads.add(threading.current_thread())
+        self.threads.add(threading.get_ident())
+        deadline = time.monotonic() + 20
+        while len(self.threads) < self.together and time.monotonic() < deadline:
+            time.sleep(0.001)
         time.sleep(self.seconds)
         self.done.extend(range(first, last))
 
     def is_done_once(self):
         return sorted(self.done) == list(range(self.plan.units))
+
+
+@pytest.fixture
+def threads_left():
+    """The threads that are more than there were; one that has just ended may need a moment to be gone."""
+    before = _thread._count()
+
+    def count():
+        deadline = time.monotonic() + 20
+        while _thread._count() > before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return _thread._count() - before
+
+    return count
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,12 +185,12 @@ def test_every_unit_is_done_once(units, unit_values, threads):
 def test_little_work_is_done_by_the_caller_alone(monkeypatch):
     work = Work(monkeypatch, 31, 32768)
     parallel.fill_plan(work.plan, None)
-    assert work.threads == {threading.current_thread()}
+    assert work.threads == {threading.get_ident()}
 
 
 def test_much_work_is_shared_among_the_default_threads(monkeypatch):
     monkeypatch.setenv("WINIT_FAST_THREADS", "3")
-    work = Work(monkeypatch, 320, 32768, seconds=0.003)
+    work = Work(monkeypatch, 320, 32768, together=3)
     parallel.fill_plan(work.plan, None)
     assert work.is_done_once()
     assert len(work.threads) == 3
@@ -171,51 +198,128 @@ def test_much_work_is_shared_among_the_default_threads(monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_as_many_threads_work_as_were_asked_for(monkeypatch, threads):
-    work = Work(monkeypatch, 100, 1, seconds=0.003)
+    work = Work(monkeypatch, 100, 1, together=threads)
     parallel.fill_plan(work.plan, threads)
     assert work.is_done_once()
     assert len(work.threads) == threads
 
 
-def test_no_more_threads_are_started_than_there_are_units(monkeypatch):
-    work = Work(monkeypatch, 3, 32768)
+def test_no_more_threads_are_started_than_there_are_units(monkeypatch, threads_left):
+    work = Work(monkeypatch, 3, 32768, together=3)
     started = []
-    plain = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), plain(self)))
+    plain = parallel.start_new_thread
+    monkeypatch.setattr(parallel, "start_new_thread", lambda *args: (started.append(args), plain(*args))[1])
     parallel.fill_plan(work.plan, 10**6)
     assert work.is_done_once()
     assert len(started) == 2
+    assert threads_left() == 0
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 @pytest.mark.parametrize("granted", [0, 1, 2])
-def test_a_system_that_gives_no_more_threads_gets_the_same_work_done_by_fewer(monkeypatch, granted):
-    work = Work(monkeypatch, 100, 32768, seconds=0.002)
-    plain, started = threading.Thread.start, []
+def test_a_system_that_gives_no_more_threads_gets_the_same_work_done_by_fewer(
+    monkeypatch, threads_left, granted, error
+):
+    work = Work(monkeypatch, 100, 32768, together=granted + 1)
+    plain, asked = parallel.start_new_thread, []
 
-    def start(self):
-        if len(started) == granted:
-            raise RuntimeError("can't start new thread")
-        started.append(self)
-        plain(self)
+    def start(*args):
+        asked.append(args)
+        if len(asked) > granted:
+            raise error
+        return plain(*args)
 
-    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(parallel, "start_new_thread", start)
     parallel.fill_plan(work.plan, 8)
     assert work.is_done_once()
     assert len(work.threads) == granted + 1
+    assert len(asked) == granted + 1  # once refused, it is not asked again
+    assert threads_left() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("spare", [24, 100, 400])
+def test_a_process_without_room_for_threads_fills_with_fewer(spare):
+    assert (
+        printed(f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+from winit_fast import fill
+out = np.empty(1 << 22)
+expected = fill(np.empty_like(out), "normal", seed=1, threads=1)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + ({spare} << 20), resource.RLIM_INFINITY))
+for _ in range(5):
+    fill(out, "normal", seed=1, threads=128)
+    assert (out == expected).all()
+    out[...] = 0
+print("whole")
+""")
+        == "whole\n"
+    )
 
 
 @pytest.mark.parametrize("is_in_helper", [True, False])
-def test_the_error_of_any_thread_is_raised_once_all_have_ended(monkeypatch, is_in_helper):
+def test_the_error_of_any_thread_is_raised_once_all_have_ended(monkeypatch, threads_left, is_in_helper):
     work = Work(monkeypatch, 1000, 32768, seconds=0.002)
-    plain, caller = work.fill_units, threading.current_thread()
+    plain, caller, begun = work.fill_units, threading.get_ident(), []
 
     def fill_units(plan, first, last):
+        begun.extend(range(first, last))
         plain(plan, first, last)
-        if (threading.current_thread() is not caller) == is_in_helper:
+        if (threading.get_ident() != caller) == is_in_helper:
             raise MemoryError("no memory for the tile buffer")
 
     monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=fill_units))
     with pytest.raises(MemoryError, match="no memory for the tile buffer"):
         parallel.fill_plan(work.plan, 3)
-    assert len(work.done) < 1000
-    assert not [thread for thread in threading.enumerate() if thread.name == "winit_fast"]
+    assert len(work.done) == len(begun) < 1000
+    assert threads_left() == 0
+    assert len(work.done) == len(begun)
+
+
+@pytest.mark.parametrize("is_in_helper", [True, False])
+def test_an_error_keeps_nothing_alive_once_it_was_seen(is_in_helper):
+    class Memory:
+        pass
+
+    memory, caller = Memory(), threading.get_ident()
+
+    def work(first, last, memory):
+        time.sleep(0.002)
+        if (threading.get_ident() != caller) == is_in_helper:
+            raise MemoryError
+
+    known, do = ref(memory), partial(work, memory=memory)
+    gc.disable()
+    try:
+        with suppress(MemoryError):
+            parallel.run(do, 1000, 1 << 20, 3)
+        del memory, do
+        deadline = time.monotonic() + 20
+        while known() is not None and time.monotonic() < deadline:  # a helper may be about to let it go
+            time.sleep(0.001)
+        assert known() is None
+    finally:
+        gc.enable()
+
+
+def test_the_lists_of_shares_do_not_grow_with_the_work_or_the_threads(monkeypatch):
+    """Nobody fills 2^50 values: the first share ends it."""
+
+    def start(*_):
+        raise RuntimeError("can't start new thread")
+
+    def work(first, last):
+        raise InterruptedError
+
+    monkeypatch.setattr(parallel, "start_new_thread", start)
+    tracemalloc.start()
+    try:
+        for threads in (2, 10**9):
+            with pytest.raises(InterruptedError):
+                parallel.run(work, 1 << 35, 1 << 15, threads)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

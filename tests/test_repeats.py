@@ -1,5 +1,7 @@
 """`RepeatedValuesWarning`: two tensors hold the same values because nobody gave them names."""
 
+import os
+import threading
 import warnings
 
 import numpy as np
@@ -132,3 +134,57 @@ def test_the_default_name_is_0_to_everyone_else():
     assert repr(UNNAMED) == "0"
     out = np.empty(9, "uint32"), np.empty(9, "uint32")
     assert (winit_fast.random_bits(out[0], seed=1) == winit_fast.random_bits(out[1], seed=1, name=0)).all()
+
+
+def test_threads_that_fill_at_once_warn_once():
+    barrier = threading.Barrier(2)
+    kept = [np.empty(3, "float32") for _ in range(2)]
+
+    for _ in range(20):
+        repeats._filled.clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            threads = [threading.Thread(target=_noted, args=(barrier, out)) for out in kept]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(caught) == 1
+
+
+def _noted(barrier, out):
+    """What `fill` does, with both threads past the first look before either has written."""
+    repeats.warn_of_repeats("what", id(out))
+    barrier.wait(20)
+    repeats.note_filled("what", id(out))
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
+def test_a_warning_that_an_interrupt_kept_from_being_seen_comes_again(monkeypatch, interrupt):
+    def stopped(*_, **__):
+        raise interrupt
+
+    first, second = np.empty(3), np.empty(3)
+    fill(first, "normal", seed=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(warnings, "warn", stopped)
+        with pytest.raises(interrupt):
+            fill(second, "normal", seed=0)
+    with pytest.warns(RepeatedValuesWarning):
+        fill(second, "normal", seed=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_may_make_again_what_its_parent_made():
+    fill(np.empty(3), "normal", seed=0)
+    kept = np.empty(3), np.empty(3)
+    child = os.fork()
+    if not child:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fill(kept[0], "normal", seed=0)
+            is_quiet = not caught
+            fill(kept[1], "normal", seed=0)
+        os._exit(0 if is_quiet and len(caught) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

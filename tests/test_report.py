@@ -702,6 +702,52 @@ def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys
     assert (tmp_path / "report-relu-12x64-residual-convolution3-seed5.svg").exists()
 
 
+@pytest.mark.parametrize("picture", [["--picture", "report-relu-12x64.svg"], []])
+def test_the_command_replaces_no_picture_without_force(picture, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    drawn = tmp_path / "report-relu-12x64.svg"
+    drawn.write_text("somebody's work")
+    message = "report-relu-12x64.svg is there already; --force replaces it\n"
+    status = main([*SMALL, "--schemes", "zeros", *picture])
+    out, err = capsys.readouterr()
+    if picture:
+        assert (status, out) == (2, "")  # before anything is computed
+        assert err.endswith(message)
+    else:
+        assert status == 0
+        assert out.endswith(f"no picture: {message}")
+    assert drawn.read_text() == "somebody's work"
+    assert main([*SMALL, "--schemes", "zeros", *picture, "--force"]) == 0
+    assert drawn.read_text().startswith("<?xml")
+    assert list(tmp_path.iterdir()) == [drawn]
+
+
+def test_a_picture_that_is_not_finished_leaves_the_old_one_and_nothing_else(found, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    kept = Figure.savefig
+
+    def savefig(self, *arguments, **options):
+        kept(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.svg").write_text("somebody's work")
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    for name in ("a.svg", "b.svg"):
+        with pytest.raises(KeyboardInterrupt):
+            report.draw(found, tmp_path / name)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.svg", "somebody's work")]
+
+
+def test_a_picture_that_another_process_drew_meanwhile_stays(found, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "a.svg").write_text("somebody's work")
+    with pytest.raises(FileExistsError, match=r"a\.svg is there already"):
+        report.draw(found, tmp_path / "a.svg", overwrite=False)
+    assert (tmp_path / "a.svg").read_text() == "somebody's work"
+
+
 def test_the_command_recommends_for_the_stack_and_depth_asked_for(capsys):
     assert main([*SMALL, "--residual", "--no-picture"]) == 0
     assert "recommended for residual stacks of relu (here: stable): fixup(layers=12): Zhang" in capsys.readouterr().out

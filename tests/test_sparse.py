@@ -664,3 +664,12 @@ def test_a_narrow_part_of_long_units_is_emptied_in_short_pieces(monkeypatch):
     winit_fast.fill(out, "sparse(0.5)", seed=1, shape=(20_000, 1_000_000), offset=(0, 5), threads=2)
     assert sum(pieces) == len(out)
     assert max(pieces) * 8 * 1000 <= 1 << 21  # 8 sqrt(n) words a unit: some milliseconds
+
+
+def test_sparse_of_nothing_but_zeros_draws_nothing():
+    out = np.ones((3, 5), "float32")
+    winit_fast.fill(out, "sparse(1)")
+    assert not np.ascontiguousarray(out).view("uint32").any()
+    assert tuple(winit_fast.scheme(f"sparse({part})").draws for part in (1, 0.99)) == (False, True)
+    with pytest.raises(ValueError, match="sparse needs an input and an output axis"):
+        winit_fast.fill(np.ones(3, "float32"), "sparse(1)")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
+from typing import NoReturn
 
 from winit_fast import embeddings
 from winit_fast.config import show_config
@@ -29,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where all went well, 1 where a check failed, 2 where the arguments cannot be used.
+        0 where all went well, 1 where a check failed, 2 where the arguments cannot be used or a file not written,
+        130 after Ctrl-C. No partial file is left then.
+
+    Raises
+    ------
+    SystemExit
+        With the status 128 + n where a signal n asks the process to end: SIGTERM, and SIGHUP where there is one.
 
     Examples
     --------
@@ -59,11 +69,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_config()
         return 0
     try:
-        status: int = parsed.run(parsed)
+        with _ending_in_order():
+            status: int = parsed.run(parsed)
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
+        return 130
     except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
         print(f"{parser.prog} {parsed.command}: {error}", file=sys.stderr)
         return 2
     return status
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """What would end the process on the spot is raised as SystemExit, so that what is half done is removed."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores one of them
+    try:
+        for number in taken:
+            signal.signal(number, leave)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ cdef extern from "floating_point.h" nogil:
     floating_point_state floating_point_default()
     void floating_point_restore(floating_point_state found)
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_View(cnp.ndarray array, void* dtype, void* type)
+
 cnp.import_array()
 
 # The order of transform_name and store_name in _plan.pxd.
@@ -70,6 +73,77 @@ def refuse_overlap(cnp.ndarray out not None):
         raise ValueError(
             f"out must not overlap itself in memory, got shape {(<object> out).shape} with strides "
             f"{(<object> out).strides}: a stride of 0, or one shorter than the axis below it")
+
+
+def view_of(cnp.ndarray array not None):
+    """The same memory as an array of NumPy's own class, with a shape and a type that only it can change."""
+    return PyArray_View(array, NULL, <void*> cnp.ndarray)
+
+
+def writable_view_of(cnp.ndarray array not None):
+    """As `view_of`; None where the array may not be written to."""
+    return PyArray_View(array, NULL, <void*> cnp.ndarray) if cnp.PyArray_ISWRITEABLE(array) else None
+
+
+def bases_of(cnp.ndarray array not None) -> list:
+    """The arrays that an array is a view of, one below the other, and what the last of them stands on."""
+    found = []
+    base = <object> cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
+    while base is not None:
+        found.append(base)
+        if not isinstance(base, cnp.ndarray):
+            break
+        array = base
+        base = <object> cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
+    return found
+
+
+def is_there(cnp.ndarray view not None) -> bool:
+    """Whether the array that owns the memory of a view still has it: a resize that checks no references moves it."""
+    cdef cnp.PyArrayObject* owner = <cnp.PyArrayObject*> cnp.PyArray_BASE(view)
+    cdef char* low = <char*> cnp.PyArray_DATA(view)
+    cdef char* high = low + cnp.PyArray_ITEMSIZE(view)
+    cdef char* begin
+    cdef int64_t reach
+    cdef int k
+    if cnp.PyArray_SIZE(view) == 0:
+        return True
+    for k in range(cnp.PyArray_NDIM(view)):
+        reach = cnp.PyArray_STRIDE(view, k) * (cnp.PyArray_DIM(view, k) - 1)
+        if reach < 0:
+            low += reach
+        else:
+            high += reach
+    while owner != NULL and cnp.PyArray_Check(<object> owner):
+        if cnp.PyArray_CHKFLAGS(<cnp.ndarray> owner, cnp.NPY_ARRAY_OWNDATA):
+            begin = <char*> cnp.PyArray_DATA(<cnp.ndarray> owner)
+            return begin <= low and high <= begin + cnp.PyArray_NBYTES(<cnp.ndarray> owner)
+        owner = <cnp.PyArrayObject*> cnp.PyArray_BASE(<cnp.ndarray> owner)
+    return True
+
+
+def is_unchanged(cnp.ndarray array not None, cnp.ndarray view not None) -> bool:
+    """Whether an array is what it was when a view of it was taken, and may still be written to."""
+    cdef int k
+    if (cnp.PyArray_DATA(array) != cnp.PyArray_DATA(view) or cnp.PyArray_NDIM(array) != cnp.PyArray_NDIM(view)
+            or cnp.PyArray_DESCR(array) is not cnp.PyArray_DESCR(view) or not cnp.PyArray_ISWRITEABLE(array)):
+        return False
+    for k in range(cnp.PyArray_NDIM(view)):
+        if (cnp.PyArray_DIM(array, k) != cnp.PyArray_DIM(view, k)
+                or cnp.PyArray_STRIDE(array, k) != cnp.PyArray_STRIDE(view, k)):
+            return False
+    return is_there(view)
+
+
+def are_within(cnp.ndarray rows not None, int64_t count) -> bool:
+    """Whether all numbers of a contiguous array of int64 are in [0, count)."""
+    cdef const int64_t* row = <const int64_t*> cnp.PyArray_DATA(rows)
+    cdef int64_t size = cnp.PyArray_SIZE(rows), i
+    cdef bint outside = False
+    with nogil:
+        for i in range(size):
+            outside |= <uint64_t> row[i] >= <uint64_t> count
+    return not outside
 
 
 def address_of(cnp.ndarray out not None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeAlias
 
 from winit_fast.messages import as_int, shown
@@ -101,17 +102,22 @@ def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
         raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
-    read = _nested(argument, nested, 1)
-    if len(leaves_of_array(read)) > MOST_VALUES:
-        raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(leaves_of_array(read))}")
-    return read
+    return _nested(argument, nested, 1, count())
 
 
-def _nested(argument: str, value: Any, depth: int) -> tuple[Value, ...]:
+def _nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Value, ...]:
     if depth > MOST_AXES:
         raise ValueError(f"{argument} must have at most {MOST_AXES} axes, got lists nested deeper")
+    if len(value) > MOST_VALUES:
+        raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(value)}")
+
+    def number(member: Any) -> float:
+        if next(met) >= MOST_VALUES:  # at once: lists that hold each other may be more than anybody can count
+            raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got more")
+        return finite(argument, member)
+
     read: tuple[Value, ...] = tuple(
-        _nested(argument, member, depth + 1) if isinstance(member, list | tuple) else finite(argument, member)
+        _nested(argument, member, depth + 1, met) if isinstance(member, list | tuple) else number(member)
         for member in value
     )
     if not read or len({shape_of_array(member) for member in read}) > 1:
@@ -175,6 +181,10 @@ MOST_AXES = 64  # NumPy's own limit
 _FARTHEST = 37.0
 
 
+# No known word is as long, and difflib would look at all of it.
+_LONGEST_WORD = 1000
+
+
 def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
     """A hint for a word that is not known."""
     close = nearest_word(word, known)
@@ -183,6 +193,8 @@ def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
 
 def nearest_word(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
     """The known word that is most like this one, if any is."""
+    if len(word) > _LONGEST_WORD:
+        return None
     from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word
 
     return next(iter(get_close_matches(word.lower(), known, n=1)), None)

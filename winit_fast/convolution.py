@@ -17,7 +17,7 @@ import numpy as np
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ElementType
 from winit_fast.memory import empty
-from winit_fast.orthogonal import BLOCK, BUDGET, Output, PanelBuffer, Reflectors, padded, rounded_up, signed
+from winit_fast.orthogonal import BLOCK, BUDGET, Output, PanelBuffer, Reflectors, one_by_one, padded, rounded_up, signed
 from winit_fast.parallel import run
 from winit_fast.target import Target
 
@@ -53,18 +53,15 @@ def fill_convolution(
     rows = (len(factors) + 1) * size + len(factors)  # of the auxiliary tensor, for one kernel
     first = Reflectors(size, size, element_type.bits, seed, stream, threads, 0, size)
 
-    lanes, lane_offsets = lane_side.places(0, lane_side.count)
     columns, column_offsets = column_side.places(0, column_side.count)
     places, place_offsets = place_side.places(0, place_side.count)
     height = rounded_up(size)
     block_numbers = 2 * place_side.total * height * BLOCK
     at_once = max(1, BUDGET // (block_numbers * first.dtype.itemsize)) * BLOCK
-    for index, offset in zip(
-        *(along.tolist() for along in target.side(batch).places(0, target.side(batch).count)), strict=True
-    ):
+    for index, offset in one_by_one(target.side(batch)):
         matrix = first._replace(first_row=index * rows)
-        for begin in range(0, len(lanes), at_once):
-            some = lanes[begin : begin + at_once]
+        for begin in range(0, lane_side.count, at_once):
+            some, lane_offsets = lane_side.places(begin, min(begin + at_once, lane_side.count))
             blocks = [some[start : start + BLOCK] for start in range(0, len(some), BLOCK)]
             kernels = np.zeros((len(blocks), *sizes, height, BLOCK), first.dtype)
             scales = _rows(matrix, blocks, kernels.reshape(len(blocks), -1, height, BLOCK)[:, 0], gain)
@@ -78,7 +75,7 @@ def fill_convolution(
                 extents[axis] += 1
             for block, scale in enumerate(scales):
                 vectors = kernels[block].reshape(-1, height, BLOCK)
-                at = lane_offsets[begin + block * BLOCK :][: len(blocks[block])]
+                at = lane_offsets[block * BLOCK :][: len(blocks[block])]
                 for place, place_offset in zip(places.tolist(), place_offsets.tolist(), strict=True):
                     output = Output(target.out, offset + place_offset, column_side, lane_side, gain, element_type.store)
                     output.put(np.ascontiguousarray(vectors[place][columns]), scale, column_offsets, at)

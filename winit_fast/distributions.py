@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar, TypeAlias
 
 __all__ = [
+    "Bilinear",
     "ComplexNormal",
     "ComplexTruncatedNormal",
     "ComplexUniform",
@@ -303,19 +303,23 @@ class Sparse:
     sparsity: float
     std: float
     per: str
-    draws: ClassVar[bool] = True
+
+    @property
+    def draws(self) -> bool:
+        """Whether any place is not 0."""
+        return self.sparsity < 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Given values, the same along every axis of size 1.
+    """Given values, each of them the same over an equal part of every axis: all of it where the table's size is 1.
 
     Parameters
     ----------
     shape : tuple of int
-        Broadcasts to that of the tensor: as many axes, each of the tensor's size or 1.
-    values : tuple of float or Fraction
-        Exact, in row-major order.
+        As many axes as the tensor has, each of a size that divides the tensor's.
+    values : tuple of float
+        In row-major order.
 
     Examples
     --------
@@ -324,7 +328,28 @@ class Table:
     """
 
     shape: tuple[int, ...]
-    values: tuple[float | Fraction, ...]
+    values: tuple[float, ...]
+    draws: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bilinear:
+    """A kernel that interpolates: the product of 1 - abs(k / f - c) over its axes, rounded once.
+
+    Of an axis, f is half the size, rounded up, and c is 1 - (1 + f % 2) / (2 f).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        As many axes as the tensor has: the sizes of those of the kernel, 1 for the others.
+
+    Examples
+    --------
+    >>> Bilinear((4, 4, 1, 1)).draws
+    False
+    """
+
+    shape: tuple[int, ...]
     draws: ClassVar[bool] = False
 
 
@@ -332,5 +357,5 @@ Elementwise: TypeAlias = (
     Constant | Uniform | Normal | TruncatedNormal | ComplexNormal | ComplexUniform | ComplexTruncatedNormal
 )
 Distribution: TypeAlias = (
-    Elementwise | Orthogonal | DeltaOrthogonal | ConvolutionOrthogonal | Identity | Dirac | Sparse | Table
+    Elementwise | Orthogonal | DeltaOrthogonal | ConvolutionOrthogonal | Identity | Dirac | Sparse | Table | Bilinear
 )

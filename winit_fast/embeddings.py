@@ -2,6 +2,9 @@
 
 Each table is filled three times into the same memory: whole, whole by one thread, and as two halves that know only the
 table's shape and where they stand in it. Fingerprints must be equal, and moments those of the scheme.
+
+All arguments of all tables are checked before the first is filled. A file gets its name when it is whole and has passed
+the checks, and not before.
 """
 
 from __future__ import annotations
@@ -9,23 +12,40 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from winit_fast.distributions import (
+    ComplexNormal,
+    ComplexTruncatedNormal,
+    ComplexUniform,
+    Constant,
+    Distribution,
+    Identity,
+    Normal,
+    Orthogonal,
+    Sparse,
+    Table,
+    TruncatedNormal,
+    Uniform,
+)
 from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail, with_precision
 from winit_fast.fill import fill
-from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL
+from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL, ElementType
 from winit_fast.memory import empty
+from winit_fast.messages import shown_word
 from winit_fast.parallel import default_threads
+from winit_fast.publish import PartialFile, reserve
 from winit_fast.schemes import scheme
+from winit_fast.sparse import zeros_of
 
 __all__ = ["NAME", "Moments", "add_arguments", "fingerprint", "moments", "promised", "run"]
 
@@ -35,7 +55,7 @@ _CHUNK = 1 << 20  # elements in float64 at a time: 8 MiB
 _STANDARD_ERRORS = 6.0  # a right table is farther off once in 5e8 runs
 
 
-class Table(NamedTuple):
+class Model(NamedTuple):
     """A real model's table, and how many rows of it are enough for a first look."""
 
     title: str
@@ -48,11 +68,11 @@ class Table(NamedTuple):
 
 
 TABLES = {
-    "llama3": Table(
+    "llama3": Model(
         "Llama 3, token embedding", 128_256, 128_256, 4096, "bfloat16", "normal(std=0.02)", "tok_embeddings.weight"
     ),
     # Criteo's 1 TB click logs, capped at 40 million rows a table; DLRM draws U(-1/sqrt(rows), 1/sqrt(rows)).
-    "dlrm": Table(
+    "dlrm": Model(
         "MLPerf DLRM, one of the largest tables of the Criteo click logs", 40_000_000, 4_000_000, 128, "float16",
         "uniform(low=-0.00015811388300841897, high=0.00015811388300841897)", "emb_l.0.weight",
     ),
@@ -73,32 +93,135 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_at_least(0), default=7, metavar="N", help="default: 7")
     parser.add_argument("--name", metavar="TEXT", help="the stream; by default the parameter's name in its model")
     parser.add_argument("--threads", type=_at_least(1), metavar="N", help="default: the CPUs there are, at least 2")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write .npy files there, memory-mapped")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER",
+        help="write TABLE.npy files there, memory-mapped; each has a partial name until it is whole and checked, and "
+        "files that are there are refused",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace such files, each when the new one is whole")
 
 
 def run(options: argparse.Namespace) -> int:
     """Create, time and check the tables asked for; 0 where all checks hold, else 1."""
     threads = options.threads or max(2, default_threads())
-    failures = 0
-    for key in options.table or TABLES:
-        table = _with_options(TABLES[key], options)
-        element_type = ELEMENT_TYPES[table.dtype]
-        shape = (table.rows, table.dim)
-        drawn = scheme(table.scheme).distribution(shape)
-        expected = promised(drawn, element_type.format, LARGEST_NORMAL[element_type.bits])
-        memory, place = _memory(shape, _dtype(table.dtype), options.out, key)
-        print(f"{table.title}: {table.rows:,} x {table.dim:,} {table.dtype}, {memory.nbytes:,} bytes {place}")
-        print(f"  {table.scheme}, seed={options.seed}, name={table.name!r}")
-        failures += _fill_three_times(memory, table, options.seed, threads)
-        failures += _compare(moments(memory), expected, element_type.format)
-        if isinstance(memory, np.memmap):
-            start = perf_counter()
-            memory.flush()
-            print(f"  flushed to disk in {perf_counter() - start:.2f} s")
-        del memory
-        print()
+    tables = [_checked(key, options, threads) for key in dict.fromkeys(options.table or TABLES)]
+    if options.out is None:
+        _refuse_more_than_memory(tables)
+    else:
+        tables = [table._replace(file=file) for table, file in zip(tables, _files(tables, options), strict=True)]
+    failures = sum(_create(table, options.seed, threads) for table in tables)
     print("all checks hold" if failures == 0 else f"{failures} checks FAILED")
     return min(failures, 1)
+
+
+class Asked(NamedTuple):
+    """A table as the options have it, and what follows from them; `file` where it is to be written."""
+
+    key: str
+    model: Model
+    dtype: np.dtype[Any]
+    expected: Moments
+    file: PartialFile | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.model.rows, self.model.dim
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.model.rows * self.model.dim * self.dtype.itemsize
+
+    @property
+    def element_type(self) -> ElementType:
+        """What `fill` knows of the dtype."""
+        return ELEMENT_TYPES[self.model.dtype]
+
+
+def _checked(key: str, options: argparse.Namespace, threads: int) -> Asked:
+    """Refuses what cannot be filled, by filling none of its rows."""
+    model = _with_options(TABLES[key], options)
+    dtype = _dtype(model.dtype)
+    shape = (model.rows, model.dim)
+    if math.prod(shape) * dtype.itemsize >= 1 << 63:
+        raise ValueError(f"rows and dim must make a table of fewer than 2^63 bytes, got {shown_word(str(shape))}")
+    fill(
+        np.empty((0, model.dim), dtype), model.scheme, seed=options.seed, name=model.name, shape=shape, offset=(0, 0),
+        threads=threads,
+    )  # fmt: skip
+    element_type = ELEMENT_TYPES[model.dtype]
+    distribution = scheme(model.scheme).distribution(shape, is_complex=element_type.is_complex)
+    return Asked(key, model, dtype, promised(distribution, element_type, shape))
+
+
+def _refuse_more_than_memory(tables: list[Asked]) -> None:
+    needed = max(table.size for table in tables)  # one at a time
+    if needed > (available := _available_memory()):
+        raise ValueError(
+            f"{needed:,} bytes are needed and {available:,} available in memory; --out puts them in a file"
+        )
+
+
+def _files(tables: list[Asked], options: argparse.Namespace) -> list[PartialFile]:
+    """Where the tables will be written; refuses what cannot be, and more than there is room for."""
+    paths = [options.out / f"{table.key}.npy" for table in tables]
+    taken = [str(path) for path in paths if path.is_file()]
+    if taken and not options.force:
+        verb, them = ("is", "it") if len(taken) == 1 else ("are", "them")
+        raise FileExistsError(f"{' and '.join(taken)} {verb} there already; --force replaces {them}")
+    files = [PartialFile(path, overwrite=options.force) for path in paths]
+    needed: dict[int, int] = {}  # of each disk
+    for table, file in zip(tables, files, strict=True):
+        disk = os.stat(file.folder).st_dev
+        needed[disk] = needed.get(disk, 0) + table.size
+        if needed[disk] > (free := shutil.disk_usage(file.folder).free):
+            raise ValueError(f"{needed[disk]:,} bytes are needed and {free:,} free in {file.folder}")
+    return files
+
+
+def _create(table: Asked, seed: int, threads: int) -> int:
+    """Create, time and check one table; how many checks failed."""
+    model, where = table.model, "in memory" if table.file is None else f"memory-mapped for {table.file.path}"
+    print(f"{model.title}: {model.rows:,} x {model.dim:,} {model.dtype}, {table.size:,} bytes {where}")
+    print(f"  {shown_word(model.scheme)}, seed={seed}, name={model.name!r}", flush=True)
+    if table.file is None:
+        failures = _fill_and_check(empty(table.shape, table.dtype), table, seed, threads)
+    else:
+        table.file.final.parent.mkdir(parents=True, exist_ok=True)
+        with table.file:
+            # Not kept in a name: Windows renames no file that is mapped.
+            failures = _fill_and_check(_mapped(table.file, table.shape, table.dtype), table, seed, threads)
+            if failures == 0:
+                table.file.publish()
+                print(f"  written: {table.file.path}")
+            else:
+                print(f"  not written, since it failed: {table.file.path}")
+    print()
+    return failures
+
+
+def _mapped(partial: PartialFile, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A map of a new file in NumPy's format, with disk space for all of it."""
+    with partial.open() as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        reserve(file, start + math.prod(shape) * dtype.itemsize)
+        return np.memmap(file, dtype, "r+", start, shape)
+
+
+def _fill_and_check(memory: NDArray[Any], table: Asked, seed: int, threads: int) -> int:
+    failures = _fill_three_times(memory, table.model, seed, threads)
+    format, expected = table.element_type.format, table.expected
+    # Squares of float64s may overflow or vanish.
+    exponent = math.frexp(max(abs(expected.mean), expected.std))[1] if format is FLOAT64 else 0
+    failures += _compare(moments(memory, exponent), expected, format)
+    if isinstance(memory, np.memmap):
+        start = perf_counter()
+        memory.flush()
+        print(f"  flushed to disk in {perf_counter() - start:.2f} s")
+    return failures
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -111,20 +234,21 @@ def _at_least(least: int) -> Callable[[str], int]:
     return integer
 
 
-def _with_options(table: Table, options: argparse.Namespace) -> Table:
+def _with_options(table: Model, options: argparse.Namespace) -> Model:
     rows = options.rows or (table.rows if options.full else table.fewer_rows)
     dtype = options.dtype or table.dtype
     if dtype == "bfloat16" and options.dtype is None and _dtype_or_none(dtype) is None:
         print("ml_dtypes is not installed, so float16 takes the place of bfloat16 (pip install ml_dtypes)\n")
         dtype = "float16"
     return table._replace(
-        rows=rows, dim=options.dim or table.dim, dtype=dtype, scheme=options.scheme or table.scheme,
+        rows=rows, dim=options.dim or table.dim, dtype=dtype,
+        scheme=table.scheme if options.scheme is None else options.scheme,
         name=table.name if options.name is None else options.name,
     )  # fmt: skip
 
 
 def _dtype_or_none(name: str) -> np.dtype[Any] | None:
-    if name in ("float16", "float32", "float64"):
+    if not name.startswith(("bfloat16", "float8_")):
         return np.dtype(name)
     try:
         import ml_dtypes
@@ -141,23 +265,6 @@ def _dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-def _memory(shape: tuple[int, int], dtype: np.dtype[Any], folder: Path | None, key: str) -> tuple[NDArray[Any], str]:
-    """Memory for a table, never touched before, and where it is; refuses more than there is."""
-    needed = math.prod(shape) * dtype.itemsize
-    if folder is None:
-        if needed > (available := _available_memory()):
-            raise ValueError(
-                f"{needed:,} bytes are needed and {available:,} available in memory; --out puts them in a file"
-            )
-        return empty(shape, dtype), "in memory"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.npy"
-    freed = path.stat().st_size if path.exists() else 0
-    if needed > (available := shutil.disk_usage(folder).free + freed):
-        raise ValueError(f"{needed:,} bytes are needed and {available:,} free in {folder}")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape), f"memory-mapped in {path}"
-
-
 def _available_memory() -> float:
     """What the system can give without swapping; infinity where it does not say."""
     try:
@@ -168,7 +275,7 @@ def _available_memory() -> float:
     return math.inf if kibibytes is None else 1024 * int(kibibytes)
 
 
-def _fill_three_times(memory: NDArray[Any], table: Table, seed: int, threads: int) -> int:
+def _fill_three_times(memory: NDArray[Any], table: Model, seed: int, threads: int) -> int:
     middle = table.rows // 2
     whole, halves = [(0, table.rows)], [(middle, table.rows), (0, middle)]
     ways = (
@@ -214,17 +321,24 @@ def fingerprint(memory: NDArray[Any]) -> str:
 
 
 class Moments(NamedTuple):
-    """Of a table, or of a distribution (its `size` is 0)."""
+    """Of a table, or promised: `size` is the number of values, promised ones of those that are drawn."""
 
     mean: float
     std: float
     min: float
     max: float
-    size: int = 0
+    size: int
 
 
-def moments(memory: NDArray[Any]) -> Moments:
+def moments(memory: NDArray[Any], exponent: int = 0) -> Moments:
     """Moments in float64, chunk by chunk, so that no copy of the table is made.
+
+    Parameters
+    ----------
+    memory : ndarray
+        C-contiguous. A complex number is two values.
+    exponent : int, default 0
+        2^exponent is the size of the values, whose squares are within float64 once divided by it.
 
     Examples
     --------
@@ -233,44 +347,104 @@ def moments(memory: NDArray[Any]) -> Moments:
     Moments(mean=3.0, std=1.8708286933869707, min=1.0, max=6.0, size=4)
     """
     values = memory.reshape(-1)
+    if values.dtype.kind == "c":
+        values = values.view(values.real.dtype)
     mean = squares = 0.0  # of the deviations from the mean; merged as Chan, Golub and LeVeque 1979
     lowest, highest = math.inf, -math.inf
     for first in range(0, values.size, _CHUNK):
         chunk = values[first : first + _CHUNK].astype(np.float64)
         lowest, highest = min(lowest, float(chunk.min())), max(highest, float(chunk.max()))
+        if exponent:
+            np.ldexp(chunk, -exponent, out=chunk)
         chunk_mean = float(chunk.mean())
         chunk -= chunk_mean
         shift, count = chunk_mean - mean, first + chunk.size
         mean += shift * chunk.size / count
         squares += float(np.dot(chunk, chunk)) + shift * shift * first * (chunk.size / count)
-    return Moments(mean, math.sqrt(squares / values.size), lowest, highest, values.size)
+    std = math.sqrt(squares / values.size)
+    return Moments(math.ldexp(mean, exponent), math.ldexp(std, exponent), lowest, highest, values.size)
 
 
-def promised(distribution: Distribution, format: Format, largest_normal: SupportsFloat) -> Moments:
-    """Moments of a distribution, and the bounds that values rounded to a format cannot pass.
+_LARGEST_ENTRY = 1 + 2**-10  # of an orthogonal matrix, which rounding may leave a little above 1
+
+
+def promised(distribution: Distribution, element_type: ElementType, shape: tuple[int, int]) -> Moments:
+    """Moments of a table, and the bounds that its values cannot pass.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        One that a matrix has: no kernel of a convolution.
+    element_type : ElementType
+        What values are rounded to. Moments are those before rounding.
+    shape : tuple of int
+        Rows and columns.
 
     Examples
     --------
-    >>> from winit_fast.exact import BFLOAT16, FLOAT32
-    >>> promised(Uniform(0.0, 1.0), BFLOAT16, 6.5557)
-    Moments(mean=0.5, std=0.2886751345948129, min=0.0, max=1.0, size=0)
-    >>> promised(TruncatedNormal(0.0, 1.0, -2.0, 2.0), FLOAT32, 6.5557).std
-    0.8796256610342398
+    >>> bfloat16 = ELEMENT_TYPES["bfloat16"]
+    >>> promised(Uniform(0.0, 1.0), bfloat16, (10, 20))
+    Moments(mean=0.5, std=0.2886751345948129, min=0.0, max=1.0, size=200)
+    >>> promised(Uniform(0.0, 1.0, "below_high"), bfloat16, (10, 20)).max
+    0.99609375
+    >>> promised(Identity(2.0), bfloat16, (2, 2))
+    Moments(mean=1.0, std=1.0, min=0.0, max=2.0, size=0)
     """
+    format, is_complex = element_type.format, element_type.is_complex
+    count = math.prod(shape) * (2 if is_complex else 1)
+    farthest = float(LARGEST_NORMAL[element_type.bits]) * (1 + 2**-20)  # float32 arithmetic rounds on the way
+
+    def within(low: float, high: float, mean: float, std: float, size: int = count) -> Moments:
+        low, high = (bound if math.isinf(bound) else format.nearest(bound) for bound in (low, high))
+        return Moments(mean, std, low, high, size)
+
+    def around(mean: float, std: float, farthest: float, size: int = count) -> Moments:
+        return within(mean - farthest * std, mean + farthest * std, mean, std, size)
+
+    def given(values: Sequence[float], times: Sequence[int]) -> Moments:
+        """Of what draws nothing: these values, each so many times."""
+        size = max(map(abs, values)) or 1.0
+        scaled = np.array(values) / size
+        mean = float(np.average(scaled, weights=times))
+        std = math.sqrt(float(np.average((scaled - mean) ** 2, weights=times)))
+        low, high = min(values), max(values)
+        if format is not FLOAT64:  # rounded twice, as the kernels do
+            low, high = FLOAT32.nearest(low), FLOAT32.nearest(high)
+        return within(low, high, size * mean, size * std, 0)
+
     match distribution:
         case Constant(value):
-            stored = value if format is FLOAT64 else FLOAT32.nearest(value)  # rounded twice, as the kernels do
-            mean, std, low, high = value, 0.0, stored, stored
-        case Uniform(low, high):
-            mean, std = (low + high) / 2, (high - low) / math.sqrt(12)
+            return given([value, 0.0], [count // 2] * 2) if is_complex else given([value], [1])
+        case Identity(gain) if shape == (1, 1):
+            return given([gain], [1])
+        case Identity(gain):
+            return given([gain, 0.0], [min(shape), count - min(shape)])
+        case Table(_, numbers):
+            return given([float(number) for number in numbers], [1] * len(numbers))
+        case Uniform(low, high, rounding):
+            below = format.below(high) if rounding == "below_high" else None
+            return within(low, high if below is None else below, low / 2 + high / 2, (high - low) / math.sqrt(12))
         case Normal(mean, std):
-            reach = std * float(largest_normal) * (1 + 2**-20)  # float32 arithmetic rounds on the way
-            low, high = mean - reach, mean + reach
-        case TruncatedNormal(location, width, below, above):
-            mean, std = _truncated(location, width, below, above)
-            low = location + width * max(below, -40.0)
-            high = location + width * min(above, 40.0)
-    return Moments(mean, std, format.nearest(low), format.nearest(high))
+            return around(mean, std / math.sqrt(2) if is_complex else std, farthest)
+        case TruncatedNormal(location, width, least, most):
+            low, high = location + width * max(least, -40.0), location + width * min(most, 40.0)
+            return within(low, high, *_truncated(location, width, least, most))
+        case ComplexNormal(std):
+            return around(0.0, std / math.sqrt(2), farthest)
+        case ComplexUniform(std):
+            return around(0.0, std / math.sqrt(2), 2 * (1 + 2**-20))
+        case ComplexTruncatedNormal(std):
+            left = math.sqrt((1 - 5 * math.exp(-4)) / (1 - math.exp(-4)) / 2)  # of a part, where std is 1
+            return around(0.0, std * left, 2 * (1 + 2**-20) / left)
+        case Orthogonal(gain):
+            root = math.sqrt(max(shape))  # the shorter side's vectors have the length gain: exactly
+            return around(0.0, abs(gain) / root, _LARGEST_ENTRY * root)
+        case Sparse(sparsity, std, per):
+            units, entries = shape if per == "in" else shape[::-1]
+            kept = units * (entries - zeros_of(sparsity, entries))
+            share = math.sqrt(kept / count)
+            return within(-std * farthest, std * farthest, 0.0, std * share, kept)
+    raise AssertionError(distribution)
 
 
 def _truncated(location: float, width: float, below: float, above: float) -> tuple[float, float]:
@@ -289,12 +463,17 @@ def _truncated(location: float, width: float, below: float, above: float) -> tup
 
 
 def _compare(found: Moments, expected: Moments, format: Format) -> int:
-    # Rounding to the format adds at most this to a standard deviation, or to a mean that is not 0 by symmetry.
-    grain = max(2.0 ** (1 - format.precision) * (abs(expected.mean) + expected.std), 2.0**format.min_exponent)
-    added = min(grain, grain * grain / expected.std) if expected.std > 0.0 else grain
-    error = expected.std / math.sqrt(found.size)
-    mean_within = _STANDARD_ERRORS * error + (grain if expected.mean != 0.0 else 0.0)
-    std_within = _STANDARD_ERRORS * error / math.sqrt(2) + added  # no scheme's tails are heavier than a normal's
+    # Rounding to the format adds at most this to a standard deviation, or to a mean that is not 0 by symmetry. Of what
+    # is drawn nothing hides it; sums of float64s, which come close to it in float64 alone, are right to 36 bits.
+    precision = min(format.precision, 37)
+    grain = max(2.0 ** (1 - precision) * (abs(expected.mean) + expected.std), 2.0**format.min_exponent)
+    is_drawn = expected.size > 0
+    added = min(grain, grain * grain / expected.std) if is_drawn and expected.std > 0.0 else grain
+    mean_within = _STANDARD_ERRORS * expected.std / math.sqrt(found.size) if is_drawn else 0.0
+    if expected.mean != 0.0 or not is_drawn:
+        mean_within += grain
+    # No scheme's tails are heavier than a normal's.
+    std_within = added + (_STANDARD_ERRORS * expected.std / math.sqrt(2 * expected.size) if is_drawn else 0.0)
     checks = (
         ("mean", found.mean, f"{expected.mean:+.6e}, give or take {mean_within:.1e}",
          abs(found.mean - expected.mean) <= mean_within),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, as_members, shown
 
 __all__ = ["Axes", "Fans", "Layout", "Matrices", "axes_tuple", "fans", "matrices_of", "sizes_of"]
 
@@ -148,7 +148,7 @@ class Layout:
         count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
         if self.lacks_an_axis():  # a bias: what has fans will say that it lacks them
             if not self.shape or self.shape[0] % count:
-                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {count}")
+                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {shown(count)}")
             return self, None
         ins, outs, batch = self.roles()
         if given is None and not outs:
@@ -159,7 +159,8 @@ class Layout:
         size, rest = divmod(self.shape[axis], count)
         if rest:
             default = ", the first of out_axis" if given is None else ""
-            raise ValueError(f"matrices must divide axis {axis} of shape {shown(self.shape)}{default}, got {count}")
+            where = f"axis {axis} of shape {shown(self.shape)}{default}"
+            raise ValueError(f"matrices must divide {where}, got {shown(count)}")
 
         def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(place + (place >= axis) for place in axes)
@@ -194,8 +195,9 @@ class MissingAxisError(ValueError):
 
 def sizes_of(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
     """The sizes of a shape as plain ints, none of them negative."""
+    members = as_members("shape", shape, "a sequence of integers")
     try:
-        sizes = tuple(map(index, shape))
+        sizes = tuple(map(index, members))
     except TypeError:
         raise TypeError(f"shape must be a sequence of integers, got {shown(shape)}") from None
     if sizes and min(sizes) < 0:
@@ -222,7 +224,7 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
 def matrices_of(matrices: Matrices) -> int | tuple[int, int]:
     """The argument `matrices` of the public functions: a count, or a count and an axis, as plain ints."""
     needed = "an int >= 1 or a tuple of a count and an axis"
-    given = tuple(matrices) if isinstance(matrices, list | tuple) else (matrices,)
+    given = as_members("matrices", matrices, needed) if isinstance(matrices, list | tuple) else [matrices]
     if not 1 <= len(given) <= 2:
         raise TypeError(f"matrices must be {needed}, got {shown(matrices)}")
     count, *axis = (as_int("matrices", number, needed) for number in given)
@@ -235,10 +237,11 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
     """The axes given for `argument`, one or several, as plain ints."""
     if type(axes) is tuple and not axes:
         return ()
+    needed = "an integer or a sequence of integers"
+    members = as_members(argument, axes, needed) if isinstance(axes, Sequence) else [axes]
     try:
-        members = tuple(axes) if isinstance(axes, Sequence) else (axes,)
         if any(isinstance(axis, bool) for axis in members):
             raise TypeError
         return tuple(map(index, members))
     except TypeError:
-        raise TypeError(f"{argument} must be an integer or a sequence of integers, got {shown(axes)}") from None
+        raise TypeError(f"{argument} must be {needed}, got {shown(axes)}") from None

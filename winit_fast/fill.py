@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import astuple
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from winit_fast._plan import TRANSFORMS, Plan, address_of, refuse_overlap
+from winit_fast._plan import (
+    TRANSFORMS,
+    Plan,
+    address_of,
+    are_within,
+    bases_of,
+    is_there,
+    is_unchanged,
+    refuse_overlap,
+    view_of,
+    writable_view_of,
+)
+from winit_fast.arguments import MOST_AXES
 from winit_fast.distributions import Constant, Distribution, Elementwise, Table
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
-from winit_fast.messages import as_int, as_sizes, library_of, shown, shown_word
+from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
+from winit_fast.pieces import write_zero_rows, write_zeros
+from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
@@ -35,8 +51,10 @@ Array = TypeVar("Array", bound="NDArray[Any]")
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
 
+_ndarray = np.ndarray  # looked up for every fill
 _WORDS = TRANSFORMS.index("words32")
 _ROWS_AT_ONCE = 1 << 16
+_CHANGED = "must stay as it is until out is filled, but code that ran while arguments were read changed it"
 
 
 def fill(
@@ -60,8 +78,8 @@ def fill(
     ----------
     out : ndarray
         Written in place, in its logical order: any shape and strides without overlap (views, transposed, negative
-        steps), memory-mapped or not. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn, float8_e5m2.
-        Real constants, normals of mean 0 and schemes with fans fill complex64 and complex128 too.
+        steps), memory-mapped or not, but not masked. float16, float32, float64, or ml_dtypes' bfloat16, float8_e4m3fn,
+        float8_e5m2. Real constants, normals of mean 0 and schemes with fans fill complex64 and complex128 too.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
@@ -106,25 +124,27 @@ def fill(
     >>> bool((lower_half == table[500:]).all())
     True
     """
-    dtype = _checked_array(out)
-    global_shape, start = checked_region(out.shape, shape, offset)
-    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    memory = _checked_array(out)
+    global_shape, start = checked_region(memory.shape, shape, offset)
+    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     stream = stream_of(name)
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
     key = _key(seed, prepared.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
-    if out.size:
+    if memory.size:
         values = None
         if name is UNNAMED and prepared.draws and (type(seed) is int or isinstance(seed, np.integer)):
-            values, address = (key, prepared.values, global_shape, start), address_of(out)
+            values, address = (key, prepared.values, global_shape, start), address_of(memory)
             warn_of_repeats(values, address)
-        prepared.write(Target(out, global_shape, start), key, stream, thread_count)
+        if not is_unchanged(out, memory):
+            raise ValueError(f"out {_CHANGED}")
+        prepared.write(Target(memory, global_shape, start), key, stream, thread_count)
         if values is not None:
             note_filled(values, address)
         if padding is not None:
             axis, place = padding
-            if 0 <= place - start[axis] < out.shape[axis]:
-                np.moveaxis(out, axis, 0)[place - start[axis]] = 0
+            if 0 <= place - start[axis] < memory.shape[axis]:
+                write_zeros(np.moveaxis(memory, axis, 0)[place - start[axis], ...])
     return out
 
 
@@ -150,7 +170,8 @@ def fill_rows(
     out : ndarray
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
-        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands.
+        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands; it is
+        copied where it shares memory, or may share a mapped file, with `out`.
     scheme, seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
     shape : sequence of int
@@ -176,10 +197,10 @@ def fill_rows(
     >>> bool((rows == table[[998, 3]]).all())
     True
     """
-    dtype = _checked_array(out, is_whole=False)
+    memory = _checked_array(out, is_whole=False)
     global_shape = _global_shape(shape, "; fill_keys takes any 64-bit number for a row")
-    row_list = _checked_rows(rows, out, global_shape)
-    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, dtype)
+    row_list = _checked_rows(rows, memory, global_shape)
+    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     if prepared.split_axis == 0:
         raise ValueError(
             f"matrices must not follow each other along the axis of the rows where {shown(str(scheme))} has rows that "
@@ -189,12 +210,16 @@ def fill_rows(
     padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
     thread_count = checked_threads(threads)
     key = _key(seed, prepared.draws, scheme)
-    if out.size:
-        prepared.write(Target(out, global_shape, (0,) * out.ndim, row_list), key, stream, thread_count)
+    if memory.size:
+        if not is_unchanged(out, memory):
+            raise ValueError(f"out {_CHANGED}")
+        if not is_there(row_list) or not are_within(row_list, global_shape[0]):
+            raise ValueError(f"the array of rows {_CHANGED}")
+        prepared.write(Target(memory, global_shape, (0,) * memory.ndim, row_list), key, stream, thread_count)
         if padding is not None and padding[0] == 0:
-            _clear_rows(out, row_list, padding[1])
+            write_zero_rows(memory, row_list, padding[1])
         elif padding is not None:
-            np.moveaxis(out, padding[0], 0)[padding[1]] = 0
+            write_zeros(np.moveaxis(memory, padding[0], 0)[padding[1], ...])
     return out
 
 
@@ -268,29 +293,26 @@ def fill_keys(
     >>> bool((row == rows[1]).all())
     True
     """
-    dtype = _checked_array(out, is_whole=False)
-    streams = _checked_keys(keys, out)
-    whole = _checked_table(shape, out.shape, scheme)
-    prepared = _writer(scheme, whole, in_axis, out_axis, (), 1, dtype)
+    memory = _checked_array(out, is_whole=False)
+    streams = _checked_keys(keys, memory)
+    whole = _checked_table(shape, memory.shape, scheme)
+    prepared = _writer(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
     if not prepared.is_elementwise:
         raise ValueError(f"scheme must draw each element by itself where there are keys, got {shown(str(scheme))}")
     stream = stream_of(name)
     padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
     thread_count = checked_threads(threads)
     key = _key(seed, prepared.draws, scheme)
-    if out.size:
-        target = Target(out, out.shape, (0,) * out.ndim, streams, True)
+    if memory.size:
+        if not is_unchanged(out, memory):
+            raise ValueError(f"out {_CHANGED}")
+        if not is_there(streams):
+            raise ValueError(f"the array of keys {_CHANGED}")
+        target = Target(memory, memory.shape, (0,) * memory.ndim, streams, True)
         prepared.write(target, _table_seed(key, stream), 0, thread_count)
         if padding is not None:
-            _clear_rows(out, streams, padding if padding < 1 << 63 else padding - (1 << 64))
+            write_zero_rows(memory, streams, padding if padding < 1 << 63 else padding - (1 << 64))
     return out
-
-
-def _clear_rows(out: NDArray[Any], row_list: NDArray[np.int64], row: int) -> None:
-    """Write 0 where a list has this row; in pieces, so that nothing grows with the list."""
-    for first in range(0, len(row_list), _ROWS_AT_ONCE):
-        piece = slice(first, first + _ROWS_AT_ONCE)
-        out[piece][row_list[piece] == row] = 0
 
 
 def random_bits(
@@ -335,43 +357,58 @@ def random_bits(
     >>> [hex(word) for word in winit_fast.random_bits(np.empty(4, "uint32"), seed=0)]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    _checked_memory(out)
-    if out.dtype != np.uint32 or not out.dtype.isnative:
-        raise TypeError(f"out must be of dtype uint32 in native byte order, got {shown(out.dtype)}")
+    memory = _checked_memory(out)
+    if memory.dtype != np.uint32 or not memory.dtype.isnative:
+        raise TypeError(f"out must be of dtype uint32 in native byte order, got {shown(memory.dtype)}")
     start = as_int("offset", offset)
-    if not 0 <= start <= (1 << 66) - out.size:
-        raise ValueError(f"offset must be in [0, 2^66 - {out.size}] for {out.size} words, got {shown(start)}")
+    if not 0 <= start <= (1 << 66) - memory.size:
+        raise ValueError(f"offset must be in [0, 2^66 - {memory.size}] for {memory.size} words, got {shown(start)}")
     key = seed_key(seed)
     stream = stream_of(name)
     thread_count = checked_threads(threads)
-    if out.size:
-        fill_plan(Plan(out, _WORDS, 0, (), key, stream, None, None, start), thread_count)
+    if memory.size:
+        if not is_unchanged(out, memory):
+            raise ValueError(f"out {_CHANGED}")
+        fill_plan(Plan(memory, _WORDS, 0, (), key, stream, None, None, start), thread_count)
     return out
 
 
-def _checked_memory(out: object, is_whole: bool = True) -> None:
-    if not isinstance(out, np.ndarray):
+def _checked_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+    """The memory of `out` by itself: a subclass may say anything of it, and what arguments run may change `out`."""
+    if type(out) is not _ndarray:
+        _refuse_class(out, is_whole)
+    memory = writable_view_of(out)
+    if memory is not None:
+        return memory
+    memory = view_of(out)
+    axes = zip(memory.shape, memory.strides, strict=True)
+    is_repeated = memory.size > 0 and any(size > 1 and step == 0 for size, step in axes)
+    hint = "; fill what it was broadcast from, then broadcast that" if is_repeated else ""
+    raise ValueError(f"out must be writable, got a read-only array{hint}")
+
+
+def _refuse_class(out: object, is_whole: bool) -> None:
+    if not issubclass(type(out), np.ndarray):
         library = library_of(out) if is_whole else ""
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}{hint}")
-    if not out.flags.writeable:
-        axes = zip(out.shape, out.strides, strict=True)
-        is_repeated = out.size > 0 and any(size > 1 and step == 0 for size, step in axes)
-        hint = "; fill what it was broadcast from, then broadcast that" if is_repeated else ""
-        raise ValueError(f"out must be writable, got a read-only array{hint}")
+    if "numpy.ma" in sys.modules and isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")
 
 
-def _checked_array(out: NDArray[Any], is_whole: bool = True) -> np.dtype[Any]:
-    _checked_memory(out, is_whole)
-    _element_type(out.dtype)
-    return out.dtype
+def _checked_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+    memory = _checked_memory(out, is_whole)
+    _element_type(memory.dtype)
+    return memory
 
 
 @lru_cache(maxsize=256)
 def _element_type(dtype: np.dtype[Any]) -> ElementType:
     # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
     found = ELEMENT_TYPES.get(dtype.name)
+    if issubclass(dtype.type, np.void):  # a class may be called float, and its items be called float64
+        found = None
     is_nameless = dtype.type is np.void and dtype.names is None and dtype.subdtype is None
     if found is None and is_nameless and dtype.itemsize in (1, 2):
         raise TypeError(
@@ -424,10 +461,7 @@ def checked_region(
 
 def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     extent = out.shape
-    try:
-        row_list = np.asarray(rows)
-    except ValueError:  # ragged
-        raise TypeError(f"rows must be integers along one axis, got {shown(rows)}") from None
+    row_list = _as_array("rows", rows, extent)
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
         row_list = row_list.astype(np.int64)
     if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
@@ -437,22 +471,75 @@ def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) ->
     needed = (row_list.size, *shape[1:])
     if extent != needed:
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
-    if row_list.size and not 0 <= (worst := _farthest(row_list, shape[0])) < shape[0]:
+    words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on it is negative, and outside as well
+    if not are_within(words, shape[0]):
+        worst = _farthest(row_list)
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
-    return _kept_apart(np.require(row_list, np.int64, ["C", "A"]), out)
+    return _kept_apart(words, out)
+
+
+def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDArray[Any]:
+    """What the caller gave for `rows` or `keys` as an array, in a view of our own.
+
+    NumPy would read sequences to their end, which those of a caller's class need not have: more members than `out` has
+    rows are too many, however many they are.
+    """
+    refusal = f"{argument} must be integers along one axis, got "
+    given: Any = values
+    if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
+        try:
+            given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
+        except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
+            raise TypeError(f"{refusal}{shown(values)}") from None
+    is_list = type(given) in (list, tuple)
+    long = {kind for kind in set(map(type, given)) if hasattr(kind, "__len__")} if is_list else set()
+    if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
+        raise TypeError(f"{refusal}{shown(values)}")
+    try:
+        return view_of(np.asarray(given))
+    except ValueError:  # ragged
+        raise TypeError(f"{refusal}{shown(values)}") from None
+
+
+def _is_memory(value: object) -> bool:
+    """Whether NumPy reads an object's memory rather than its members."""
+    if any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__array_struct__")):
+        return True
+    try:
+        return bool(memoryview(value).nbytes >= 0)  # type: ignore[arg-type]
+    except TypeError:
+        return False
 
 
 def _kept_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.int64]:
-    """The list, or a copy where writing to `out` could change it."""
-    return row_list.copy() if np.may_share_memory(row_list, out) else row_list
+    """The list, or a copy where writing to `out` could change it: by address, or by a file that is mapped twice."""
+    if np.may_share_memory(row_list, out):
+        return row_list.copy()
+    if (file := _file_of(row_list)) is None or (other := _file_of(out)) is None:
+        return row_list
+    try:
+        return row_list if file and other and not os.path.samefile(file, other) else row_list.copy()
+    except OSError:  # it was removed
+        return row_list.copy()
+
+
+def _file_of(array: NDArray[Any]) -> str | None:
+    """The file that an array is a mapping of, empty where nobody knows it; None: it is none."""
+    bases = bases_of(array)
+    if not bases or type(bases[-1]) is np.ndarray:
+        return None
+    import mmap
+
+    last = bases[-1]
+    while isinstance(last, memoryview):
+        last = last.obj
+    names = (getattr(base, "filename", None) for base in bases if isinstance(base, np.memmap))
+    return next((os.fspath(name) for name in names if name), "") if isinstance(last, mmap.mmap) else None
 
 
 def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
-    try:
-        found = np.asarray(keys)
-    except ValueError:  # ragged
-        raise TypeError(f"keys must be integers along one axis, got {shown(keys)}") from None
+    found = _as_array("keys", keys, out.shape)
     if isinstance(keys, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
         # What passes 2^63 beside what is negative NumPy makes floats of.
         found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
@@ -499,7 +586,7 @@ def _table_seed(key: int, stream: int) -> int:
     return int(words[0]) | int(words[1]) << 32
 
 
-def _farthest(row_list: NDArray[Any], count: int) -> int:
+def _farthest(row_list: NDArray[Any]) -> int:
     lowest, highest = int(row_list.min()), int(row_list.max())
     return lowest if lowest < 0 else highest
 
@@ -518,7 +605,9 @@ def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> i
         return default
     if type(axes) is int:
         return axes
-    return axes_tuple(argument, axes.tolist() if isinstance(axes, np.ndarray) else axes)
+    if isinstance(axes, np.ndarray):
+        axes = axes.item() if axes.ndim == 0 else as_members(argument, axes, "an integer or a sequence of integers")
+    return axes_tuple(argument, axes)
 
 
 def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_axis: Axes) -> tuple[int, int]:
@@ -539,7 +628,8 @@ def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_a
 class Prepared(NamedTuple):
     """What is known of a fill before its target: what writes it, and what else depends on scheme, shape and type.
 
-    `values` is equal where the values are. `split_axis` is the axis of several matrices whose elements hang together.
+    `values` is equal where the values drawn are. `split_axis` is the axis of several matrices whose elements hang
+    together.
     """
 
     write: Writer
@@ -556,11 +646,14 @@ def _writer(
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
+    if type(scheme) is not str and isinstance(scheme, str):
+        scheme = str.__str__(scheme)  # what a subclass holds, whatever it says
     if (in_axis is None) != (out_axis is None):
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
-    return _resolve(scheme, shape, *axes, split, dtype)
+    resolve = _resolve if len(str(scheme)) <= LONGEST_KEPT else _resolve.__wrapped__
+    return resolve(scheme, shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -588,6 +681,8 @@ def _resolve(
     layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
     made = make_scheme(scheme)
     whole, split_axis = layout, None
+    if len(shape) + element_type.is_complex > MOST_AXES:
+        raise ValueError(f"out must have at most {MOST_AXES - 1} axes where it is complex, got {len(shape)}")
     if matrices != 1:
         layout, split_axis = layout.split(matrices)
     distribution = made.distribution(*astuple(layout))
@@ -597,6 +692,8 @@ def _resolve(
     if isinstance(distribution, Elementwise):
         write = partial(fill_elements, lower(distribution, element_type))
         return Prepared(write, distribution.draws, True, str(distribution))
+    if len(layout.shape) > MOST_AXES:
+        raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
     from winit_fast.structures import prepare  # what few calls need is not imported with the package
 
     try:
@@ -605,7 +702,8 @@ def _resolve(
         raise ValueError(f"{made.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
-    return Prepared(write, distribution.draws, False, f"{distribution} {layout}", split_axis)
+    values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
+    return Prepared(write, distribution.draws, False, values, split_axis)
 
 
 def _write_matrices(

@@ -156,6 +156,10 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
                 working.nearest(part), working.nearest(outside), working.nearest(_DIGITS.subtract(Decimal(1), outside))
             )  # fmt: skip
         case TruncatedNormal(mean, std, low, high):
+            if math.isinf(working.nearest(std)):  # between bounds very near the mean values could still be small
+                raise ValueError(
+                    f"{distribution} must have a std of at most {working.max_finite} for {element_type.name}"
+                )
             for bound, inwards in ((low, working.at_least), (high, working.at_most)):
                 reach = _reach(low, high, bits) if math.isinf(bound) else abs(bound)
                 refuse_overflow(distribution, element_type, mean, std, Fraction(reach))

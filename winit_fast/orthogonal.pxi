@@ -9,6 +9,8 @@
 # (c) Tall and wide ones: `add_products` sums S over chunks of positions, `add_heads` completes it, `solve_block` makes a
 #     block row of N, `combine` makes values.
 # (d) `store_block` scales values, rounds them to the caller's type and puts them where offsets say.
+# (e) Blocks that a function works in lie on the heap: where the stack of a thread is small (musl's has 128 KiB) two of
+#     them would not fit.
 
 from libc.string cimport memset
 
@@ -26,6 +28,7 @@ cdef extern from "matrix.h" nogil:
 cdef enum:
     BLOCK = 64                 # MATRIX_BLOCK
     SQUARE = BLOCK * BLOCK
+    WORKSPACE = 2 * SQUARE * 8  # bytes: two blocks of float64
 
 ctypedef fused real:
     float
@@ -48,6 +51,14 @@ cdef inline void subtract_row(real* target, real factor, const real* source) noe
         subtract_row_double(target, factor, source)
 
 
+cdef char* new_workspace(char** memory) except NULL:
+    """Room for two blocks, on a cache line of its own; `memory` is what to free."""
+    memory[0] = <char*> malloc(WORKSPACE + CACHE_LINE)
+    if memory[0] == NULL:
+        raise MemoryError("no memory for two blocks of an orthogonal matrix")
+    return memory[0] + (CACHE_LINE - <uintptr_t> memory[0] % CACHE_LINE) % CACHE_LINE
+
+
 cdef inline int64_t blocks_of(int64_t count) noexcept nogil:
     return (count + BLOCK - 1) // BLOCK
 
@@ -67,15 +78,14 @@ cdef void sum_squares(double* squares, const real* v, int64_t length) noexcept n
 
 
 cdef void sum_products(
-    double* products, const real* left, const real* right, int64_t length, int row, int rows, int columns
+    double* products, const real* left, const real* right, int64_t length, int row, int rows, int columns, real* part
 ) noexcept nogil:
     """products[j][k] += left[0][j] right[0][k] + left[1][j] right[1][k] + ..., for rows j from `row` on."""
-    cdef real part[SQUARE]
     cdef int64_t block, start
     cdef int j
     for block in range(blocks_of(length)):
         start = block * BLOCK
-        memset(part, 0, sizeof(part))
+        memset(part, 0, SQUARE * sizeof(real))
         multiply_add(
             part, left + start * BLOCK + row, 1, BLOCK, right + start * BLOCK, rows, columns,
             <int> min(<int64_t> BLOCK, length - start))
@@ -83,10 +93,10 @@ cdef void sum_products(
             products[row * BLOCK + j] = products[row * BLOCK + j] + <double> part[j]
 
 
-cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width) noexcept nogil:
+cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width, char* workspace) noexcept nogil:
     cdef real heads[BLOCK]
     cdef double squares[BLOCK]
-    cdef double products[SQUARE]
+    cdef double* products = <double*> workspace
     cdef double head
     cdef int i, j, k
     for i in range(width):
@@ -94,9 +104,9 @@ cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width) noexc
         for k in range(i, width):
             v[i * BLOCK + k] = 0
     memset(squares, 0, sizeof(squares))
-    memset(products, 0, sizeof(products))
+    memset(products, 0, SQUARE * sizeof(double))
     sum_squares(squares, v, length)
-    sum_products(products, v, v, length, 0, width, width)
+    sum_products(products, v, v, length, 0, width, width, <real*> (products + SQUARE))
     memset(s, 0, SQUARE * sizeof(real))
     for k in range(width):
         v[k * BLOCK + k] = <real> head_of(heads[k], squares[k])
@@ -107,13 +117,12 @@ cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width) noexc
 
 
 cdef void reflect_vectors(
-    real* x, const real* v, const real* s, int64_t length, int width, int lanes, bint is_reversed
+    real* x, const real* v, const real* s, int64_t length, int width, int lanes, bint is_reversed, real* p
 ) noexcept nogil:
     """x becomes (H_0 H_1 ... ) x = x - V S^-1 V^T x, for all lanes; reversed, (... H_1 H_0) x with S^-T."""
-    cdef real p[SQUARE]
     cdef int64_t block, start
     cdef int j, k, lane, terms, step
-    memset(p, 0, sizeof(p))
+    memset(p, 0, SQUARE * sizeof(real))
     for block in range(blocks_of(length)):
         start = block * BLOCK
         terms = <int> min(<int64_t> BLOCK, length - start)
@@ -189,12 +198,13 @@ cdef void take_heads(real* v, real* heads, int width) noexcept nogil:
 
 cdef void store_values(
     const real* x, const real* scale, int64_t positions, int lanes, bint is_across, store_name name, int item_size,
-    char* target, const int64_t* position_offsets, const int64_t* lane_offsets, bint is_joined
+    char* target, const int64_t* position_offsets, const int64_t* lane_offsets, bint is_joined,
+    char* workspace
 ) noexcept nogil:
     """Lanes side by side in the target, or positions (`is_across`); `is_joined`: without a gap from one to the next."""
     cdef store_t store = store_of(name)
-    cdef real tile[SQUARE]
-    cdef uint16_t narrow[SQUARE]
+    cdef real* tile = <real*> workspace
+    cdef uint16_t* narrow = <uint16_t*> (tile + SQUARE)
     cdef char* out[GROUPS]
     cdef const char* made
     cdef const int64_t* line_offsets = lane_offsets if is_across else position_offsets
@@ -258,14 +268,17 @@ def make_reflectors(cnp.ndarray v not None, cnp.ndarray s not None, int64_t leng
     cdef void* numbers = cnp.PyArray_DATA(v)
     cdef void* products = cnp.PyArray_DATA(s)
     cdef bint is_single = cnp.PyArray_ITEMSIZE(v) == 4
+    cdef char* memory
+    cdef char* workspace = new_workspace(&memory)
     cdef floating_point_state found
     with nogil:
         found = floating_point_default()
         if is_single:
-            panel_of_reflectors(<float*> numbers, <float*> products, length, width)
+            panel_of_reflectors(<float*> numbers, <float*> products, length, width, workspace)
         else:
-            panel_of_reflectors(<double*> numbers, <double*> products, length, width)
+            panel_of_reflectors(<double*> numbers, <double*> products, length, width, workspace)
         floating_point_restore(found)
+    free(memory)
 
 
 def reflect(
@@ -277,14 +290,21 @@ def reflect(
     cdef void* numbers = cnp.PyArray_DATA(v)
     cdef void* products = cnp.PyArray_DATA(s)
     cdef bint is_single = cnp.PyArray_ITEMSIZE(v) == 4
+    cdef char* memory
+    cdef char* workspace = new_workspace(&memory)
     cdef floating_point_state found
     with nogil:
         found = floating_point_default()
         if is_single:
-            reflect_vectors(<float*> vectors, <float*> numbers, <float*> products, length, width, lanes, is_reversed)
+            reflect_vectors(
+                <float*> vectors, <float*> numbers, <float*> products, length, width, lanes, is_reversed,
+                <float*> workspace)
         else:
-            reflect_vectors(<double*> vectors, <double*> numbers, <double*> products, length, width, lanes, is_reversed)
+            reflect_vectors(
+                <double*> vectors, <double*> numbers, <double*> products, length, width, lanes, is_reversed,
+                <double*> workspace)
         floating_point_restore(found)
+    free(memory)
 
 
 def split_heads(cnp.ndarray v not None, cnp.ndarray heads not None, int width):
@@ -316,14 +336,17 @@ def add_products(
     cdef void* first = cnp.PyArray_DATA(left)
     cdef void* second = cnp.PyArray_DATA(right)
     cdef bint is_single = cnp.PyArray_ITEMSIZE(left) == 4
+    cdef char* memory
+    cdef char* workspace = new_workspace(&memory)
     cdef floating_point_state found
     with nogil:
         found = floating_point_default()
         if is_single:
-            sum_products(sums, <float*> first, <float*> second, length, row, rows, columns)
+            sum_products(sums, <float*> first, <float*> second, length, row, rows, columns, <float*> workspace)
         else:
-            sum_products(sums, <double*> first, <double*> second, length, row, rows, columns)
+            sum_products(sums, <double*> first, <double*> second, length, row, rows, columns, <double*> workspace)
         floating_point_restore(found)
+    free(memory)
 
 
 def add_squares(cnp.ndarray squares not None, cnp.ndarray v not None, int64_t length):
@@ -496,15 +519,18 @@ def store_block(
     cdef int64_t positions = cnp.PyArray_DIM(position_offsets, 0)
     cdef int item_size = cnp.PyArray_ITEMSIZE(out)
     cdef bint is_single = cnp.PyArray_ITEMSIZE(x) == 4
+    cdef char* memory
+    cdef char* workspace = new_workspace(&memory)
     cdef floating_point_state found
     with nogil:
         found = floating_point_default()
         if is_single:
             store_values(
                 <float*> values, <float*> factors, positions, lanes, is_across, <store_name> store, item_size, target,
-                along, lane_places, is_joined)
+                along, lane_places, is_joined, workspace)
         else:
             store_values(
                 <double*> values, <double*> factors, positions, lanes, is_across, <store_name> store, item_size,
-                target, along, lane_places, is_joined)
+                target, along, lane_places, is_joined, workspace)
         floating_point_restore(found)
+    free(memory)

@@ -36,6 +36,7 @@ __all__ = [
     "PanelBuffer",
     "Reflectors",
     "fill_orthogonal",
+    "one_by_one",
     "padded",
     "rounded_up",
     "signed",
@@ -44,6 +45,7 @@ __all__ = [
 BLOCK = 64
 BUDGET = 24 << 20  # bytes of vectors, and as many of panels
 SLAB_VALUES = 1 << 17  # of a panel, that one unit of work draws
+_PLACES_AT_ONCE = 1 << 12
 
 
 def fill_orthogonal(
@@ -66,9 +68,8 @@ def fill_orthogonal(
     is_tall = rows.total > columns.total  # of a square matrix each row stands by itself
     long, short = (rows, columns) if is_tall else (columns, rows)
     reflectors = Reflectors(long.total, short.total, element_type.bits, seed, stream, threads)
-    indices, offsets = batch.places(0, batch.count)
     fill = _fill_near_square if long.total < 2 * short.total else _fill_tall
-    for index, offset in zip(indices.tolist(), offsets.tolist(), strict=True):
+    for index, offset in one_by_one(batch):
         output = Output(target.out, offset, long, short, gain, element_type.store)
         fill(reflectors._replace(first_row=index * long.total), output)
 
@@ -380,6 +381,13 @@ def _combine(
 
 
 # What both share
+
+
+def one_by_one(side: Side) -> Iterator[tuple[int, int]]:
+    """The index and the offset of every place; as numbers of Python's, few at a time."""
+    for first in range(0, side.count, _PLACES_AT_ONCE):
+        indices, offsets = side.places(first, min(first + _PLACES_AT_ONCE, side.count))
+        yield from zip(indices.tolist(), offsets.tolist(), strict=True)
 
 
 def rounded_up(count: int) -> int:

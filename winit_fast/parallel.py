@@ -2,6 +2,13 @@
 
 A thread takes a share of the units, fills it without the GIL, and comes back for the next. Shares are short, so that
 an interrupt is seen soon and threads finish together. Threads live for one call: nothing to break at a fork.
+
+(a) A signal handler may raise in the calling thread after nearly any instruction, and in any call that waits.
+    `threading.Thread` does not stand that: an interrupted `start` or `join` loses the exception, or a lock for ever.
+    So threads share lists alone, each change of which is one call into C: done or not done, without the GIL too.
+(b) One call into C starts a helper and writes it down, so that the caller knows for whom it must wait.
+(c) All that the caller does stands in a `try` to which an exception leads back. It stops all threads, and is raised
+    when they are out. Handlers run in the main thread only: no helper is hit.
 """
 
 from __future__ import annotations
@@ -9,10 +16,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import islice, repeat
+from operator import length_hint
 from pathlib import Path
 
 from winit_fast import dispatch
@@ -24,6 +33,9 @@ __all__ = ["checked_threads", "default_threads", "fill_plan", "run"]
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
+_MOST_SHARES = 1 << 16  # some 3 MB of lists, whatever the size: shares of the above suffice for 2^36 values
+_PATIENCE = 1.0  # seconds without a word from helpers, until the caller looks whether they live
+_COVERS = 4  # signals that hit in a row the few instructions after another: each takes as long as all of these
 
 
 def fill_plan(plan: Plan, threads: int | None) -> None:
@@ -50,65 +62,98 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
         return
     count = min(default_threads() if threads is None else threads, units)
     # Eight shares a thread: at the end none waits long for another.
-    share = max(1, min(_SHARE_VALUES // unit_values, -(-units // (8 * count))))
-    Crew(work, units, share).work(count)
+    share = max(1, min(_SHARE_VALUES // unit_values, -(-units // (8 * count))), -(-units // _MOST_SHARES))
+    if count > 1:
+        Crew(work, units, share, count).work()
+        return
+    for first in range(0, units, share):
+        work(first, min(first + share, units))
 
 
 class Crew:
     """The threads of one piece of work: they take shares from a common heap until it is empty or one of them fails."""
 
-    def __init__(self, do: Callable[[int, int], None], units: int, share: int) -> None:
+    def __init__(self, do: Callable[[int, int], None], units: int, share: int, count: int) -> None:
+        firsts = range(0, units, share)
         self.do = do
         self.units = units
         self.share = share
-        self.taken = 0
-        self.is_stopped = False  # apart from `taken`, which a thread may be about to overwrite
-        self.lock = threading.Lock()
-        self.failure: BaseException | None = None
+        self.shares = len(firsts)
+        self.count = min(count, self.shares)
+        self.heap = [*repeat(None, self.count), *reversed(firsts)]  # from the end; the last that each takes is None
+        self.done: list[int] = []
+        self.errors: list[BaseException] = []  # one stops all
+        self.helpers: list[int] = []  # threads that were started
+        self.out: list[int] = []  # those that will touch nothing any more
+        self.bell = allocate_lock()
+        self.bell.acquire()
+        self.process = os.getpid()
 
-    def work(self, count: int) -> None:
-        """Work with `count` threads, this one included; returns or raises once none of them runs any more."""
-        helpers: list[threading.Thread] = []
+    def work(self) -> None:
+        """Work with all threads, this one included; returns or raises once none of the others does anything."""
+        self._see_through(_COVERS)
         try:
-            for _ in range(count - 1):
-                helper = threading.Thread(target=self._help, name="winit_fast")
-                helpers.append(helper)  # before it starts: an interrupt may arrive on return from start
-                try:
-                    helper.start()
-                except RuntimeError:  # the system gives no more threads: fewer do the same work
-                    helpers.pop()
-                    break
-            self._take_shares()
+            if self.errors:
+                # Of the caller's the last, as Python does, but nothing hides a KeyboardInterrupt.
+                raise min(self.errors, key=lambda error: isinstance(error, Exception))
+            if len(self.done) < self.shares:
+                raise RuntimeError(
+                    "threads that shared this work are gone, as after a fork in its middle (os.fork in a signal "
+                    "handler?): what was to be filled is not whole; call it again"
+                )
         finally:
-            self.is_stopped = True
-            self._join(helpers)
-        if self.failure is not None:
-            raise self.failure
+            self.errors.clear()  # their tracebacks lead here: a circle would keep the memory that was to be filled
 
-    def _join(self, helpers: list[threading.Thread]) -> None:
+    def _see_through(self, covers: int) -> None:
+        """Start, work and wait, however often a handler raises; in the `except`, this is for the next cover."""
+        while True:
+            try:
+                if covers:
+                    self._see_through(covers - 1)
+                else:
+                    self._start()
+                    self._take_shares()
+                    self._wait()
+                return
+            except BaseException as error:
+                self.errors.insert(0, error)
+            if len(self.out) == len(self.helpers):  # after a RecursionError there may be no other way out
+                return
+
+    def _start(self) -> None:
+        if self.errors:
+            return
+        wanted = repeat(self._help, self.count - 1)
         try:
-            for helper in helpers:
-                with suppress(RuntimeError):  # its start was interrupted: it will find that all is over
-                    helper.join()
-        except BaseException:  # another interrupt: the memory is the caller's again only when no thread writes
-            self._join(helpers)
-            raise
+            while length_hint(wanted):
+                self.helpers.extend(map(start_new_thread, islice(wanted, 1), repeat(())))
+        except (RuntimeError, MemoryError):  # the system gives no more threads: fewer do the same work
+            if len(self.helpers) + length_hint(wanted) == self.count - 1:  # no: none failed, a handler raised this
+                raise
+
+    def _take_shares(self) -> None:
+        while not self.errors and os.getpid() == self.process:
+            first = self.heap.pop()
+            if first is None:
+                return
+            self.do(first, min(first + self.share, self.units))
+            self.done.append(first)
+
+    def _wait(self) -> None:
+        while len(self.out) < len(self.helpers) and os.getpid() == self.process:
+            # A helper without a frame has not begun, and will find nothing to do, or it was killed.
+            if not self.bell.acquire(timeout=_PATIENCE) and sys._current_frames().keys().isdisjoint(self.helpers):
+                return
 
     def _help(self) -> None:
         try:
             self._take_shares()
         except BaseException as error:
-            self.failure = error
-            self.is_stopped = True
-
-    def _take_shares(self) -> None:
-        while True:
-            with self.lock:
-                first = self.taken
-                if self.is_stopped or first >= self.units:
-                    return
-                self.taken = last = min(first + self.share, self.units)
-            self.do(first, last)
+            self.errors.append(error)
+        finally:
+            self.out.append(1)
+            with suppress(RuntimeError):  # it has been rung already
+                self.bell.release()
 
 
 def checked_threads(threads: object) -> int | None:

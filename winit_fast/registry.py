@@ -21,6 +21,7 @@ from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import shown
 
 __all__ = [
+    "LONGEST_KEPT",
     "REQUIRED",
     "Argument",
     "Entry",
@@ -184,7 +185,8 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """
     if not arguments:
         if isinstance(spec, str):
-            return _read(spec)
+            text = str.__str__(spec)  # what a subclass holds, whatever it says
+            return _read(text) if len(text) <= LONGEST_KEPT else _read.__wrapped__(text)
         if isinstance(spec, Scheme):
             return spec
     elif isinstance(spec, str):
@@ -384,6 +386,9 @@ def _add(
 
 
 # Reading a text
+
+#: Longer texts, which are arrays, are not remembered: what is kept of those that are takes some 20 MB at most.
+LONGEST_KEPT = 160
 
 _LONGEST = 1000  # characters: ast.parse may exhaust the stack on a deeply nested text; the values of an array are JSON
 

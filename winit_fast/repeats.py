@@ -29,29 +29,51 @@ class RepeatedValuesWarning(UserWarning):
 
 
 # What was filled without a name, and at which address: enough for the layers of any model, and forgotten all at once.
+# In a pair with the claim: who warns of it. Each entry is made at once, so that threads have no other order to keep.
 _MOST = 4096
-_filled: dict[Hashable, int] = {}
-_WARNED = -1  # in place of an address
+_filled: dict[Hashable, object] = {}
+_CLAIM = "warned"
 
 
 def note_filled(what: Hashable, address: int) -> None:
     """Remember what decides of the values without a name, and where they were written."""
     if len(_filled) >= _MOST:
         _filled.clear()
-    _filled.setdefault(what, address)
+    if _filled.setdefault(what, address) != address:  # as another thread did meanwhile
+        _warn_once(what)
 
 
 def warn_of_repeats(what: Hashable, address: int) -> None:
     """Warn where the same was written to other memory before; once for each."""
-    before = _filled.get(what)
-    if before is not None and before not in (address, _WARNED):
-        _filled[what] = _WARNED
-        warnings.warn(
-            "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
-            "give each parameter its name=, or a seed of its own",
-            RepeatedValuesWarning,
-            stacklevel=_levels_to_the_caller(),
-        )
+    if _filled.get(what, address) != address:
+        _warn_once(what)
+
+
+def _warn_once(what: Hashable) -> None:
+    claim, me = (_CLAIM, what), object()
+    try:
+        if _filled.setdefault(claim, me) is me:
+            warnings.warn(
+                "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
+                "give each parameter its name=, or a seed of its own",
+                RepeatedValuesWarning,
+                stacklevel=_levels_to_the_caller(),
+            )
+    except RepeatedValuesWarning:
+        raise
+    except BaseException:  # an interrupt: nobody has seen the warning
+        if _filled.get(claim) is me:
+            del _filled[claim]
+        raise
+
+
+def _forget() -> None:
+    """In a forked process, which may make again what its parent made, as where each rank builds the model."""
+    _filled.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _levels_to_the_caller() -> int:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
 from typing import Annotated, ClassVar, TypeAlias
 
 from winit_fast.arguments import (
@@ -28,6 +27,7 @@ from winit_fast.arguments import (
     whole_from,
 )
 from winit_fast.distributions import (
+    Bilinear,
     ComplexNormal,
     ComplexTruncatedNormal,
     ComplexUniform,
@@ -418,7 +418,7 @@ def sparse(sparsity: Part, std: NotNegative = 0.01, per: Side = "in") -> Law:
 class Given(ShapeLaw):
     """A table that fits the shape."""
 
-    table: Callable[[Layout], Table]
+    table: Callable[[Layout], Table | Bilinear]
     draws: ClassVar[bool] = False
 
     def distribution(self, layout: Layout) -> Distribution:
@@ -450,20 +450,14 @@ def bilinear() -> Law:
     MXNet's and Paddle's Bilinear
     """
 
-    def table(layout: Layout) -> Table:
+    def table(layout: Layout) -> Bilinear:
         ins, outs, batch = layout.roles()
         kernel = [axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch)]
         if not 1 <= len(kernel) <= 3:
             raise ValueError(
                 f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {shown(layout.shape)}"
             )
-        rows = []
-        for size in (layout.shape[axis] for axis in kernel):
-            half = max(1, -(-size // 2))
-            centre = Fraction(2 * half - 1 - half % 2, 2 * half)
-            rows.append([1 - abs(Fraction(k, half) - centre) for k in range(size)])
-        spread = tuple(size if axis in kernel else 1 for axis, size in enumerate(layout.shape))
-        return Table(spread, tuple(math.prod(weights, start=Fraction(1)) for weights in product(*rows)))
+        return Bilinear(tuple(size if axis in kernel else 1 for axis, size in enumerate(layout.shape)))
 
     return Given(table)
 
@@ -482,9 +476,8 @@ def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
         outs = (rank - 1,) if rank == 1 else layout.roles()[1]
         if len(outs) != 1 or layout.shape[outs[0]] % 4:
             raise ValueError(f"lstm_bias: shape must have four gates along out_axis, got {shown(layout.shape)}")
-        units = layout.shape[outs[0]] // 4
-        spread = tuple(4 * units if axis == outs[0] else 1 for axis in range(rank))
-        return Table(spread, tuple(forget if gate == "f" else 0.0 for gate in order for _ in range(units)))
+        spread = tuple(4 if axis == outs[0] else 1 for axis in range(rank))
+        return Table(spread, tuple(forget if gate == "f" else 0.0 for gate in order))
 
     return Given(table)
 

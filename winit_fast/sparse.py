@@ -17,6 +17,7 @@ __all__ = ["empty_entries", "zeros_of"]
 TILE_UNITS = 16
 FEW_ENTRIES = 128
 MOST_ENTRIES = 1 << 18  # of one piece of work
+LONG_UNIT = 1 << 22  # the kernel's MOST_MARKS: it makes longer ones entry by entry
 
 
 @default_floating_point
@@ -42,7 +43,8 @@ def empty_entries(
     unit_side, entry_side = target.side(units), target.side(entries)
     total = entry_side.total
     stream_of_zeros = (total, zeros_of(sparsity, total), seed, stream)
-    words = total if total <= FEW_ENTRIES else 8 * math.isqrt(total)  # of one unit: as if so many values were drawn
+    # Of one unit, beside its entries: as if so many values were drawn. The smallest takes a microsecond too.
+    words = max(FEW_ENTRIES, 8 * math.isqrt(total))
     tiles = -(-unit_side.count // TILE_UNITS)
 
     def empty(count: int, *which: Any) -> None:
@@ -55,7 +57,11 @@ def empty_entries(
     line = entry_side.line()
     if line is not None:
         first, stride = line
-        empty(entry_side.count, first, entry_side.count, 0, stride)
+        # The kernel needs a byte for each entry of a very long unit that it is asked for.
+        most = MOST_ENTRIES if total > LONG_UNIT else entry_side.count
+        for begin in range(0, entry_side.count, most):
+            count = min(most, entry_side.count - begin)
+            empty(count, first + begin, count, begin * stride, stride)
         return
     for begin in range(0, entry_side.count, MOST_ENTRIES):
         indices, offsets = entry_side.places(begin, min(begin + MOST_ENTRIES, entry_side.count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, roots_of, shown
 
 __all__ = ["UNNAMED", "seed_key", "stream_of"]
 
@@ -49,8 +49,12 @@ def stream_of(name: object) -> int:
     '0x2879a7cec01d2b2'
     """
     if isinstance(name, str):
-        return _hashed(name)
+        text = str.__str__(name)  # what a subclass holds, whatever it says
+        return _hashed(text) if len(text) <= _LONGEST_KEPT else _hashed.__wrapped__(text)
     return _word64("name", name, "a str or an int")
+
+
+_LONGEST_KEPT = 256  # characters: longer names are hashed anew each time, so that little memory is kept
 
 
 @lru_cache(maxsize=4096)
@@ -66,7 +70,7 @@ def _hashed(name: str) -> int:
 
 def _takes_it(value: object) -> str:
     """Who takes a generator or a key in place of a seed."""
-    roots = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+    roots = roots_of(value)
     if "numpy" in roots and type(value).__name__ in ("Generator", "SeedSequence"):
         return "; winit_fast.adapters.numpy takes it"
     if "torch" in roots and type(value).__name__ == "Generator":

@@ -8,7 +8,7 @@
 # (c) `store_*` round a batch of floats once to a narrower type.
 
 from libc.math cimport sqrt, sqrtf
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 cdef extern from "floating_point.h" nogil:

@@ -233,13 +233,16 @@ _stopped = _Stopped()
 
 def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
     """What `_part` makes; an interrupt of it is raised as what it is, not as the RuntimeError that XLA makes of it."""
-    _stopped.error = None
+    around, _stopped.error = _stopped.error, None  # there is one around where a signal handler has an array made
     try:
-        array: jax.Array = part(key, place, sizes=sizes)
-    except RuntimeError:
-        if _stopped.error is None:
-            raise
-    error, _stopped.error = _stopped.error, None
+        try:
+            array: jax.Array = part(key, place, sizes=sizes)
+        except RuntimeError:
+            if _stopped.error is None:
+                raise
+        error = _stopped.error
+    finally:
+        _stopped.error = around
     if error is not None:
         raise error
     return array

@@ -2,32 +2,30 @@
 
 Two things are needed. Tensor's methods are seen by a `TorchFunctionMode`, which belongs to one thread. It cannot see
 most functions of `torch.nn.init`, so these are replaced wherever a module holds one by name. A replacement is there for
-the whole process, so it asks first who governs this thread, and is the original where nobody does.
+the whole process, so it asks first who governs here, and is the original where nobody does (blocks.py).
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from functools import wraps
+from contextvars import copy_context
+from functools import partial, wraps
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 
 from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
+from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, block_here
 from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph, outside_modes
 
 __all__ = ["accelerate"]
@@ -81,8 +79,10 @@ def accelerate(
     subclass, a mode or a transform keeps track of. Zeros, ones and constants are PyTorch's too. Tensors that Hugging
     Face marked with `_is_hf_initialized` are left as they are.
 
-    Blocks nest, and the inner one governs. A block governs the thread that entered it and no other, so each thread may
-    enter its own. It does not govern processes forked inside it, such as the workers of a DataLoader.
+    Blocks nest, and the inner one governs; they may end in any order, as those of generators do. A block governs the
+    thread that entered it and no other, and of its tasks of asyncio the one that entered it and those begun inside: so
+    each thread and each task may enter its own. It does not govern processes forked inside it, such as the workers of a
+    DataLoader. An interrupt on entering or leaving leaves PyTorch's own functions.
 
     In code under `torch.compile` each of these calls breaks the graph.
 
@@ -100,25 +100,25 @@ def accelerate(
     """
     nothing = torch.empty(0, device="cpu")
     init_(nothing, "normal", seed=0 if seed is None else seed, threads=threads)  # refuses what it would refuse later
-    before, governor = _GOVERNOR.get(), _Governor(seed, until_reseeded, skip, threads)
+    governor = _Governor(seed, until_reseeded, skip, threads)
     try:
-        _replace_functions()
-        _GOVERNOR.set(governor)
-        with _MethodsThatWrite() if skip else _Methods():
+        try:
+            governor.begin()
             yield
-        governor.warn_of_what_is_missing()
+            governor.warn_of_what_is_missing()
+        finally:
+            governor.end()
     finally:
-        governor.has_ended = True  # a block that was entered later may still be open, and puts this one back
-        _GOVERNOR.set(before)
-        _restore_functions()
+        governor.end()
 
 
-class _Governor:
-    """Who governs a thread: what its block was told, and how many calls it has drawn for."""
+class _Governor(Block):
+    """Who governs: what its block was told, and how many calls it has drawn for."""
 
     def __init__(
         self, seed: SupportsIndex | None, until_reseeded: bool, skip: bool, threads: SupportsIndex | None
     ) -> None:
+        super().__init__()
         self.seed: SupportsIndex = Drawn(None) if seed is None else seed
         self.is_following = seed is None or until_reseeded
         if seed is not None and until_reseeded:
@@ -126,13 +126,35 @@ class _Governor:
         self.skip = skip
         self.threads = threads
         self.drawn = 0
-        self.has_ended = False
-        self.place = _place()
+        self.mode = _MethodsThatWrite(self) if skip else _Methods(self)
         self.state = _state_of_torch() if self.is_following else b""  # of PyTorch's generator, when we last looked
-        self.around = _GOVERNOR.get()
         self.skipped: dict[tuple[int, int], _Skipped] = {}
         self.sources: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self.has_loaded = False
+
+    def called(
+        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Fill by `init_` what can be filled."""
+        tensor = args[0] if args else kwargs.get("tensor")
+        if getattr(tensor, "_is_hf_initialized", False):
+            return tensor
+        if (
+            self.skip
+            and name not in _DRAW_NOTHING
+            and isinstance(tensor, Tensor)
+            and not _is_called_by("from_pretrained", "transformers.")
+        ):
+            self.note_skipped(tensor)
+            return tensor
+        self.note_written(tensor)
+        if ours is not None and _is_ours_to_fill(tensor):
+            # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
+            with suppress(TypeError, ValueError, ArithmeticError, ImportError):
+                return ours(*args, **kwargs)
+        context = copy_context()  # what the original is made of is the original too
+        context.run(_BLOCK.set, None)
+        return context.run(original, *args, **kwargs)
 
     def follow(self) -> None:
         """Begin anew where somebody else has moved PyTorch's generator."""
@@ -152,8 +174,9 @@ class _Governor:
     def note_source(self, view: Any, source: Any) -> None:
         """Remember what `data` or `detach` was asked of: it is there when the view is long gone."""
         if isinstance(view, Tensor) and isinstance(source, Tensor):
-            key = id(view)
-            self.sources[key] = weakref.ref(view, lambda _: self.sources.pop(key, None)), weakref.ref(source)
+            # An interrupt of a callback written in Python would be lost. The reference that it gets is pop's default.
+            gone = partial(self.sources.pop, id(view))
+            self.sources[id(view)] = weakref.ref(view, gone), weakref.ref(source)
 
     def note_skipped(self, tensor: Tensor) -> None:
         """Remember what is left uninitialized: by where it stands, as `weight` and `weight.data` are one."""
@@ -166,9 +189,9 @@ class _Governor:
 
     def note_written(self, tensor: Any, is_load: bool = False) -> None:
         """Remember that somebody gave a tensor its values, in this block or one inside it."""
-        governor: _Governor | None = self
+        governor: Block | None = self
         memory = None
-        while governor is not None:
+        while isinstance(governor, _Governor):
             if governor.skipped:
                 memory = _memory(tensor) if memory is None else memory
                 if memory is not None and governor.skipped.pop(memory, None) is not None:
@@ -217,38 +240,13 @@ def _state_of_torch() -> bytes:
         return torch.default_generator.get_state().numpy().tobytes()
 
 
-_GOVERNOR: ContextVar[_Governor | None] = ContextVar("winit_fast.adapters.torch.accelerate", default=None)
-
-
-def _place() -> tuple[int, int]:
-    return os.getpid(), threading.get_ident()
-
-
 @leaves_graph
 def _call(
-    original: Callable[..., Any], ours: Callable[..., Any] | None, draws: bool, args: tuple[Any, ...], kwargs: Any
+    name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Call a function or method, or ours in its place where a block governs and the tensor can be filled."""
-    governor = _GOVERNOR.get()
-    # Contexts are copied to other threads and to forked processes.
-    if governor is None or governor.has_ended or governor.place != _place():
-        return original(*args, **kwargs)
-    tensor = args[0] if args else kwargs.get("tensor")
-    if getattr(tensor, "_is_hf_initialized", False):
-        return tensor
-    if governor.skip and draws and isinstance(tensor, Tensor) and not _is_called_by("from_pretrained", "transformers."):
-        governor.note_skipped(tensor)
-        return tensor
-    governor.note_written(tensor)
-    if ours is not None and _is_ours_to_fill(tensor):
-        # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
-        with suppress(TypeError, ValueError, ArithmeticError, ImportError):
-            return ours(*args, **kwargs)
-    _GOVERNOR.set(None)  # what the original is made of is the original too
-    try:
-        return original(*args, **kwargs)
-    finally:
-        _GOVERNOR.set(governor)
+    """Call a function or method, or what a block has in its place."""
+    block = block_here()
+    return original(*args, **kwargs) if block is None else block.called(name, original, ours, args, kwargs)
 
 
 def _is_called_by(name: str, package: str) -> bool:
@@ -288,8 +286,8 @@ def _fill(
     tensor: Tensor, scheme: str, *, seed: SupportsIndex | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
     """`init_` as a block would have it: the next stream of its seed, where the call does not say which."""
-    governor = _GOVERNOR.get()
-    assert governor is not None
+    governor = block_here()
+    assert isinstance(governor, _Governor)
     if seed is not None or generator is not None:
         return init_(tensor, scheme, seed=seed, generator=generator, threads=governor.threads)
     governor.fill(tensor, scheme)
@@ -316,7 +314,7 @@ _OURS = _filling()
 # Tensor's methods
 
 
-class _Methods(TorchFunctionMode):
+class _Methods(BlockMode):
     """Sees every call of torch in its thread. All are equal: which block governs is not theirs to know."""
 
     def __torch_function__(
@@ -333,9 +331,9 @@ class _MethodsThatWrite(_Methods):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        governor = _GOVERNOR.get()
+        governor = block_here()
         result = super().__torch_function__(func, types, args, kwargs)
-        if governor is not None:
+        if isinstance(governor, _Governor):
             tensor = args[0] if args else (kwargs or {}).get("input")
             if func == _DATA or func is Tensor.detach:
                 governor.note_source(result, tensor)
@@ -361,7 +359,7 @@ def _call_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     is_watched = torch.is_grad_enabled() and isinstance(args[0], Tensor) and args[0].requires_grad
     if is_watched:  # autograd refuses it, or keeps track of it
         return method(*args, **kwargs)
-    return _call(method, _METHODS[method], True, args, kwargs)
+    return _call(method.__name__, method, _METHODS[method], args, kwargs)
 
 
 def _uniform_method(tensor: Tensor, *bounds: float, generator: torch.Generator | None = None, **named: float) -> Any:
@@ -375,56 +373,13 @@ _METHODS = {Tensor.normal_: _OURS["normal_"], Tensor.uniform_: _uniform_method}
 
 # The functions of torch.nn.init
 
-_LOCK = threading.Lock()
-_blocks = 0  # in all threads
 
-
-def _replace_functions() -> None:
-    global _blocks
-    with _LOCK:
-        _blocks += 1
-        if _blocks == 1:
-            _exchange(_REPLACEMENTS)
-
-
-def _restore_functions() -> None:
-    global _blocks
-    with _LOCK:
-        _blocks -= 1
-        if _blocks == 0:  # looks anew, as modules imported meanwhile hold replacements
-            _exchange({replacement: original for original, replacement in _REPLACEMENTS.items()})
-
-
-def _exchange(functions: Mapping[Any, Any]) -> None:
-    """Put other functions where modules hold these: some 10 ms for 3000 modules."""
-    wanted = frozenset(map(id, functions))
-    for module in list(sys.modules.values()):
-        names = getattr(module, "__dict__", None)
-        if not isinstance(names, dict):
-            continue
-        for held in (names, names.get("TORCH_INIT_FUNCTIONS")):  # where transformers keeps those it calls
-            if isinstance(held, dict) and not wanted.isdisjoint(map(id, list(held.values()))):
-                for name, value in list(held.items()):
-                    if id(value) in wanted:
-                        held[name] = functions[value]
-
-
-def _forget_other_threads() -> None:
-    """In a forked process: a thread that is not there holds no lock."""
-    global _LOCK
-    _LOCK = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
-
-
-def _replacement(original: Any, ours: Callable[..., Any] | None) -> Any:
+def _replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
     @wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _call(original, ours, original.__name__ not in _DRAW_NOTHING, args, kwargs)
+        return _call(name, original, ours, args, kwargs)
 
-    return _kept(function)
+    return function
 
 
 def _kept(function: Any) -> Any:
@@ -441,26 +396,26 @@ def _replacements() -> Iterator[tuple[Any, Any]]:
         "kaiming_normal_", "orthogonal_", "sparse_", "eye_", "dirac_", "constant_", "ones_", "zeros_",
         "_no_grad_trunc_normal_",
     ):  # fmt: skip
-        original = getattr(torch.nn.init, name)
-        replacement = _replacement(original, _INSTEAD.get(name, _OURS.get(name)))
-        yield original, replacement
+        original, ours = getattr(torch.nn.init, name), _INSTEAD.get(name, _OURS.get(name))
+        yield original, _kept(_replacement(name, original, ours))
         if hasattr(torch.nn.init, name[:-1]):  # the old name, which warns and calls the new one
-            yield getattr(torch.nn.init, name[:-1]), torch.nn.init._make_deprecate(replacement)
+            old = torch.nn.init._make_deprecate(_replacement(name[:-1], original, ours))
+            yield getattr(torch.nn.init, name[:-1]), old
 
 
 def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
     @wraps(original)
     def function() -> Tensor:
         """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
-        governor = _GOVERNOR.get()
-        if governor is not None and isinstance(governor.seed, Drawn):
+        governor = block_here()
+        if isinstance(governor, _Governor) and isinstance(governor.seed, Drawn):
             governor.state = b""
         return original()
 
     return _kept(function)
 
 
-_DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_")
+_DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_", "eye", "dirac", "constant")
 _INSTEAD = {
     # PyTorch's own is as fast, and has the same bits.
     "constant_": None,
@@ -471,4 +426,5 @@ _INSTEAD = {
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
 _BY_NAME = SimpleNamespace()
-_REPLACEMENTS = {**dict(_replacements()), torch.get_rng_state: _replacement_of_get_rng_state(torch.get_rng_state)}
+REPLACEMENTS.update(_replacements())
+REPLACEMENTS[torch.get_rng_state] = _replacement_of_get_rng_state(torch.get_rng_state)

@@ -12,10 +12,10 @@ import random
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
+from .blocks import Block, within
 from .modules import _bare, _parameters
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
@@ -36,6 +37,7 @@ from .tensors import refuse_absent, refuse_unusable
 __all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
 
 _FLAG = "_is_hf_initialized"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,23 +388,36 @@ def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
 def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
     recorders = Recorder(), Recorder()
-    found: list[list[Tensor | None]] = []
-    for seed, recorder in enumerate(recorders):
-        with _stand_ins(module, items, recorder), _only_pytorch_draws():
-            try:
-                with recorder.recording(seed):
-                    run()
-            except Exception as error:
-                raise ValueError(
-                    "module must be a model whose own initialization can be recorded; "
-                    f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
-                ) from error
-            places = [item.places[0] for item in items]
-            found.append([owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places])
+    found = [_recorded(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
     unsteady = _compared(module, *recorders)
     for item, tensor, again in zip(items, *found, strict=True):
         if item.answer is None:
             _answer(item, recorders[0], tensor, again, unsteady)
+
+
+def _recorded(
+    module: nn.Module, items: list[_Item], run: Callable[[], object], recorder: Recorder, seed: int
+) -> list[Tensor | None]:
+    """Run a model's code once, with stand-ins; what it leaves in their places."""
+    stand_ins = _StandIns(module, items, recorder)
+
+    def tensors() -> list[Tensor | None]:
+        try:
+            recorder.record(run, seed)
+        except Exception as error:
+            raise ValueError(
+                "module must be a model whose own initialization can be recorded; "
+                f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
+            ) from error
+        places = [item.places[0] for item in items]
+        return [owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places]
+
+    def checked() -> list[Tensor | None]:
+        found = _only_pytorch_draws(tensors)
+        stand_ins.refuse_new(module)
+        return found
+
+    return within(stand_ins, checked)
 
 
 def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
@@ -424,11 +439,14 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
     """
     recorders = Recorder(), Recorder()
     recorder, twins = recorders[0], []
+
+    def built() -> nn.Module:
+        with nullcontext() if any(item.is_foreign for item in items) else WithoutMemory():
+            return build()
+
     try:
         for seed, each in enumerate(recorders):
-            where = nullcontext() if any(item.is_foreign for item in items) else WithoutMemory()
-            with _only_pytorch_draws(), each.recording(seed), where:
-                twins.append(build())
+            twins.append(_only_pytorch_draws(partial(each.record, built, seed)))
     except Exception as error:
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
@@ -506,57 +524,68 @@ def _answer(
     item.answer = Answer(None, note, values=values)
 
 
-@contextmanager
-def _stand_ins(module: nn.Module, items: list[_Item], recorder: Recorder) -> Iterator[None]:
-    """Put stand-ins in place of all tensors of a model, and everything back afterwards."""
-    parts = list(module.modules())
-    before = [(part, dict(part.__dict__)) for part in parts]
-    held_before = [
-        (held, copy.copy(held))
-        for part in parts
-        for held in part.__dict__.values()
-        if type(held) in (dict, OrderedDict, set, list)
-    ]
-    # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
-    asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
-    made: dict[int, Tensor] = {}
-    try:
-        for part in parts:
+class _StandIns(Block):
+    """Stand-ins in place of all tensors of a model, and everything back afterwards; in forked processes too."""
+
+    def __init__(self, module: nn.Module, items: list[_Item], recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.parts = list(module.modules())
+        self.before = [(part, dict(part.__dict__)) for part in self.parts]
+        self.held_before = [
+            (held, copy.copy(held))
+            for part in self.parts
+            for held in part.__dict__.values()
+            if type(held) in (dict, OrderedDict, set, list)
+        ]
+        # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
+        self.asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
+
+    def begin(self) -> None:
+        """Put them in."""
+        super().begin()
+        made: dict[int, Tensor] = {}
+        for part in self.parts:
             part.__dict__.pop(_FLAG, None)
             for local, parameter in part._parameters.items():
                 if parameter is None or is_lazy(parameter):
                     continue
-                item = asked.get((id(part), local))
+                item = self.asked.get((id(part), local))
                 if item is None:  # tied
-                    part._parameters[local] = _parameter(recorder.stand_in(parameter, ""), parameter)
+                    part._parameters[local] = _parameter(self.recorder.stand_in(parameter, ""), parameter)
                     continue
                 if id(item) not in made:
-                    made[id(item)] = _parameter(recorder.stand_in(parameter, item.name), parameter)
+                    made[id(item)] = _parameter(self.recorder.stand_in(parameter, item.name), parameter)
                 part._parameters[local] = made[id(item)]  # type: ignore[assignment]
             names: dict[str, Any]
             for names in (part._buffers, part.__dict__):
                 for local, tensor in names.items():
                     if isinstance(tensor, Tensor):
                         # What is there may be read, and is not written to.
-                        names[local] = recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
-        yield
-        known = set(map(id, parts))
+                        names[local] = self.recorder.stand_in(tensor, "", None if tensor.is_meta else tensor)
+
+    def end(self) -> None:
+        """Put everything back."""
+        for part, attributes in self.before:
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+        for held, content in self.held_before:
+            held.clear()
+            if isinstance(held, list):
+                held.extend(content)
+            else:
+                held.update(content)
+        super().end()
+
+    def refuse_new(self, module: nn.Module) -> None:
+        """Raise where the code has made modules with parameters, which are not the model's afterwards."""
+        known = set(map(id, self.parts))
         for path, part in module.named_modules():
             if id(part) not in known and any(True for _ in part.parameters()):
                 raise ValueError(
                     f"build must be given, as the model's own code makes new modules ({path}): "
                     "recipes.own(model, build=lambda: ...), where the function builds such a model"
                 )
-    finally:
-        for part, attributes in before:
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
-        for held, content in held_before:
-            held.clear()
-            if isinstance(held, list):
-                held.extend(content)
-            else:
-                held.update(content)
 
 
 def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
@@ -566,22 +595,30 @@ def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
     return made
 
 
-@contextmanager
-def _only_pytorch_draws() -> Iterator[None]:
-    """Refuse code that draws with Python's or NumPy's generator, of which nothing is seen."""
+def _only_pytorch_draws(function: Callable[[], Result]) -> Result:
+    """Call a function, and refuse one that draws with Python's or NumPy's generator, of which nothing is seen."""
     before = random.getstate(), np.random.get_state()
-    is_same = True
-    try:
-        yield
-    finally:
+
+    def put_back() -> bool:
         after = random.getstate(), np.random.get_state()
         pairs = zip(before[1], after[1], strict=True)
-        is_same = before[0] == after[0] and not any(np.any(one != other) for one, other in pairs)
-        if not is_same:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-    if not is_same:
+        if before[0] == after[0] and not any(np.any(one != other) for one, other in pairs):
+            return False
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        return True
+
+    try:
+        try:
+            result = function()
+            has_drawn = put_back()
+        finally:
+            put_back()
+    finally:
+        put_back()  # what an interrupt left
+    if has_drawn:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
             "NumPy's generator"
         )
+    return result

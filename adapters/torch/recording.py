@@ -12,20 +12,17 @@ every operation, and keeps two things for each piece of memory:
 from __future__ import annotations
 
 import math
-import os
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _python_dispatch
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -34,9 +31,9 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
-from .acceleration import _GOVERNOR, _exchange
+from .blocks import Block, BlockMode, block_here, modes_here, within
 from .functions import _deviations
-from .tensors import init_
+from .tensors import init_, outside_modes
 
 __all__ = ["Law", "NotRecordedError", "Recorder", "Start", "Store", "WithoutMemory", "as_scheme", "recorder_here"]
 
@@ -53,6 +50,7 @@ class Start(Enum):
 
 
 Law: TypeAlias = "Constant | Normal | Uniform | TruncatedNormal | Scheme | Start | None"
+Result = TypeVar("Result")
 Box: TypeAlias = tuple[tuple[int, int], ...]  # where it begins and its size, along each axis
 _NUMBERED = (Constant, Normal, Uniform, TruncatedNormal)
 
@@ -209,30 +207,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         store = self.stores.get(_key(tensor))
         return store if store is not None and _is_whole(tensor, store) and tuple(tensor.shape) == store.shape else None
 
-    @contextmanager
-    def recording(self, seed: int = 0) -> Iterator[None]:
-        """Record what this thread does; nothing outside of what is recorded changes, PyTorch's generator neither.
+    def record(self, function: Callable[[], Result], seed: int = 0) -> Result:
+        """Call a function, and record what it does; nothing else changes, PyTorch's generator neither.
 
-        Others that record wait, as functions are replaced for all threads. The seed is for what PyTorch draws
+        Others that record wait, as PyTorch's generator is one for all threads. The seed is for what PyTorch draws
         meanwhile, on which nothing may depend.
         """
-        with _LOCK, torch.no_grad(), _FromData(), self:
-            before, governor, state = _RECORDER.get(), _GOVERNOR.get(), torch.default_generator.get_state()
-            functions = _recorded_functions()
-            _exchange(functions)
-            _RECORDER.set(self)
-            _GOVERNOR.set(None)  # nothing is drawn here that a block of accelerate() would count, or skip
-            torch.default_generator.manual_seed(seed)
-            try:
-                yield
-            finally:
-                _GOVERNOR.set(governor)
-                _RECORDER.set(before)
-                for generator, begun in self._generators.items():
-                    generator.set_state(begun)
-                if not torch.equal(state, torch.default_generator.get_state()):
-                    torch.default_generator.set_state(state)
-                _exchange({made: getattr(made, "_recorded", held) for held, made in functions.items()})
+        return within(_Recording(self, seed), function)
 
     # What is seen
 
@@ -537,25 +518,88 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor(view)  # type: ignore[no-any-return]
 
 
-_LOCK = threading.RLock()
+_modes: Any = _python_dispatch  # without its annotations, which are partial
+_TWICE = "_is_in_any_mode_without_ignore_compile_internals"  # this newer one stands in C++ as well
 
 
-def _forget_other_threads() -> None:
-    global _LOCK
-    _LOCK = threading.RLock()
+class _Recording(Block):
+    """Has what its thread does recorded. What is begun inside of it ends with it, whatever an interrupt left."""
+
+    is_alone = True  # nothing is drawn here that a block of accelerate() would count, or skip
+
+    def __init__(self, recorder: Recorder, seed: int) -> None:
+        super().__init__()
+        self.recorder, self.seed, self.mode = recorder, seed, _FromData(self)
+        self.functions_around = modes_here()
+        self.dispatch_around = torch._C._len_torch_dispatch_stack()
+        self.was_enabled = torch.is_grad_enabled()
+        self.flags: dict[str, bool] = {}  # of PyTorch's, whether anybody is in a mode
+        self.state: Tensor | None = None  # of PyTorch's generator
+
+    def called(
+        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Keep functions of torch.nn.init that stand for a scheme as that."""
+        if name not in _SCHEMES:
+            return original(*args, **kwargs)
+
+        def said(tensor: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
+            if not isinstance(tensor, Tensor):
+                named = {} if generator is None else {"generator": generator}
+                return original(tensor, *args, **kwargs, **named)
+            if not tensor.numel():
+                return tensor
+            numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
+            return self.recorder.said(tensor, _SCHEMES[name](*numbers, **kwargs))
+
+        return said(*args, **kwargs)
+
+    def begin(self) -> None:
+        """Wait for those that record in other threads, and record."""
+        while (first := _turn.setdefault("", self)) is not self and first.thread != self.thread:
+            time.sleep(0.001)
+        self.flags = {name: flag for name, flag in vars(_modes).items() if type(flag) is bool}
+        with outside_modes():
+            self.state = torch.default_generator.get_state()
+        super().begin()
+        torch._C._set_grad_enabled(False)
+        self.recorder.__enter__()  # type: ignore[no-untyped-call]
+        torch.default_generator.manual_seed(self.seed)
+
+    def end(self) -> None:
+        """Put back what was there."""
+        if self.thread == threading.get_ident():
+            while torch._C._len_torch_dispatch_stack() > self.dispatch_around:
+                _modes._pop_mode()
+            torch._C._set_grad_enabled(self.was_enabled)
+        vars(_modes).update(self.flags)
+        if _TWICE in self.flags:
+            _modes.set_is_in_mode_without_ignore_compile_internals(self.flags[_TWICE])
+        if self.state is not None:
+            for generator, begun in self.recorder._generators.items():
+                generator.set_state(begun)
+            with outside_modes():
+                if not torch.equal(self.state, torch.default_generator.get_state()):
+                    torch.default_generator.set_state(self.state)
+            self.state = None
+        super().end()
+        if _turn.get("") is self:
+            del _turn[""]
+
+    def modes_left(self, modes: list[TorchFunctionMode]) -> list[TorchFunctionMode]:
+        """Those of this thread's that are to stay."""
+        return self.functions_around
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
-
-_RECORDER: ContextVar[Recorder | None] = ContextVar("winit_fast.adapters.torch.recording", default=None)
+# Who records now: an entry that is there or not, and says whose it is, so that nobody has it without knowing.
+_turn: dict[str, _Recording] = {}
 
 
 def recorder_here() -> Recorder:
     """The recorder of this thread."""
-    recorder = _RECORDER.get()
-    assert recorder is not None
-    return recorder
+    recording = block_here()
+    assert isinstance(recording, _Recording)
+    return recording.recorder
 
 
 class WithoutMemory(TorchFunctionMode):
@@ -569,7 +613,7 @@ class WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _FromData(TorchFunctionMode):
+class _FromData(BlockMode):
     """Tensors of given data are made on the CPU first, so that what goes to the meta device is seen.
 
     What is put in place of the data of a stand-in goes there too.
@@ -897,22 +941,6 @@ def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
 # The functions of torch.nn.init, which stand for their schemes
 
 
-def _recorded(original: Any, scheme: Callable[..., str]) -> Any:
-    @wraps(original)
-    def function(tensor: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
-        recorder = _RECORDER.get()
-        if recorder is None or not isinstance(tensor, Tensor):
-            named = {} if generator is None else {"generator": generator}
-            return original(tensor, *args, **kwargs, **named)
-        if not tensor.numel():
-            return tensor
-        numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
-        return recorder.said(tensor, scheme(*numbers, **kwargs))
-
-    function._recorded = original  # type: ignore[attr-defined]
-    return function
-
-
 def _truncated(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> str:
     if std == 0.0:
         return f"constant({min(max(float(mean), float(a)), float(b))!r})"
@@ -942,18 +970,3 @@ _SCHEMES: dict[str, Callable[..., str]] = {
     "eye_": lambda: "identity",
     "dirac_": lambda groups=1: f"dirac({groups!r})",
 }
-
-
-def _recorded_functions() -> dict[Any, Any]:
-    """What stands for each of them, under whatever functions of accelerate() or transformers hold their names now."""
-    held = [vars(torch.nn.init), getattr(sys.modules.get("transformers.initialization"), "TORCH_INIT_FUNCTIONS", {})]
-    found: dict[Any, Any] = {}
-    for name, scheme in _SCHEMES.items():
-        for names in held:
-            if name in names:
-                # One left there by a guard of transformers' in another thread is taken for what it stands for.
-                original = getattr(names[name], "_recorded", names[name])
-                found[original] = found.get(original) or _recorded(original, scheme)
-                if original is not names[name]:
-                    found[names[name]] = found[original]
-    return found

@@ -1,6 +1,6 @@
 """Push signals through deep stacks of layers: which initialization vanishes, explodes or is stable.
 
-Prints a table, one row a scheme, and draws a picture of it.
+Prints a table, one row a scheme, and draws a picture of it, which never replaces a file unless ``--force`` says so.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from winit_fast.publish import PartialFile
 from winit_fast.recommend import recommend
 from winit_fast.registry import scheme
 from winit_fast.report.activations import ACTIVATIONS
@@ -37,9 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument(
         "--picture", type=Path, metavar="FILE",
-        help="where to draw it: .png or .svg (default: report-ACTIVATION-DEPTHxWIDTH...svg, in this folder)",
+        help="where to draw it: .png or .svg, where no file is yet (default: report-ACTIVATION-DEPTHxWIDTH...svg, in "
+        "this folder; none where that is there)",
     )  # fmt: skip
     picture.add_argument("--no-picture", action="store_true", help="print the table alone")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a picture that is there, when the new one is whole"
+    )
 
 
 def _advice(report: Report) -> str:
@@ -66,16 +71,25 @@ def _name(options: argparse.Namespace) -> str:
     return "-".join(parts) + ".svg"
 
 
+def _check(picture: Path, force: bool) -> None:
+    """Refuses a picture that cannot be drawn or written, before anything is computed."""
+    check_picture(picture)
+    if picture.is_file() and not force:
+        raise FileExistsError(f"{picture} is there already; --force replaces it")
+    PartialFile(picture, overwrite=force)
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the table, draw the picture; 0."""
     picture, reason = options.picture, ""
     if picture is not None:
-        check_picture(picture)
+        _check(picture, options.force)
     elif not options.no_picture:
+        picture = Path(_name(options))
         try:
-            picture = check_picture(_name(options))
-        except ModuleNotFoundError as error:  # the table needs NumPy alone
-            reason = str(error)
+            _check(picture, options.force)
+        except (ModuleNotFoundError, OSError) as error:  # the table needs NumPy alone, and no file
+            picture, reason = None, str(error)
     report = propagate(
         options.schemes, options.activation, depth=options.depth, width=options.width,
         batch=options.batch, seed=options.seed, residual=options.residual, convolution=options.convolution,
@@ -83,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     print(report)
     print(_advice(report))
     if picture is not None:
-        draw(report, picture)
+        draw(report, picture, overwrite=options.force)
         print(f"picture: {picture}")
     elif reason:
         print(f"no picture: {reason}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from winit_fast.messages import shown
+from winit_fast.publish import PartialFile
 from winit_fast.report.measurement import size_of
 from winit_fast.report.reports import Histogram, Propagation, Report
 
@@ -66,7 +67,7 @@ def check_picture(picture: str | Path) -> Path:
     return path
 
 
-def draw(report: Report, picture: str | Path) -> None:
+def draw(report: Report, picture: str | Path, *, overwrite: bool = True) -> None:
     """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
 
     A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
@@ -78,11 +79,14 @@ def draw(report: Report, picture: str | Path) -> None:
     report : Report
         Made by `propagate`.
     picture : str or Path
-        Where to write it: a ``.png`` or an ``.svg``, whose bytes are the same for the same report.
+        Where to write it: a ``.png`` or an ``.svg``, whose bytes are the same for the same report. It has a partial
+        name until it is whole.
+    overwrite : bool, default True
+        Whether it may replace a file that is there.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, OSError
         If the path cannot be used.
     ModuleNotFoundError
         If matplotlib is not installed: ``pip install "winit_fast[report]"``.
@@ -112,7 +116,11 @@ def draw(report: Report, picture: str | Path) -> None:
         _draw_lines(above.subplots(1, 2, sharey=True), report)
         _draw_legend(between, report)
         _draw_histograms(below, shown_below)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        with PartialFile(path, overwrite=overwrite) as partial:
+            with partial.open() as file:
+                kind = path.suffix.removeprefix(".")
+                figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+            partial.publish()
 
 
 def _draw_lines(panels: Any, report: Report) -> None:

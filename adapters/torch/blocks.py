@@ -1,0 +1,190 @@
+"""Blocks in which functions of PyTorch's do something else: who has a say where, and what modules hold meanwhile.
+
+(a) A block has a say in the context and the thread that it began in, until it ends. It says itself that it has ended,
+    and knows those around it. So blocks may end in any order: generators share the context of whoever consumes them.
+(b) Modules hold replacements while any block is open. A replacement asks `block_here`, and is the original where there
+    is none. `_settle` compares what is open with what modules hold, and does what is missing, in a forked process too,
+    where the blocks of other threads are not.
+(c) An interrupt may come between any two bytecodes, those of a `finally` among them. So each step can be done again,
+    and whoever opens a block ends it twice, the second time for what an interrupt left of the first (`within`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from .._handover.locks import OneByOne
+
+__all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here", "within"]
+
+_torch: Any = torch._C  # without its annotations, which are partial
+
+Result = TypeVar("Result")
+
+#: What stands for which function while a block is open.
+REPLACEMENTS: dict[Any, Any] = {}
+
+
+class Block:
+    """One that has a say, with a mode that its thread is in meanwhile."""
+
+    is_alone: ClassVar[bool] = False  # of blocks that begin inside of it only those like it have a say
+
+    def __init__(self) -> None:
+        self.process, self.thread = os.getpid(), threading.get_ident()
+        self.around = block_here()
+        self.has_ended = False
+        self.mode: BlockMode | None = None
+        self._is_in_mode = False
+        self._modes_left: list[TorchFunctionMode] | None = None
+
+    def called(
+        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Do what a function or method of that name is to do here; `ours` does it by `init_`."""
+        return original(*args, **kwargs)
+
+    def begin(self) -> None:
+        """Have a say."""
+        _open[self] = None
+        _settle()
+        if self.mode is not None:
+            _torch._push_on_torch_function_stack(self.mode)
+            self._is_in_mode = True
+        if self.is_alone or self.around is None or not self.around.is_alone:
+            _BLOCK.set(self)
+
+    def end(self) -> None:
+        """Have no say any more; in another thread than the one it began in too, or once more."""
+        self.has_ended = True
+        _open.pop(self, None)
+        while self.around is not None and self.around.has_ended:  # or chains of them would grow
+            self.around = self.around.around
+        if _BLOCK.get() is self:
+            _BLOCK.set(self.around)
+        if self.mode is not None and self.thread == threading.get_ident():
+            self._leave_mode()
+        _settle()
+
+    def _leave_mode(self) -> None:
+        """Take the mode out from among those that began later, which are put back."""
+        if self._modes_left is None:
+            self._modes_left = self.modes_left(modes_here())
+        while (modes := modes_here()) != self._modes_left:
+            if modes == self._modes_left[: len(modes)]:
+                _torch._push_on_torch_function_stack(self._modes_left[len(modes)])
+            else:
+                _torch._pop_torch_function_stack()
+        self.mode = None
+
+    def modes_left(self, modes: list[TorchFunctionMode]) -> list[TorchFunctionMode]:
+        """Those of this thread's that are to stay."""
+        is_missing = self._is_in_mode and not any(mode is self.mode for mode in modes)
+        if (
+            is_missing and not self._is_mode_at_work()
+        ):  # another has left it as if it were its own, which is still there
+            modes = modes[:-1]
+        return [mode for mode in modes if not (isinstance(mode, BlockMode) and mode.block.has_ended)]
+
+    def _is_mode_at_work(self) -> bool:
+        """Whether PyTorch has put the mode aside, while it asks it what to do."""
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_locals.get("self") is not self.mode:
+            frame = frame.f_back  # type: ignore[assignment]
+        return frame is not None
+
+
+class BlockMode(TorchFunctionMode):
+    """The mode of a block."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+
+def within(block: Block, function: Callable[[], Result]) -> Result:
+    """Call a function in a block."""
+    try:
+        try:
+            block.begin()
+            return function()
+        finally:
+            block.end()
+    finally:
+        block.end()
+
+
+def modes_here() -> list[TorchFunctionMode]:
+    """Those that this thread is in."""
+    return [_torch._get_function_stack_at(place) for place in range(_torch._len_torch_function_stack())]
+
+
+def block_here() -> Block | None:
+    """The innermost block that has a say here.
+
+    Contexts are copied to other threads and to forked processes, where those in them have none.
+    """
+    block = _BLOCK.get()
+    while block is not None and (
+        block.has_ended or block.thread != threading.get_ident() or block.process != os.getpid()
+    ):
+        block = block.around
+    return block
+
+
+_BLOCK: ContextVar[Block | None] = ContextVar("winit_fast.adapters.torch.blocks", default=None)
+
+
+# What modules hold
+
+_open: dict[Block, None] = {}  # in all threads
+_is_replaced: bool | None = False  # None while some of them are
+_settling = OneByOne()
+
+
+def _settle() -> None:
+    """Have all modules hold replacements where a block is open, and the originals where none is."""
+    _settling.run(_settle_alone)
+
+
+def _settle_alone() -> None:
+    global _is_replaced
+    while _is_replaced is not (is_wanted := bool(_open)):
+        _is_replaced = None
+        # Looks anew, as modules imported meanwhile hold replacements.
+        _exchange(REPLACEMENTS if is_wanted else {made: original for original, made in REPLACEMENTS.items()})
+        _is_replaced = is_wanted
+
+
+def _exchange(functions: Mapping[Any, Any]) -> None:
+    """Put other functions where modules hold these: some 10 ms for 3000 modules."""
+    wanted = frozenset(map(id, functions))
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if not isinstance(names, dict):
+            continue
+        for held in (names, names.get("TORCH_INIT_FUNCTIONS")):  # where transformers keeps those it calls
+            if isinstance(held, dict) and not wanted.isdisjoint(map(id, list(held.values()))):
+                for name, value in list(held.items()):
+                    if id(value) in wanted:
+                        held[name] = functions[value]
+
+
+def _forget_other_threads() -> None:
+    """In a forked process: a thread that is not there ends no block."""
+    for block in list(_open):
+        if block.thread != threading.get_ident():
+            block.end()
+    _settle()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)

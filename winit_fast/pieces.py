@@ -1,0 +1,83 @@
+"""Arrays in pieces: what NumPy writes is written bit by bit.
+
+Between two pieces Python sees signals, and what a piece needs beside the array does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PIECE", "Pieces", "places_of", "write_zero_rows", "write_zeros"]
+
+PIECE = 1 << 17  # values: half a MiB of float32; some milliseconds in memory that was never touched
+
+
+class Pieces:
+    """An array that is not empty, cut into rectangles of at most so many values, which lie close together in memory.
+
+    Attributes
+    ----------
+    count : int
+        How many pieces there are; ``pieces[number]`` is the index of one.
+    values : int
+        How many values a piece has, at most.
+
+    Examples
+    --------
+    >>> pieces = Pieces(np.empty((4, 5)), most=10)
+    >>> [pieces[number] for number in range(pieces.count)]
+    [(slice(0, 2, None), slice(0, 5, None)), (slice(2, 4, None), slice(0, 5, None))]
+    """
+
+    def __init__(self, array: NDArray[Any], most: int = PIECE) -> None:
+        self.extents = array.shape
+        self.order = sorted(range(array.ndim), key=lambda axis: abs(array.strides[axis]))
+        self.sizes, self.counts = [1] * array.ndim, [1] * array.ndim
+        self.values = 1
+        for axis in self.order:
+            extent = array.shape[axis]
+            count = -(-extent // max(1, most // self.values))
+            self.sizes[axis] = -(-extent // count)
+            self.counts[axis] = -(-extent // self.sizes[axis])
+            self.values *= self.sizes[axis]
+        self.count = prod(self.counts)
+
+    def __getitem__(self, number: int) -> tuple[slice, ...]:
+        index = [slice(None)] * len(self.order)
+        for axis in self.order:
+            number, place = divmod(number, self.counts[axis])
+            first = place * self.sizes[axis]
+            index[axis] = slice(first, min(first + self.sizes[axis], self.extents[axis]))
+        return tuple(index)
+
+
+def places_of(rows: NDArray[np.int64], row: int, most: int) -> Iterator[NDArray[np.intp]]:
+    """Where a list has a row: at most so many places at a time."""
+    for first in range(0, len(rows), PIECE):
+        places = first + np.flatnonzero(rows[first : first + PIECE] == row)
+        for begin in range(0, len(places), most):
+            yield places[begin : begin + most]
+
+
+def write_zeros(out: NDArray[Any]) -> None:
+    """Write 0 everywhere."""
+    pieces = Pieces(out)
+    for number in range(pieces.count):
+        index: tuple[Any, ...] = pieces[number]
+        out[(*index, ...)] = 0
+
+
+def write_zero_rows(out: NDArray[Any], rows: NDArray[np.int64], row: int) -> None:
+    """Write 0 where a list has this row."""
+    pieces = Pieces(out[0, ...])
+    for places in places_of(rows, row, max(1, PIECE // pieces.values)):
+        for number in range(pieces.count):
+            index: tuple[Any, ...] = pieces[number]
+            out[(places, *index)] = 0
