@@ -16,8 +16,8 @@ from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED, stream_of
 
 from .. import needs
-from .._handover.constants import constant_in, distribution_of, padding_in
-from .._handover.pieces import PIECE
+from .._memory.constants import constant_in, distribution_of, padding_in
+from .._memory.pieces import PIECE
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -61,7 +61,7 @@ def _constant(dtype: str, shape: tuple[int, ...], scheme: Scheme, **arguments: A
 def _made_by_tensorflow(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
     import tensorflow as tf  # type: ignore[import-untyped]
 
-    from .._handover.tensorflow import filled
+    from .._memory.tensorflow import filled
 
     kind = tf.as_dtype(dtype)
     if tf.executing_eagerly():
@@ -78,7 +78,7 @@ def _made_by_tensorflow(dtype: str, shape: tuple[int, ...], seed: Any, arguments
 def _made_by_jax(dtype: str, layout: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
     import jax
 
-    from .._handover.jax import filled, is_traced
+    from .._memory.jax import filled, is_traced
 
     dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
@@ -103,7 +103,7 @@ def _key(seed: Any) -> Any:
     """What stands for a seed on JAX: two words, or, where the seed is a key of `jax.random`, that."""
     import jax
 
-    from .._handover.jax import is_traced, words_of
+    from .._memory.jax import is_traced, words_of
 
     if isinstance(seed, int):
         return words_of(seed)
@@ -133,7 +133,7 @@ def key_words(seed: Any) -> Any:
 def _made_by_torch(dtype: str, shape: tuple[int, ...], seed: Any, arguments: dict[str, Any]) -> Any:
     import torch
 
-    from .._handover.torch import tensor_of
+    from .._memory.torch import tensor_of
 
     device = keras.ops.convert_to_tensor(0.0).device  # the one that Keras is to use now
     if device.type == "meta":
@@ -150,14 +150,14 @@ def refill(variable: Any, shape: tuple[int, ...], seed: Any, arguments: dict[str
     elif backend == "torch" and value.is_cpu:
         import torch
 
-        from .._handover.torch import array_of
+        from .._memory.torch import array_of
 
         fill(array_of(value), seed=_number(seed), **arguments)
         torch.autograd.graph.increment_version(value)  # autograd must see the write
     elif backend == "tensorflow" and shape and _is_elementwise(shape, **arguments):
         import tensorflow as tf
 
-        from .._handover.tensorflow import refill as refill_variables
+        from .._memory.tensorflow import refill as refill_variables
 
         if not tf.executing_eagerly():
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")

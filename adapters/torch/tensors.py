@@ -25,8 +25,8 @@ from winit_fast.messages import as_sizes, shown
 from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
-from .._handover.pieces import PIECE, pieces
-from .._handover.torch import FILLED, array_of
+from .._memory.pieces import PIECE, pieces
+from .._memory.torch import FILLED, array_of
 
 __all__ = [
     "FILLED", "Drawn", "as_dtype", "draw_seed", "fill_tensor", "init", "init_", "is_unreal", "leaves_graph",
