@@ -28,11 +28,11 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .blocks import Block, within
+from .dtensor import held_by_this_rank
 from .modules import _bare, _parameters
+from .plain import refuse_absent, refuse_unusable
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
-from .sharding import held_by_this_rank
-from .tensors import refuse_absent, refuse_unusable
 
 __all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
 

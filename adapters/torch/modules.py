@@ -18,10 +18,11 @@ from winit_fast import Scheme, empty, fill
 from winit_fast.fans import matrices_of
 from winit_fast.messages import as_int, shown
 
+from .dtensor import held_by_this_rank
 from .parametrized import Parametrized, parametrized
+from .plain import FILLED, is_unreal, leaves_graph, refuse_absent, refuse_unusable
 from .rules import Rule, Rules, as_rules, matches
-from .sharding import held_by_this_rank
-from .tensors import FILLED, as_dtype, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .tensors import as_dtype, init_
 
 if TYPE_CHECKING:
     from .asking import Answer, Values

@@ -15,7 +15,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices, matrices_of
 from winit_fast.messages import shown
 
-from .tensors import torch_axes
+from .plain import torch_axes
 
 __all__ = ["Recipe", "Rule", "Rules", "as_rules", "matches"]
 
