@@ -35,7 +35,7 @@ from winit_fast.check import (
 )
 from winit_fast.messages import shown
 
-from .modules import _PARALLEL, _bare, _parameters
+from .parameters import PARALLEL, find_parameters, strip_wrappers
 from .rules import Rule
 from .tensors import init_
 
@@ -186,9 +186,9 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     stable
     """
     _refuse(model, example_input, loss)
-    while isinstance(model, _PARALLEL):  # which would wait for gradients that never come
+    while isinstance(model, PARALLEL):  # which would wait for gradients that never come
         model = model.module
-    parameters = _parameters(model, "")
+    parameters = find_parameters(model, "")
     names = {id(found.parameter): found.name for found in parameters}
     axes = [(found.name, found.parameter.ndim) for found in parameters]
     return check_model(Check, partial(_observe, model, names, example_input, loss), axes)
@@ -339,7 +339,7 @@ class _Watch(Observed, TorchFunctionMode):
         self.nodes: dict[Any, Use] = {}  # of autograd, where layers' outputs come from
         self._modules = dict(model.named_modules())
         names = dict(model.named_modules(remove_duplicate=False))
-        self._names = {id(part): _bare(path, names) for path, part in self._modules.items()}
+        self._names = {id(part): strip_wrappers(path, names) for path, part in self._modules.items()}
         self._counts: dict[int, int] = {}
         self._sources: Any = WeakTensorKeyDictionary()
 
