@@ -20,10 +20,11 @@ from winit_fast.messages import as_int, shown
 from .dtensor import held_by_this_rank
 from .parameters import ComputedTensor, FoundParameter, find_parameters, strip_wrappers
 from .plain import FILLED, is_unreal, leaves_graph, refuse_absent, refuse_unusable
-from .rules import Rule, Rules, as_rules, matches
+from .recipes import as_rules
+from .rules import Rule, Rules, matches
 from .tensors import as_dtype, init_
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it takes a tenth of a second to import, and few models are asked
     from .asking import Answer, Values
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
