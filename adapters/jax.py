@@ -43,7 +43,7 @@ with needs("jax"):
     from jax.sharding import PartitionSpec, Sharding
     from jax.typing import DTypeLike
 
-    from ._handover.jax import FILLED, filled, words_of
+    from ._memory.jax import FILLED, filled, words_of
 
 __all__ = ["Initializer", "init", "initializer"]
 

@@ -26,10 +26,10 @@ from . import needs
 with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
-from ._handover.constants import constant_in
-from ._handover.locks import OneByOne
-from ._handover.pieces import PIECE
-from ._handover.tensorflow import filled, many, on_host, refill
+from ._memory.constants import constant_in
+from ._memory.locks import OneByOne
+from ._memory.pieces import PIECE
+from ._memory.tensorflow import filled, many, on_host, refill
 
 __all__ = ["Initializer", "init", "init_"]
 

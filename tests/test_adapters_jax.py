@@ -17,7 +17,7 @@ from winit_fast import adapters
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
-from winit_fast.adapters._handover import jax as handover  # noqa: E402
+from winit_fast.adapters._memory import jax as memory  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -27,7 +27,7 @@ SCHEMES = [
     "he_normal", "uniform(-0.1, 0.3)", "truncated_normal(std=0.02)", "orthogonal", "sparse(0.5)", "identity", "ones",
 ]  # fmt: skip
 
-is_written_in_place = pytest.mark.skipif(handover.call is None, reason="needs jax 0.6.2")
+is_written_in_place = pytest.mark.skipif(memory.call is None, reason="needs jax 0.6.2")
 
 
 def filled(shape, scheme, dtype="float32", **arguments):
@@ -207,10 +207,10 @@ def test_a_program_is_traced_once_for_all_keys():
 
 def test_what_is_eager_is_compiled_once_for_all_seeds_and_names():
     init((3, 7), "normal", seed=0)
-    compiled = handover._part._cache_size()
+    compiled = memory._part._cache_size()
     for seed in range(3):
         init((3, 7), "normal", seed=seed, name=f"layer{seed}")
-    assert handover._part._cache_size() == compiled
+    assert memory._part._cache_size() == compiled
 
 
 def test_shapes_are_known_without_memory():
@@ -252,7 +252,7 @@ jax.jit(program)(jax.random.key(0))
 
 
 def test_the_way_of_other_devices_has_the_same_bits(monkeypatch):
-    monkeypatch.setattr(handover, "call", None)
+    monkeypatch.setattr(memory, "call", None)
     keys = jax.random.split(KEY, 2)
     assert is_same(init((5, 11), "orthogonal", seed=7, dtype="bfloat16"), filled((5, 11), "orthogonal", "bfloat16"))
     arrays = jax.jit(jax.vmap(lambda key: initializer("normal")(key, (5, 13))))(keys)
@@ -344,15 +344,15 @@ else:
 
 def test_equal_shards_are_written_once_and_all_can_be_donated():
     sharded("""
-from winit_fast.adapters._handover import jax as handover
-written, write = [], handover._write
-handover._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
+from winit_fast.adapters._memory import jax as memory
+written, write = [], memory._write
+memory._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
 array = init((16, 24), "normal", seed=7, sharding=NamedSharding(mesh, P("y")))
 assert written == [(4, 24)] * 4, written
 addresses = [shard.data.unsafe_buffer_pointer() for shard in array.addressable_shards]
 assert len(set(addresses)) == 8
 doubled = jax.jit(lambda array: array * 2, donate_argnums=0)(array)
-if handover.call:
+if memory.call:
     assert [shard.data.unsafe_buffer_pointer() for shard in doubled.addressable_shards] == addresses
 check(doubled, 2 * filled((16, 24), "normal"))
 """)
@@ -380,9 +380,9 @@ assert shape.shape == (1 << 20, 1 << 20)
 
 def test_each_device_writes_its_own_shard_of_an_out_sharding():
     sharded("""
-from winit_fast.adapters._handover import jax as handover
-written, write = [], handover._write
-handover._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
+from winit_fast.adapters._memory import jax as memory
+written, write = [], memory._write
+memory._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
 make = initializer("normal")
 jax.jit(lambda key: make(key, (16, 24), None, NamedSharding(mesh, P("x", "y"))))(jax.random.key(7)).block_until_ready()
 assert written == [(8, 6)] * 8, written

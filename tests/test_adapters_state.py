@@ -37,25 +37,25 @@ def test_a_signal_handler_may_make_a_part_of_a_tensor_amid_another(monkeypatch):
 
 def test_an_interrupt_leaves_no_error_of_a_callback_for_later():
     pytest.importorskip("jax")
-    from winit_fast.adapters._handover import jax as handover
+    from winit_fast.adapters._memory import jax as memory
 
     def part(*_, **__):
-        handover._stopped.error = ValueError("of the callback")
+        memory._stopped.error = ValueError("of the callback")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        handover._made(part, None, None, (2,))
-    assert handover._stopped.error is None
+        memory._made(part, None, None, (2,))
+    assert memory._stopped.error is None
 
 
 def test_a_signal_handler_may_make_an_array_amid_another():
     pytest.importorskip("jax")
-    from winit_fast.adapters._handover import jax as handover
+    from winit_fast.adapters._memory import jax as memory
 
     def part(*_, **__):
-        handover._stopped.error = KeyboardInterrupt()
+        memory._stopped.error = KeyboardInterrupt()
         adapters.jax.init((2, 2), "normal", seed=0)  # as if a signal came now
         raise RuntimeError("as XLA says it")
 
     with pytest.raises(KeyboardInterrupt):
-        handover._made(part, None, None, (2,))
+        memory._made(part, None, None, (2,))

@@ -18,8 +18,8 @@ tf = pytest.importorskip("tensorflow")
 from tensorflow.python.trackable.base import ShardInfo  # noqa: E402
 
 from winit_fast.adapters import tensorflow as adapter  # noqa: E402
-from winit_fast.adapters._handover.tensorflow import filled as filled_tensor  # noqa: E402
-from winit_fast.adapters._handover.tensorflow import tensor_of  # noqa: E402
+from winit_fast.adapters._memory.tensorflow import filled as filled_tensor  # noqa: E402
+from winit_fast.adapters._memory.tensorflow import tensor_of  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 

@@ -13,7 +13,7 @@ import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
-from winit_fast.adapters.torch import tensors  # noqa: E402
+from winit_fast.adapters.torch import plain  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -40,7 +40,7 @@ def is_same(tensor, array):
 
 @pytest.fixture
 def tiny_staging(monkeypatch):
-    monkeypatch.setattr(tensors, "PIECE", 64)
+    monkeypatch.setattr(plain, "PIECE", 64)
 
 
 # What it writes, and where
@@ -172,7 +172,7 @@ def test_what_was_computed_is_refused_since_what_it_was_computed_from_would_stay
         lambda tensor: adapters.torch.normal_(tensor),
         lambda tensor: adapters.torch.zeros_(tensor),
         lambda tensor: adapters.init_(tensor, "zeros"),
-        tensors.refuse_unusable,
+        plain.refuse_unusable,
     ):
         tensor = computed()[kind]()
         before, state = tensor.clone(), torch.get_rng_state()
@@ -284,7 +284,7 @@ def wrapped():
 def test_what_has_no_memory_of_its_own_is_refused_in_plain_words(kind):
     tensor, error, words = wrapped()[kind]
     state = torch.get_rng_state()
-    for fill in (lambda: init_(tensor, "normal"), lambda: tensors.refuse_unusable(tensor)):
+    for fill in (lambda: init_(tensor, "normal"), lambda: plain.refuse_unusable(tensor)):
         with pytest.raises(error, match=words):
             fill()
     assert torch.equal(torch.get_rng_state(), state)
@@ -419,7 +419,7 @@ def test_matrices_that_follow_each_other_have_the_values_of_the_reshaped_tensor(
 @pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "sparse(0.5)"])
 def test_matrices_go_through_the_host_too(scheme):
     tensor = torch.empty(24, 10)
-    tensors._fill_through_host(tensor, scheme, seed=7, matrices=3, **tensors.torch_axes(2, None, None, ()))
+    plain._fill_through_host(tensor, scheme, seed=7, matrices=3, **plain.torch_axes(2, None, None, ()))
     assert torch.equal(tensor, init((24, 10), scheme, seed=7, matrices=3))
 
 
@@ -449,8 +449,8 @@ def test_the_row_of_padding_counts_in_each_table_of_a_stack():
 
 
 def test_a_part_needs_its_offset():
-    for fill in (init_, lambda tensor, scheme, **rest: tensors._fill_through_host(
-        tensor, scheme, **rest, **tensors.torch_axes(2, None, None, ()))):  # fmt: skip
+    for fill in (init_, lambda tensor, scheme, **rest: plain._fill_through_host(
+        tensor, scheme, **rest, **plain.torch_axes(2, None, None, ()))):  # fmt: skip
         tensor = torch.full((4, 4), 9.0)
         with pytest.raises(
             ValueError, match=r"offset must be given where out is smaller than shape.*\(4, 4\) of \(8, 4\)"
@@ -534,13 +534,13 @@ def test_layers_that_repeat_each_other_for_want_of_names_are_warned_of_once():
 
 @pytest.mark.usefixtures("tiny_staging")
 def test_layers_on_other_devices_are_warned_of_by_where_they_stand_themselves():
-    model, axes = layers(), tensors.torch_axes(2, None, None, ())
+    model, axes = layers(), plain.torch_axes(2, None, None, ())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):  # the same again
-            tensors._fill_through_host(model[0].weight.data, "he_normal", seed=20, **axes)
+            plain._fill_through_host(model[0].weight.data, "he_normal", seed=20, **axes)
     with pytest.warns(winit_fast.RepeatedValuesWarning):
-        tensors._fill_through_host(model[1].weight.data, "he_normal", seed=20, **axes)
+        plain._fill_through_host(model[1].weight.data, "he_normal", seed=20, **axes)
 
 
 def test_nothing_is_warned_of_where_names_seeds_or_schemes_keep_layers_apart():
@@ -840,7 +840,7 @@ print(sorted({"torch._dynamo", "torch.distributed.tensor"} & (set(sys.modules) -
 def test_pieces_through_the_host_are_the_whole(dtype, shape):
     scheme = "constant(0.5)" if "complex" in dtype else "normal"
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    tensors._fill_through_host(tensor, scheme, seed=7, **tensors.torch_axes(len(shape), None, None, ()))
+    plain._fill_through_host(tensor, scheme, seed=7, **plain.torch_axes(len(shape), None, None, ()))
     assert is_same(tensor, filled(shape, scheme, dtype))
 
 
@@ -848,11 +848,11 @@ def test_pieces_through_the_host_are_the_whole(dtype, shape):
 @pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "dirac", *CONNECTED])
 def test_strided_parts_go_through_the_host_too(scheme):
     shape = (12, 24) if scheme == "sparse(0.5)" else (12, 8, 3)
-    axes = tensors.torch_axes(len(shape), None, None, ())
+    axes = plain.torch_axes(len(shape), None, None, ())
     whole = torch.from_numpy(filled(shape, scheme))
     memory = torch.full((9, 40, *shape[2:]), 9.0)
     part = memory[1::2, 3:38:7]  # 4 by 5
-    tensors._fill_through_host(part, scheme, shape=shape, offset=(6, 2, 0)[: len(shape)], seed=7, padding_idx=7, **axes)
+    plain._fill_through_host(part, scheme, shape=shape, offset=(6, 2, 0)[: len(shape)], seed=7, padding_idx=7, **axes)
     expected = whole[6:10, 2:7].clone()
     expected[1] = 0
     assert torch.equal(part, expected)
@@ -868,9 +868,9 @@ def test_strided_parts_go_through_the_host_too(scheme):
 )  # fmt: skip
 def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme, shape, times):
     calls = []
-    monkeypatch.setattr(tensors, "fill", lambda out, *a, **k: calls.append(out.size) or winit_fast.fill(out, *a, **k))
+    monkeypatch.setattr(plain, "fill", lambda out, *a, **k: calls.append(out.size) or winit_fast.fill(out, *a, **k))
     tensor = torch.empty(shape)
-    tensors._fill_through_host(tensor, scheme, seed=7, **tensors.torch_axes(len(shape), None, None, ()))
+    plain._fill_through_host(tensor, scheme, seed=7, **plain.torch_axes(len(shape), None, None, ()))
     assert len(calls) == times
     assert sum(calls) == tensor.numel()
     assert is_same(tensor, filled(shape, scheme))
@@ -878,7 +878,7 @@ def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme
 
 @pytest.mark.usefixtures("tiny_staging")
 def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
-    axes = tensors.torch_axes(2, None, None, ())
+    axes = plain.torch_axes(2, None, None, ())
     for region, words in (
         ({"shape": (20, 5), "offset": (15, 0)}, r"out must lie within shape, got \(12, 5\) from offset \(15, 0\)"),
         ({"shape": (20, 5), "offset": (0,)}, "must have as many axes as each other, got 2, 2 and 1"),
@@ -886,7 +886,7 @@ def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
     ):
         tensor = torch.full((12, 5), 9.0)
         with pytest.raises(ValueError, match=words):
-            tensors._fill_through_host(tensor, "normal", seed=7, **region, **axes)
+            plain._fill_through_host(tensor, "normal", seed=7, **region, **axes)
         assert bool((tensor == 9).all())
 
 
@@ -894,7 +894,7 @@ def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
 def test_pieces_are_in_the_memory_of_the_host_whatever_the_default_device_is():
     tensor = torch.empty(12, 5)
     with torch.device("meta"):
-        tensors._fill_through_host(tensor, "normal", seed=7, **tensors.torch_axes(2, None, None, ()))
+        plain._fill_through_host(tensor, "normal", seed=7, **plain.torch_axes(2, None, None, ()))
     assert is_same(tensor, filled((12, 5), "normal"))
 
 

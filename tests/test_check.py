@@ -16,10 +16,8 @@ import pytest
 from arrays import python
 
 from winit_fast import adapters, fill, recommend, scheme
+from winit_fast.check import Check, CheckedLayer, LayerStatistics, Weights
 from winit_fast.report import ACTIVATIONS, layer_statistics
-from winit_fast.report.checked_layers import CheckedLayer, Weights
-from winit_fast.report.checks import Check
-from winit_fast.report.measurement import LayerStatistics
 
 torch = pytest.importorskip("torch")
 
@@ -594,7 +592,7 @@ def test_two_norms_do_not_hide_what_follows_them():
 
 
 def test_outputs_that_are_very_large_are_sampled(monkeypatch):
-    monkeypatch.setattr("winit_fast.report.checked_layers.MOST_VALUES", 1 << 12)
+    monkeypatch.setattr("winit_fast.check.observe.MOST_VALUES", 1 << 12)
     model, inputs = deep("he_normal", depth=3, width=64), batch(1024, 64)
     sampled = check(model, inputs)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ pytestmark = [pytest.mark.frameworks, is_written_in_place]
 
 
 def is_divided():
-    from winit_fast.adapters._handover import jax_shards
+    from winit_fast.adapters._memory import jax_shards
 
     return jax_shards.IS_DIVIDED
 
@@ -15,9 +15,9 @@ def is_divided():
 needs_division = pytest.mark.skipif("not is_divided()", reason="needs jax 0.7")
 
 WRITTEN = """
-from winit_fast.adapters._handover import jax as handover
-written, write = [], handover._write
-handover._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
+from winit_fast.adapters._memory import jax as memory
+written, write = [], memory._write
+memory._write = lambda out, *arguments: (written.append(out.shape), write(out, *arguments))
 key, make = jax.random.key(7), initializer("normal")
 """
 
@@ -197,7 +197,7 @@ for spec in P(), P("x", "y"), P(None, "x"):
 
 
 def test_the_number_of_a_shard_counts_in_64_bits():
-    from winit_fast.adapters._handover.jax_shards import _begins
+    from winit_fast.adapters._memory.jax_shards import _begins
 
     assert _begins(3, 1 << 33).tolist() == [[0, 0], [0, 2], [0, 4]]
     assert _begins(3, (1 << 31) + 1).tolist() == [[0, 0], [(1 << 31) + 1, 0], [2, 1]]

@@ -273,12 +273,12 @@ def test_without_a_seed_calls_are_numbered_under_one_draw_while_nothing_else_dra
         other = torch.rand(())
         last = torch.empty(9).normal_()
     torch.manual_seed(3)
-    seed = adapters.torch.tensors.draw_seed(None)
+    seed = adapters.torch.plain.draw_seed(None)
     assert torch.equal(other, torch.rand(()))
     assert [torch.equal(x, init_(torch.empty(9), "normal", seed=seed, name=n)) for n, x in enumerate(drawn)] == [
         True
     ] * 3
-    assert torch.equal(last, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None)))
+    assert torch.equal(last, init_(torch.empty(9), "normal", seed=adapters.torch.plain.draw_seed(None)))
 
 
 def test_a_block_that_draws_nothing_leaves_torchs_generator():
@@ -328,7 +328,7 @@ def test_calls_that_draw_nothing_are_numbered_after_a_reseed():
         INIT.normal_(torch.empty(3), std=0.0)
         INIT.normal_(first := torch.empty(9))
     torch.manual_seed(3)
-    assert torch.equal(first, init_(torch.empty(9), "normal", seed=adapters.torch.tensors.draw_seed(None), name=1))
+    assert torch.equal(first, init_(torch.empty(9), "normal", seed=adapters.torch.plain.draw_seed(None), name=1))
 
 
 def test_until_reseeded_the_seed_governs():

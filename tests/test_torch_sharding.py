@@ -18,7 +18,7 @@ import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
-from winit_fast.adapters.torch.sharding import Run, _chunks  # noqa: E402
+from winit_fast.adapters.torch.dtensor import Run, _chunks  # noqa: E402
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -563,6 +563,19 @@ def test_an_init_fn_of_torchrec_can_be_pickled_and_a_copy_repeats_no_part():
         for rows in (30, 5, 0, 5):
             assert torch.equal(sent(torch.empty(rows, 20)), init_fn(torch.empty(rows, 20)))
         assert not torch.equal(copy.deepcopy([init_fn])[0](torch.empty(5, 20)), init_fn(torch.empty(5, 20)))
+
+
+def test_what_was_pickled_or_imported_from_where_these_stood_before_is_found():
+    from winit_fast.adapters.torch import sharding
+
+    assert sharding.init_sharded_ is adapters.torch.init_sharded_
+    for method, weight in (
+        (adapters.torch.torchrec_init_fn("normal", (3, 4), seed=7, name="table"), torch.empty(3, 4)),
+        (adapters.torch.megatron_init_method("normal", rank=0, world_size=1, seed=7), torch.empty(3, 4)),
+    ):
+        sent = pickle.dumps(method, protocol=2).replace(b"torch.integrations", b"torch.sharding")
+        assert b"torch.sharding" in sent
+        assert torch.equal(pickle.loads(sent)(weight.clone()), method(weight))
 
 
 def test_bad_arguments_of_an_init_fn_of_torchrec_are_refused():

@@ -17,8 +17,8 @@ from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .. import needs
-from .._handover.constants import constant_in
-from .._handover.pieces import PIECE
+from .._memory.constants import constant_in
+from .._memory.pieces import PIECE
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -75,7 +75,7 @@ def _constant(dtype: str, request: Request) -> Any:
 def _made_by_tensorflow(dtype: str, request: Request) -> Any:
     import tensorflow as tf  # type: ignore[import-untyped]
 
-    from .._handover.tensorflow import filled
+    from .._memory.tensorflow import filled
 
     kind, shape, seed = tf.as_dtype(dtype), request.shape, request.seed
     if tf.executing_eagerly():
@@ -92,7 +92,7 @@ def _made_by_tensorflow(dtype: str, request: Request) -> Any:
 def _made_by_jax(dtype: str, layout: Any, request: Request) -> Any:
     import jax
 
-    from .._handover.jax import filled, is_traced
+    from .._memory.jax import filled, is_traced
 
     dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
@@ -119,7 +119,7 @@ def _key(seed: Any) -> Any:
     """What stands for a seed on JAX: two words, or, where the seed is a key of `jax.random`, that."""
     import jax
 
-    from .._handover.jax import is_traced, words_of
+    from .._memory.jax import is_traced, words_of
 
     if isinstance(seed, int):
         return words_of(seed)
@@ -149,7 +149,7 @@ def key_words(seed: Any) -> Any:
 def _made_by_torch(dtype: str, request: Request) -> Any:
     import torch
 
-    from .._handover.torch import tensor_of
+    from .._memory.torch import tensor_of
 
     device = keras.ops.convert_to_tensor(0.0).device  # the one that Keras is to use now
     if device.type == "meta":
@@ -167,14 +167,14 @@ def refill(variable: Any, given: Request) -> None:
     elif backend == "torch" and value.is_cpu:
         import torch
 
-        from .._handover.torch import array_of
+        from .._memory.torch import array_of
 
         request.fill(array_of(value), seed=_number(seed))
         torch.autograd.graph.increment_version(value)  # autograd must see the write
     elif backend == "tensorflow" and shape and initializer.is_elementwise(shape):
         import tensorflow as tf
 
-        from .._handover.tensorflow import refill as refill_variables
+        from .._memory.tensorflow import refill as refill_variables
 
         if not tf.executing_eagerly():
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")

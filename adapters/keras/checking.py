@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from math import nan, prod
 from typing import Any, NamedTuple
@@ -13,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast import fill
-from winit_fast.gains import GAINS
-from winit_fast.messages import shown
-from winit_fast.report import LayerStatistics
-from winit_fast.report.checked_layers import (
+from winit_fast.check import (
+    Check,
     CheckedLayer,
+    LayerStatistics,
+    Observed,
+    Use,
     Weights,
     after_activation,
     before_activation,
+    check_model,
     entering,
-    gradient_measured,
     is_norm,
-    is_normalized,
     sampled,
 )
-from winit_fast.report.checks import Check
+from winit_fast.gains import GAINS
+from winit_fast.messages import shown
 
 from .. import needs
 
@@ -130,19 +131,12 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
         raise TypeError(refusal) from error
     if any(bool(keras.ops.any(keras.ops.isnan(part))) for part in _floating(inputs)):
         raise ValueError("example_input must be numbers, got nan among them")
-    watch = _measured(model, inputs, loss, {})
-    layers = watch.layers
-    if loss is not None and not any(layer.statistics.gradient_norm > 0.0 for layer in layers):
-        raise ValueError("loss must have a gradient, got one that depends on no layer")
-    measured = {layer.weights.name for layer in layers}
-    others = tuple(one.path for one in model.trainable_variables if len(one.shape) >= 2 and one.path not in measured)
-    found = Check(layers, others, is_normalized(watch.normalized_after, len(layers)), how_to_follow=_HOW_TO_FOLLOW)
-    if not found.factors:
-        return found
-    return found.with_trial(_measured(model, inputs, loss, found.factors).layers)
+    parameters = [(variable.path, len(variable.shape)) for variable in model.trainable_variables]
+    make = partial(Check, how_to_follow=_HOW_TO_FOLLOW)
+    return check_model(make, partial(_observe, model, inputs, loss), parameters)
 
 
-def _measured(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors: Mapping[str, float]) -> _Watch:
+def _observe(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors: Mapping[str, float]) -> Observed:
     """Run a model whose weights are taken to be wider by these factors."""
     watch = _Watch(model, factors)
 
@@ -161,11 +155,13 @@ def _measured(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factor
         raise TypeError(f"loss must return a tensor of one number, got {shown(first[0])}")
     back = [_gradient(number, end, loss is not None) for number, end in enumerate(first)]
     del first
-    places = [(use, place) for use in watch.uses for place in use.places]
-    probes = [keras.ops.zeros(place.shape, place.dtype) for _, place in places]
+    probes = [keras.ops.zeros(place.shape, place.dtype) for place in watch.places]
     gradients = _GRADIENTS[keras.backend.backend()](ends, probes, back)
-    for (use, place), gradient in zip(places, gradients, strict=True):
-        use.take_gradient(gradient, place)
+    for place, gradient in zip(watch.places, gradients, strict=True):
+        if gradient is not None:
+            place.use.take_gradient(_array(gradient, place.use.axis), prod(place.shape), place.number)
+    if loss is not None and not factors and not any(one.statistics.gradient_norm > 0.0 for one in watch.layers):
+        raise ValueError("loss must have a gradient, got one that depends on no layer")
     return watch
 
 
@@ -231,66 +227,42 @@ def _generators() -> Iterator[None]:
 
 
 class _Place(NamedTuple):
-    """Behind the wrapped call that is number `call` of a run, where its output is of `shape` and `dtype`."""
+    """Where a use was measured: behind the wrapped call that is number `call` of a run, and what came out of it."""
 
+    use: Use
+    number: int
     call: int
     shape: tuple[int, ...]
     dtype: str
 
 
-@dataclass(eq=False, slots=True)
-class _Use:
-    """One use of a layer, measured at its output until its activation is met, and gradients in both places."""
-
-    layer: CheckedLayer
-    axis: int
-    places: list[_Place] = field(default_factory=list)
-    has_activation: bool = False
-
-    def measure(self, call: int, before: LayerStatistics, output: Any) -> None:
-        statistics = after_activation(before, _array(output, self.axis))
-        self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
-        self.places.append(_Place(call, tuple(output.shape), _dtype(output)))
-
-    def take_gradient(self, gradient: Any, place: _Place) -> None:
-        if gradient is not None:
-            statistics = gradient_measured(
-                self.layer.statistics,
-                _array(gradient, self.axis),
-                prod(place.shape),
-                is_behind=place is self.places[-1],
-            )
-            self.layer = replace(self.layer, statistics=statistics)
-
-
-class _Watch:
+class _Watch(Observed):
     """Wraps what layers compute: in a first run it measures, in others it adds probes to what they hand on.
 
     With factors, weights with these paths are taken to be wider by them.
     """
 
     def __init__(self, model: Any, factors: Mapping[str, float]) -> None:
+        super().__init__()
         layers = [model, *model._flatten_layers(include_self=False)]
         parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
         self.parts = list({id(part): part for part in parts if part is not model}.values())
         # What spectral normalization makes a kernel of does not depend on its width.
         wrappers = [part for part in self.parts if isinstance(part, _layers.SpectralNormalization)]
         self._names_of_parameters = {id(wrapper.layer): "" for wrapper in wrappers}
-        self.uses: list[_Use] = []
+        self.places: list[_Place] = []
         self._factors = factors
-        self.normalized_after: set[int] = set()
         self._probes: dict[int, Any] | None = None
         self._calls = 0
         self._counts: dict[int, int] = {}
-        self._sources: dict[int, tuple[Any, _Use]] = {}  # by the identity of tensors, which are held so that it lasts
-        self._handed_on: dict[int, tuple[Any, _Use]] = {}  # likewise, behind activations
+        self._sources: dict[int, tuple[Any, Use]] = {}  # by the identity of tensors, which are held so that it lasts
+        self._handed_on: dict[int, tuple[Any, Use]] = {}  # likewise, behind activations
 
     @contextmanager
     def running(self, probes: Sequence[Any] | None) -> Iterator[None]:
         self._calls = 0
         if probes is not None:
-            calls = [place.call for use in self.uses for place in use.places]
-            self._probes = dict(zip(calls, probes, strict=True))
+            self._probes = dict(zip([place.call for place in self.places], probes, strict=True))
         with ExitStack() as wrapped:
             for part in self.parts:
                 see = self._see(part)
@@ -300,16 +272,12 @@ class _Watch:
         self._sources.clear()
         self._handed_on.clear()
 
-    @property
-    def layers(self) -> tuple[CheckedLayer, ...]:
-        return tuple(use.layer for use in self.uses)
-
     def mark_outputs(self, output: Any) -> None:
         """Find the uses that hand on the model's outputs."""
         for end in keras.tree.flatten(output):
             _, use = self._handed_on.get(id(end), (None, None))
             if use is not None:
-                use.layer = replace(use.layer, is_output=True)
+                use.mark_output()
 
     def _see(self, part: Any) -> Callable[..., Any] | None:
         if isinstance(part, (_layers.Dense, *_CONVOLUTIONS)):
@@ -337,8 +305,8 @@ class _Watch:
         before = before_activation(_array(before_it, axis), activation)
         described = _described(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
         described = replace(described, entering=entering(_array(args[0], axis)) if args else nan)
-        use = _Use(described, axis, has_activation=bool(activation))
-        use.measure(number, before, output)
+        use = Use(described, axis, has_activation=bool(activation))
+        self._take_place(use, use.measure(after_activation(before, _array(output, axis))), number, output)
         self.uses.append(use)
         self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
@@ -371,7 +339,7 @@ class _Watch:
     def _see_between(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         output = call(*args, **kwargs)
         if _is_norm(layer):
-            self.normalized_after.add(len(self.uses))
+            self.note_normalization()
         found = self._source(args)
         if found is not None:
             self._sources[id(output)] = output, found
@@ -382,12 +350,16 @@ class _Watch:
         output = call(*args, **kwargs)
         if use is not None:
             activation, slope = _activation(layer)
-            use.layer, use.has_activation = replace(use.layer, activation=activation, slope=slope), True
-            use.measure(number, before_activation(_array(args[0], use.axis), activation), output)
+            before = before_activation(_array(args[0], use.axis), activation)
+            statistics = after_activation(before, _array(output, use.axis))
+            self._take_place(use, use.meet_activation(activation, slope, statistics), number, output)
             self._handed_on[id(output)] = output, use
         return output
 
-    def _source(self, args: Any) -> _Use | None:
+    def _take_place(self, use: Use, number: int, call: int, output: Any) -> None:
+        self.places.append(_Place(use, number, call, tuple(output.shape), _dtype(output)))
+
+    def _source(self, args: Any) -> Use | None:
         """The use whose output comes next, if it still looks for its activation."""
         _, use = self._sources.get(id(args[0]), (None, None)) if args else (None, None)
         return None if use is None or use.has_activation else use

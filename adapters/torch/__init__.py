@@ -41,9 +41,9 @@ from .functions import (
     xavier_uniform_,
     zeros_,
 )
+from .integrations import init_sharded_, megatron_init_method, torchrec_init_fn
 from .modules import init_module_, materialize_
 from .rules import Recipe, Rule
-from .sharding import init_sharded_, megatron_init_method, torchrec_init_fn
 from .tensors import init, init_
 
 __all__ = [

@@ -26,7 +26,8 @@ from winit_fast.messages import shown
 
 from . import functions
 from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, block_here
-from .tensors import FILLED, Drawn, draw_seed, init_, leaves_graph, outside_modes
+from .plain import FILLED, Drawn, draw_seed, leaves_graph, outside_modes
+from .tensors import init_
 
 __all__ = ["accelerate"]
 

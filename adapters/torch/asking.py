@@ -28,11 +28,11 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .blocks import Block, within
-from .modules import _bare, _parameters
+from .dtensor import held_by_this_rank
+from .parameters import find_parameters, strip_wrappers
+from .plain import refuse_absent, refuse_unusable
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
-from .sharding import held_by_this_rank
-from .tensors import refuse_absent, refuse_unusable
 
 __all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
 
@@ -346,7 +346,7 @@ def _items(module: nn.Module) -> list[_Item]:
     inside = {id(part) for model in outermost(module) for part in model.modules()}
     foreign = [path for path, part in modules.items() if id(part) in inside and _library(part) == "timm"]
     items: list[_Item] = []
-    for found in _parameters(module, ""):
+    for found in find_parameters(module, ""):
         try:
             refuse_absent(found.parameter)
         except ValueError as error:
@@ -359,7 +359,7 @@ def _items(module: nn.Module) -> list[_Item]:
         for local, buffer in owner._buffers.items():
             if buffer is not None and buffer.is_meta:
                 path = _joined(paths[id(owner)], local)
-                items.append(_Item(_bare(path, modules), buffer, [(owner, local)], path))
+                items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
     for item in items:
         item.is_foreign = any(item.is_in(path) for path in foreign)
     return items

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .._handover.locks import OneByOne
+from .._memory.locks import OneByOne
 
 __all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here", "within"]
 

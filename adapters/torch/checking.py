@@ -6,9 +6,8 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,23 +18,24 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from winit_fast.messages import shown
-from winit_fast.report import LayerStatistics
-from winit_fast.report.checked_layers import (
+from winit_fast.check import Check as SharedCheck
+from winit_fast.check import (
     CheckedLayer,
+    LayerStatistics,
+    Observed,
+    Use,
     Weights,
     after_activation,
     before_activation,
+    check_model,
     entering,
-    gradient_measured,
     is_norm,
-    is_normalized,
     sampled,
     without_activation,
 )
-from winit_fast.report.checks import Check as SharedCheck
+from winit_fast.messages import shown
 
-from .modules import _PARALLEL, _bare, _parameters
+from .parameters import PARALLEL, find_parameters, strip_wrappers
 from .rules import Rule
 from .tensors import init_
 
@@ -186,26 +186,23 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     stable
     """
     _refuse(model, example_input, loss)
-    while isinstance(model, _PARALLEL):  # which would wait for gradients that never come
+    while isinstance(model, PARALLEL):  # which would wait for gradients that never come
         model = model.module
-    watch = _measured(model, example_input, loss)
-    layers = watch.layers
-    measured = {layer.weights.name for layer in layers}
-    unmeasured = tuple(name for name, axes in watch.parameters.values() if axes >= 2 and name not in measured)
-    found = Check(layers, unmeasured, is_normalized(watch.normalized_after, len(layers)))
-    if not found.factors:
-        return found
-    return found.with_trial(_measured(model, example_input, loss, found.factors).layers)
+    parameters = find_parameters(model, "")
+    names = {id(found.parameter): found.name for found in parameters}
+    axes = [(found.name, found.parameter.ndim) for found in parameters]
+    return check_model(Check, partial(_observe, model, names, example_input, loss), axes)
 
 
-def _measured(
+def _observe(
     model: nn.Module,
+    names: Mapping[int, str],
     example_input: Inputs,
     loss: Callable[[Any], Tensor] | None,
-    factors: Mapping[str, float] = MappingProxyType({}),
-) -> _Watch:
-    """Run a model whose weights are taken to be wider by these factors."""
-    watch = _Watch(model, factors)
+    factors: Mapping[str, float],
+) -> Observed:
+    """Run a model whose weights are taken to be wider by these factors; `names` are its parameters'."""
+    watch = _Watch(model, names, factors)
     with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
         with watch:
             output = _run(model, example_input)
@@ -330,52 +327,21 @@ def _units(module: nn.Module) -> _Units | None:
     return None
 
 
-@dataclass(eq=False, slots=True)
-class _Use:
-    """One use of a layer, whose statistics are those of its output until its activation is met."""
-
-    layer: CheckedLayer
-    axis: int
-    has_activation: bool = False
-
-    def measure(self, statistics: LayerStatistics, output: Tensor, is_activation: bool) -> None:
-        """Take these statistics, and then the gradient with respect to the output."""
-        self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
-        self.has_activation = is_activation
-        if output.requires_grad:
-            output.register_hook(partial(self._take_gradient, is_activation=is_activation))  # type: ignore[no-untyped-call]
-
-    def _take_gradient(self, gradient: Tensor, is_activation: bool) -> None:
-        statistics = gradient_measured(
-            self.layer.statistics,
-            _array(gradient, self.axis),
-            gradient.numel(),
-            is_behind=is_activation == self.has_activation,
-        )
-        self.layer = replace(self.layer, statistics=statistics)
-
-
-class _Watch(TorchFunctionMode):
+class _Watch(Observed, TorchFunctionMode):
     """Sees the outputs of layers by their hooks, and what becomes of these tensors by the functions of torch."""
 
-    def __init__(self, model: nn.Module, factors: Mapping[str, float]) -> None:
+    def __init__(self, model: nn.Module, parameters: Mapping[int, str], factors: Mapping[str, float]) -> None:
         super().__init__()
+        self._parameters = parameters
         self._factors = factors
-        self.normalized_after: set[int] = set()
-        self.uses: list[_Use] = []
         self.is_on = True
         self.targets: list[Any] = []
-        self.nodes: dict[Any, _Use] = {}  # of autograd, where layers' outputs come from
-        self.parameters = {id(found.parameter): (found.name, found.parameter.ndim) for found in _parameters(model, "")}
+        self.nodes: dict[Any, Use] = {}  # of autograd, where layers' outputs come from
         self._modules = dict(model.named_modules())
         names = dict(model.named_modules(remove_duplicate=False))
-        self._names = {id(part): _bare(path, names) for path, part in self._modules.items()}
+        self._names = {id(part): strip_wrappers(path, names) for path, part in self._modules.items()}
         self._counts: dict[int, int] = {}
         self._sources: Any = WeakTensorKeyDictionary()
-
-    @property
-    def layers(self) -> tuple[CheckedLayer, ...]:
-        return tuple(use.layer for use in self.uses)
 
     def mark_outputs(self, ends: list[Tensor]) -> None:
         """Find the uses from which the ends are reached by no other use."""
@@ -387,7 +353,7 @@ class _Watch(TorchFunctionMode):
             seen.add(node)
             use = self.nodes.get(node)
             if use is not None:
-                use.layer = replace(use.layer, is_output=True)
+                use.mark_output()
             else:
                 waiting += [before for before, _ in node.next_functions]
 
@@ -409,7 +375,7 @@ class _Watch(TorchFunctionMode):
         if not self.is_on or not (name in _ACTIVATIONS or name in _BETWEEN):
             return func(*args, **kwargs)
         if name in _NORMALIZATIONS:
-            self.normalized_after.add(len(self.uses))
+            self.note_normalization()
         source = args[0] if args else kwargs.get("input")
         use = self._use(source)
         if use is None:
@@ -437,7 +403,7 @@ class _Watch(TorchFunctionMode):
         number = self._counts[id(module)] = self._counts.get(id(module), 0) + 1
         name = self._names[id(module)] or "(model)"
         weight: Tensor = module.weight  # type: ignore[assignment]
-        parameter, _ = self.parameters.get(id(weight), ("", 0))
+        parameter = self._parameters.get(id(weight), "")
         if getattr(module, "transposed", False) and getattr(module, "groups", 1) > 1:
             parameter = ""  # no axes give it its fans
         layer = CheckedLayer(
@@ -448,27 +414,27 @@ class _Watch(TorchFunctionMode):
             LayerStatistics(),
             entering=entering(_array(args[0], units.axis)) if args else math.nan,
         )
-        use = _Use(layer, units.axis)
+        use = Use(layer, units.axis)
         if output.requires_grad:
             self.targets.append(_target(module, output))
         handed_on: Tensor = output
         if parameter in self._factors:
             handed_on = _wider(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
-        use.measure(without_activation(_array(handed_on, units.axis)), handed_on, False)
+        _take_gradient(use, use.measure(without_activation(_array(handed_on, units.axis))), handed_on)
         self.uses.append(use)
         self._sources[handed_on] = use, handed_on._version
         if handed_on.grad_fn is not None:
             self.nodes[handed_on.grad_fn] = use
         return handed_on
 
-    def _use(self, source: Any) -> _Use | None:
+    def _use(self, source: Any) -> Use | None:
         """The use that handed this tensor on, as it is, and still looks for its activation."""
         use, version = self._sources.get(source, (None, 0)) if isinstance(source, Tensor) else (None, 0)
         return None if use is None or use.has_activation or source._version != version else use
 
     def _see_normalization(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.is_on:
-            self.normalized_after.add(len(self.uses))
+            self.note_normalization()
 
     def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
         use = self._use(args[0]) if self.is_on and args else None
@@ -478,11 +444,17 @@ class _Watch(TorchFunctionMode):
             self._see_activation(use, activation, None, before, output)
 
     def _see_activation(
-        self, use: _Use, activation: str, slope: float | None, before: LayerStatistics, output: Tensor
+        self, use: Use, activation: str, slope: float | None, before: LayerStatistics, output: Tensor
     ) -> None:
-        use.layer = replace(use.layer, activation=activation, slope=slope)
-        use.measure(after_activation(before, _array(output, use.axis)), output, True)
+        statistics = after_activation(before, _array(output, use.axis))
+        _take_gradient(use, use.meet_activation(activation, slope, statistics), output)
         self._sources.pop(output, None)  # where it was computed in place
+
+
+def _take_gradient(use: Use, place: int, output: Tensor) -> None:
+    """Have the gradient with respect to an output measured when it comes."""
+    if output.requires_grad:
+        output.register_hook(lambda gradient: use.take_gradient(_array(gradient, use.axis), gradient.numel(), place))  # type: ignore[no-untyped-call]
 
 
 def _wider(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:

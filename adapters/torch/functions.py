@@ -22,7 +22,8 @@ from winit_fast.distributions import Uniform
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
 
-from .tensors import FILLED, init_, refuse_absent, refuse_computed, refuse_other_types
+from .plain import FILLED, refuse_absent, refuse_computed, refuse_other_types
+from .tensors import init_
 
 __all__ = [
     "_calculate_correct_fan",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -18,12 +17,14 @@ from winit_fast import Scheme, empty, fill
 from winit_fast.fans import matrices_of
 from winit_fast.messages import as_int, shown
 
-from .parametrized import Parametrized, parametrized
-from .rules import Rule, Rules, as_rules, matches
-from .sharding import held_by_this_rank
-from .tensors import FILLED, as_dtype, init_, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .dtensor import held_by_this_rank
+from .parameters import ComputedTensor, FoundParameter, find_parameters, strip_wrappers
+from .plain import FILLED, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .recipes import as_rules
+from .rules import Rule, Rules, matches
+from .tensors import as_dtype, init_
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it takes a tenth of a second to import, and few models are asked
     from .asking import Answer, Values
 
 __all__ = ["Entry", "Report", "init_module_", "materialize_"]
@@ -31,10 +32,6 @@ __all__ = ["Entry", "Report", "init_module_", "materialize_"]
 BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
 
 NOT_WRITTEN = "on the meta device: not written, see materialize_"
-
-# What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
-_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # they hold the model as "module"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,40 +274,13 @@ def materialize_(
 # The plan: everything is checked before the first write
 
 
-@dataclass(slots=True)
-class _Found:
-    """A parameter of a model: where it stands first, and its other names and places."""
-
-    parameter: nn.Parameter
-    name: str
-    owner: nn.Module
-    around: list[nn.Module]
-    also: list[str] = field(default_factory=list)
-    places: list[tuple[nn.Module, str]] = field(default_factory=list)
-    tensor: _Tensor | None = None  # that is computed from it
-    shared: list[_Tensor] = field(default_factory=list)  # those that are, where it stands elsewhere too
-
-
-@dataclass(slots=True)
-class _Tensor:
-    """A tensor that is computed from parameters, the originals, as if it were one itself."""
-
-    how: Parametrized
-    name: str
-    around: list[nn.Module]
-    originals: list[_Found]
-
-    def is_taken(self, rule: Rule) -> bool:
-        return rule.takes(self.name, self.how.owner, self.around)
-
-
 class Slot(NamedTuple):
     """What is to be written: a parameter, or the originals of a tensor that is computed."""
 
     entry: Entry
-    held: list[_Found]
+    held: list[FoundParameter]
     arguments: dict[str, Any]
-    tensor: _Tensor | None
+    tensor: ComputedTensor | None
     values: Values | None = None  # that take the place of a scheme
 
 
@@ -347,7 +317,7 @@ def _planned(
     fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
     ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
-    parameters = _parameters(module, prefix)
+    parameters = find_parameters(module, prefix)
     for found in parameters:
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
@@ -454,12 +424,12 @@ def _planned(
     return slots, Report(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
 
 
-def _names(found: _Found) -> tuple[str, ...]:
+def _names(found: FoundParameter) -> tuple[str, ...]:
     """A parameter's name, and that of the tensor that is computed from it."""
     return (found.name,) if found.tensor is None else (found.name, found.tensor.name)
 
 
-def _is_by_originals(tensor: _Tensor, ordered: Sequence[Rule], left: Sequence[str]) -> bool:
+def _is_by_originals(tensor: ComputedTensor, ordered: Sequence[Rule], left: Sequence[str]) -> bool:
     """Whether a computed tensor's originals are parameters like others: loaded, left, or named by rules themselves."""
     if any(getattr(original.parameter, "_is_hf_initialized", False) for original in tensor.originals):
         return True
@@ -474,7 +444,7 @@ def _is_by_originals(tensor: _Tensor, ordered: Sequence[Rule], left: Sequence[st
 
 
 def _refuse_changing(
-    tensor: _Tensor, parameters: Sequence[_Found], ordered: Sequence[Rule], left: Sequence[str]
+    tensor: ComputedTensor, parameters: Sequence[FoundParameter], ordered: Sequence[Rule], left: Sequence[str]
 ) -> None:
     """Raise where a computed tensor is made with parameters that have no values yet, or get others."""
     added = {id(parameter) for parameter in tensor.how.added()}
@@ -496,7 +466,7 @@ def _refuse_changing(
             )
 
 
-def _refuse_formless(found: _Found) -> None:
+def _refuse_formless(found: FoundParameter) -> None:
     """Raise where a parameter has no shape yet, or not its own here."""
     if is_lazy(found.parameter):
         raise ValueError(f"module must have shapes, but {found.name} is lazy; run the model once before, or leave it")
@@ -504,53 +474,6 @@ def _refuse_formless(found: _Found) -> None:
         refuse_absent(found.parameter)
     except ValueError as error:
         raise ValueError(f"{found.name}: {error}") from None
-
-
-def _parameters(module: nn.Module, prefix: str) -> list[_Found]:
-    """Every parameter once, in the order of `named_parameters`, with all names and places."""
-    found: dict[int, _Found] = {}
-    modules = dict(module.named_modules(remove_duplicate=False))
-    for path, owner in modules.items():
-        for local, parameter in owner._parameters.items():
-            if parameter is None:
-                continue
-            name = prefix + _bare(f"{path}.{local}" if path else local, modules)
-            if id(parameter) not in found:
-                parts = path.split(".") if path else []
-                around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
-                found[id(parameter)] = _Found(parameter, name, owner, around)
-            elif name not in (found[id(parameter)].name, *found[id(parameter)].also):
-                found[id(parameter)].also.append(name)
-            if (owner, local) not in found[id(parameter)].places:
-                found[id(parameter)].places.append((owner, local))
-    for owner in modules.values():
-        for how in parametrized(owner):
-            _mark(how, found)
-    return list(found.values())
-
-
-def _mark(how: Parametrized, found: dict[int, _Found]) -> None:
-    """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
-    originals = [found[id(parameter)] for parameter in how.held()]
-    first = originals[0]
-    name = first.name.removesuffix(how.suffixes[0]) + how.local
-    around = first.around if how.holder is how.owner else first.around[:-2]
-    tensor = _Tensor(how, name, around, originals)
-    is_shared = any(
-        original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)
-    )
-    for original in originals:
-        if is_shared:
-            original.shared.append(tensor)
-        else:
-            original.tensor = tensor
-
-
-def _bare(name: str, modules: dict[str, nn.Module]) -> str:
-    """A qualified name without what wrappers put into it."""
-    parts = name.split(".")
-    kept = [part for depth, part in enumerate(parts) if not isinstance(modules[".".join(parts[:depth])], _PARALLEL)]
-    return reduce(lambda text, wrapper: text.replace(wrapper, ""), _WRAPPERS, ".".join(kept))
 
 
 def _with(entry: Entry, scheme: Scheme | None = None, rule: Rule | None = None, note: str = "") -> Entry:
@@ -661,7 +584,7 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
             if isinstance(owner, nn.modules.batchnorm._NormBase):
                 known[id(owner)] = owner
             else:
-                name = prefix + _bare(f"{path}.{local}" if path else local, modules)
+                name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
                 others.setdefault(id(buffer), (owner, local, name))
     if others and make is None:
         names = ", ".join(name for *_, name in others.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -23,11 +23,11 @@ from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Layout, Matrices, matrices_of
 from winit_fast.messages import shown
 
-from .rules import Recipe, Rule, Rules, as_rules
+from .rules import Recipe, Rule, Rules
 
 __all__ = [
-    "Recipe", "Rule", "bert", "dlrm", "gpt2", "hf", "hf_vit", "llama", "mup", "named", "own", "resnet", "t5", "torch",
-    "torchtitan", "vit",
+    "Recipe", "Rule", "as_rules", "bert", "dlrm", "gpt2", "hf", "hf_vit", "llama", "mup", "named", "own", "resnet",
+    "t5", "torch", "torchtitan", "vit",
 ]  # fmt: skip
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -139,7 +139,7 @@ def own(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> Recip
     1.weight   16      float32  ones                                 the model's own
     1.bias     16      float32  zeros                                the model's own
     """
-    from .asking import ask
+    from .asking import ask  # what records takes a tenth of a second to import, and few ask
 
     return _recipe("own", ask(model, build))
 
@@ -354,6 +354,58 @@ def named(name: str, module: nn.Module | None = None) -> Recipe:
 _RECIPES: dict[str, Callable[..., Recipe]] = {
     recipe.__name__: recipe for recipe in (own, torch, hf, bert, gpt2, llama, torchtitan, vit, hf_vit, t5, resnet, dlrm)
 }
+
+
+# Rules by what a caller gives
+
+
+def as_rules(rules: Rules, module: nn.Module | None = None) -> tuple[Rule, ...]:
+    """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs.
+
+    Some recipes by name ask the module what its own code draws.
+    """
+    if isinstance(rules, str | Scheme) and _is_scheme(rules):
+        raise TypeError(f"rules must say which parameters they are for, and {_for_weights(str(rules))}")
+    if isinstance(rules, str):
+        return named(rules, module).rules
+    given = rules.items() if isinstance(rules, Mapping) else rules
+    if not isinstance(given, Recipe | Sequence) and not isinstance(rules, Mapping):
+        hint = ""
+        if isinstance(rules, Rule):
+            hint = "; put it into a list"
+        elif callable(rules):
+            hint = f"; pass what it returns: {getattr(rules, '__name__', 'it')}(...)"
+        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}{hint}")
+    return tuple(_as_rule(number, rule) for number, rule in enumerate(given))
+
+
+def _as_rule(number: int, rule: object) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, tuple) and len(rule) == 2:
+        return Rule(*rule)
+    hint = ""
+    if isinstance(rule, Recipe):
+        hint = "; spread it: [*recipe]"
+    elif isinstance(rule, str):
+        hint = f": {_for_weights(rule)}" if _is_scheme(rule) else "; put the pair into a list"
+    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}{hint}")
+
+
+def _is_scheme(given: str | Scheme) -> bool:
+    """Whether this is a scheme, though no recipe."""
+    try:
+        make_scheme(given)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _for_weights(scheme: str) -> str:
+    return f"{shown(scheme)} is a scheme: pass {{'*.weight': {shown(scheme)}, '*.bias': 'zeros'}}"
+
+
+# What recipes are made of
 
 
 def _recipe(name: str, *rules: Rule) -> Recipe:

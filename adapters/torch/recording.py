@@ -33,7 +33,8 @@ from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 from .blocks import Block, BlockMode, block_here, modes_here, within
 from .functions import _deviations
-from .tensors import init_, outside_modes
+from .plain import outside_modes
+from .tensors import init_
 
 __all__ = ["Law", "NotRecordedError", "Recorder", "Start", "Store", "WithoutMemory", "as_scheme", "recorder_here"]
 

@@ -15,9 +15,9 @@ from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices, matrices_of
 from winit_fast.messages import shown
 
-from .tensors import torch_axes
+from .plain import torch_axes
 
-__all__ = ["Recipe", "Rule", "Rules", "as_rules", "matches"]
+__all__ = ["Recipe", "Rule", "Rules", "matches"]
 
 Kinds: TypeAlias = "type | str | tuple[type | str, ...]"
 Chooser: TypeAlias = Callable[[nn.Module, str, Tensor], "str | Scheme | None"]
@@ -169,54 +169,6 @@ class Recipe:
 
 Says: TypeAlias = "str | Scheme | Chooser | None"
 Rules: TypeAlias = "str | Recipe | Mapping[str, Says] | Sequence[Rule | tuple[str | re.Pattern[str], Says]]"
-
-
-def as_rules(rules: Rules, module: nn.Module | None = None) -> tuple[Rule, ...]:
-    """The rules that a caller gave: the name of a recipe, a recipe, a mapping, or a sequence of rules and pairs.
-
-    Some recipes by name ask the module what its own code draws.
-    """
-    if isinstance(rules, str | Scheme) and _is_scheme(rules):
-        raise TypeError(f"rules must say which parameters they are for, and {_for_weights(str(rules))}")
-    if isinstance(rules, str):
-        from . import recipes
-
-        return recipes.named(rules, module).rules
-    given = rules.items() if isinstance(rules, Mapping) else rules
-    if not isinstance(given, Recipe | Sequence) and not isinstance(rules, Mapping):
-        hint = ""
-        if isinstance(rules, Rule):
-            hint = "; put it into a list"
-        elif callable(rules):
-            hint = f"; pass what it returns: {getattr(rules, '__name__', 'it')}(...)"
-        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}{hint}")
-    return tuple(_as_rule(number, rule) for number, rule in enumerate(given))
-
-
-def _as_rule(number: int, rule: object) -> Rule:
-    if isinstance(rule, Rule):
-        return rule
-    if isinstance(rule, tuple) and len(rule) == 2:
-        return Rule(*rule)
-    hint = ""
-    if isinstance(rule, Recipe):
-        hint = "; spread it: [*recipe]"
-    elif isinstance(rule, str):
-        hint = f": {_for_weights(rule)}" if _is_scheme(rule) else "; put the pair into a list"
-    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}{hint}")
-
-
-def _is_scheme(given: str | Scheme) -> bool:
-    """Whether this is a scheme, though no recipe."""
-    try:
-        make_scheme(given)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _for_weights(scheme: str) -> str:
-    return f"{shown(scheme)} is a scheme: pass {{'*.weight': {shown(scheme)}, '*.bias': 'zeros'}}"
 
 
 def _units(module: nn.Module) -> tuple[int, int, int]:

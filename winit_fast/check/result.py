@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
+from winit_fast.check.judge import judge_layers
+from winit_fast.check.layer import CheckedLayer
+from winit_fast.check.observe import Observed
+from winit_fast.check.text import conclusion, table
 from winit_fast.recommend import Recommendation
-from winit_fast.report.check_tables import conclusion, table
-from winit_fast.report.checked_layers import CheckedLayer
-from winit_fast.report.judging import judge_layers
 from winit_fast.report.verdicts import Verdict
 
-__all__ = ["Check"]
+__all__ = ["Check", "check_model"]
 
 #: By what factor the standard deviation of weights may differ from that of the recommended scheme: xavier_normal, where
 #: relu needs he_normal, is off by 1.41 in square layers. Where the verdict is not stable, he_normal without the gains
@@ -27,8 +29,35 @@ TOLERANCE_WITHOUT_ACTIVATION = 2.0
 IMPROVEMENT_OF_LOGARITHM = 0.25
 IMPROVEMENT = 0.1
 
-
 _AnyCheck = TypeVar("_AnyCheck", bound="Check")
+
+
+def check_model(
+    make: Callable[..., _AnyCheck],
+    observe: Callable[[Mapping[str, float]], Observed],
+    parameters: Iterable[tuple[str, int]],
+) -> _AnyCheck:
+    """Observe a model once, say what was found and, where other weights are recommended, try them.
+
+    Parameters
+    ----------
+    make : callable
+        `Check`, or what makes one of its kind from the same arguments.
+    observe : callable
+        ``observe(factors)`` runs the model whose weights are taken to be wider by these factors, by the names of
+        parameters.
+    parameters : iterable of (str, int)
+        The name of each parameter of the model, and how many axes it has.
+
+    Returns
+    -------
+    Check
+    """
+    observed = observe({})
+    measured = {layer.weights.name for layer in observed.layers}
+    unmeasured = tuple(name for name, axes in parameters if axes >= 2 and name not in measured)
+    found = make(observed.layers, unmeasured, observed.is_normalized)
+    return found.with_trial(observe(found.factors).layers) if found.factors else found
 
 
 @dataclass(frozen=True, eq=False)

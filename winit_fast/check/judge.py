@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from winit_fast.report.checked_layers import CheckedLayer, without_block
+from winit_fast.check.layer import CheckedLayer, without_block
 from winit_fast.report.measurement import LayerStatistics, size_of
 from winit_fast.report.verdicts import Finding, Thresholds, Verdict, drift_of, judge
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from winit_fast.report.checked_layers import CheckedLayer, without_block
+from winit_fast.check.layer import CheckedLayer, without_block
+from winit_fast.recommend import Recommendation
 from winit_fast.report.reports import written
 from winit_fast.report.verdicts import Verdict
-
-if TYPE_CHECKING:
-    from winit_fast.report.checks import Check
 
 __all__ = ["conclusion", "table"]
 
@@ -25,7 +23,28 @@ ENOUGH = 10.0
 WIDE, NARROW = 5.0, 1.0 / 20.0
 
 
-def table(check: Check) -> list[str]:
+class _Check(Protocol):
+    """What is printed of a `Check`, which stands on this and says what each of them is."""
+
+    @property
+    def layers(self) -> Sequence[CheckedLayer]: ...
+    @property
+    def unmeasured(self) -> Sequence[str]: ...
+    @property
+    def is_normalized(self) -> bool: ...
+    @property
+    def how_to_follow(self) -> str: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def verdict_tried(self) -> Verdict | None: ...
+    @property
+    def off(self) -> Sequence[CheckedLayer]: ...
+    @property
+    def suggestions(self) -> Mapping[str, Recommendation]: ...
+
+
+def table(check: _Check) -> list[str]:
     """A row for each layer; columns of which nothing was measured are left out."""
     found: dict[int, list[str]] = {}
     for finding in check.verdict.findings:
@@ -63,7 +82,7 @@ def table(check: Check) -> list[str]:
     ]
 
 
-def conclusion(check: Check) -> list[str]:
+def conclusion(check: _Check) -> list[str]:
     """The verdict, what is suggested, or why nothing is."""
     verdict, tried = check.verdict, check.verdict_tried
     lines = [f"verdict: {verdict}{_within(verdict)}"]
@@ -97,7 +116,7 @@ def _within(verdict: Verdict) -> str:
     return f", within {verdict.drift:.1f} times" if is_measured else ", as far as so few measured layers tell"
 
 
-def _about_inputs(check: Check) -> list[str]:
+def _about_inputs(check: _Check) -> list[str]:
     """What may be wrong with the inputs, rather than with weights."""
     first = check.layers[0]
     if first.entering == 0.0:
@@ -107,7 +126,7 @@ def _about_inputs(check: Check) -> list[str]:
     return []
 
 
-def _what_else(check: Check) -> list[str]:
+def _what_else(check: _Check) -> list[str]:
     """What may help where no weights are suggested, and what is strange about them all the same."""
     words = [finding.word for finding in check.verdict.findings]
     if "dead" in words:
@@ -138,7 +157,7 @@ def _count(layers: Sequence[object]) -> str:
     return f"{len(layers)} layer{'s' * (len(layers) > 1)}"
 
 
-def _suggested(check: Check) -> list[str]:
+def _suggested(check: _Check) -> list[str]:
     """What is suggested, alike layers in one line."""
     outcome, tried = "", check.verdict_tried
     if tried is not None:
@@ -170,7 +189,7 @@ def _range(sizes: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _why_nothing(check: Check) -> str:
+def _why_nothing(check: _Check) -> str:
     active = [layer for layer in check.layers if layer.activation]
     if not active:
         return "no activation was seen behind any layer"

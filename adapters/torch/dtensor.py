@@ -1,0 +1,99 @@
+"""What this rank holds of a `DTensor`: every rank fills its own part, and together they have the whole's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from winit_fast import Scheme
+
+from .plain import fill_tensor
+
+if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
+    from torch.distributed.tensor import DTensor
+
+__all__ = ["Run", "fill_dtensor", "fill_runs", "held_by_this_rank"]
+
+
+class Run(NamedTuple):
+    """Neighbouring indices of one axis that a rank holds: where they begin in the global tensor, and how many."""
+
+    first: int
+    size: int
+
+
+def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> None:
+    """Fill this rank's part of a `DTensor`, with arguments that `winit_fast.fill` takes."""
+    local, runs = held_by_this_rank(tensor)
+    if local is None:
+        return
+    fill_runs(local, runs, tuple(tensor.shape), scheme, **arguments)
+    torch.autograd.graph.increment_version(tensor)
+
+
+def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, list[list[Run]]]:
+    """The local tensor of a `DTensor`, None where this rank is no part of its mesh, and what its axes hold.
+
+    Raises
+    ------
+    ValueError
+        If a placement is neither a shard nor a replica, or the local tensor is not of the size that they say.
+    """
+    coordinate = tensor.device_mesh.get_coordinate()
+    if coordinate is None:
+        return None, []
+    runs = [[Run(0, size)] for size in tensor.shape]
+    for place, placement, count in zip(coordinate, tensor.placements, tensor.device_mesh.shape, strict=True):
+        if placement.is_replicate():
+            continue
+        if not (placement.is_shard() or hasattr(placement, "split_factor")):
+            raise ValueError(f"tensor must be sharded or replicated, got one of placement {placement}")
+        # A strided shard was split into so many by a later axis of the mesh before: FSDP over tensor parallelism.
+        axis: int = placement.dim  # type: ignore[attr-defined]
+        pieces = _chunks(runs[axis], getattr(placement, "split_factor", 1))
+        runs[axis] = [run for piece in pieces for run in _chunks(piece, count)[place]]
+    with torch.no_grad():
+        local = tensor.to_local()
+    held = tuple(sum(run.size for run in along) for along in runs)
+    if tuple(local.shape) != held:
+        raise ValueError(f"tensor must hold {held} here by its placements, got a local tensor of {tuple(local.shape)}")
+    return local, runs
+
+
+def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
+    """Split as `torch.chunk` does, into `count` parts of which the last may be shorter or empty."""
+    total = sum(run.size for run in runs)
+    size = -(-total // count)
+    return [_part(runs, min(k * size, total), min((k + 1) * size, total)) for k in range(count)]
+
+
+def _part(runs: list[Run], first: int, last: int) -> list[Run]:
+    part, before = [], 0
+    for run in runs:
+        begin, end = max(first - before, 0), min(last - before, run.size)
+        if begin < end:
+            part.append(Run(run.first + begin, end - begin))
+        before += run.size
+    return part
+
+
+def fill_runs(
+    local: Tensor, runs: list[list[Run]], shape: tuple[int, ...], scheme: str | Scheme, **arguments: Any
+) -> None:
+    """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
+    if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
+        runs = [[Run(0, size)] for size in local.shape]
+    for rectangle in product(*map(_placed, runs)):
+        part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
+        fill_tensor(part, scheme, shape=shape, offset=tuple(run.first for _, run in rectangle), **arguments)
+
+
+def _placed(along: list[Run]) -> Iterator[tuple[int, Run]]:
+    at = 0
+    for run in along:
+        yield at, run
+        at += run.size

@@ -1,0 +1,93 @@
+"""Every parameter of a model once: its names, where it stands, and what is computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+
+from torch import nn
+
+from .parametrized import Parametrized, parametrized
+from .rules import Rule
+
+__all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "strip_wrappers"]
+
+# What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # they hold the model as "module"
+
+
+@dataclass(slots=True)
+class FoundParameter:
+    """A parameter of a model: where it stands first, and its other names and places."""
+
+    parameter: nn.Parameter
+    name: str
+    owner: nn.Module
+    around: list[nn.Module]
+    also: list[str] = field(default_factory=list)
+    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+    tensor: ComputedTensor | None = None  # that is computed from it
+    shared: list[ComputedTensor] = field(default_factory=list)  # those that are, where it stands elsewhere too
+
+
+@dataclass(slots=True)
+class ComputedTensor:
+    """A tensor that is computed from parameters, the originals, as if it were one itself."""
+
+    how: Parametrized
+    name: str
+    around: list[nn.Module]
+    originals: list[FoundParameter]
+
+    def is_taken(self, rule: Rule) -> bool:
+        """Whether it would be this rule's if it were a parameter."""
+        return rule.takes(self.name, self.how.owner, self.around)
+
+
+def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
+    """Every parameter once, in the order of `named_parameters`, with all names and places."""
+    found: dict[int, FoundParameter] = {}
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for path, owner in modules.items():
+        for local, parameter in owner._parameters.items():
+            if parameter is None:
+                continue
+            name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
+            if id(parameter) not in found:
+                parts = path.split(".") if path else []
+                around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
+                found[id(parameter)] = FoundParameter(parameter, name, owner, around)
+            elif name not in (found[id(parameter)].name, *found[id(parameter)].also):
+                found[id(parameter)].also.append(name)
+            if (owner, local) not in found[id(parameter)].places:
+                found[id(parameter)].places.append((owner, local))
+    for owner in modules.values():
+        for how in parametrized(owner):
+            _mark(how, found)
+    return list(found.values())
+
+
+def strip_wrappers(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """A qualified name without what wrappers put into it."""
+    parts = name.split(".")
+    kept = [part for depth, part in enumerate(parts) if not isinstance(modules[".".join(parts[:depth])], PARALLEL)]
+    return reduce(lambda text, wrapper: text.replace(wrapper, ""), _WRAPPERS, ".".join(kept))
+
+
+def _mark(how: Parametrized, found: dict[int, FoundParameter]) -> None:
+    """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
+    originals = [found[id(parameter)] for parameter in how.held()]
+    first = originals[0]
+    name = first.name.removesuffix(how.suffixes[0]) + how.local
+    around = first.around if how.holder is how.owner else first.around[:-2]
+    tensor = ComputedTensor(how, name, around, originals)
+    is_shared = any(
+        original.places != [(how.holder, local)] for original, local in zip(originals, how.originals, strict=True)
+    )
+    for original in originals:
+        if is_shared:
+            original.shared.append(tensor)
+        else:
+            original.tensor = tensor

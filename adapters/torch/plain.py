@@ -1,0 +1,348 @@
+"""One plain tensor: fill it where it stands, and refuse what cannot be filled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import astuple
+from functools import wraps
+from math import prod
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _disable_current_modes
+
+from winit_fast import Scheme, fill
+from winit_fast import scheme as make_scheme
+from winit_fast.distributions import Elementwise
+from winit_fast.fans import Axes, Layout, axes_tuple, matrices_of
+from winit_fast.fill import checked_region
+from winit_fast.messages import shown
+from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.streams import UNNAMED
+
+from .._memory.pieces import PIECE, pieces
+from .._memory.torch import FILLED, array_of
+
+__all__ = [
+    "FILLED", "PLAIN", "Drawn", "draw_seed", "fill_tensor", "is_unreal", "leaves_graph", "outside_modes",
+    "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+]  # fmt: skip
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# Types of tensors that are what they seem; asking others what they are takes longer.
+PLAIN = (torch.nn.Parameter, Tensor)
+
+_WORD = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
+    """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
+    if is_unreal(tensor):
+        return
+    refuse_unusable(tensor)
+    plain = tensor.detach()
+    if plain.is_cpu:
+        fill(array_of(plain), scheme, **arguments)
+    else:
+        _fill_through_host(plain, scheme, **arguments)
+    torch.autograd.graph.increment_version(tensor)  # autograd must see the write
+
+
+# Other devices
+
+
+def _fill_through_host(
+    tensor: Tensor,
+    scheme: str | Scheme,
+    *,
+    shape: Sequence[SupportsIndex] | None = None,
+    offset: Sequence[SupportsIndex] | None = None,
+    **arguments: Any,
+) -> None:
+    """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
+
+    Where elements hang together (orthogonal, sparse, ...), every piece would begin with what all of them share: such a
+    tensor is one piece, and as large in the host's memory. A kernel of the device's own can stand here.
+    """
+    extent = tuple(tensor.shape)
+    whole, start = checked_region(extent, shape, offset)
+    axes = (arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"])
+    layout = Layout(whole, *axes, tensor.is_complex())
+    matrices = matrices_of(arguments.get("matrices", 1))
+    if matrices != 1:
+        layout, _ = layout.split(matrices)
+    distribution = make_scheme(scheme).distribution(*astuple(layout))
+    is_elementwise = isinstance(distribution, Elementwise)
+    values = None
+    if arguments.get("name", UNNAMED) is UNNAMED:  # `fill` would compare where the pieces stand
+        arguments["name"] = 0
+        seed = arguments.get("seed")
+        if distribution.draws and type(seed) is int and tensor.numel():
+            values = (seed, str(distribution), whole, start)
+            warn_of_repeats(values, tensor.data_ptr())
+    most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
+    is_cuda = tensor.is_cuda
+    turns = 2 if most < tensor.numel() else 1
+    size = min(most, tensor.numel())
+    buffers = [torch.empty(size, dtype=tensor.dtype, device="cpu", pin_memory=is_cuda) for _ in range(turns)]
+    copied: list[Any] = [None] * turns
+    for number, (begin, sizes) in enumerate(pieces(extent, most)):
+        turn = number % turns
+        if copied[turn] is not None:
+            copied[turn].synchronize()
+        staged = buffers[turn][: prod(sizes)].view(sizes)
+        place = tuple(map(sum, zip(start, begin, strict=True)))
+        fill(array_of(staged), scheme, shape=whole, offset=place, **arguments)
+        part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
+        part.copy_(staged, non_blocking=is_cuda)
+        if is_cuda:
+            copied[turn] = torch.cuda.current_stream(tensor.device).record_event()
+    for event in copied:
+        if event is not None:
+            event.synchronize()
+    if values is not None:
+        note_filled(values, tensor.data_ptr())
+
+
+# What cannot be filled
+
+
+def is_unreal(tensor: Tensor) -> bool:
+    """Whether a tensor has no memory: of the meta device, or a fake one of the tracers."""
+    if type(tensor) in PLAIN:
+        return tensor.is_meta
+    refuse_other_types(tensor)
+    if is_lazy(tensor):
+        raise ValueError(f"tensor must have a shape, got {type(tensor).__name__}: its lazy module has not run yet")
+    from torch._subclasses.fake_tensor import is_fake
+
+    return tensor.is_meta or is_fake(tensor)
+
+
+def refuse_other_types(tensor: object) -> None:
+    """Raise where something is no tensor at all, and say who takes what it is."""
+    if isinstance(tensor, Tensor):
+        return
+    root = type(tensor).__module__.partition(".")[0]
+    others = {
+        "numpy": ": winit_fast.fill and adapters.init_ fill arrays",
+        "tensorflow": ": adapters.init_ fills variables of TensorFlow",
+        "keras": ": adapters.init_ fills variables of Keras",
+        "jax": ": adapters.jax.init makes arrays of JAX",
+        "jaxlib": ": adapters.jax.init makes arrays of JAX",
+    }
+    hint = ": init_module_ initializes modules" if isinstance(tensor, torch.nn.Module) else others.get(root, "")
+    raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")
+
+
+def refuse_absent(tensor: Tensor) -> None:
+    """Raise where DeepSpeed's ZeRO-3 holds the values elsewhere and leaves a tensor without elements in their place."""
+    shape = getattr(tensor, "ds_shape", None)
+    if shape is not None and tuple(tensor.shape) != tuple(shape):
+        raise ValueError(
+            f"tensor must be here whole, got shape {tuple(tensor.shape)} of {tuple(shape)}, which DeepSpeed's ZeRO-3 "
+            "holds in parts: fill it on all ranks inside of deepspeed.zero.GatheredParameters(parameters, "
+            "modifier_rank=0), which keeps rank 0's values"
+        )
+
+
+def refuse_unusable(tensor: Tensor) -> None:
+    """Raise where a tensor that has memory cannot be written to as it stands."""
+    refuse_absent(tensor)
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise TypeError("tensor must not be filled inside of a transform of torch.func: make it before, and pass it in")
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        raise ValueError("tensor must not be one of torch.inference_mode, outside of which nobody may write to it")
+    if type(tensor) not in PLAIN and hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "placements"):
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "a nested one" if tensor.is_nested else f"one of layout {tensor.layout}"
+        raise TypeError(f"tensor must be dense, got {kind}")
+    if tensor.dtype not in FILLED:
+        raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
+    if tensor.is_conj() or tensor.is_neg():
+        kind = "conjugate" if tensor.is_conj() else "negative"
+        raise ValueError(f"tensor must hold its values as they are, got a {kind} view; fill what it views")
+    if not tensor.is_contiguous() and _overlaps(tensor):
+        raise ValueError(
+            f"tensor must not overlap itself in memory, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
+            "; fill what it was expanded from"
+        )
+    is_known = tensor.is_cpu or tensor.is_cuda  # elsewhere the address need not say anything
+    if is_known and tensor.numel() and tensor.data_ptr() == 0:
+        if type(tensor) in PLAIN:  # as a framework that shards leaves it until it is needed
+            raise ValueError(f"tensor must have memory, got shape {tuple(tensor.shape)} whose storage was freed")
+        raise TypeError(_NO_MEMORY.format(type(tensor).__name__))
+    refuse_computed(tensor)
+
+
+# Such as torchao's quantized tensors, or a masked one.
+_NO_MEMORY = (
+    "tensor must have memory of its own, got {}, which is made of other tensors: "
+    "fill the weight first, and turn it into one then"
+)
+
+
+def refuse_computed(tensor: Tensor) -> None:
+    """Raise where a tensor was computed: filling it would leave what it was computed from as it was.
+
+    Under `torch.no_grad` PyTorch does not say where a tensor comes from, and such a copy looks like any other tensor.
+    """
+    base = tensor if tensor._base is None else tensor._base
+    node = base.grad_fn
+    if node is None and base is not tensor:
+        # Of pieces as `chunk` makes them, PyTorch does not tell once the whole was written to: views of a parameter.
+        with suppress(RuntimeError):
+            node = _copied_by(tensor)
+    if node is not None:
+        raise ValueError(
+            "tensor must not be computed from others, which a fill would leave as they are, got the result of "
+            f"{type(node).__name__}: {_advice(type(node).__name__)}"
+        )
+    parametrize = sys.modules.get("torch.nn.utils.parametrize")
+    if parametrize is not None and parametrize._cache_enabled and any(base is x for x in parametrize._cache.values()):
+        raise ValueError(
+            "tensor must not be what torch.nn.utils.parametrize.cached keeps until its block ends, got one of shape "
+            f"{tuple(tensor.shape)}: assign a weight, as in module.weight = adapters.torch.init(shape, ...)"
+        )
+    if base is not tensor and hasattr(tensor, "placements") and hasattr(base, "placements"):
+        parts = [part._local_tensor.untyped_storage().data_ptr() for part in (tensor, base)]  # type: ignore[attr-defined]
+        if parts[0] != parts[1]:
+            raise ValueError(
+                f"tensor must not be a copy, got {tuple(tensor.shape)} of a DTensor of {tuple(base.shape)}, "
+                "along an axis that is sharded: fill the whole DTensor"
+            )
+
+
+def _advice(node: str) -> str:
+    """What to do in place of filling what was computed, the likeliest first."""
+    assign = (
+        "where it is a weight under a parametrization, assign one, module.weight = adapters.torch.init(shape, ...), or "
+        "use init_module_"
+    )
+    before = "fill what it was computed from (what stood before .float(), .to(), an index)"
+    if node.startswith("WeightNorm"):
+        return f"{assign.removeprefix('where it is a weight under a parametrization, ')}; else {before}"
+    if node == "CopySlices":
+        return f"what autograd saw written to is filled by its .data; {before}"
+    return f"{before}; {assign}"
+
+
+def _copied_by(tensor: Tensor) -> Any:
+    """What made a copy, where a tensor is the local one of a `DTensor` that is a copy itself."""
+    node = tensor.grad_fn
+    if type(node).__name__ != "_ToTorchTensorBackward":
+        return None
+    before = (function for function, _ in node.next_functions)  # type: ignore[union-attr]
+    return next((function for function in before if type(function).__name__ == "RedistributeBackward"), None)
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether strides do not nest: each must step over all that smaller ones reach."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+# What those who fill it share: seeds, axes, graphs
+
+
+def seed_of(
+    scheme: str | Scheme, seed: SupportsIndex | None, generator: torch.Generator | None
+) -> SupportsIndex | None:
+    """The seed that was given, or a draw of the generator; none where the scheme draws nothing."""
+    drawn = Drawn(generator)
+    return drawn if seed is None and make_scheme(scheme).draws else seed
+
+
+class Drawn:
+    """One 64-bit draw of a generator as a seed, taken when it is first asked for: after all else has been checked."""
+
+    __slots__ = ("_generator", "_seed")
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+        self._generator = generator
+        self._seed: int | None = None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it was asked for."""
+        return self._seed is not None
+
+    def __index__(self) -> int:
+        if self._seed is None:
+            self._seed = draw_seed(self._generator)
+        return self._seed
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """One 64-bit draw of a generator, PyTorch's default one where it is None."""
+    with outside_modes():
+        drawn = torch.empty_like(_WORD, device=None if generator is None else generator.device)
+        return drawn.random_(-(1 << 63), None, generator=generator).item() % (1 << 64)  # type: ignore[return-value]
+
+
+def outside_modes() -> AbstractContextManager[Any]:
+    """Where no mode such as `FakeTensorMode` sees what is done: a fake tensor holds no state and no draw."""
+    return _disable_current_modes() if torch._C._len_torch_dispatch_stack() else _NO_MODES
+
+
+_NO_MODES = nullcontext()
+
+
+def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes) -> dict[str, Any]:
+    """The axes in PyTorch's layout where they are not given: of those that do not stack, outputs first, then inputs.
+
+    Examples
+    --------
+    >>> torch_axes(3, None, None, -3)
+    {'in_axis': 2, 'out_axis': 1, 'batch_axis': (-3,)}
+    """
+    if in_axis is None and out_axis is None and batch_axis == ():
+        return {"in_axis": 1, "out_axis": 0, "batch_axis": ()}
+    batch = axes_tuple("batch_axis", batch_axis)
+    stacked = {axis % rank if -rank <= axis < rank else axis for axis in batch}
+    first, second = [axis for axis in range(2 + len(batch)) if axis not in stacked][:2]
+    if in_axis is None and out_axis is not None:
+        _refuse_shared("out_axis", out_axis, "in_axis", (second, second - rank))
+    if out_axis is None and in_axis is not None:
+        _refuse_shared("in_axis", in_axis, "out_axis", (first, first - rank))
+    return {
+        "in_axis": second if in_axis is None else in_axis,
+        "out_axis": first if out_axis is None else out_axis,
+        "batch_axis": batch,
+    }
+
+
+def _refuse_shared(argument: str, axes: Axes, other: str, default: tuple[int, int]) -> None:
+    if set(axes_tuple(argument, axes)) & set(default):
+        raise ValueError(f"{other} must be given with {argument}={shown(axes)}: by default it is that axis too")
+
+
+def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Have callers under `torch.compile` leave their graph for this call, and begin another after it.
+
+    That is `torch.compiler.disable`, which takes a second to import, only where there is a graph to leave.
+    `torch.export` cannot leave its graph, and would keep nothing of the call.
+    """
+
+    @wraps(function)
+    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        if torch.compiler.is_compiling():
+            if getattr(torch.compiler, "is_exporting", bool)():  # torch 2.7 and newer say so
+                raise RuntimeError(f"{function.__name__} cannot be part of an exported graph: call it before")
+            return torch.compiler.disable(function)(*arguments, **named)  # type: ignore[no-any-return, no-untyped-call]
+        return function(*arguments, **named)
+
+    return called
