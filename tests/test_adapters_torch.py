@@ -43,6 +43,12 @@ def tiny_staging(monkeypatch):
     monkeypatch.setattr(plain, "PIECE", 64)
 
 
+def through_host(tensor, scheme, *, seed=7, shape=None, offset=None, **keywords):
+    """Fill a tensor of the CPU as one of another device is filled."""
+    initializer = plain.in_torch_layout(tensor.dim(), scheme, **keywords)
+    plain._fill_through_host(tensor, initializer, seed=seed, shape=shape, offset=offset)
+
+
 # What it writes, and where
 
 
@@ -419,7 +425,7 @@ def test_matrices_that_follow_each_other_have_the_values_of_the_reshaped_tensor(
 @pytest.mark.parametrize("scheme", ["he_normal", "orthogonal", "sparse(0.5)"])
 def test_matrices_go_through_the_host_too(scheme):
     tensor = torch.empty(24, 10)
-    plain._fill_through_host(tensor, scheme, seed=7, matrices=3, **plain.torch_axes(2, None, None, ()))
+    through_host(tensor, scheme, matrices=3)
     assert torch.equal(tensor, init((24, 10), scheme, seed=7, matrices=3))
 
 
@@ -449,8 +455,7 @@ def test_the_row_of_padding_counts_in_each_table_of_a_stack():
 
 
 def test_a_part_needs_its_offset():
-    for fill in (init_, lambda tensor, scheme, **rest: plain._fill_through_host(
-        tensor, scheme, **rest, **plain.torch_axes(2, None, None, ()))):  # fmt: skip
+    for fill in (init_, through_host):
         tensor = torch.full((4, 4), 9.0)
         with pytest.raises(
             ValueError, match=r"offset must be given where out is smaller than shape.*\(4, 4\) of \(8, 4\)"
@@ -534,13 +539,13 @@ def test_layers_that_repeat_each_other_for_want_of_names_are_warned_of_once():
 
 @pytest.mark.usefixtures("tiny_staging")
 def test_layers_on_other_devices_are_warned_of_by_where_they_stand_themselves():
-    model, axes = layers(), plain.torch_axes(2, None, None, ())
+    model = layers()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):  # the same again
-            plain._fill_through_host(model[0].weight.data, "he_normal", seed=20, **axes)
+            through_host(model[0].weight.data, "he_normal", seed=20)
     with pytest.warns(winit_fast.RepeatedValuesWarning):
-        plain._fill_through_host(model[1].weight.data, "he_normal", seed=20, **axes)
+        through_host(model[1].weight.data, "he_normal", seed=20)
 
 
 def test_nothing_is_warned_of_where_names_seeds_or_schemes_keep_layers_apart():
@@ -840,7 +845,7 @@ print(sorted({"torch._dynamo", "torch.distributed.tensor"} & (set(sys.modules) -
 def test_pieces_through_the_host_are_the_whole(dtype, shape):
     scheme = "constant(0.5)" if "complex" in dtype else "normal"
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    plain._fill_through_host(tensor, scheme, seed=7, **plain.torch_axes(len(shape), None, None, ()))
+    through_host(tensor, scheme)
     assert is_same(tensor, filled(shape, scheme, dtype))
 
 
@@ -848,11 +853,10 @@ def test_pieces_through_the_host_are_the_whole(dtype, shape):
 @pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "dirac", *CONNECTED])
 def test_strided_parts_go_through_the_host_too(scheme):
     shape = (12, 24) if scheme == "sparse(0.5)" else (12, 8, 3)
-    axes = plain.torch_axes(len(shape), None, None, ())
     whole = torch.from_numpy(filled(shape, scheme))
     memory = torch.full((9, 40, *shape[2:]), 9.0)
     part = memory[1::2, 3:38:7]  # 4 by 5
-    plain._fill_through_host(part, scheme, shape=shape, offset=(6, 2, 0)[: len(shape)], seed=7, padding_idx=7, **axes)
+    through_host(part, scheme, shape=shape, offset=(6, 2, 0)[: len(shape)], padding_idx=7)
     expected = whole[6:10, 2:7].clone()
     expected[1] = 0
     assert torch.equal(part, expected)
@@ -868,9 +872,12 @@ def test_strided_parts_go_through_the_host_too(scheme):
 )  # fmt: skip
 def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme, shape, times):
     calls = []
-    monkeypatch.setattr(plain, "fill", lambda out, *a, **k: calls.append(out.size) or winit_fast.fill(out, *a, **k))
+    plain_fill = plain.Initializer.fill
+    monkeypatch.setattr(
+        plain.Initializer, "fill", lambda self, out, **k: calls.append(out.size) or plain_fill(self, out, **k)
+    )
     tensor = torch.empty(shape)
-    plain._fill_through_host(tensor, scheme, seed=7, **plain.torch_axes(len(shape), None, None, ()))
+    through_host(tensor, scheme)
     assert len(calls) == times
     assert sum(calls) == tensor.numel()
     assert is_same(tensor, filled(shape, scheme))
@@ -878,7 +885,6 @@ def test_what_hangs_together_is_computed_once_for_all_pieces(monkeypatch, scheme
 
 @pytest.mark.usefixtures("tiny_staging")
 def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
-    axes = plain.torch_axes(2, None, None, ())
     for region, words in (
         ({"shape": (20, 5), "offset": (15, 0)}, r"out must lie within shape, got \(12, 5\) from offset \(15, 0\)"),
         ({"shape": (20, 5), "offset": (0,)}, "must have as many axes as each other, got 2, 2 and 1"),
@@ -886,7 +892,7 @@ def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
     ):
         tensor = torch.full((12, 5), 9.0)
         with pytest.raises(ValueError, match=words):
-            plain._fill_through_host(tensor, "normal", seed=7, **region, **axes)
+            through_host(tensor, "normal", **region)
         assert bool((tensor == 9).all())
 
 
@@ -894,7 +900,7 @@ def test_a_part_that_does_not_fit_is_refused_before_a_piece_is_written():
 def test_pieces_are_in_the_memory_of_the_host_whatever_the_default_device_is():
     tensor = torch.empty(12, 5)
     with torch.device("meta"):
-        plain._fill_through_host(tensor, "normal", seed=7, **plain.torch_axes(2, None, None, ()))
+        through_host(tensor, "normal")
     assert is_same(tensor, filled((12, 5), "normal"))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from winit_fast.distributions import Distribution, Elementwise
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import fill
+from winit_fast.memory import empty
 from winit_fast.messages import as_int
 from winit_fast.schemes import Scheme
 from winit_fast.schemes import scheme as make_scheme
@@ -130,11 +131,20 @@ class Initializer:
         seed: SupportsIndex | None = 0,
         threads: SupportsIndex | None = None,
     ) -> None:
-        """Raise what `fill` would for a tensor of that shape and dtype, of which there need not be any memory."""
+        """Raise what `fill` would for a tensor of that shape and dtype, which needs no memory for that.
+
+        Examples
+        --------
+        >>> Initializer("he_normal").check((10**9, 10**9), "float16")
+        >>> Initializer("he_normal").check((10,))
+        Traceback (most recent call last):
+        ValueError: he_normal: fans need an input and an output axis; shape (10,) has one: give in_axis= and out_axis= \
+(() for none), or a scheme without fans, such as 'normal(std=0.02)'
+        """
         nothing = (0,) * len(shape)
         # Nothing is filled, so that there is nothing to repeat either.
         replace(self, name=self.stream).fill(
-            np.empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads
+            empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads
         )
 
     @property

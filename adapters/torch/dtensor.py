@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme
+from winit_fast.initializer import Initializer
 
 from .plain import fill_tensor
 
@@ -26,12 +26,14 @@ class Run(NamedTuple):
     size: int
 
 
-def fill_dtensor(tensor: DTensor, scheme: str | Scheme, **arguments: Any) -> None:
-    """Fill this rank's part of a `DTensor`, with arguments that `winit_fast.fill` takes."""
+def fill_dtensor(
+    tensor: DTensor, initializer: Initializer, *, seed: SupportsIndex | None, threads: SupportsIndex | None
+) -> None:
+    """Fill this rank's part of a `DTensor`."""
     local, runs = held_by_this_rank(tensor)
     if local is None:
         return
-    fill_runs(local, runs, tuple(tensor.shape), scheme, **arguments)
+    fill_runs(local, runs, tuple(tensor.shape), initializer, seed=seed, threads=threads)
     torch.autograd.graph.increment_version(tensor)
 
 
@@ -82,14 +84,21 @@ def _part(runs: list[Run], first: int, last: int) -> list[Run]:
 
 
 def fill_runs(
-    local: Tensor, runs: list[list[Run]], shape: tuple[int, ...], scheme: str | Scheme, **arguments: Any
+    local: Tensor,
+    runs: list[list[Run]],
+    shape: tuple[int, ...],
+    initializer: Initializer,
+    *,
+    seed: SupportsIndex | None,
+    threads: SupportsIndex | None,
 ) -> None:
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
     if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
         runs = [[Run(0, size)] for size in local.shape]
     for rectangle in product(*map(_placed, runs)):
         part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
-        fill_tensor(part, scheme, shape=shape, offset=tuple(run.first for _, run in rectangle), **arguments)
+        offset = tuple(run.first for _, run in rectangle)
+        fill_tensor(part, initializer, seed=seed, shape=shape, offset=offset, threads=threads)
 
 
 def _placed(along: list[Run]) -> Iterator[tuple[int, Run]]:

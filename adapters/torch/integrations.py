@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme, fill
+from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
+from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
@@ -23,12 +23,12 @@ from .dtensor import Run, fill_runs
 from .plain import (
     draw_seed,
     fill_tensor,
+    in_torch_layout,
     is_unreal,
     leaves_graph,
     refuse_absent,
     refuse_unusable,
     seed_of,
-    torch_axes,
 )
 from .tensors import init_
 
@@ -75,24 +75,22 @@ def init_sharded_(
     if not hasattr(tensor, "local_shards"):
         raise TypeError(f"tensor must be a ShardedTensor (init_ fills others), got {type(tensor).__name__}")
     shape = tuple(tensor.size())
-    arguments = {
-        "shape": shape,
-        "seed": seed_of(scheme, seed, generator),
-        "name": name,
-        "matrices": matrices,
-        "padding_idx": padding_idx,
-        "threads": threads,
-        **torch_axes(len(shape), in_axis, out_axis, batch_axis),
-    }
+    key = seed_of(scheme, seed, generator)
+    initializer = in_torch_layout(
+        len(shape), scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+        padding_idx=padding_idx,
+    )  # fmt: skip
     # Nothing, with all arguments: a rank that holds no shard refuses what the others refuse, and draws what they draw.
     nothing = (0,) * len(shape)
-    fill_tensor(torch.empty(nothing, dtype=tensor.dtype, device="cpu"), scheme, offset=nothing, **arguments)
+    empty = torch.empty(nothing, dtype=tensor.dtype, device="cpu")
+    fill_tensor(empty, initializer, seed=key, shape=shape, offset=nothing, threads=threads)
     shards = tensor.local_shards()
     for shard in shards:
         if not shard.tensor.is_meta:
             refuse_unusable(shard.tensor)  # all of them, before the first is written
     for shard in shards:
-        fill_tensor(shard.tensor, scheme, offset=tuple(shard.metadata.shard_offsets), **arguments)
+        begin = tuple(shard.metadata.shard_offsets)
+        fill_tensor(shard.tensor, initializer, seed=key, shape=shape, offset=begin, threads=threads)
     return tensor
 
 
@@ -158,7 +156,7 @@ def _checked_arguments(function: str, seed: SupportsIndex | None, arguments: dic
             close = nearest_word(argument, [*known, "seed", "name"])
             hint = f"; did you mean {close!r}?" if close else ""
             raise TypeError(f"{function} must get {', '.join(known)} beside its own arguments, got {argument!r}{hint}")
-    fill(np.empty(0), "normal", seed=0 if seed is None else seed, threads=arguments.get("threads"))
+    Initializer("normal").check((0,), seed=0 if seed is None else seed, threads=arguments.get("threads"))
 
 
 class _Counting:
@@ -336,9 +334,11 @@ class _MegatronInit(_Counting):
         is_numbered = name is None and self.names is None
         if name is None:
             name = self._numbered(weight) if self.names is None else self.names()
-        axes = torch_axes(len(shape), *self.axes)
+        which = {argument: given for argument, given in self.arguments.items() if argument != "threads"}
+        axes = dict(zip(_AXES, self.axes, strict=True))
+        initializer = in_torch_layout(len(shape), self.scheme, name=name, **axes, **which)
         key = seed_of(self.scheme, self.seed, None)
-        fill_runs(weight, runs, shape, self.scheme, seed=key, name=name, **axes, **self.arguments)
+        fill_runs(weight, runs, shape, initializer, seed=key, threads=self.arguments.get("threads"))
         self.count += is_numbered
         return weight
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from winit_fast import Scheme, empty, fill
+from winit_fast import Scheme
 from winit_fast.fans import matrices_of
+from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, shown
 
 from .dtensor import held_by_this_rank
@@ -314,7 +314,7 @@ def _planned(
     if seed is None:
         raise TypeError("seed must be an int, got None: seed=torch.initial_seed() follows torch.manual_seed")
     key = as_int("seed", seed)
-    fill(np.empty(0), "normal", seed=key, threads=threads)  # checks both
+    Initializer("normal").check((0,), seed=key, threads=threads)
     ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
     parameters = find_parameters(module, prefix)
@@ -498,7 +498,7 @@ def _check(
     seed: SupportsIndex,
     arguments: dict[str, Any],
 ) -> None:
-    """Fill nothing with it: the engine then checks the scheme against the global shape and the dtype."""
+    """Refuse what `init_` would, before anything is written."""
     if dtype not in FILLED:
         raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {dtype}")
     held: Tensor | None = parameter
@@ -506,8 +506,7 @@ def _check(
         held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
     if held is not None and not is_unreal(held):
         refuse_unusable(held)
-    nothing = empty((0,) * len(shape), str(dtype).removeprefix("torch."))
-    fill(nothing, scheme, seed=seed, shape=shape, offset=(0,) * len(shape), **arguments)
+    Initializer(scheme, **arguments).check(shape, str(dtype).removeprefix("torch."), seed=seed)
 
 
 def _is_elsewhere(parameter: Tensor) -> bool:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import astuple
+from dataclasses import replace
 from functools import wraps
 from math import prod
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _disable_current_modes
 
-from winit_fast import Scheme, fill
+from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes, Layout, axes_tuple, matrices_of
+from winit_fast.fans import Axes, Matrices, axes_tuple
 from winit_fast.fill import checked_region
+from winit_fast.initializer import Initializer
 from winit_fast.messages import shown
 from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED
@@ -27,9 +28,13 @@ from winit_fast.streams import UNNAMED
 from .._memory.pieces import PIECE, pieces
 from .._memory.torch import FILLED, array_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = [
-    "FILLED", "PLAIN", "Drawn", "draw_seed", "fill_tensor", "is_unreal", "leaves_graph", "outside_modes",
-    "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "torch_axes",
+    "FILLED", "PLAIN", "Drawn", "Place", "draw_seed", "fill_tensor", "in_torch_layout", "is_unreal", "leaves_graph",
+    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of",
+    "torch_axes",
 ]  # fmt: skip
 
 Parameters = ParamSpec("Parameters")
@@ -41,17 +46,26 @@ PLAIN = (torch.nn.Parameter, Tensor)
 _WORD = torch.empty((), dtype=torch.int64, device="cpu")
 
 
-def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
-    """Fill a tensor that is no `DTensor`, with arguments that `winit_fast.fill` takes."""
+def fill_tensor(tensor: Tensor, initializer: Initializer, **place: Unpack[Place]) -> None:
+    """Fill a tensor that is no `DTensor`."""
     if is_unreal(tensor):
         return
     refuse_unusable(tensor)
     plain = tensor.detach()
     if plain.is_cpu:
-        fill(array_of(plain), scheme, **arguments)
+        initializer.fill(array_of(plain), **place)
     else:
-        _fill_through_host(plain, scheme, **arguments)
+        _fill_through_host(plain, initializer, **place)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
+
+
+class Place(TypedDict, total=False):
+    """What decides a part's values beside its `Initializer`, and how many threads make them."""
+
+    seed: SupportsIndex | None
+    shape: Sequence[SupportsIndex] | None
+    offset: Sequence[SupportsIndex] | None
+    threads: SupportsIndex | None
 
 
 # Other devices
@@ -59,11 +73,12 @@ def fill_tensor(tensor: Tensor, scheme: str | Scheme, **arguments: Any) -> None:
 
 def _fill_through_host(
     tensor: Tensor,
-    scheme: str | Scheme,
+    initializer: Initializer,
     *,
+    seed: SupportsIndex | None = None,
     shape: Sequence[SupportsIndex] | None = None,
     offset: Sequence[SupportsIndex] | None = None,
-    **arguments: Any,
+    threads: SupportsIndex | None = None,
 ) -> None:
     """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
 
@@ -72,20 +87,13 @@ def _fill_through_host(
     """
     extent = tuple(tensor.shape)
     whole, start = checked_region(extent, shape, offset)
-    axes = (arguments["in_axis"], arguments["out_axis"], arguments["batch_axis"])
-    layout = Layout(whole, *axes, tensor.is_complex())
-    matrices = matrices_of(arguments.get("matrices", 1))
-    if matrices != 1:
-        layout, _ = layout.split(matrices)
-    distribution = make_scheme(scheme).distribution(*astuple(layout))
+    distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
     is_elementwise = isinstance(distribution, Elementwise)
     values = None
-    if arguments.get("name", UNNAMED) is UNNAMED:  # `fill` would compare where the pieces stand
-        arguments["name"] = 0
-        seed = arguments.get("seed")
-        if distribution.draws and type(seed) is int and tensor.numel():
-            values = (seed, str(distribution), whole, start)
-            warn_of_repeats(values, tensor.data_ptr())
+    if initializer.name is UNNAMED and distribution.draws and type(seed) is int and tensor.numel():
+        values = (seed, str(distribution), whole, start)
+        warn_of_repeats(values, tensor.data_ptr())
+    initializer = replace(initializer, name=initializer.stream)  # `fill` would compare where the pieces stand
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
@@ -98,7 +106,7 @@ def _fill_through_host(
             copied[turn].synchronize()
         staged = buffers[turn][: prod(sizes)].view(sizes)
         place = tuple(map(sum, zip(start, begin, strict=True)))
-        fill(array_of(staged), scheme, shape=whole, offset=place, **arguments)
+        initializer.fill(array_of(staged), seed=seed, shape=whole, offset=place, threads=threads)
         part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
         part.copy_(staged, non_blocking=is_cuda)
         if is_cuda:
@@ -299,6 +307,22 @@ def outside_modes() -> AbstractContextManager[Any]:
 
 
 _NO_MODES = nullcontext()
+
+
+def in_torch_layout(
+    rank: int,
+    scheme: str | Scheme,
+    *,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    name: str | SupportsIndex = UNNAMED,
+    matrices: Matrices = 1,
+    padding_idx: SupportsIndex | None = None,
+) -> Initializer:
+    """An initializer for tensors of that rank, in PyTorch's layout where no axes are given."""
+    axes = torch_axes(rank, in_axis, out_axis, batch_axis)
+    return Initializer(scheme, name=name, matrices=matrices, padding_idx=padding_idx, **axes)
 
 
 def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from winit_fast.messages import as_sizes, shown
 from winit_fast.streams import UNNAMED
 
 from .dtensor import fill_dtensor
-from .plain import PLAIN, fill_tensor, is_unreal, leaves_graph, refuse_computed, seed_of, torch_axes
+from .plain import PLAIN, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_computed, seed_of
 
 __all__ = ["as_dtype", "init", "init_"]
 
@@ -100,24 +100,20 @@ def init_(
     """
     if is_unreal(tensor):
         return tensor
-    arguments = {
-        "seed": seed_of(scheme, seed, generator),
-        "name": name,
-        "matrices": matrices,
-        "padding_idx": padding_idx,
-        "threads": threads,
-    }
-    if type(tensor) not in PLAIN and hasattr(tensor, "placements"):
-        if shape is not None or offset is not None:
-            argument, given = ("offset", offset) if shape is None else ("shape", shape)
-            raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+    key = seed_of(scheme, seed, generator)
+    is_sharded = type(tensor) not in PLAIN and hasattr(tensor, "placements")
+    if is_sharded and (shape is not None or offset is not None):
+        argument, given = ("offset", offset) if shape is None else ("shape", shape)
+        raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+    initializer = in_torch_layout(
+        tensor.dim() if shape is None else len(as_sizes("shape", shape)), scheme, name=name, in_axis=in_axis,
+        out_axis=out_axis, batch_axis=batch_axis, matrices=matrices, padding_idx=padding_idx,
+    )  # fmt: skip
+    if is_sharded:
         refuse_computed(tensor)
-        axes = torch_axes(tensor.dim(), in_axis, out_axis, batch_axis)
-        fill_dtensor(tensor, scheme, **arguments, **axes)  # type: ignore[arg-type]
-        return tensor
-    rank = tensor.dim() if shape is None else len(as_sizes("shape", shape))
-    axes = torch_axes(rank, in_axis, out_axis, batch_axis)
-    fill_tensor(tensor, scheme, shape=shape, offset=offset, **arguments, **axes)
+        fill_dtensor(tensor, initializer, seed=key, threads=threads)  # type: ignore[arg-type]
+    else:
+        fill_tensor(tensor, initializer, seed=key, shape=shape, offset=offset, threads=threads)
     return tensor
 
 
