@@ -11,6 +11,8 @@ import pytest
 from test_accuracy import INF, as_blocks, met, places_of
 from test_statistics import Normal
 
+import winit_fast
+
 BINS = 1 << 16
 # The errors of a bin's probability that the page states, typical (root mean square) and largest, and how far around an
 # edge words may be on its wrong side, as a share of all words.
@@ -86,3 +88,21 @@ def test_values_of_half_the_resolution_are_noticed(monkeypatch):
         patch.setitem(globals(), "values_of", coarser)
         errors = errors_of_bins(distribution, chosen, reach, 256)
     assert math.sqrt((errors**2).mean()) > 1.3 * typical
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound", "fewest", "most"),
+    [
+        ("float32", 1e-9, 65_000, 65_536),
+        ("float32", 1e-19, 65_000, 65_536),
+        ("float32", 1e-20, 2, 2),
+        ("float64", 1e-9, 65_000, 65_536),
+        ("float64", 1e-12, 14_000, 15_000),
+        ("float64", 1e-14, 100, 200),
+        ("float64", 1e-17, 2, 2),
+    ],
+)
+def test_bounds_very_near_each_other_leave_as_many_values_as_the_page_says(dtype, bound, fewest, most):
+    scheme = winit_fast.scheme("truncated_normal", low=-bound, high=bound)
+    values = winit_fast.fill(np.empty(1 << 16, dtype), scheme, seed=1, name="a")
+    assert fewest <= len(np.unique(values)) <= most

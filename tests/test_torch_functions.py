@@ -243,7 +243,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(function, a
         (0.0, 1 / 3, -1 / 3, math.inf),
         (0.0, 1.0, 2.0, 2.1),
         (1e-3, 1e-9, 1e-3 - 1e-9, 1e-3 + 1e-9),
-        (0.0, 1e300, -1.0, 1.0),
+        (0.0, 3e38, -1.0, 1.0),
         (0.0, 1e-320, -1.0, 1.0),
     ],
 )
@@ -253,6 +253,13 @@ def test_bounds_are_values_that_nothing_passes_by_any_rounding(mean, std, a, b, 
     smallest, largest = (Fraction(value.item()) for value in (weight.double().min(), weight.double().max()))
     assert math.isinf(a) or smallest >= Fraction(a)
     assert math.isinf(b) or largest <= Fraction(b)
+
+
+def test_a_std_beyond_float32_is_refused_where_every_value_was_a_bound():
+    weight = torch.full((20_000,), 9.0)
+    with pytest.raises(ValueError, match=r"must have a std of at most 3\.4.*e\+38 for float32"):
+        init.trunc_normal_(weight, 0.0, 1e300, -1.0, 1.0)
+    assert bool((weight == 9).all())
 
 
 FINITE = st.floats(-1e6, 1e6)
