@@ -1,4 +1,4 @@
-"""The picture in README.md: ``python bench/plot.py SPEED.json PICTURE.svg``."""
+"""The picture in README.md and docs/performance.md: ``python bench/plot.py SPEED.json PICTURE.svg``."""
 
 from __future__ import annotations
 

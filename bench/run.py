@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="time for each measurement (default: 1.5)")
     parser.add_argument("--results", type=Path, default=BENCH.parent / ".benchmarks", help="folder for the JSON files")
     parser.add_argument("--picture", type=Path, help="default: bench/speed.svg, or in the results for other sizes")
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md and bench/README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md, docs/ and bench/README.md")
     parser.add_argument("-k", metavar="EXPRESSION", help="only these benchmarks, as pytest's -k; then no table")
     options = parser.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)

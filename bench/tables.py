@@ -1,6 +1,7 @@
-"""The measured tables of README.md and bench/README.md: ``python bench/tables.py SPEED.json MEMORY.json [--write]``.
+"""The measured tables of README.md, docs/ and bench/README.md: ``python bench/tables.py SPEED.json MEMORY.json``.
 
-Prints them, or puts them between the markers ``<!-- NAME -->`` and ``<!-- end -->`` that stand in those files.
+Prints them, or with ``--write`` puts them between the markers ``<!-- NAME -->`` and ``<!-- end -->`` that stand in
+those files.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed", "peak", "torch", "others"),
+    ROOT / "README.md": ("speed",),
+    ROOT / "docs" / "performance.md": ("speed", "torch", "others"),
+    ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
@@ -50,7 +53,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def speed(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
-    """GB/s of float32: the table on README.md's first screen."""
+    """GB/s of float32: the table on README.md's first screen, and of docs/performance.md."""
     isa, versions = machine["isa"], machine["versions"]
     rows = [
         (f"**winit_fast, 2 threads, {ISA_NAMES[isa]}**", f"winit_fast {isa}", 2),
@@ -68,7 +71,7 @@ def speed(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     cells = [[label, *(rate(infos, method, threads) for infos in columns)] for label, method, threads in rows]
     ceiling = [rate(groups["memset"], "memset", threads) for threads in (1, 2)]
     cells += [["memset", *[ceiling[0]] * 3], ["memset, 2 threads", *[ceiling[1]] * 3]]
-    return markdown(["GB/s, 1 thread where not said", "uniform", "normal", "truncated normal, ±2 sigma"], cells)
+    return markdown(["GB/s, 1 thread unless noted", "uniform", "normal", "truncated normal, ±2 sigma"], cells)
 
 
 def types(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
@@ -198,8 +201,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("speed", type=Path)
     parser.add_argument("memory", type=Path)
-    parser.add_argument("--only", nargs="+", choices=sum(FILES.values(), ()), help="these tables; default: all")
-    parser.add_argument("--write", action="store_true", help="into README.md and bench/README.md")
+    parser.add_argument(
+        "--only", nargs="+", choices=dict.fromkeys(sum(FILES.values(), ())), help="these tables; default: all"
+    )
+    parser.add_argument("--write", action="store_true", help="into README.md, docs/ and bench/README.md")
     options = parser.parse_args()
     run, memory = json.loads(options.speed.read_text()), json.loads(options.memory.read_text())
     machine, results = run["machine_info"], Results(run["benchmarks"])

@@ -1,4 +1,4 @@
-"""README.md says what is true: its examples run, and its tables agree with the registry."""
+"""README.md and the pages of docs/ say what is true: examples run, tables are the registry, links lead somewhere."""
 
 import doctest
 import os
@@ -14,19 +14,92 @@ import pytest
 
 import winit_fast
 
-README = Path(__file__).parents[1] / "README.md"
-FRAMEWORKS = ["PyTorch", "TensorFlow", "Keras", "JAX", "One truth", "Which initialization works"]
-BENCH_README = README.parent / "bench" / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+MANUAL = [README, *sorted(DOCS.rglob("*.md"))]
+PAGES = [*MANUAL, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"]
+FRAMEWORKS = re.compile(r"\b(torch|tensorflow|keras|jax|transformers)\b")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+LONGEST_LINE = 120
 
 
-@pytest.fixture(scope="module")
-def text():
-    return README.read_text(encoding="utf-8")
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def read(page):
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(text, *languages):
+    """The code of the fenced blocks in one of these languages."""
+    return [code for language, code in FENCE.findall(text) if language in languages]
 
 
 def section(text, heading):
     """What stands between a heading and the next one of its level."""
     return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def sections(page):
+    return re.split(r"^(?=## )", read(page), flags=re.MULTILINE)
+
+
+def examples(text):
+    return "".join(blocks(text, "pycon"))
+
+
+def needs_frameworks(text):
+    return FRAMEWORKS.search(examples(text)) is not None
+
+
+def with_examples(needs):
+    """The pages with examples in a section that needs frameworks, or in one that needs none."""
+    return [page for page in MANUAL if any(examples(one) and needs_frameworks(one) == needs for one in sections(page))]
+
+
+# Examples
+
+
+@pytest.mark.parametrize("page", with_examples(False), ids=name_of)
+def test_examples_run(page):
+    run_examples(page, [one for one in sections(page) if not needs_frameworks(one)])
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("page", with_examples(True), ids=name_of)
+def test_examples_with_frameworks_run(page):
+    run_examples(page, sections(page))
+
+
+def run_examples(page, texts):
+    test = doctest.DocTestParser().get_doctest(examples("".join(texts)), {}, name_of(page), str(page), 0)
+    assert test.examples
+    report = []
+    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+    assert result.failed == 0, "".join(report)
+
+
+def test_every_quick_start_has_examples():
+    quick_starts = set((DOCS / "quickstart").glob("*.md"))
+    assert len(quick_starts) == 5
+    assert quick_starts <= set(with_examples(True) + with_examples(False))
+
+
+def test_every_example_is_in_a_block_that_is_run():
+    for page in PAGES:
+        text = FENCE.sub(lambda found: "" if found[1] == "pycon" else found[2], read(page))
+        assert ">>>" not in text, name_of(page)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(read(page), "python", "py")], ids=name_of)
+def test_sketches_compile(page):
+    for code in blocks(read(page), "python", "py"):
+        compile(textwrap.dedent(code), name_of(page), "exec")
+
+
+# Tables
 
 
 def scheme_table():
@@ -57,34 +130,14 @@ def equivalents_table():
     return "\n".join(lines)
 
 
-def test_examples_run(text):
-    for heading in FRAMEWORKS:
-        text = text.replace(section(text, heading), "")
-    run_examples(text, 20)
-
-
-@pytest.mark.frameworks
-@pytest.mark.parametrize("heading", FRAMEWORKS)
-def test_examples_with_frameworks_run(text, heading):
-    run_examples(section(text, heading), 5)
-
-
-def run_examples(text, count):
-    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", str(README), 0)
-    assert len(test.examples) >= count
-    report = []
-    result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert result.failed == 0, "".join(report)
-
-
-def test_the_table_of_schemes_is_the_registry(text):
+def test_the_table_of_schemes_is_the_registry():
     # Where this fails after a scheme was added: paste the new table.
-    assert scheme_table() in section(text, "Schemes"), scheme_table()
+    assert f"\n{scheme_table()}\n" in read(DOCS / "schemes.md"), scheme_table()
 
 
-def test_the_table_of_equivalents_is_the_registry(text):
+def test_the_table_of_equivalents_is_the_registry():
     # Where this fails after a scheme was added: paste the new table.
-    assert equivalents_table() in section(text, "The same in torch, Keras and JAX"), equivalents_table()
+    assert f"\n{equivalents_table()}\n" in read(DOCS / "equivalents.md"), equivalents_table()
 
 
 def test_every_equivalent_is_of_the_scheme_that_has_it_and_names_another_library():
@@ -94,11 +147,30 @@ def test_every_equivalent_is_of_the_scheme_that_has_it_and_names_another_library
             assert any(theirs), ours
 
 
+def test_measured_tables_have_their_places(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import tables
+
+    for page, names in tables.FILES.items():
+        found = re.findall(r"<!-- (?!end )(.*?) -->(?:.*?)<!-- end -->", read(page), flags=re.DOTALL)
+        assert sorted(found) == sorted(names), name_of(page)
+    marked = [page for page in PAGES if "<!-- end -->" in re.sub(r"`[^`\n]*`", "", read(page))]
+    assert set(marked) == set(tables.FILES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_number_is_left_to_be_measured(page):
+    assert re.findall(r"@[A-Z0-9_]+@", read(page)) == []
+
+
+# Commands
+
+
 @pytest.mark.parametrize("heading", ["Run it", "Test it", "Test the adapters"])
-def test_each_command_is_one_line_in_one_block(text, heading):
-    blocks = re.findall(r"^```sh\n(.*?)^```", section(text, heading), flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 1
-    assert blocks[0].count("\n") == 1
+def test_each_command_is_one_line_in_one_block(heading):
+    found = blocks(section(read(README), heading), "sh")
+    assert len(found) == 1
+    assert found[0].count("\n") == 1
 
 
 def commands():
@@ -106,8 +178,7 @@ def commands():
 
     Installations, tests and measurements are steps of CI.
     """
-    pages = [README, *sorted((README.parent / "docs").rglob("*.md"))]
-    whole = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    whole = "\n".join(map(read, MANUAL))
     found = re.findall(r"^\$ (.+)$", whole, flags=re.MULTILINE)
     found += re.findall(r"`((?:python -m winit_fast|winit-fast) [^`]+)`", whole)
     return sorted(set(found))
@@ -119,7 +190,7 @@ def test_every_command_of_the_pages_runs_as_it_stands(command, tmp_path):
         command = command.replace("winit-fast", "python -m winit_fast", 1)  # the script may not be on the path
     program, *arguments = shlex.split(command)
     assert program == "python"
-    path = os.pathsep.join([str(README.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"},
@@ -127,13 +198,42 @@ def test_every_command_of_the_pages_runs_as_it_stands(command, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("file", [README, BENCH_README], ids=["README", "bench/README"])
-def test_no_number_is_left_to_be_measured(file):
-    assert re.findall(r"@[A-Z0-9_]+@", file.read_text(encoding="utf-8")) == []
+# Form
 
 
-@pytest.mark.parametrize("file", [README, BENCH_README], ids=["README", "bench/README"])
-def test_every_picture_and_file_linked_to_is_in_the_repository(file):
-    links = re.findall(r"\]\(([^)#:\s]+)\)|\bsrc=\"([^\":]+)\"", file.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in map("".join, links) if not (file.parent / link).is_file()] == []
+def test_the_front_page_is_a_front_page():
+    assert read(README).count("\n") <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lines_are_short(page):
+    links = re.compile(r"\[[^\]]*\]\([^)]*\)|!\[|https?://")
+    long = [line for line in read(page).splitlines() if len(line) > LONGEST_LINE]
+    assert [line for line in long if not line.startswith("|") and not links.search(line)] == []
+
+
+def anchors(page):
+    """The names that links to the headings of a page end with."""
+    text = FENCE.sub("", read(page))
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_picture_and_file_linked_to_is_in_the_repository(page):
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", read(page)))
+    for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", text):
+        file = (page.parent / link).resolve() if link else page
+        assert file.is_file(), link
+        assert not anchor or anchor in anchors(file), f"{link}#{anchor}"
+
+
+def test_every_page_is_in_the_manuals_navigation():
+    navigation = read(ROOT / "mkdocs.yml")
+    for page in DOCS.rglob("*.md"):
+        assert f": {page.relative_to(DOCS).as_posix()}\n" in navigation, name_of(page)
+
+
+def test_the_citation_has_the_packages_version():
+    assert f"\nversion: {winit_fast.__version__}\n" in read(ROOT / "CITATION.cff")
+    assert f"\n## {winit_fast.__version__}" in read(ROOT / "CHANGELOG.md")
