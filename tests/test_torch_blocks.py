@@ -537,7 +537,13 @@ def test_an_exception_at_any_bytecode_of_a_recording_leaves_the_model_and_all_el
     files = (*OURS, "utils/_python_dispatch.py")
     found = positions(run, files)
     assert len(found) > 1000
-    for position, occurrence in sample(found, most):
+    putting_back = [
+        (position, count)
+        for position, count in found.items()
+        if position[0].co_name == "end" and position[0].co_filename.endswith("asking.py")
+    ]
+    assert len(putting_back) > 50
+    for position, occurrence in putting_back + sample(found, most):
         with pytest.raises(BaseException) as caught:  # noqa: PT011 (or what is raised from it)
             inject(run, files, position, occurrence)
         assert are_torchs(), position

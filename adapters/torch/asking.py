@@ -569,12 +569,14 @@ class _StandIns(Block):
         for part, attributes in self.before:
             part.__dict__.clear()
             part.__dict__.update(attributes)
+        self.before = []  # or an interrupt of what is done once more would find it half done again
         for held, content in self.held_before:
             held.clear()
             if isinstance(held, list):
                 held.extend(content)
             else:
                 held.update(content)
+        self.held_before = []
         super().end()
 
     def refuse_new(self, module: nn.Module) -> None:

@@ -6,7 +6,8 @@
     is none. `_settle` compares what is open with what modules hold, and does what is missing, in a forked process too,
     where the blocks of other threads are not.
 (c) An interrupt may come between any two bytecodes, those of a `finally` among them. So each step can be done again,
-    and whoever opens a block ends it twice, the second time for what an interrupt left of the first (`within`).
+    and whoever opens a block ends it twice, the second time for what an interrupt left of the first (`within`). What
+    is done is not undone by that.
 """
 
 from __future__ import annotations
