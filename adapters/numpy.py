@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from winit_fast import Scheme, empty, fill
-from winit_fast import scheme as make_scheme
 from winit_fast.fans import Axes, Matrices
-from winit_fast.initializer import Keywords
-from winit_fast.messages import as_int
 from winit_fast.streams import UNNAMED
+
+from ._seeds import Seed, seed_of
 
 __all__ = ["init", "init_"]
 
 Array = TypeVar("Array", bound=NDArray[Any])
-Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence | None
-
-
-class Arguments(Keywords, total=False):
-    """What `init_` takes beside an array and a scheme, for functions that hand it on."""
-
-    seed: Seed
-    shape: Sequence[SupportsIndex] | None
-    offset: Sequence[SupportsIndex] | None
-    threads: SupportsIndex | None
 
 
 def init(
@@ -173,7 +162,7 @@ def init_(
     return fill(
         array,
         scheme,
-        seed=_seed_of(scheme, seed),
+        seed=seed_of(scheme, seed),
         name=name,
         shape=shape,
         offset=offset,
@@ -184,27 +173,6 @@ def init_(
         padding_idx=padding_idx,
         threads=threads,
     )
-
-
-def _seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
-    """The seed that was given, or one still to be drawn; none where the scheme draws nothing."""
-    if seed is None or isinstance(seed, np.random.Generator | np.random.SeedSequence):
-        return _Drawn(seed) if make_scheme(scheme).draws else None
-    return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
-
-
-class _Drawn:
-    """A seed that is drawn when it is asked for: after all else has been checked."""
-
-    __slots__ = ("_source",)
-
-    def __init__(self, source: np.random.Generator | np.random.SeedSequence | None) -> None:
-        self._source = source
-
-    def __index__(self) -> int:
-        if isinstance(self._source, np.random.Generator):
-            return int(self._source.integers(1 << 64, dtype=np.uint64))
-        return int((self._source or np.random.SeedSequence()).generate_state(1, np.uint64)[0])
 
 
 def __dir__() -> list[str]:
