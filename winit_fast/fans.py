@@ -237,6 +237,8 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
     """The axes given for `argument`, one or several, as plain ints."""
     if type(axes) is tuple and not axes:
         return ()
+    if type(axes) is int:
+        return (axes,)
     needed = "an integer or a sequence of integers"
     members = as_members(argument, axes, needed) if isinstance(axes, Sequence) else [axes]
     try:

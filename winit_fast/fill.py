@@ -605,6 +605,8 @@ def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> i
         return default
     if type(axes) is int:
         return axes
+    if type(axes) is tuple and len(axes) == 1 and type(axes[0]) is int:  # as an `Initializer` has one axis
+        return axes[0]
     if isinstance(axes, np.ndarray):
         axes = axes.item() if axes.ndim == 0 else as_members(argument, axes, "an integer or a sequence of integers")
     return axes_tuple(argument, axes)
