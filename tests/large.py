@@ -60,17 +60,9 @@ def tensors(values):
 
 
 KINDS = [
-    "plain",
-    "transposed",
-    "strided",
-    "region",
-    "padding",
-    "matrices",
-    "rows",
-    "repeated",
-    "repeated padding",
-    "keys",
-]
+    "plain", "transposed", "strided", "region", "padding", "matrices", "rows", "repeated", "repeated padding",
+    "many rows", "keys",
+]  # fmt: skip
 
 
 def prepared(kind, case, memory):
