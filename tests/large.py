@@ -35,6 +35,7 @@ def tensors(values):
         "normal: two rows": ("normal", (2, values // 2), {}),
         "array": (TEXTS["array"], (values // 4, 4), {}),
         "array: one value": ("array([0.5])", (values // 256, 256), {}),
+        "array: 64 rows": (f"array([{', '.join([f'[{many}]'] * 64)}])", (values // 256, 256), {}),
         "array: many values": (f"array([{', '.join([f'[{many}]'] * 256)}])", (values >> 16, 256, 256), {}),
         "bilinear": ("bilinear", (side, side, 1, 1), {}),
         "bilinear: small kernels": ("bilinear", (4, 4, values // 1024, 64), {}),
@@ -59,17 +60,9 @@ def tensors(values):
 
 
 KINDS = [
-    "plain",
-    "transposed",
-    "strided",
-    "region",
-    "padding",
-    "matrices",
-    "rows",
-    "repeated",
-    "repeated padding",
-    "keys",
-]
+    "plain", "transposed", "strided", "region", "padding", "matrices", "rows", "repeated", "repeated padding",
+    "many rows", "keys",
+]  # fmt: skip
 
 
 def prepared(kind, case, memory):
@@ -83,6 +76,9 @@ def prepared(kind, case, memory):
         out = memory[: 2 * count].reshape(*shape[:-1], 2 * shape[-1])[..., ::-2]
     else:
         out = memory[:count].reshape(shape)
+    if kind == "many rows":  # of a tensor that has few
+        rows = np.arange(shape[0]) % 64
+        return lambda: fill_rows(out, rows, text, shape=(64, *shape[1:]), **options)
     if kind in ("rows", "repeated", "repeated padding"):
         padding_idx = (shape[0] - 1) // 2 if kind == "repeated padding" else None
         rows = np.arange(shape[0])[::-1].copy() if kind == "rows" else np.full(shape[0], (shape[0] - 1) // 2)

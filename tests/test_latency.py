@@ -64,6 +64,7 @@ SAMPLE = [
     ("transposed", "array"),
     ("rows", "array: many values"),
     ("repeated", "array: one value"),
+    ("many rows", "array: 64 rows"),
     ("rows", "lstm_bias: few units"),
     ("plain", "lstm_bias"),
     ("plain", "dirac: groups"),

@@ -166,7 +166,7 @@ def test_a_scheme_without_width_is_a_constant_and_draws_nothing(text, value):
 
 
 GIVEN = {"zeros", "ones", "constant", "identity", "dirac", "array", "bilinear", "lstm_bias"}
-NEEDED = {"array": {"values": [0.5]}, "deepnet": {"encoder": 1}}  # beside what any number will do for
+NEEDED = {"array": {"values": [0.5]}, "deepnet": {"encoder": 1}, "sparse": {"sparsity": 0.5}}  # where 1 will not do
 
 
 @pytest.mark.parametrize("entry", schemes(), ids=lambda entry: entry.name)

@@ -654,8 +654,9 @@ def _writer(
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
-    resolve = _resolve if len(str(scheme)) <= LONGEST_KEPT else _resolve.__wrapped__
-    return resolve(scheme, shape, *axes, split, dtype)
+    if len(scheme if isinstance(scheme, str) else str(scheme)) > LONGEST_KEPT:
+        return _resolve.__wrapped__(scheme, shape, *axes, split, dtype)
+    return _resolve(scheme, shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:

@@ -102,6 +102,7 @@ class Crew:
                     "handler?): what was to be filled is not whole; call it again"
                 )
         finally:
+            self.heap[:] = repeat(None, self.count)  # for helpers that begin only now
             self.errors.clear()  # their tracebacks lead here: a circle would keep the memory that was to be filled
 
     def _see_through(self, covers: int) -> None:

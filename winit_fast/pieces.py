@@ -68,6 +68,9 @@ def places_of(rows: NDArray[np.int64], row: int, most: int) -> Iterator[NDArray[
 
 def write_zeros(out: NDArray[Any]) -> None:
     """Write 0 everywhere."""
+    if out.size <= PIECE:
+        out[...] = 0
+        return
     pieces = Pieces(out)
     for number in range(pieces.count):
         index: tuple[Any, ...] = pieces[number]

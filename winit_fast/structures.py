@@ -201,8 +201,9 @@ def _write_ones(
     here = {axis: place - target.start[axis] for axis, place in ones.centre.items() if axis != 0 or target.rows is None}
     if any(not 0 <= place < target.out.shape[axis] for axis, place in here.items()):
         return
-    first = [ones.ins, ones.outs, *ones.centre]
-    out = _as_integers(np.moveaxis(target.out, first, range(len(first))))
+    first = (ones.ins, ones.outs, *ones.centre)
+    stacked = tuple(axis for axis in range(target.out.ndim) if axis not in first)
+    out = _as_integers(target.out.transpose(first + stacked))
     pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> 6)  # of the axes that merely stack
     if len(here) == len(ones.centre):
         kernels: Iterator[NDArray[np.intp] | int] = iter([0])
@@ -233,8 +234,11 @@ def _pairs(ones: Ones, target: Target, most: int) -> Iterator[tuple[NDArray[np.i
     if rows is None or ins != 0:
         low, high = 0, min(count_in, outputs - first_in)
         if len(groups) == 1:
-            low = max(low, first_out - groups[0] * outputs - first_in)
-            high = min(high, first_out + count_out - groups[0] * outputs - first_in)
+            shift = groups[0] * outputs - first_out + first_in
+            for begin in range(max(low, -shift), high := min(high, count_out - shift), most):
+                local = np.arange(begin, min(begin + most, high))
+                yield local, local + shift
+            return
     groups_at_once = min(len(groups), most)
     for begin in range(low, high, inputs_at_once := max(1, most // groups_at_once)):
         local = np.arange(begin, min(begin + inputs_at_once, high))
@@ -312,6 +316,9 @@ def _write_table(numbers: NDArray[Any], target: Target, seed: int, stream: int, 
 
 def _copy(out: NDArray[Any], part: Callable[[tuple[slice, ...]], NDArray[Any]], threads: int | None) -> None:
     """Copy to each piece of an array what `part` has for it."""
+    if out.size <= PIECE:
+        np.copyto(out, part(tuple(map(slice, (0,) * out.ndim, out.shape))))
+        return
     pieces = Pieces(out)
 
     def copy(first: int, last: int) -> None:
