@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
@@ -192,7 +192,7 @@ def init_(
         values = (int(seed), str(distribution), whole, start)
         warn_of_repeats(values, id(variable))
     seed = _draw_seed() if seed is None and distribution.draws else seed
-    which = replace(which, name=which.stream)  # pieces are no tensors that could repeat each other
+    which = which.named(which.stream)  # pieces are no tensors that could repeat each other
     for part in parts:
 
         def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
@@ -328,7 +328,7 @@ class Initializer(winit_fast.initializer.Initializer):
         distribution = _check(self, whole, kind, self.seed, "dtype")
         which, seed = self, self.seed
         if seed is None and distribution.draws:
-            which, seed = replace(self, name=self.stream), self._drawn(whole, start, sizes)
+            which, seed = self.named(self.stream), self._drawn(whole, start, sizes)
         return _made(which, sizes, kind, seed=seed, shape=whole, offset=start)
 
     def __repr__(self) -> str:
@@ -404,7 +404,7 @@ def _made(
     """
     if seed is None or not tf.executing_eagerly():
         # A seed that was drawn, or a function that runs again, repeats itself on purpose.
-        which = replace(which, name=which.stream)
+        which = which.named(which.stream)
     distribution = which.distribution(region["shape"], is_complex=dtype.is_complex)
     if tf.executing_eagerly():
         drawn = _draw_seed() if seed is None and distribution.draws else seed

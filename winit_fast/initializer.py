@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
 
 import numpy as np
@@ -85,12 +85,9 @@ class Initializer:
         matrices: Matrices = 1,
         padding_idx: SupportsIndex | None = None,
     ) -> None:
-        if not isinstance(name, str) and name is not UNNAMED:
-            name = as_int("name", name, "a str or an int in [0, 2^64)")
-        stream_of(name)
         vars(self).update(
             scheme=make_scheme(scheme),
-            name=name,
+            name=_read_name(name),
             in_axis=None if in_axis is None else axes_tuple("in_axis", in_axis),
             out_axis=None if out_axis is None else axes_tuple("out_axis", out_axis),
             batch_axis=axes_tuple("batch_axis", batch_axis),
@@ -106,6 +103,12 @@ class Initializer:
             if (value := getattr(self, field.name)) != field.default
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+    def named(self: Own, name: str | SupportsIndex) -> Own:
+        """The same for a tensor of another name."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), name=_read_name(name))
+        return other
 
     def fill(
         self,
@@ -136,16 +139,14 @@ class Initializer:
         Examples
         --------
         >>> Initializer("he_normal").check((10**9, 10**9), "float16")
-        >>> Initializer("he_normal").check((10,))
+        >>> Initializer("normal").check((10, 10), seed=-1)
         Traceback (most recent call last):
-        ValueError: he_normal: fans need an input and an output axis; shape (10,) has one: give in_axis= and out_axis= \
-(() for none), or a scheme without fans, such as 'normal(std=0.02)'
+        ValueError: seed must be an int in [0, 2^64), got -1
         """
         nothing = (0,) * len(shape)
         # Nothing is filled, so that there is nothing to repeat either.
-        replace(self, name=self.stream).fill(
-            empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads
-        )
+        unnamed = self.named(self.stream)
+        unnamed.fill(empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads)
 
     @property
     def stream(self) -> int:
@@ -199,3 +200,10 @@ class Initializer:
 
     def _plain_name(self) -> str | int:
         return self.name if isinstance(self.name, str) else int(self.name)
+
+
+def _read_name(name: str | SupportsIndex) -> str | int:
+    if not isinstance(name, str) and name is not UNNAMED:
+        name = as_int("name", name, "a str or an int in [0, 2^64)")
+    stream_of(name)
+    return name

@@ -12,6 +12,9 @@ __all__ = ["UNNAMED", "seed_key", "stream_of"]
 class _Unnamed(int):
     """The number 0 where nobody gave a name: such streams repeat themselves by accident, others on purpose."""
 
+    def __reduce__(self) -> str:
+        return "UNNAMED"  # copies and pickles are itself
+
 
 #: The default of `name`.
 UNNAMED = _Unnamed(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, SupportsIndex
@@ -161,7 +160,7 @@ def refill(variable: Any, given: Request) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
     backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
     shape, seed, initializer, _ = given
-    request = given._replace(initializer=replace(initializer, name=initializer.stream))
+    request = given._replace(initializer=initializer.named(initializer.stream))
     if variable.dtype not in FILLED:
         variable.assign(made(variable.dtype, None, request))
     elif backend == "torch" and value.is_cpu:

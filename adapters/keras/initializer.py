@@ -10,7 +10,7 @@ import warnings
 from abc import ABC
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from math import prod
 from types import SimpleNamespace
@@ -76,7 +76,7 @@ class Drawn:
         scheme = self._scheme(sizes)
         seed, which = self._seed() if scheme.draws else 0, self._which(scheme)
         if not isinstance(seed, int):  # where that repeats itself, it was told to
-            which = replace(which, name=which.stream)
+            which = which.named(which.stream)
         if seed is None:
             seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
         return Request(sizes, seed, which, self._threads())
