@@ -45,15 +45,15 @@ except Interrupt:
 """
 
 
-def assert_signals_are_handled_soon(kind, name, mib):
-    """Within a second for a GiB, in proportion for less; and within a part of the fill, however fast the machine is."""
+def assert_signals_are_handled_soon(kind, name, mib, is_moved=True):
+    """Within a second; where values are but moved, in proportion to a GiB and in a part of what the fill takes."""
     settings = f"KIND, NAME, MIB = {kind!r}, {name!r}, {mib}\n"
     waits = []
     for _ in range(3):  # the system may take long for the memory, but not each time
         total, longest, end = printed(settings + FILL, WINIT_FAST_THREADS="1").split(maxsplit=2)
         assert end == "interrupted\n"
         waits.append(float(longest))
-        if waits[-1] < min(mib / 1024, max(0.05, float(total) / 4)):
+        if waits[-1] < (min(mib / 1024, max(0.05, float(total) / 4)) if is_moved else 1):
             return
     raise AssertionError(f"signals had to wait for {waits} s")
 
@@ -97,4 +97,4 @@ def test_a_signal_is_handled_within_a_second_in_a_gib_of_every_scheme(kind, name
 @pytest.mark.parametrize("kind", ["plain", "transposed", "rows"])
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_signal_is_handled_within_a_second_in_much_arithmetic(kind, name):
-    assert_signals_are_handled_soon(kind, name, 64)
+    assert_signals_are_handled_soon(kind, name, 64, is_moved=False)

@@ -155,12 +155,13 @@ def _is_joined(offsets: NDArray[np.int64], size: int) -> bool:
 def _fill_near_square(reflectors: Reflectors, output: Output) -> None:
     height = rounded_up(reflectors.long)
     at_once = max(1, BUDGET // (height * BLOCK * reflectors.dtype.itemsize))  # blocks of vectors
-    lanes, offsets = output.short.places(0, output.short.count)
-    vectors = empty((min(at_once, -(-len(lanes) // BLOCK)), height, BLOCK), reflectors.dtype)
-    panels = PanelBuffer(reflectors, int(lanes.max()) // BLOCK)
-    for first in range(0, len(lanes), at_once * BLOCK):
-        some = slice(first, first + at_once * BLOCK)
-        _reflect_vectors(reflectors, output, panels, vectors, lanes[some], offsets[some])
+    count = output.short.count
+    vectors = empty((min(at_once, -(-count // BLOCK)), height, BLOCK), reflectors.dtype)
+    parts = [(first, min(first + at_once * BLOCK, count)) for first in range(0, count, at_once * BLOCK)]
+    last = max(int(output.short.places(*part)[0].max()) for part in parts)
+    panels = PanelBuffer(reflectors, last // BLOCK)
+    for part in parts:
+        _reflect_vectors(reflectors, output, panels, vectors, *output.short.places(*part))
 
 
 def _reflect_vectors(
