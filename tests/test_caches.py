@@ -2,10 +2,14 @@
 
 import gc
 import tracemalloc
+import weakref
+from unittest import mock
 
 import numpy as np
+import pytest
 
-from winit_fast import fill, scheme
+from winit_fast import fill, fill_rows, scheme, structures
+from winit_fast.arguments import MOST_VALUES
 from winit_fast.registry import LONGEST_KEPT
 
 MIB = 1 << 20
@@ -42,6 +46,36 @@ def test_arrays_are_not_kept():
 def test_an_array_is_not_kept_for_each_shape():
     out, rows = np.empty((64, 1, 4096), "float64"), scheme("array", values=numbers(0, (4096,)))
     assert kept(lambda number: fill(out[: number + 1], rows)) < MIB
+
+
+@pytest.mark.parametrize("count", [64, 5000])
+def test_an_array_that_its_caller_holds_is_prepared_once_for_each_shape_and_type(count):
+    held = scheme("array", values=numbers(0, (count,)))
+    assert len(str(held)) > LONGEST_KEPT
+    with mock.patch.object(structures, "_numbers", wraps=structures._numbers) as prepare:
+        for _ in range(5):
+            fill(np.empty((3, count), "float32"), held)
+            fill_rows(np.empty((2, count), "float32"), [1, 0], held, shape=(3, count))
+            fill(np.empty((3, count), "float64"), held)
+        assert prepare.call_count == 2
+
+
+def test_of_arrays_that_their_callers_hold_a_few_mib_are_kept():
+    most = numbers(0, (MOST_VALUES,))  # 512 KiB of float64, 64 times
+    out, held = np.empty((64, MOST_VALUES), "float64"), scheme("array", values=most)
+    assert kept(lambda number: fill(out[: number + 1], held)) < 5 * MIB
+    small = [scheme("array", values=numbers(0, (1700,)) % 10) for _ in range(8)]  # 13 KiB, 512 times
+    out = np.empty((65, 1700), "float64")
+    assert kept(lambda number: [fill(out[: number + 1], held) for held in small]) < 5 * MIB
+
+
+def test_an_array_goes_with_its_caller():
+    held = scheme("array", values=numbers(0, (64,)))
+    fill(np.empty(64), held)
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_biases_of_lstms_are_not_kept():

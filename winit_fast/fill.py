@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from itertools import islice, pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -649,9 +650,13 @@ def _writer(
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
-    if len(scheme if isinstance(scheme, str) else str(scheme)) > LONGEST_KEPT:
+    length = len(scheme if isinstance(scheme, str) else str(scheme))
+    if length <= LONGEST_KEPT:
+        return _resolve(scheme, shape, *axes, split, dtype)
+    if isinstance(scheme, str):
         return _resolve.__wrapped__(scheme, shape, *axes, split, dtype)
-    return _resolve(scheme, shape, *axes, split, dtype)
+    resolve = _resolve_array if length <= _LONG else _resolve_large_array
+    return resolve(ref(scheme), shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -702,6 +707,20 @@ def _resolve(
         write = partial(_write_matrices, write, split_axis, layout.shape)
     values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
     return Prepared(write, distribution.draws, False, values, split_axis)
+
+
+def _resolve_held(scheme: ref[Scheme], *others: Any) -> Prepared:
+    """Of a scheme that its caller holds, and that is not kept for his sake: an array, which takes long to prepare."""
+    held = scheme()
+    assert held is not None
+    return _resolve.__wrapped__(held, *others)
+
+
+# What is kept are the numbers, of at most 8 bytes. A text has 5 characters for each: 3.3 MB of short texts at most, and
+# as many of long ones, which have 2^16 numbers at most.
+_LONG = 1 << 14
+_resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
+_resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
 
 
 def _write_matrices(
