@@ -83,6 +83,23 @@ def test_the_biases_of_lstms_are_not_kept():
     assert kept(lambda number: fill(out[: 4 * (4000 + number)], "lstm_bias")) < MIB
 
 
+def test_a_small_kernel_that_interpolates_is_computed_once():
+    with mock.patch.object(structures, "_weights", wraps=structures._weights) as compute:
+        for dtype in ("float32", "float64", "float32", "float64"):
+            fill(np.empty((4, 4, 5, 7), dtype), "bilinear")
+            fill_rows(np.empty((3, 4, 5, 7), dtype), [1, 3, 1], "bilinear", shape=(4, 4, 5, 7))
+        assert compute.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("array([1, 2, 3])", (5, 3)), ("lstm_bias", (1000,)), ("bilinear", (3, 6, 16, 4))]
+)
+def test_what_is_small_is_copied_at_once(text, shape):
+    with mock.patch.object(structures, "Pieces", side_effect=AssertionError):
+        fill(np.empty(shape), text)
+        fill_rows(np.empty((2, *shape[1:])), [1, 0], text, shape=shape)
+
+
 def test_kernels_that_interpolate_are_not_kept():
     out = np.empty((90, 90, 1, 1), "float64")
     assert kept(lambda number: fill(out[: 20 + number], "bilinear")) < MIB
