@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from functools import lru_cache, partial
 from itertools import islice, pairwise
@@ -459,7 +460,7 @@ def checked_region(
 
 def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     extent = out.shape
-    row_list = _as_array("rows", rows, extent)
+    row_list, _ = _as_array("rows", rows, extent)
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
         row_list = row_list.astype(np.int64)
     if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
@@ -476,8 +477,8 @@ def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) ->
     return _kept_apart(words, out)
 
 
-def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDArray[Any]:
-    """What the caller gave for `rows` or `keys` as an array, in a view of our own.
+def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
+    """What the caller gave for `rows` or `keys` as an array, in a view of our own, and what it was made of.
 
     NumPy would read sequences to their end, which those of a caller's class need not have: more members than `out` has
     rows are too many, however many they are.
@@ -489,12 +490,15 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDAr
             given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
         except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
             raise TypeError(f"{refusal}{shown(values)}") from None
-    is_list = type(given) in (list, tuple)
-    long = {kind for kind in set(map(type, given)) if hasattr(kind, "__len__")} if is_list else set()
+    kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
+    if kinds == {int}:
+        with suppress(OverflowError, ValueError):  # beyond int64, or made shorter meanwhile
+            return np.fromiter(given, np.int64, len(given)), given
+    long = {kind for kind in kinds if hasattr(kind, "__len__")}
     if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
         raise TypeError(f"{refusal}{shown(values)}")
     try:
-        return view_of(np.asarray(given))
+        return view_of(np.asarray(given)), given
     except ValueError:  # ragged
         raise TypeError(f"{refusal}{shown(values)}") from None
 
@@ -537,10 +541,10 @@ def _file_of(array: NDArray[Any]) -> str | None:
 
 def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
-    found = _as_array("keys", keys, out.shape)
-    if isinstance(keys, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
+    found, given = _as_array("keys", keys, out.shape)
+    if isinstance(given, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
         # What passes 2^63 beside what is negative NumPy makes floats of.
-        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
+        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(given)], np.uint64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
     if out.ndim == 0 or len(out) != len(found):
