@@ -1,16 +1,21 @@
 """What is remembered from one fill to the next stays small, whatever was filled."""
 
 import gc
+import sys
 import tracemalloc
 import weakref
+from importlib import import_module
 from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from winit_fast import fill, fill_rows, scheme, structures
+from winit_fast import fill, fill_keys, fill_rows, scheme, structures
 from winit_fast.arguments import MOST_VALUES
 from winit_fast.registry import LONGEST_KEPT
+
+engine = import_module("winit_fast.fill")
 
 MIB = 1 << 20
 
@@ -108,6 +113,37 @@ def test_kernels_that_interpolate_are_not_kept():
 def test_long_names_are_not_kept():
     out = np.empty(3, "float32")
     assert kept(lambda number: fill(out, "normal", seed=1, name=f"{number}" * 30_000)) < MIB
+
+
+def test_what_hangs_on_a_dtype_is_not_kept():
+    def fill_with(number):
+        fill(np.empty(number + 1, np.dtype("float32", metadata={"notes": bytearray(MIB)})), "constant(2)")
+
+    assert kept(fill_with) < MIB
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.dtype("float32", metadata={"notes": 1}),
+        lambda: np.dtype("complex64", metadata={"notes": 1}),
+        lambda: np.dtype(ml_dtypes.bfloat16, metadata={"notes": 1}),
+        lambda: np.dtype((np.float32, {"notes": (np.float32, 0)})),
+    ],
+)
+def test_a_dtype_of_a_caller_is_not_kept(make):
+    dtype = make()
+    engine._element_type.cache_clear()
+    before = sys.getrefcount(dtype)
+    fill(np.empty((3, 2), dtype), "constant(2)")
+    fill_rows(np.empty((1, 2), dtype), [0], "he_normal", seed=1, shape=(3, 2))
+    fill_keys(np.empty((1, 2), dtype), [0], "normal", seed=1)
+    if dtype.kind != "c":
+        for text in (f"array({list(range(90))})", "array([1, 2])", "bilinear", "orthogonal"):
+            fill(np.empty((2, 3, 3, 90 if len(text) > LONGEST_KEPT else 2), dtype), text, seed=1)
+    assert sys.getrefcount(dtype) == before
+    plain = fill(np.empty((3, 2), dtype.type), "normal", seed=1, name="a")
+    assert (fill(np.empty((3, 2), dtype), "normal", seed=1, name="a").view(plain.dtype) == plain).all()
 
 
 def test_texts_made_long_by_blanks_are_not_kept():

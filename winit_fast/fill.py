@@ -401,7 +401,8 @@ def _refuse_class(out: object, is_whole: bool) -> None:
 
 def _checked_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
     memory = _checked_memory(out, is_whole)
-    _element_type(memory.dtype)
+    dtype = memory.dtype
+    (_element_type if dtype.metadata is None and dtype.fields is None else _element_type.__wrapped__)(dtype)
     return memory
 
 
@@ -645,6 +646,10 @@ def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
 ) -> Prepared:  # fmt: skip
+    if (
+        dtype.metadata is not None or dtype.fields is not None
+    ):  # whatever its owner hung on it, which is not ours to keep
+        dtype = np.dtype(dtype.type)
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
