@@ -34,7 +34,7 @@ from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
-from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, library_of, shown, shown_word
+from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
@@ -394,7 +394,7 @@ def _refuse_class(out: object, is_whole: bool) -> None:
         library = library_of(out) if is_whole else ""
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}{hint}")
+        raise TypeError(f"out must be a NumPy array, got {class_name(out)}{hint}")
     if "numpy.ma" in sys.modules and isinstance(out, np.ma.MaskedArray):
         raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")
 
@@ -488,8 +488,12 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     given: Any = values
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
-            given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
-        except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
+            is_empty = len(given) == 0
+        except (TypeError, OverflowError, ValueError):  # it has none, a range one beyond Python's, a class one below 0
+            raise TypeError(f"{refusal}{shown(values)}") from None
+        try:
+            given = [] if is_empty else list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1))
+        except TypeError:  # it cannot be walked
             raise TypeError(f"{refusal}{shown(values)}") from None
     kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
     if kinds == {int}:
@@ -499,9 +503,12 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
         raise TypeError(f"{refusal}{shown(values)}")
     try:
-        return view_of(np.asarray(given)), given
+        array = view_of(np.asarray(given))
     except ValueError:  # ragged
         raise TypeError(f"{refusal}{shown(values)}") from None
+    if array.ndim == 0:  # a number, a text, a set
+        raise TypeError(f"{refusal}{shown(values)}")
+    return array, given
 
 
 def _is_memory(value: object) -> bool:
