@@ -194,6 +194,10 @@ def _prepare_ones(ones: Ones, value: float, element_type: ElementType) -> Writer
     return partial(_write_ones, ones, *constants)
 
 
+# Ones lie far apart, each in a line of the cache by itself: a piece has fewer of them, by so many bits.
+_APART = 4
+
+
 def _write_ones(
     ones: Ones, zeros: Recipe, constant: Recipe, target: Target, seed: int, stream: int, threads: int | None
 ) -> None:
@@ -208,15 +212,15 @@ def _write_ones(
     first = (ones.ins, ones.outs, *ones.centre)
     stacked = tuple(axis for axis in range(target.out.ndim) if axis not in first)
     out = _as_integers(target.out.transpose(first + stacked))
-    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> 6)  # of the axes that merely stack
+    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that merely stack
     if len(here) == len(ones.centre):
         kernels: Iterator[NDArray[np.intp] | int] = iter([0])
     else:
         assert target.rows is not None
-        kernels = places_of(target.rows, ones.centre[0], 1 << 6)
+        kernels = places_of(target.rows, ones.centre[0], 1 << _APART)
     for listed in kernels:  # of where a list has the centre's row, one place or more
         centre = [here.get(axis, listed) for axis in ones.centre]
-        for ins, outs in _pairs(ones, target, max(1, (PIECE >> 6) // pieces.values)):
+        for ins, outs in _pairs(ones, target, max(1, (PIECE >> _APART) // pieces.values)):
             for number in range(pieces.count):
                 out[(ins[:, None], outs[:, None], *centre, *pieces[number])] = bits
 
