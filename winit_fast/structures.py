@@ -195,7 +195,7 @@ def _prepare_ones(ones: Ones, value: float, element_type: ElementType) -> Writer
 
 
 # Ones lie far apart, each in a line of the cache by itself: a piece has fewer of them, by so many bits.
-_APART = 4
+_APART = 5
 
 
 def _write_ones(
@@ -369,7 +369,7 @@ def _write_bilinear(
 ) -> None:
     """Make each part of the kernel once, then copy it to all inputs and outputs."""
     refuse_overlap(target.out)
-    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 4)
+    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 5)
     for number in range(tiles.count):
         tile = tiles[number]
         places = [np.arange(along.start, along.stop) + first for along, first in zip(tile, target.start, strict=True)]
