@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from collections import UserList, deque
 from importlib import import_module
 from unittest import mock
 
@@ -89,6 +90,15 @@ def test_a_negative_key_is_its_cast_to_uint64():
     signed, unsigned = np.array([-5], "int64"), np.array([-5], "int64").view("uint64")
     first, second = (fill_keys(np.empty((1, 8)), keys, "normal", seed=1) for keys in (signed, unsigned))
     assert same(first, second)
+
+
+@pytest.mark.parametrize("make", [deque, UserList, type("Keys", (list,), {}), tuple])
+def test_keys_below_0_beside_keys_beyond_int64_may_stand_in_any_sequence(make):
+    for keys in ([-1, 2**64 - 1], [2**63, -5, np.uint64(2**64 - 5)]):
+        expected = fill_keys(untouched((len(keys), 8), "f8"), keys, "normal", seed=1)
+        assert same(fill_keys(untouched((len(keys), 8), "f8"), make(keys), "normal", seed=1), expected)
+        with pytest.raises(ValueError, match=r"keys\[1\] must be an int in \[-2\^63, 2\^64\)"):
+            fill_keys(untouched((2, 8), "f8"), make([-1, 2**64]), "normal", seed=1)
 
 
 def test_tables_of_other_names_and_seeds_have_other_rows_and_other_keys_too():

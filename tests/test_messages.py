@@ -1,10 +1,13 @@
 """What messages say to somebody who is close: who takes what was given, and what was meant."""
 
+import re
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import untouched
 
-from winit_fast import adapters, empty, fill, fill_rows, random_bits
+from winit_fast import adapters, empty, fill, fill_keys, fill_rows, random_bits
 from winit_fast.messages import library_of
 
 
@@ -109,3 +112,77 @@ def test_long_names_are_shortened():
             call()
         assert "x" * 200 not in str(caught.value)
         assert word[:200] not in str(caught.value)
+
+
+class OfNegativeLength:
+    def __len__(self):
+        return -1
+
+    def __getitem__(self, place):
+        return 1
+
+    def __repr__(self):
+        return "OfNegativeLength()"
+
+
+def test_a_length_below_0_is_refused_by_the_name_of_the_argument():
+    out, odd = untouched((2, 3), "f4"), OfNegativeLength()
+    calls = {
+        "shape": lambda: fill(out, "normal", seed=1, shape=odd),
+        "offset": lambda: fill(out, "normal", seed=1, shape=(2, 3), offset=odd),
+        "batch_axis": lambda: fill(out, "he_normal", seed=1, batch_axis=odd),
+        "rows": lambda: fill_rows(out, odd, "normal", seed=1, shape=(9, 3)),
+        "keys": lambda: fill_keys(out, odd, "normal", seed=1),
+    }
+    for argument, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{argument} must be .*, got OfNegativeLength\(\)"):
+            call()
+
+
+@pytest.mark.parametrize("given", [{0, 1}, {0: 1}.keys(), {0: 1}, "01", b"01", 5, frozenset({1}), None, 2.5])
+def test_what_is_given_for_rows_and_is_no_sequence_is_shown(given):
+    out = untouched((2, 3), "f4")
+    for argument, call in (
+        ("rows", lambda: fill_rows(out, given, "normal", seed=1, shape=(9, 3))),
+        ("keys", lambda: fill_keys(out, given, "normal", seed=1)),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert str(caught.value) == f"{argument} must be integers along one axis, got {given!r}"
+
+
+class Nameless(type):
+    """A class that raises where it is asked what it is, as long as a test wants it: pytest asks too."""
+
+    is_silent = False
+
+    def asked(cls):
+        if Nameless.is_silent:
+            raise RuntimeError("no answer")
+        return "Other"
+
+    __name__, __module__, __mro__ = property(asked), property(asked), property(asked)
+
+
+def test_a_class_that_does_not_tell_its_name_is_named_nevertheless(monkeypatch):
+    def refuse(value):
+        raise RuntimeError
+
+    odd = Nameless("Odd", (), {"__repr__": refuse})()
+    messages = []
+    for call in (
+        lambda: fill(odd, "normal", seed=1),
+        lambda: fill(np.empty(3), odd, seed=1),
+        lambda: fill(np.empty(3), "normal", seed=odd),
+        lambda: fill(np.empty(3), "normal", seed=1, name=odd),
+        lambda: fill(np.empty(3), "normal", seed=1, shape=odd),
+        lambda: fill_rows(np.empty(3), odd, "normal", seed=1, shape=(3,)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Nameless, "is_silent", True)
+            try:
+                call()
+            except (TypeError, RuntimeError) as error:
+                messages.append(str(error))
+    assert len(messages) == 6
+    assert all(re.search(r"must be .*, got (an object of )?Odd$", message) for message in messages), messages

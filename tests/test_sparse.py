@@ -671,5 +671,5 @@ def test_sparse_of_nothing_but_zeros_draws_nothing():
     winit_fast.fill(out, "sparse(1)")
     assert not np.ascontiguousarray(out).view("uint32").any()
     assert tuple(winit_fast.scheme(f"sparse({part})").draws for part in (1, 0.99)) == (False, True)
-    with pytest.raises(ValueError, match="sparse needs an input and an output axis"):
+    with pytest.raises(ValueError, match="sparse: fans need an input and an output axis"):
         winit_fast.fill(np.ones(3, "float32"), "sparse(1)")

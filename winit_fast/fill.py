@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from functools import lru_cache, partial
 from itertools import islice, pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -32,7 +34,7 @@ from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
-from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, library_of, shown, shown_word
+from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, shown, shown_word
 from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
@@ -392,14 +394,15 @@ def _refuse_class(out: object, is_whole: bool) -> None:
         library = library_of(out) if is_whole else ""
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}{hint}")
+        raise TypeError(f"out must be a NumPy array, got {class_name(out)}{hint}")
     if "numpy.ma" in sys.modules and isinstance(out, np.ma.MaskedArray):
         raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")
 
 
 def _checked_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
     memory = _checked_memory(out, is_whole)
-    _element_type(memory.dtype)
+    dtype = memory.dtype
+    (_element_type if dtype.metadata is None and dtype.fields is None else _element_type.__wrapped__)(dtype)
     return memory
 
 
@@ -461,7 +464,7 @@ def checked_region(
 
 def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     extent = out.shape
-    row_list = _as_array("rows", rows, extent)
+    row_list, _ = _as_array("rows", rows, extent)
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
         row_list = row_list.astype(np.int64)
     if row_list.ndim != 1 or row_list.dtype.kind not in "iu":
@@ -478,8 +481,8 @@ def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) ->
     return _kept_apart(words, out)
 
 
-def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDArray[Any]:
-    """What the caller gave for `rows` or `keys` as an array, in a view of our own.
+def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
+    """What the caller gave for `rows` or `keys` as an array, in a view of our own, and what it was made of.
 
     NumPy would read sequences to their end, which those of a caller's class need not have: more members than `out` has
     rows are too many, however many they are.
@@ -488,17 +491,27 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> NDAr
     given: Any = values
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
-            given = list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1)) if len(given) else []
-        except (TypeError, OverflowError):  # an iterator has no length, and a range of 2^64 none that Python knows
+            is_empty = len(given) == 0
+        except (TypeError, OverflowError, ValueError):  # it has none, a range one beyond Python's, a class one below 0
             raise TypeError(f"{refusal}{shown(values)}") from None
-    is_list = type(given) in (list, tuple)
-    long = {kind for kind in set(map(type, given)) if hasattr(kind, "__len__")} if is_list else set()
+        try:
+            given = [] if is_empty else list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1))
+        except TypeError:  # it cannot be walked
+            raise TypeError(f"{refusal}{shown(values)}") from None
+    kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
+    if kinds == {int}:
+        with suppress(OverflowError, ValueError):  # beyond int64, or made shorter meanwhile
+            return np.fromiter(given, np.int64, len(given)), given
+    long = {kind for kind in kinds if hasattr(kind, "__len__")}
     if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
         raise TypeError(f"{refusal}{shown(values)}")
     try:
-        return view_of(np.asarray(given))
+        array = view_of(np.asarray(given))
     except ValueError:  # ragged
         raise TypeError(f"{refusal}{shown(values)}") from None
+    if array.ndim == 0:  # a number, a text, a set
+        raise TypeError(f"{refusal}{shown(values)}")
+    return array, given
 
 
 def _is_memory(value: object) -> bool:
@@ -539,10 +552,10 @@ def _file_of(array: NDArray[Any]) -> str | None:
 
 def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
-    found = _as_array("keys", keys, out.shape)
-    if isinstance(keys, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
+    found, given = _as_array("keys", keys, out.shape)
+    if isinstance(given, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
         # What passes 2^63 beside what is negative NumPy makes floats of.
-        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(keys)], np.uint64)
+        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(given)], np.uint64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
     if out.ndim == 0 or len(out) != len(found):
@@ -645,6 +658,10 @@ def _writer(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
 ) -> Prepared:  # fmt: skip
+    if (
+        dtype.metadata is not None or dtype.fields is not None
+    ):  # whatever its owner hung on it, which is not ours to keep
+        dtype = np.dtype(dtype.type)
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
         raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
@@ -654,9 +671,13 @@ def _writer(
         _refuse_shared_axis(shape, in_axis, out_axis)
     axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
-    if len(scheme if isinstance(scheme, str) else str(scheme)) > LONGEST_KEPT:
+    length = len(scheme if isinstance(scheme, str) else str(scheme))
+    if length <= LONGEST_KEPT:
+        return _resolve(scheme, shape, *axes, split, dtype)
+    if isinstance(scheme, str):
         return _resolve.__wrapped__(scheme, shape, *axes, split, dtype)
-    return _resolve(scheme, shape, *axes, split, dtype)
+    resolve = _resolve_array if length <= _LONG else _resolve_large_array
+    return resolve(ref(scheme), shape, *axes, split, dtype)
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
@@ -707,6 +728,20 @@ def _resolve(
         write = partial(_write_matrices, write, split_axis, layout.shape)
     values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
     return Prepared(write, distribution.draws, False, values, split_axis)
+
+
+def _resolve_held(scheme: ref[Scheme], *others: Any) -> Prepared:
+    """Of a scheme that its caller holds, and that is not kept for his sake: an array, which takes long to prepare."""
+    held = scheme()
+    assert held is not None
+    return _resolve.__wrapped__(held, *others)
+
+
+# What is kept are the numbers, of at most 8 bytes. A text has 5 characters for each: 3.3 MB of short texts at most, and
+# as many of long ones, which have 2^16 numbers at most.
+_LONG = 1 << 14
+_resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
+_resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
 
 
 def _write_matrices(

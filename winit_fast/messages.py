@@ -9,7 +9,17 @@ from itertools import islice
 from operator import index
 from typing import Any
 
-__all__ = ["NO_SEQUENCES", "as_int", "as_members", "as_sizes", "library_of", "roots_of", "shown", "shown_word"]
+__all__ = [
+    "NO_SEQUENCES",
+    "as_int",
+    "as_members",
+    "as_sizes",
+    "class_name",
+    "library_of",
+    "roots_of",
+    "shown",
+    "shown_word",
+]
 
 
 def shown(value: object) -> str:
@@ -21,15 +31,24 @@ def shown(value: object) -> str:
             if len(text) > _LONGEST:
                 break
     except Exception:  # whatever the repr of a caller's class raises, or lists of such a class nested too deep
-        text = f"an object of {type(value).__name__}"
+        text = f"an object of {class_name(value)}"
     return shown_word(text)
+
+
+def class_name(value: object) -> str:
+    """The name of a value's class, whatever the class of that class says of it."""
+    name: str = _NAME(type(value))
+    return name
+
+
+_NAME, _MODULE, _BASES = (type.__dict__[name].__get__ for name in ("__name__", "__module__", "__mro__"))
 
 
 def _pieces(value: object) -> Iterator[str]:
     """Repr, piece after piece: a nested list, or one that contains itself, has no end that anybody would wait for."""
     kind = type(value)
     if isinstance(value, int) and value.bit_length() > _LONGEST_INT:  # Python prints none that is much longer
-        yield f"a very long {kind.__name__}"
+        yield f"a very long {class_name(value)}"
     elif kind in (str, bytes):
         yield repr(value[: _LONGEST + 1])  # type: ignore[index]
     elif kind in _BRACKETS and value:
@@ -65,7 +84,12 @@ def library_of(value: object) -> str:
 
 def roots_of(value: object) -> set[str]:
     """The packages that the class of a value and those that it is made of say they come from."""
-    return {str(getattr(base, "__module__", "")).partition(".")[0] for base in type(value).__mro__}
+    roots = set()
+    for base in _BASES(type(value)):
+        with suppress(AttributeError):
+            module = _MODULE(base)
+            roots.add(str.partition(module, ".")[0] if isinstance(module, str) else "")
+    return roots
 
 
 # A Keras variable is one of another library too.
@@ -108,6 +132,8 @@ def _length(values: object) -> int:
         return len(values)  # type: ignore[arg-type]
     except OverflowError:  # a range may be longer than any list
         return sys.maxsize
+    except ValueError:  # below 0
+        return -1
 
 
 #: What can be read from its first member to its last but has no members in order, or those of a text.

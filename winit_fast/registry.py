@@ -36,8 +36,12 @@ __all__ = [
 ]
 
 
+class _Referable:  # a dataclass has no such slot of its own before Python 3.11
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scheme:
+class Scheme(_Referable):
     """A scheme with its arguments, made by `scheme`. Hashable; ``str`` of it reads back to an equal one.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from winit_fast.messages import as_int, roots_of, shown
+from winit_fast.messages import as_int, class_name, roots_of, shown
 
 __all__ = ["UNNAMED", "seed_key", "stream_of"]
 
@@ -74,9 +74,9 @@ def _hashed(name: str) -> int:
 def _takes_it(value: object) -> str:
     """Who takes a generator or a key in place of a seed."""
     roots = roots_of(value)
-    if "numpy" in roots and type(value).__name__ in ("Generator", "SeedSequence"):
+    if "numpy" in roots and class_name(value) in ("Generator", "SeedSequence"):
         return "; winit_fast.adapters.numpy takes it"
-    if "torch" in roots and type(value).__name__ == "Generator":
+    if "torch" in roots and class_name(value) == "Generator":
         return "; winit_fast.adapters.torch takes it as generator="
     if "jaxlib" in roots or "jax" in roots:
         return "; winit_fast.adapters.jax takes a key as key="

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from winit_fast._plan import refuse_overlap
+from winit_fast.arguments import MOST_AXES
 from winit_fast.convolution import fill_convolution
 from winit_fast.distributions import (
     Bilinear,
@@ -73,7 +74,10 @@ def prepare(distribution: Distribution, layout: Layout, element_type: ElementTyp
         case Table():
             return partial(_write_table, _numbers(distribution, element_type, dtype))
         case Bilinear(shape):
-            return partial(_write_bilinear, shape, np.dtype(f"float{element_type.bits}"))
+            working = np.dtype(f"float{element_type.bits}")
+            if 0 < math.prod(shape) <= _FEW:
+                return partial(_write_table, _weights(shape, working, dtype, list(map(np.arange, shape))))
+            return partial(_write_bilinear, shape, working)
     raise AssertionError(distribution)
 
 
@@ -190,6 +194,10 @@ def _prepare_ones(ones: Ones, value: float, element_type: ElementType) -> Writer
     return partial(_write_ones, ones, *constants)
 
 
+# Ones lie far apart, each in a line of the cache by itself: a piece has fewer of them, by so many bits.
+_APART = 5
+
+
 def _write_ones(
     ones: Ones, zeros: Recipe, constant: Recipe, target: Target, seed: int, stream: int, threads: int | None
 ) -> None:
@@ -204,15 +212,15 @@ def _write_ones(
     first = (ones.ins, ones.outs, *ones.centre)
     stacked = tuple(axis for axis in range(target.out.ndim) if axis not in first)
     out = _as_integers(target.out.transpose(first + stacked))
-    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> 6)  # of the axes that merely stack
+    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that merely stack
     if len(here) == len(ones.centre):
         kernels: Iterator[NDArray[np.intp] | int] = iter([0])
     else:
         assert target.rows is not None
-        kernels = places_of(target.rows, ones.centre[0], 1 << 6)
+        kernels = places_of(target.rows, ones.centre[0], 1 << _APART)
     for listed in kernels:  # of where a list has the centre's row, one place or more
         centre = [here.get(axis, listed) for axis in ones.centre]
-        for ins, outs in _pairs(ones, target, max(1, (PIECE >> 6) // pieces.values)):
+        for ins, outs in _pairs(ones, target, max(1, (PIECE >> _APART) // pieces.values)):
             for number in range(pieces.count):
                 out[(ins[:, None], outs[:, None], *centre, *pieces[number])] = bits
 
@@ -306,18 +314,18 @@ def _numbers(table: Table, element_type: ElementType, dtype: np.dtype[Any]) -> N
     narrowed = numbers.astype(f"float{element_type.bits}")
     narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what is too small becomes +0, as everywhere
     real = dtype.type(0).real.dtype if dtype.kind == "c" else dtype
-    return narrowed.astype(real).reshape(table.shape)
+    return _as_integers(narrowed.astype(real)).reshape(table.shape)
 
 
 def _write_table(numbers: NDArray[Any], target: Target, seed: int, stream: int, threads: int | None) -> None:
     refuse_overlap(target.out)
-    _copy(_as_integers(target.out), partial(_part, _as_integers(numbers), target), threads)
+    _copy(_as_integers(target.out), partial(_part, numbers, target), threads)
 
 
 def _copy(out: NDArray[Any], part: Callable[[tuple[slice, ...]], NDArray[Any]], threads: int | None) -> None:
     """Copy to each piece of an array what `part` has for it."""
     if out.size <= PIECE:
-        np.copyto(out, part(tuple(map(slice, (0,) * out.ndim, out.shape))))
+        out[...] = part(tuple(map(slice, _ORIGIN[: out.ndim], out.shape)))
         return
     pieces = Pieces(out)
 
@@ -327,6 +335,9 @@ def _copy(out: NDArray[Any], part: Callable[[tuple[slice, ...]], NDArray[Any]], 
             np.copyto(out[piece], part(piece))
 
     run(copy, pieces.count, pieces.values, threads)
+
+
+_ORIGIN = (0,) * MOST_AXES
 
 
 def _part(table: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDArray[Any]:
@@ -339,11 +350,18 @@ def _part(table: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDAr
             table = table.take(target.rows[here] // each, axis)
             continue
         first, last = here.start + target.start[axis], here.stop + target.start[axis]
-        if each == 1 or first // each == (last - 1) // each:
-            table = table[(*(slice(None),) * axis, slice(first // each, (last - 1) // each + 1))]
+        lowest = first // each
+        table = table[(*(slice(None),) * axis, slice(lowest, (last - 1) // each + 1))]
+        if each == 1 or table.shape[axis] == 1:
+            continue
+        if first % each == last % each == 0:
+            table = table.repeat(each, axis)
         else:
-            table = table.take(np.arange(first, last) // each, axis)
+            table = table.take(np.arange(first, last) // each - lowest, axis)
     return table
+
+
+_FEW = 1 << 8  # weights that are kept: thousands of kernels, for as many shapes, take no more than some MB
 
 
 def _write_bilinear(
@@ -351,10 +369,13 @@ def _write_bilinear(
 ) -> None:
     """Make each part of the kernel once, then copy it to all inputs and outputs."""
     refuse_overlap(target.out)
-    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 4)
+    tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 5)
     for number in range(tiles.count):
         tile = tiles[number]
-        weights = _as_integers(_weights(shape, working, target, tile))
+        places = [np.arange(along.start, along.stop) + first for along, first in zip(tile, target.start, strict=True)]
+        if target.rows is not None:
+            places[0] = target.rows[tile[0]]
+        weights = _weights(shape, working, target.out.dtype, places)
         out = target.out[tuple(along if size > 1 else slice(None) for size, along in zip(shape, tile, strict=True))]
         _copy(_as_integers(out), partial(_within, weights), threads)
 
@@ -368,8 +389,10 @@ def _within(table: NDArray[Any], piece: tuple[slice, ...]) -> NDArray[Any]:
 
 @default_floating_point
 @np.errstate(all="ignore")
-def _weights(shape: tuple[int, ...], working: np.dtype[Any], target: Target, tile: tuple[slice, ...]) -> NDArray[Any]:
-    """The values of a tile of the kernel, rounded to the working type and from there once to the array's."""
+def _weights(
+    shape: tuple[int, ...], working: np.dtype[Any], dtype: np.dtype[Any], places: Sequence[NDArray[np.int64]]
+) -> NDArray[Any]:
+    """The kernel's values at some places of each axis, rounded to the working type and from there once to `dtype`."""
     below = math.prod(size + size % 2 for size in shape if size > 1)
     is_exact = below < 1 << 53  # all whole numbers on the way are float64
     whole = np.float64 if is_exact else object
@@ -377,11 +400,9 @@ def _weights(shape: tuple[int, ...], working: np.dtype[Any], target: Target, til
     for axis, size in enumerate(shape):
         if size == 1:
             continue
-        places = np.arange(tile[axis].start, tile[axis].stop)
-        places = target.rows[places] if axis == 0 and target.rows is not None else places + target.start[axis]
         # 1 - abs(k / f - c) is a whole number by 2 f.
         half = -(-size // 2)
-        numbers = 2 * half - abs(2 * places.astype(whole) - (2 * half - 1 - half % 2))
+        numbers = 2 * half - abs(2 * places[axis].astype(whole) - (2 * half - 1 - half % 2))
         above = above * numbers.reshape([-1 if other == axis else 1 for other in range(len(shape))])
     if is_exact:
         quotients = above / below
@@ -389,7 +410,7 @@ def _weights(shape: tuple[int, ...], working: np.dtype[Any], target: Target, til
     else:
         nearest = (FLOAT32 if working == np.float32 else FLOAT64).nearest
         weights = np.array([nearest(Fraction(number) / below) for number in above.flat]).reshape(above.shape)
-    return weights.astype(working).astype(target.out.dtype)
+    return _as_integers(weights.astype(working).astype(dtype))
 
 
 def _rounded_to_odd(quotients: NDArray[np.float64], above: NDArray[np.float64], below: float) -> NDArray[np.float64]:
