@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from winit_fast import adapters  # noqa: E402
-from winit_fast.adapters.torch import blocks, recording  # noqa: E402
+from winit_fast.adapters.torch import asking, blocks, recording  # noqa: E402
 from winit_fast.adapters.torch.recording import Recorder  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")]
@@ -460,6 +460,42 @@ def test_a_child_records_where_another_thread_was_at_the_edge_of_a_recording(mon
     finally:
         may_go.set()
         thread.join()
+
+
+def test_a_model_has_all_of_its_own_at_every_bytecode_of_an_end_that_is_cut():
+    code, met, place = asking._StandIns.end.__code__, 0, 0
+
+    def trace(frame, event, _):
+        nonlocal met
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            met += 1
+            if met > place:
+                raise KeyboardInterrupt
+        return trace
+
+    model = nn.Linear(3, 3)
+    names, weight, before = set(model.__dict__), model.weight, sys.gettrace()
+    while True:
+        standing_in, met = asking._StandIns(model, [], Recorder()), 0
+        standing_in.begin()
+        model.surplus = 1
+        sys.settrace(trace)
+        try:
+            standing_in.end()
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+            assert names <= set(model.__dict__)
+            standing_in.end()
+        assert set(model.__dict__) == names
+        assert model.weight is weight
+        place += 1
+    assert place > 30
 
 
 @needs_fork

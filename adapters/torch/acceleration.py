@@ -185,7 +185,9 @@ class _Governor(Block):
             view, source = self.sources.get(id(tensor), (lambda: None, lambda: None))
             watched = source() if view() is tensor else None
             watched = tensor if watched is None else watched
-            self.skipped[memory] = _Skipped(_reference(tensor), tuple(tensor.shape), weakref.ref(watched), _version_of(watched))
+            self.skipped[memory] = _Skipped(
+                _reference(tensor), tuple(tensor.shape), weakref.ref(watched), _version_of(watched)
+            )
 
     def note_written(self, tensor: Any, is_load: bool = False) -> None:
         """Remember that somebody gave a tensor its values, in this block or one inside it."""
