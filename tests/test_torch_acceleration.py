@@ -440,7 +440,9 @@ def test_a_function_kept_by_a_model_lives_on():
         for protocol in (*range(pickle.HIGHEST_PROTOCOL + 1), pickle.DEFAULT_PROTOCOL)
     ]
     loaded = torch.load(saved, weights_only=False)["fill"]
-    for kept in (model.fill, *again, loaded, copy.deepcopy(model).fill):
+    module = model.fill.__module__.encode()
+    older = pickle.loads(b"\x80\x04\x8c%c%s\x8c\x10_BY_NAME.normal_\x93." % (len(module), module))
+    for kept in (model.fill, *again, loaded, older, copy.deepcopy(model).fill):
         torch.manual_seed(3)
         drawn = kept(torch.empty(5))
         torch.manual_seed(3)

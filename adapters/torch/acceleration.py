@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial, wraps
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple, SupportsIndex
 
 import torch
@@ -399,16 +399,16 @@ def _kept(function: Any) -> Any:
     """Keep a replacement where it is found when a model that holds it is pickled after the block."""
     # One name without a dot: `torch.save` has a pickle protocol that knows no others.
     function.__module__, function.__qualname__ = __name__, f"kept_{function.__name__}"
-    _BY_NAME[function.__qualname__] = function  # a name in a module would be exchanged
+    setattr(_BY_NAME, function.__name__, function)  # a name in a module would be exchanged
     return function
 
 
 def __getattr__(name: str) -> Any:
     """For pickle: what `_kept` keeps."""
-    try:
-        return _BY_NAME[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    kept = vars(_BY_NAME).get(name.removeprefix("kept_")) if name.startswith("kept_") else None
+    if kept is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return kept
 
 
 def _replacements() -> Iterator[tuple[Any, Any]]:
@@ -447,6 +447,6 @@ _INSTEAD = {
     # values fit, so it would not end in a block that skips.
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
-_BY_NAME: dict[str, Any] = {}
+_BY_NAME = SimpleNamespace()  # where older pickles look
 REPLACEMENTS.update(_replacements())
 REPLACEMENTS[torch.get_rng_state] = _replacement_of_get_rng_state(torch.get_rng_state)
