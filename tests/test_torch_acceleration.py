@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import io
 import math
 import pickle
 import subprocess
@@ -431,7 +432,17 @@ def test_a_function_kept_by_a_model_lives_on():
             self.fill = INIT.normal_
 
     model = built(Model, seed=5)
-    for kept in (model.fill, pickle.loads(pickle.dumps(model.fill)), copy.deepcopy(model).fill):
+    saved = io.BytesIO()
+    torch.save({"fill": model.fill, "state": model.state_dict()}, saved)
+    saved.seek(0)
+    again = [
+        pickle.loads(pickle.dumps(model.fill, protocol))
+        for protocol in (*range(pickle.HIGHEST_PROTOCOL + 1), pickle.DEFAULT_PROTOCOL)
+    ]
+    loaded = torch.load(saved, weights_only=False)["fill"]
+    module = model.fill.__module__.encode()
+    older = pickle.loads(b"\x80\x04\x8c%c%s\x8c\x10_BY_NAME.normal_\x93." % (len(module), module))
+    for kept in (model.fill, *again, loaded, older, copy.deepcopy(model).fill):
         torch.manual_seed(3)
         drawn = kept(torch.empty(5))
         torch.manual_seed(3)
@@ -977,6 +988,43 @@ def test_a_copy_that_is_no_checkpoint_does_not_count_as_one():
             target.data.copy_(source.data)
     for model in (one, other):
         model.load_state_dict(Loaded().state_dict())
+
+
+def test_no_python_code_runs_as_skipped_memory_goes():
+    """It would swallow an interrupt."""
+    called = []
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_name == "__del__":
+            called.append(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        with accelerate(skip=True):
+            for _ in range(3):
+                nn.Linear(3, 4)
+    finally:
+        sys.setprofile(before)
+    assert called == []
+
+
+def test_what_was_skipped_is_known_by_its_memory_and_not_by_an_object_of_python():
+    @accelerate(skip=True)
+    def load():
+        gone, kept = nn.Linear(5, 6), nn.Linear(3, 4)
+        view = kept.weight.data.view(-1)  # which alone has the memory in the end
+        del gone, kept.weight
+        for _ in range(10):
+            gc.collect()
+            torch.empty(6, 5), torch.empty(6)  # where that of `gone` was
+        nn.Linear(3, 4).load_state_dict({"weight": torch.ones(4, 3), "bias": torch.ones(4)})
+        kept.load_state_dict({"bias": torch.ones(4)})
+        return view
+
+    with pytest.warns(UserWarning, match=r"left 1 tensors uninitialized .* of shapes \[\(4, 3\)\]"):
+        view = load()
+    assert view.numel() == 12
 
 
 def test_tensors_are_named_as_torch_names_them():

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import os
 import random
+import signal
 import sys
 import threading
 import types
@@ -19,7 +20,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from winit_fast import adapters  # noqa: E402
-from winit_fast.adapters.torch import blocks  # noqa: E402
+from winit_fast.adapters.torch import asking, blocks, recording  # noqa: E402
 from winit_fast.adapters.torch.recording import Recorder  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")]
@@ -243,10 +244,12 @@ def test_an_error_of_torchs_leaves_the_block_governing():
 
 
 def in_child(function):
-    """Whether a function is true in a forked process."""
+    """Whether a function is true in a forked process, and comes to an end there."""
     child = os.fork()
     if not child:
         status = 2
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
         try:
             status = 0 if function() else 1
         finally:
@@ -265,7 +268,7 @@ class Stopping:
     def __dict__(self):
         if self.waits and os.getpid() == self.process:
             self.has_come.set()
-            self.may_go.wait(60)
+            assert self.may_go.wait(60)
         return {}
 
 
@@ -284,7 +287,7 @@ def test_a_child_has_torchs_functions_where_another_thread_was_half_way(monkeypa
 
     thread = threading.Thread(target=work)
     thread.start()
-    stopping.has_come.wait(60)
+    assert stopping.has_come.wait(60)
     good = in_child(lambda: are_torchs() and a_block_works() and in_another_thread(a_block_works))
     stopping.may_go.set()
     thread.join()
@@ -316,11 +319,11 @@ def test_a_child_forked_in_a_block_leaves_it():
     def work():
         with accelerate(seed=1):
             is_entered.set()
-            is_over.wait()
+            assert is_over.wait(60)
 
     thread = threading.Thread(target=work)
     thread.start()
-    is_entered.wait()
+    assert is_entered.wait(60)
     block = contextlib.ExitStack()
     block.enter_context(accelerate(seed=2))
 
@@ -351,20 +354,24 @@ def test_a_child_of_multiprocessing_is_as_any_other():
     def work():
         with accelerate(seed=1):
             is_entered.set()
-            is_over.wait()
+            assert is_over.wait(60)
 
     def check(queue):
         queue.put(are_torchs() and a_block_works())
 
     thread = threading.Thread(target=work)
     thread.start()
-    is_entered.wait()
+    assert is_entered.wait(60)
     queue = context.SimpleQueue()
     child = context.Process(target=check, args=(queue,))
     child.start()
     child.join(60)
+    has_ended = child.exitcode == 0
+    if child.exitcode is None:
+        child.kill()
     is_over.set()
     thread.join()
+    assert has_ended
     assert queue.get()
 
 
@@ -377,7 +384,7 @@ def test_a_block_in_one_thread_while_another_records():
         target=lambda: Recorder().record(lambda: (is_recording.set(), is_over.wait(60))), daemon=True
     )
     thread.start()
-    is_recording.wait()
+    assert is_recording.wait(60)
     try:
         with accelerate(seed=5):
             drawn = INIT.orthogonal_(torch.empty(8, 8))
@@ -427,6 +434,71 @@ def test_a_model_recorded_while_another_is():
 
 
 @needs_fork
+@pytest.mark.parametrize("when", ["has the turn and has not begun", "has ended and has the turn"])
+def test_a_child_records_where_another_thread_was_at_the_edge_of_a_recording(monkeypatch, when):
+    has_come, may_go = threading.Event(), threading.Event()
+    module, name = (recording, "outside_modes") if when.endswith("begun") else (blocks, "_settle")
+    original = getattr(module, name)
+    threads = []
+
+    def stopping():
+        if threading.get_ident() in threads and recording._turn and not blocks._open:
+            has_come.set()
+            assert may_go.wait(60)
+        return original()
+
+    def work():
+        threads.append(threading.get_ident())
+        Recorder().record(lambda: None)
+
+    monkeypatch.setattr(module, name, stopping)
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert has_come.wait(60)
+        assert in_child(lambda: Recorder().record(lambda: True) and not recording._turn and are_torchs())
+    finally:
+        may_go.set()
+        thread.join()
+
+
+def test_a_model_has_all_of_its_own_at_every_bytecode_of_an_end_that_is_cut():
+    code, met, place = asking._StandIns.end.__code__, 0, 0
+
+    def trace(frame, event, _):
+        nonlocal met
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            met += 1
+            if met > place:
+                raise KeyboardInterrupt
+        return trace
+
+    model = nn.Linear(3, 3)
+    names, weight, before = set(model.__dict__), model.weight, sys.gettrace()
+    while True:
+        standing_in, met = asking._StandIns(model, [], Recorder()), 0
+        standing_in.begin()
+        model.surplus = 1
+        sys.settrace(trace)
+        try:
+            standing_in.end()
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+            assert names <= set(model.__dict__)
+            standing_in.end()
+        assert set(model.__dict__) == names
+        assert model.weight is weight
+        place += 1
+    assert place > 30
+
+
+@needs_fork
 def test_a_child_forked_while_another_thread_records_is_as_without():
     model = nn.Linear(8, 6)
     weight, values, state = model.weight, model.weight.detach().clone(), torch.get_rng_state()
@@ -439,11 +511,11 @@ def test_a_child_forked_while_another_thread_records_is_as_without():
 
         def reset_parameters(self):
             is_recording.set()
-            is_over.wait(60)
+            assert is_over.wait(60)
 
     thread = threading.Thread(target=lambda: adapters.torch.recipes.own(Waiting()), daemon=True)
     thread.start()
-    is_recording.wait()
+    assert is_recording.wait(60)
 
     def check():
         is_same = model.weight is weight and torch.equal(weight, values) and torch.equal(torch.get_rng_state(), state)

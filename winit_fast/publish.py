@@ -8,7 +8,7 @@ b. The order of publishing is data, fsync, name, fsync of the folder. A name nev
    still take.
 c. A new file takes its name by a hard link, which fails where the name is taken: no moment lies between the question
    and the answer. Windows renames no file over another by itself. Where a file system has no links, an empty file takes
-   the name and is replaced at once.
+   the name and is replaced at once. There an interrupt at one instruction, between the two, can leave the empty file.
 d. What an interrupt leaves is removed by the block's end. A second interrupt may come in the middle of that, and
    Windows removes no file that is mapped: the end of the process removes the rest.
 """

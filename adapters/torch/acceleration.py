@@ -185,8 +185,9 @@ class _Governor(Block):
             view, source = self.sources.get(id(tensor), (lambda: None, lambda: None))
             watched = source() if view() is tensor else None
             watched = tensor if watched is None else watched
-            storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-            self.skipped[memory] = _Skipped(storage, tuple(tensor.shape), weakref.ref(watched), _version_of(watched))
+            self.skipped[memory] = _Skipped(
+                _reference(tensor), tuple(tensor.shape), weakref.ref(watched), _version_of(watched)
+            )
 
     def note_written(self, tensor: Any, is_load: bool = False) -> None:
         """Remember that somebody gave a tensor its values, in this block or one inside it."""
@@ -213,15 +214,26 @@ class _Governor(Block):
 class _Skipped(NamedTuple):
     """What was left uninitialized: its memory, and the tensor whose version says that somebody wrote to it."""
 
-    storage: StorageWeakRef
+    storage: Callable[[], object]  # None once it is gone
     shape: tuple[int, ...]
     watched: weakref.ref[Tensor]
     version: int
 
     def is_left(self) -> bool:
         watched = self.watched()
-        is_there = not self.storage.expired()  # type: ignore[no-untyped-call]
-        return is_there and (watched is None or _version_of(watched) == self.version)
+        return self.storage() is not None and (watched is None or _version_of(watched) == self.version)
+
+
+def _reference(tensor: Tensor) -> Callable[[], object]:
+    """A weak reference to the memory of a tensor.
+
+    PyTorch's own is deleted by Python code, where an interrupt would be lost.
+    """
+    reference = weakref.ref(tensor.untyped_storage())
+    if reference() is not None:  # the object lives as long as the memory
+        return reference
+    storage: Any = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    return lambda: None if storage.expired() else storage
 
 
 def _version_of(tensor: Tensor) -> int:
@@ -385,9 +397,18 @@ def _replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> A
 
 def _kept(function: Any) -> Any:
     """Keep a replacement where it is found when a model that holds it is pickled after the block."""
-    function.__module__, function.__qualname__ = __name__, f"_BY_NAME.{function.__name__}"
+    # One name without a dot: `torch.save` has a pickle protocol that knows no others.
+    function.__module__, function.__qualname__ = __name__, f"kept_{function.__name__}"
     setattr(_BY_NAME, function.__name__, function)  # a name in a module would be exchanged
     return function
+
+
+def __getattr__(name: str) -> Any:
+    """For pickle: what `_kept` keeps."""
+    kept = vars(_BY_NAME).get(name.removeprefix("kept_")) if name.startswith("kept_") else None
+    if kept is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return kept
 
 
 def _replacements() -> Iterator[tuple[Any, Any]]:
@@ -426,6 +447,6 @@ _INSTEAD = {
     # values fit, so it would not end in a block that skips.
     "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
 }
-_BY_NAME = SimpleNamespace()
+_BY_NAME = SimpleNamespace()  # where older pickles look
 REPLACEMENTS.update(_replacements())
 REPLACEMENTS[torch.get_rng_state] = _replacement_of_get_rng_state(torch.get_rng_state)

@@ -567,8 +567,9 @@ class _StandIns(Block):
     def end(self) -> None:
         """Put everything back."""
         for part, attributes in self.before:
-            part.__dict__.clear()
-            part.__dict__.update(attributes)
+            part.__dict__.update(attributes)  # first, as an interrupt may come next
+            for name in part.__dict__.keys() - attributes.keys():
+                part.__dict__.pop(name, None)
         self.before = []  # or an interrupt of what is done once more would find it half done again
         for held, content in self.held_before:
             held.clear()
@@ -598,7 +599,10 @@ def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
 
 
 def _only_pytorch_draws(function: Callable[[], Result]) -> Result:
-    """Call a function, and refuse one that draws with Python's or NumPy's generator, of which nothing is seen."""
+    """Call a function, and refuse one that draws with Python's or NumPy's generator, of which nothing is seen.
+
+    They are the process's: what another thread draws meanwhile is taken for the function's, and is drawn again.
+    """
     before = random.getstate(), np.random.get_state()
 
     def put_back() -> bool:
@@ -621,6 +625,6 @@ def _only_pytorch_draws(function: Callable[[], Result]) -> Result:
     if has_drawn:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
-            "NumPy's generator"
+            "NumPy's generator (or another thread did meanwhile: ask while none does)"
         )
     return result

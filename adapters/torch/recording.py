@@ -12,6 +12,7 @@ every operation, and keeps two things for each piece of memory:
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -594,6 +595,20 @@ class _Recording(Block):
 
 # Who records now: an entry that is there or not, and says whose it is, so that nobody has it without knowing.
 _turn: dict[str, _Recording] = {}
+
+
+def _forget_other_threads() -> None:
+    """In a forked process: a thread that is not there gives its turn back to nobody.
+
+    It has it for longer than blocks.py knows of its block.
+    """
+    recording = _turn.get("")
+    if recording is not None and recording.thread != threading.get_ident():
+        recording.end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def recorder_here() -> Recorder:
