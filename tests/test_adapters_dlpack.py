@@ -90,6 +90,7 @@ def test_init_falls_back_to_it_for_types_without_an_adapter():
         (lambda held: held.tobytes(), ValueError, "writable"),
         (lambda held: memoryview(held).toreadonly(), ValueError, "writable"),
         (lambda held: ByDLPack(held.astype("int32")), TypeError, "dtype"),
+        (lambda held: np.ma.masked_array(held, held == 0), TypeError, "masked array"),
     ],
 )
 def test_what_is_elsewhere_read_only_or_no_memory_is_refused_and_not_written(make, error, match):

@@ -37,10 +37,13 @@ MISTAKES = [
     lambda: fill((4,), "he_normal"),
     lambda: fill((2, 4), "normal", shape=(4, 4)),
     lambda: fill((2, 4), "normal", shape=(4, 4), offset=(3, 0)),
+    lambda: fill((4, 4), "normal", shape=(size for size in (4, 4)), offset=(0, 0)),
     lambda: fill((4, 4), "orthogonal", matrices=3),
     lambda: fill((2, 4), "dirac"),
     lambda: winit_fast.fill(np.broadcast_to(np.empty(4), (2, 4)), "normal", seed=1),
     lambda: fill((2, 4), "normal", "int32"),
+    lambda: winit_fast.fill(np.ma.masked_array(np.empty((2, 4))), "normal", seed=1),
+    lambda: winit_fast.fill_rows(np.empty((2, 4)), np.ma.masked_array([0, 3]), "normal", seed=1, shape=(5, 4)),
     lambda: adapters.dlpack.init_(OnDevice(), "normal", seed=1),
     lambda: winit_fast.fill_rows(np.empty((2, 4)), [0, 9], "normal", seed=1, shape=(5, 4)),
     lambda: winit_fast.fill_keys(np.empty((2, 4)), [0, 9], "orthogonal", seed=1),
@@ -56,6 +59,7 @@ def quoted():
         "out must be a NumPy array",
         "x must be writable",
         "this adapter",
+        "data type",
         "WINIT_FAST",
     )
     return [cell.split("...") for cell in cells if not cell.startswith((*elsewhere, "import"))]

@@ -1026,3 +1026,12 @@ def test_one_axis_alone_is_refused_where_it_is_the_default_of_the_other(given, o
     fill(out, "he_normal", seed=1, in_axis=0, out_axis=0)  # said outright it may be one axis
     fill(out, "he_normal", seed=1, in_axis=0)
     fill(out, "he_normal", seed=1, out_axis=1)
+
+
+@pytest.mark.parametrize("verb", ["fill_rows", "fill_keys"])
+def test_masked_rows_and_keys_are_refused(verb):
+    out = np.zeros((3, 4), "float32")
+    rows = np.ma.masked_array([1, 2, 3], [False, True, False])
+    with pytest.raises(TypeError, match=r"must be integers along one axis, got a masked array.*compressed"):
+        getattr(winit_fast, verb)(out, rows, "normal", seed=1, shape=(5, 4))
+    assert not out.any()

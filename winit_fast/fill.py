@@ -489,6 +489,8 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     """
     refusal = f"{argument} must be integers along one axis, got "
     given: Any = values
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{refusal}a masked array, whose mask would be ignored: give its .compressed()")
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
             is_empty = len(given) == 0

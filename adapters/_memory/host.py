@@ -30,7 +30,7 @@ def array_of(array: Any) -> NDArray[Any]:
     array([0, 0], dtype=uint8)
     """
     if hasattr(array, "__array_interface__"):
-        return np.asarray(array)
+        return np.asanyarray(array)  # a masked one stays so, and is refused
     try:
         view = memoryview(array)
     except TypeError:
