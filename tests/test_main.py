@@ -12,10 +12,10 @@ import pytest
 from arrays import DTYPES, python
 
 import winit_fast
-from winit_fast import embeddings, publish
+from winit_fast import demo, publish
 from winit_fast.__main__ import main
+from winit_fast.demo import fingerprint, moments, promised
 from winit_fast.distributions import Normal, TruncatedNormal
-from winit_fast.embeddings import fingerprint, moments, promised
 from winit_fast.lowering import ELEMENT_TYPES
 
 TINY = ["--rows", "301", "--dim", "7"]
@@ -69,7 +69,7 @@ def test_new_folders_are_removed_where_nothing_is_written(way, tmp_path, monkeyp
         return 1
 
     (tmp_path / "mine").mkdir()
-    monkeypatch.setattr(embeddings, "_fill_and_check", fill_and_check)
+    monkeypatch.setattr(demo, "_fill_and_check", fill_and_check)
     assert main([*TINY, "--table", "dlrm", "--out", str(tmp_path / "mine" / "a" / "b")]) == (
         1 if way == "fails" else 130
     )
@@ -130,7 +130,7 @@ def test_wrong_values_of_every_kind_of_scheme_fail(dtype, scheme, monkeypatch, c
 
     arguments = ["--rows", "600", "--dim", "8", "--table", "dlrm", "--dtype", dtype, "--scheme", scheme]
     assert main(arguments) == 0, capsys.readouterr().out
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main(arguments) == 1
 
 
@@ -138,7 +138,7 @@ def test_a_value_that_is_high_fails_where_values_are_promised_below_it(monkeypat
     def fill(out, scheme, **arguments):
         return winit_fast.fill(out, "uniform(0, 1)", **arguments)
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     arguments = [*TINY, "--table", "dlrm", "--dtype", "bfloat16", "--scheme"]
     assert main([*arguments, "uniform(0, 1)"]) == 0
     assert main([*arguments, "uniform(0, 1, rounding='below_high')"]) == 1
@@ -204,7 +204,7 @@ def test_force_replaces_a_file_when_the_new_one_is_whole(precious, monkeypatch):
         assert (precious / "dlrm.npy").read_bytes() == OLD
         return winit_fast.fill(out, scheme, **arguments)
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main([*TINY, "--table", "dlrm", "--table", "dlrm", "--out", str(precious), "--force"]) == 0
     assert [path.name for path in precious.iterdir()] == ["dlrm.npy"]
     assert np.load(precious / "dlrm.npy").shape == (301, 7)
@@ -256,7 +256,7 @@ def test_a_table_that_fails_its_checks_is_not_written(precious, monkeypatch, cap
     def fill(out, scheme, *, threads, **arguments):
         return winit_fast.fill(out, scheme, **{**arguments, "seed": threads})
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main([*TINY, "--table", "dlrm", "--out", str(precious), "--force"]) == 1
     assert "not written" in capsys.readouterr().out
     assert contents(precious) == {"dlrm.npy": OLD}
@@ -310,7 +310,7 @@ def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precio
 
         def trace(frame, event, _):
             nonlocal met, where
-            is_ours = frame.f_code.co_filename == embeddings.__file__ and frame.f_code.co_name in functions
+            is_ours = frame.f_code.co_filename == demo.__file__ and frame.f_code.co_name in functions
             if not is_ours and frame.f_code.co_filename != publish.__file__:
                 return None
             frame.f_trace_opcodes = True
@@ -370,7 +370,7 @@ def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path
 
 
 def test_full_asks_for_every_row(monkeypatch, capsys):
-    monkeypatch.setattr(embeddings, "_available_memory", lambda: 1e9)
+    monkeypatch.setattr(demo, "_available_memory", lambda: 1e9)
     assert main(["--table", "dlrm", "--full"]) == 2
     assert "10,240,000,000 bytes are needed" in capsys.readouterr().err
 
@@ -385,7 +385,7 @@ def test_differing_values_fail(monkeypatch, capsys):
     def fill(out, scheme, *, threads, **arguments):
         return winit_fast.fill(out, scheme, **{**arguments, "seed": threads})
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main([*TINY, "--table", "dlrm"]) == 1
     assert "FAILED: the fingerprints differ" in capsys.readouterr().out
 
@@ -396,7 +396,7 @@ def test_wrong_moments_fail(monkeypatch, capsys):
         out *= np.float16(1.2)
         return out
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main([*TINY, "--table", "dlrm"]) == 1
     out = capsys.readouterr().out
     assert "fingerprints differ" not in out
@@ -408,7 +408,7 @@ def test_a_value_that_is_never_written_fails(monkeypatch, capsys):
         winit_fast.fill(out[1:], scheme, **{**arguments, "offset": (arguments["offset"][0] + 1, 0)})
         return out
 
-    monkeypatch.setattr(embeddings, "fill", fill)
+    monkeypatch.setattr(demo, "fill", fill)
     assert main([*TINY, "--table", "dlrm"]) == 1
     assert "FAILED" in capsys.readouterr().out
 
@@ -444,7 +444,7 @@ def test_without_ml_dtypes_float16_takes_the_place_of_bfloat16(monkeypatch, caps
 def test_moments_are_the_same_however_the_table_is_cut(monkeypatch):
     values = np.random.default_rng(1).normal(1e3, 1.0, (100, 30))
     whole = moments(values)
-    monkeypatch.setattr(embeddings, "_CHUNK", 7)
+    monkeypatch.setattr(demo, "_CHUNK", 7)
     np.testing.assert_allclose(moments(values), whole, rtol=1e-13)
     np.testing.assert_allclose(whole[:2], (values.mean(), values.std()), rtol=1e-13)
 

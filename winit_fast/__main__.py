@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import NoReturn
 
-from winit_fast import embeddings
+from winit_fast import demo
 from winit_fast.config import show_config
 from winit_fast.report import command as report
 
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 # Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
 # The first is what runs where none is named.
-COMMANDS = (embeddings, report)
+COMMANDS = (demo, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
