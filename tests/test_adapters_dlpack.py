@@ -138,15 +138,6 @@ class TestLibraries:
         bits = made.view(mlx.uint8)
         assert np.asarray(bits).tobytes() == whole.tobytes()
 
-    @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "complex64"])
-    def test_paddle_gets_the_bits_of_fill(self, dtype):
-        paddle = pytest.importorskip("paddle")
-        made = paddle.zeros(SHAPE, dtype=dtype)
-        assert adapters.init_(made, "he_normal", seed=7, name="w") is made
-        kind = np.dtype("complex64") if dtype == "complex64" else DTYPES[dtype]
-        whole = winit_fast.fill(np.empty(SHAPE, kind), "he_normal", seed=7, name="w")
-        assert made.view("uint8").numpy().tobytes() == whole.tobytes()
-
     def test_arrow_which_lets_nobody_write_is_refused(self):
         arrow = pytest.importorskip("pyarrow")
         with pytest.raises(ValueError, match="writable"):
