@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from arrays import DTYPES, SCHEMES, dtype_names, placed, same, scheme_texts, shapes, untouched
+from arrays import DTYPES, SCHEMES, dtype_names, placed, printed, same, scheme_texts, shapes, untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,3 +157,16 @@ def test_rows_that_share_memory_with_the_array_are_read_before_they_are_written(
         memory.view("float64").reshape(count, 4), memory[:count], scheme, seed=1, shape=(count, 4), padding_idx=2
     )
     assert same(out, fill(np.empty((count, 4)), scheme, seed=1, padding_idx=2))
+
+
+def test_no_call_imports_masked_arrays_to_ask_for_them():
+    code = """
+import sys
+import numpy as np
+from winit_fast import fill_keys, fill_rows
+out = np.empty((2, 3), "float32")
+fill_rows(out, [1, 0], "normal", seed=1, shape=(4, 3))
+fill_keys(out, np.arange(2), "normal", seed=1)
+print("numpy.ma" in sys.modules)
+"""
+    assert printed(code) == "False\n"

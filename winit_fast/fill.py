@@ -395,8 +395,12 @@ def _refuse_class(out: object, is_whole: bool) -> None:
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
         raise TypeError(f"out must be a NumPy array, got {class_name(out)}{hint}")
-    if "numpy.ma" in sys.modules and isinstance(out, np.ma.MaskedArray):
+    if _is_masked(out):
         raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")
+
+
+def _is_masked(value: object) -> bool:
+    return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)  # not imported to ask for it
 
 
 def _checked_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
@@ -489,7 +493,7 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     """
     refusal = f"{argument} must be integers along one axis, got "
     given: Any = values
-    if isinstance(given, np.ma.MaskedArray):
+    if _is_masked(given):
         raise TypeError(f"{refusal}a masked array, whose mask would be ignored: give its .compressed()")
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
