@@ -10,7 +10,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 
 # An alarm every 5 ms; the longest time between two that Python handled is what an interrupt may have to wait for. It is
 # counted in this thread's own time, which other processes do not lengthen, and no other thread fills. Then one alarm
-# that raises, in the middle. The memory is fresh: to touch it first takes more time than to write it again.
+# that raises, soon: a fill may take a tenth of what the one before it took. The memory is fresh: to touch it first
+# takes more time than to write it again.
 FILL = """
 import signal
 from time import thread_time
@@ -36,7 +37,7 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 work = prepared(KIND, tensors(MIB << 18)[NAME], fresh())
 try:
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, total / 8))
+    signal.setitimer(signal.ITIMER_REAL, 0.002)
     work()
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(total, longest, "not interrupted")
