@@ -176,7 +176,7 @@ def test_a_branch_that_begins_small_is_passed_over_and_what_follows_is_not():
         assert words == (expected if count == 4 else [])
     (one,) = Check((*blocks, checked("head", 1e-4, 1e-9))).verdict.findings
     assert (str(one), one.reference) == ("vanishes at layer 11", 2)
-    assert one.reason == "the signal that enters it is 0.0001 of that which enters layer 2"
+    assert one.reason == "the signal in its inputs is 0.0001 of that in the inputs of layer 2"
 
 
 def test_where_signals_are_normalized_a_small_beginning_is_no_reference():
@@ -257,8 +257,8 @@ def test_what_does_not_help_is_not_suggested(options, weights, words):
     assert found.verdict.word == words
     assert len(found.off) == options["depth"]
     assert (found.suggestions, found.rules) == ({}, ())
-    assert "suggested: nothing; he_normal, which the papers give to plain stacks, was tried in" in str(found)
-    assert ("what may help where weights do not" in str(found)) == (words != "stable")
+    assert "suggested: nothing; he_normal, which the papers recommend for plain stacks, was tried in" in str(found)
+    assert ("what may help instead" in str(found)) == (words != "stable")
     assert found.verdict_tried.signal_drift > found.verdict.signal_drift
     if options["depth"] == 20:
         assert found.verdict_tried.word == "explodes"
@@ -371,7 +371,7 @@ def test_zeros_without_a_way_around_them_are_found():
     nn.init.normal_(model[4].bias)
     found = check(model, batch(64, 64))
     assert [(one.word, one.layer) for one in found.verdict.findings] == [("vanishes", 4), ("vanishes", 2)]
-    assert "what enters it is the same for all inputs" in str(found)
+    assert "its inputs are the same for all inputs of the model" in str(found)
 
 
 @pytest.mark.parametrize("inputs", [torch.ones(32, 64), torch.zeros(32, 64)])
@@ -383,7 +383,7 @@ def test_inputs_that_are_all_the_same_say_nothing(inputs):
                 part.bias.normal_(std=0.1)
     verdict = check(model, inputs).verdict
     assert (verdict.word, verdict.layer) == ("vanishes", 2)
-    assert verdict.findings[0].reason == "what enters it is the same for all inputs"
+    assert verdict.findings[0].reason == "its inputs are the same for all inputs of the model"
     assert "the inputs are all the same" in str(check(model, inputs))
 
 
@@ -526,7 +526,7 @@ def test_a_suggestion_that_grows_instead_of_fading_is_said_not_to_do_alone():
     found = check(Skipping(12, dropout=0.5), batch(128, 128))
     assert (found.verdict.word, found.verdict_tried.word) == ("vanishes", "stable")
     assert 10 < found.verdict_tried.drift < 100
-    assert "suggested, but will not do alone (tried on this input: stable, within " in str(found)
+    assert "suggested, but not enough by itself (tried on this input: stable, within " in str(found)
     assert "behind dropout, weights narrower by sqrt(1 - p)" in str(found)
 
 
@@ -536,8 +536,8 @@ def test_strange_widths_are_named_in_stable_models():
     model, inputs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), batch(4, 8, 64)
     assert "as the papers have them" not in str(check(model, inputs))
     for weights, words in (
-        ("normal(std=1)", "6 to 11 times as wide"),
-        ("normal(std=0.001)", "times as narrow as the papers have them"),
+        ("normal(std=1)", "6 to 11 times as large as"),
+        ("normal(std=0.001)", "times smaller than the papers recommend"),
     ):
         init_module_(model, [("*.linear*.weight", weights), ("*", None)], seed=7)
         found = check(model, inputs)
@@ -934,10 +934,10 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
     assert any(
         re.fullmatch(r"suggested \(tried on this input: stable, within [1-9]\.\d times\):", line) for line in lines
     )
-    row = r"^  0\.weight to 26\.weight \(14\)  he_normal  std 0\.177 in place of 0\.12\d to 0\.12\d$"
+    row = r"^  0\.weight to 26\.weight \(14\)  he_normal  std 0\.177 instead of 0\.12\d to 0\.12\d$"
     assert re.search(row, "\n".join(lines), re.MULTILINE)
     assert lines[-2].startswith("  he_normal: He et al. 2015")
-    assert lines[-1] == '  to follow: adapters.torch.init_module_(model, [*found.rules, ("*", None)], seed=0)'
+    assert lines[-1] == '  to apply: adapters.torch.init_module_(model, [*found.rules, ("*", None)], seed=0)'
 
 
 @pytest.mark.parametrize("model", [lambda: deep("xavier_normal", nn.SiLU, depth=40), lambda: Skipping(20, dropout=0.5)])
@@ -946,8 +946,8 @@ def test_what_fades_is_not_made_to_explode(model):
     model = model()
     found = check(model, batch(64, next(model.parameters()).shape[1]))
     assert (found.verdict.word, found.verdict_tried.word, found.suggestions) == ("vanishes", "explodes", {})
-    assert "  and is no better: " in str(found)
-    assert "what may help where weights do not: normalization" in str(found)
+    assert " and is no better: " in str(found)
+    assert "what may help instead: normalization" in str(found)
 
 
 def test_why_nothing_is_suggested_is_said():
@@ -962,7 +962,7 @@ def test_why_nothing_is_suggested_is_said():
             return inputs
 
     torch.manual_seed(7)
-    assert "suggested: nothing; no activation was seen behind any layer" in str(check(Unseen(), batch(64, 64)))
+    assert "suggested: nothing; no activation was seen after any layer" in str(check(Unseen(), batch(64, 64)))
     parts = [part for _ in range(3) for part in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
     assert "suggested: nothing; signals are normalized between layers" in str(
         check(nn.Sequential(*parts), batch(64, 64))
@@ -1295,7 +1295,7 @@ def test_of_keras_relu_with_xavier_vanishes_and_he_makes_it_stable():
     assert list(found.suggestions) == [layer.kernel.path for layer in model.layers[:-1]]
     assert [layer.name for layer in found.layers] == [layer.path for layer in model.layers]
     assert {one.scheme for one in found.suggestions.values()} == {scheme("he_normal")}
-    assert f"  to follow: {found.how_to_follow}" in str(found)
+    assert f"  to apply: {found.how_to_follow}" in str(found)
     eval(found.how_to_follow, {"adapters": adapters, "found": found, "model": model})
     found = adapters.keras.check(model, keras_batch(128, 64))
     assert (found.verdict.word, found.suggestions) == ("stable", {})

@@ -14,7 +14,7 @@ from arrays import DTYPES, python
 import winit_fast
 from winit_fast import demo, publish
 from winit_fast.__main__ import main
-from winit_fast.demo import fingerprint, moments, promised
+from winit_fast.demo import fingerprint, measure_moments, predict_moments
 from winit_fast.distributions import Normal, TruncatedNormal
 from winit_fast.lowering import ELEMENT_TYPES
 
@@ -142,7 +142,7 @@ def test_a_value_that_is_high_fails_where_values_are_promised_below_it(monkeypat
     arguments = [*TINY, "--table", "dlrm", "--dtype", "bfloat16", "--scheme"]
     assert main([*arguments, "uniform(0, 1)"]) == 0
     assert main([*arguments, "uniform(0, 1, rounding='below_high')"]) == 1
-    assert "promised +9.960938e-01 or less  FAILED" in capsys.readouterr().out
+    assert "expected +9.960938e-01 or less  FAILED" in capsys.readouterr().out
 
 
 def test_the_fingerprint_is_that_of_fill(capsys):
@@ -195,7 +195,7 @@ def contents(folder):
 
 def test_a_file_that_is_there_is_refused_by_name_before_any_table_is_written(precious, capsys):
     assert main([*TINY, "--out", str(precious)]) == 2  # llama3 comes first
-    assert f"{precious / 'dlrm.npy'} is there already; --force replaces it" in capsys.readouterr().err
+    assert f"{precious / 'dlrm.npy'} exists already; --force replaces it" in capsys.readouterr().err
     assert contents(precious) == {"dlrm.npy": OLD}
 
 
@@ -265,14 +265,14 @@ def test_a_table_that_fails_its_checks_is_not_written(precious, monkeypatch, cap
 def test_out_must_be_a_folder_that_can_be_written_in(precious, monkeypatch, capsys):
     for folder in (precious / "dlrm.npy", precious / "dlrm.npy" / "new"):
         assert main([*TINY, "--out", str(folder), "--force"]) == 2
-        assert "needs a folder, and" in capsys.readouterr().err
+        assert "must be in a folder, but" in capsys.readouterr().err
     (precious / "llama3.npy").mkdir()
     assert main([*TINY, "--out", str(precious), "--force"]) == 2
-    assert "llama3.npy is a folder, no file" in capsys.readouterr().err
+    assert "llama3.npy must be a file, but it is a folder" in capsys.readouterr().err
     (precious / "llama3.npy").rmdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     assert main([*TINY, "--out", str(precious), "--force"]) == 2
-    assert "needs a folder that can be written in" in capsys.readouterr().err
+    assert "must be in a writable folder" in capsys.readouterr().err
     assert contents(precious) == {"dlrm.npy": OLD}
 
 
@@ -302,7 +302,7 @@ sys.exit(main(["--table", "dlrm", "--rows", "1000", "--dim", "64", "--out", {str
 
 
 def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precious):
-    functions = ("_create", "_mapped", "_fill_and_check")
+    functions = ("_create_table", "_map_file", "_fill_and_check")
 
     def run(place):
         """Interrupt at that place; in which function it is, None beyond the last."""
@@ -370,7 +370,7 @@ def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path
 
 
 def test_full_asks_for_every_row(monkeypatch, capsys):
-    monkeypatch.setattr(demo, "_available_memory", lambda: 1e9)
+    monkeypatch.setattr(demo, "_measure_available_memory", lambda: 1e9)
     assert main(["--table", "dlrm", "--full"]) == 2
     assert "10,240,000,000 bytes are needed" in capsys.readouterr().err
 
@@ -443,9 +443,9 @@ def test_without_ml_dtypes_float16_takes_the_place_of_bfloat16(monkeypatch, caps
 
 def test_moments_are_the_same_however_the_table_is_cut(monkeypatch):
     values = np.random.default_rng(1).normal(1e3, 1.0, (100, 30))
-    whole = moments(values)
+    whole = measure_moments(values)
     monkeypatch.setattr(demo, "_CHUNK", 7)
-    np.testing.assert_allclose(moments(values), whole, rtol=1e-13)
+    np.testing.assert_allclose(measure_moments(values), whole, rtol=1e-13)
     np.testing.assert_allclose(whole[:2], (values.mean(), values.std()), rtol=1e-13)
 
 
@@ -454,14 +454,14 @@ def test_moments_are_the_same_however_the_table_is_cut(monkeypatch):
 )
 def test_promised_moments_of_the_truncated_normal_are_those_of_scipy(bounds):
     stats = pytest.importorskip("scipy.stats")
-    found = promised(TruncatedNormal(0.25, 2.0, *map(float, bounds)), ELEMENT_TYPES["float32"], (9, 9))
+    found = predict_moments(TruncatedNormal(0.25, 2.0, *map(float, bounds)), ELEMENT_TYPES["float32"], (9, 9))
     truncated = stats.truncnorm(*bounds, loc=0.25, scale=2.0)
     close = 1e-6 if (bounds[0] > -30 and bounds[1] < 31) or np.inf in np.abs(bounds) else 1e-3  # scipy's loses digits
     np.testing.assert_allclose(found[:2], (truncated.mean(), truncated.std()), rtol=close)
 
 
 def test_promised_bounds_of_the_normal_are_those_of_the_kernel():
-    found = promised(Normal(1.0, 0.5), ELEMENT_TYPES["float32"], (9, 9))
+    found = predict_moments(Normal(1.0, 0.5), ELEMENT_TYPES["float32"], (9, 9))
     assert found.mean == 1.0
     assert found.std == 0.5
     assert found.max == pytest.approx(1.0 + 0.5 * 6.5557, rel=1e-5)

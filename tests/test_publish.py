@@ -41,7 +41,7 @@ def links(request, monkeypatch):
 
 def test_a_file_that_is_there_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(OLD)
-    with pytest.raises(FileExistsError, match=r"a is there already"):
+    with pytest.raises(FileExistsError, match=r"a exists already"):
         PartialFile(tmp_path / "a")
     assert contents(tmp_path) == {"a": OLD}
 
@@ -51,7 +51,7 @@ def test_a_file_that_another_process_made_meanwhile_stays(tmp_path):
     with PartialFile(tmp_path / "a") as partial:
         partial.open().close()
         (tmp_path / "a").write_bytes(OLD)
-        with pytest.raises(FileExistsError, match=r"a is there already"):
+        with pytest.raises(FileExistsError, match=r"a exists already"):
             partial.publish()
     assert contents(tmp_path) == {"a": OLD}
 
@@ -224,13 +224,13 @@ def test_the_file_that_a_link_names_is_written_and_the_link_stays(tmp_path):
 def test_what_is_no_file_is_refused(overwrite, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(OLD)
-    with pytest.raises(FileExistsError, match="is a folder, no file"):
+    with pytest.raises(FileExistsError, match="must be a file, but it is a folder"):
         PartialFile(tmp_path / "folder", overwrite=overwrite)
-    with pytest.raises(NotADirectoryError, match=r"needs a folder, and .*file is none"):
+    with pytest.raises(NotADirectoryError, match=r"must be in a folder, but .*file is not a folder"):
         PartialFile(tmp_path / "file" / "a", overwrite=overwrite)
     if os.name != "nt":
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(FileExistsError, match="is a device or pipe, no file"):
+        with pytest.raises(FileExistsError, match="must be a file, but it is a device or pipe"):
             PartialFile(tmp_path / "pipe", overwrite=overwrite)
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
         with pytest.raises(OSError, match="symbolic links"):
@@ -239,7 +239,7 @@ def test_what_is_no_file_is_refused(overwrite, tmp_path):
 
 def test_a_folder_that_cannot_be_written_in_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(PermissionError, match="needs a folder that can be written in"):
+    with pytest.raises(PermissionError, match="must be in a writable folder"):
         PartialFile(tmp_path / "a")
 
 

@@ -539,7 +539,7 @@ def test_histograms_hold_every_output():
     for one in propagate(("normal", "he_normal", "zeros"), depth=10, width=64, batch=16).propagations:
         assert [histogram.layer for histogram in one.histograms] == [1, 4, 7, 10]
         for histogram in one.histograms:
-            assert histogram.parts.sum() + histogram.zero + histogram.beyond == pytest.approx(1.0)
+            assert histogram.fractions.sum() + histogram.zero + histogram.beyond == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_histograms_hold_every_output():
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_computed(arguments, error, message, monkeypatch):
-    monkeypatch.setattr("winit_fast.report.propagation._propagation", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("winit_fast.report.propagation._propagate_scheme", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(error) as raised:
         propagate(**arguments)
     assert message in str(raised.value)
@@ -609,7 +609,7 @@ def test_the_flattest_is_the_stable_one_with_the_least_drift():
         assert one.verdict.gradient_drift == pytest.approx(np.maximum(ratios[1], 1 / ratios[1]).max())
     nothing = propagate(["zeros", "normal"], depth=10, width=64, batch=16)
     assert nothing.flattest is None
-    assert str(nothing).endswith("none of these is stable here")
+    assert str(nothing).endswith("no scheme is stable here")
 
 
 def test_the_table_shows_saturation_where_there_is_some():
@@ -664,7 +664,7 @@ def test_lines_differ_in_grey():
 def test_a_picture_that_cannot_be_drawn_is_refused(found, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"picture must end with .png or .svg, got 'a.jpeg'"):
         report.draw(found, "a.jpeg")
-    with pytest.raises(ValueError, match="picture must be in a folder that is there"):
+    with pytest.raises(ValueError, match="picture must be in a folder that exists"):
         report.draw(found, tmp_path / "none" / "a.png")
     with pytest.raises(TypeError, match="picture must be a str or a Path, got 3"):
         report.draw(found, 3)
@@ -708,7 +708,7 @@ def test_the_command_replaces_no_picture_without_force(picture, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     drawn = tmp_path / "report-relu-12x64.svg"
     drawn.write_text("somebody's work")
-    message = "report-relu-12x64.svg is there already; --force replaces it\n"
+    message = "report-relu-12x64.svg exists already; --force replaces it\n"
     status = main([*SMALL, "--schemes", "zeros", *picture])
     out, err = capsys.readouterr()
     if picture:
@@ -743,7 +743,7 @@ def test_a_picture_that_is_not_finished_leaves_the_old_one_and_nothing_else(foun
 def test_a_picture_that_another_process_drew_meanwhile_stays(found, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "a.svg").write_text("somebody's work")
-    with pytest.raises(FileExistsError, match=r"a\.svg is there already"):
+    with pytest.raises(FileExistsError, match=r"a\.svg exists already"):
         report.draw(found, tmp_path / "a.svg", overwrite=False)
     assert (tmp_path / "a.svg").read_text() == "somebody's work"
 
@@ -753,9 +753,9 @@ def test_the_command_recommends_for_the_stack_and_depth_asked_for(capsys):
     assert "recommended for residual stacks of relu (here: stable): fixup(layers=12): Zhang" in capsys.readouterr().out
     assert main([*SMALL, "--activation", "sigmoid", "--no-picture"]) == 0
     out = capsys.readouterr().out
-    assert "none of these is stable here" in out
+    assert "no scheme is stable here" in out
     assert "recommended for plain stacks of sigmoid (here: vanishes at layer " in out
-    assert out.endswith("weights alone will not do at this depth: normalize signals, or take another activation\n")
+    assert out.endswith("weights alone are not enough at this depth: normalize signals, or use another activation\n")
     assert main([*SMALL, "--schemes", "zeros", "--no-picture"]) == 0
     assert f"recommended for plain stacks of relu: {recommend('relu')}" in capsys.readouterr().out
 
@@ -776,11 +776,11 @@ def test_the_command_passes_its_options_on(capsys):
         (["--convolution", "99"], "convolution must be at most"),
         (["--picture", "a.gif"], "picture must end with .png or .svg"),
         (["--picture", "a.svg", "--no-picture"], "not allowed with argument"),
-        (["--picture", "/none/a.svg"], "picture must be in a folder that is there"),
+        (["--picture", "/none/a.svg"], "picture must be in a folder that exists"),
     ],
 )
 def test_the_command_refuses_what_it_cannot_use_before_any_work(options, message, monkeypatch, capsys):
-    monkeypatch.setattr("winit_fast.report.propagation._propagation", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("winit_fast.report.propagation._propagate_scheme", lambda *_: pytest.fail("it has begun"))
     assert main(["report", *options]) == 2
     assert message in capsys.readouterr().err
 

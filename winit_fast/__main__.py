@@ -1,4 +1,4 @@
-"""``winit-fast`` and ``python -m winit_fast``: the library at work, a real model's tables first."""
+"""``winit-fast`` and ``python -m winit_fast``: create real models' embedding tables, or report on initializations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from winit_fast.report import command as report
 __all__ = ["main"]
 
 # Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
-# The first is what runs where none is named.
+# The first one runs if no command is named.
 COMMANDS = (demo, report)
 
 
@@ -28,18 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        As on the command line, which is the default.
+        As on the command line. By default those of this process.
 
     Returns
     -------
     int
-        0 where all went well, 1 where a check failed, 2 where the arguments cannot be used or a file not written,
-        130 after Ctrl-C. No partial file is left then.
+        0 on success, 1 if a check failed, 2 if the arguments cannot be used or a file cannot be written, 130 after
+        Ctrl-C. No partial file is left then.
 
     Raises
     ------
     SystemExit
-        With the status 128 + n where a signal n asks the process to end: SIGTERM, and SIGHUP where there is one.
+        With the status 128 + n if signal n asks the process to end: SIGTERM, or SIGHUP on systems that have it.
 
     Examples
     --------
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, COMMANDS[0].NAME)
-    called = PurePath(sys.argv[0]).stem  # winit-fast.exe too
+    called = PurePath(sys.argv[0]).stem  # also for winit-fast.exe
     parser = argparse.ArgumentParser(
         prog=called if called == "winit-fast" else "python -m winit_fast",
         description=f"Without a command: {COMMANDS[0].NAME}. Each has its own --help.",
     )
-    parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and leave")
+    parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="command")
     for command in COMMANDS:
         summary = (command.__doc__ or "").partition("\n")[0]
@@ -63,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subparser.set_defaults(run=command.run)
     try:
         parsed = parser.parse_args(given)
-    except SystemExit as leaving:  # argparse's own way out, after a usage message or --help
+    except SystemExit as leaving:  # how argparse ends, after a usage message or --help
         return leaving.code if isinstance(leaving.code, int) else 2
     if parsed.version:
         show_config()
         return 0
     try:
-        with _ending_in_order():
+        with _raise_signals():
             status: int = parsed.run(parsed)
     except KeyboardInterrupt:
         print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
@@ -81,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """What would end the process on the spot is raised as SystemExit, so that what is half done is removed."""
+def _raise_signals() -> Iterator[None]:
+    """Raise SystemExit on a signal that would end the process at once, so that partial files are removed."""
 
     def leave(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
     names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores one of them
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
     try:
         for number in taken:
             signal.signal(number, leave)

@@ -1,16 +1,16 @@
-"""Files that stand under their name only when they are whole.
+"""Files that appear under their name only when they are complete.
 
-A file is written under a partial name beside its own, in the same folder, and renamed at the end. A reader, a crash and
-an interrupt find the old file, none, or all of the new one.
+A file is written under a temporary name in the same folder, and renamed at the end. After a crash or an interrupt, the
+name refers to the old file, to no file, or to the complete new file.
 
-a. Nothing is touched before `PartialFile.open`: what can be refused is refused when a `PartialFile` is made.
-b. The order of publishing is data, fsync, name, fsync of the folder. A name never stands for data that a power cut may
-   still take.
-c. A new file takes its name by a hard link, which fails where the name is taken: no moment lies between the question
-   and the answer. Windows renames no file over another by itself. Where a file system has no links, an empty file takes
-   the name and is replaced at once. There an interrupt at one instruction, between the two, can leave the empty file.
-d. What an interrupt leaves is removed by the block's end. A second interrupt may come in the middle of that, and
-   Windows removes no file that is mapped: the end of the process removes the rest.
+a. Nothing is written before `PartialFile.open`. Errors that can be found before then are raised by the constructor.
+b. The order of publishing is: data, fsync, name, fsync of the folder. So a name never refers to data that a power cut
+   may still destroy.
+c. A new file takes its name by a hard link, which fails if the name is taken: testing and taking are one step. On
+   Windows a rename does the same, since it never replaces a file. On a file system without links, an empty file takes
+   the name first, and is replaced at once. An interrupt exactly between these two steps can leave the empty file.
+d. The end of the block removes what an interrupt leaves. A second interrupt may come in the middle of that, and Windows
+   cannot remove a file that is mapped: then the end of the process removes the rest.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ _ZEROS = 1 << 24  # bytes written at a time
 
 
 class PartialFile:
-    """A file in the making: a context manager around all that is done to it.
+    """A file that is still being written: a context manager.
 
-    The end of the block removes what was not published, whatever ended it. Links are followed: the file that a link
-    names is written, and the link stays. A new file has the permissions that the umask leaves, one that replaces
-    another has the other's.
+    The end of the block removes the file if it was not published, whatever ended the block. A symbolic link is
+    followed: its target is written, and the link stays. A new file gets the permissions that the umask allows; a file
+    that replaces another keeps the old permissions.
 
     Parameters
     ----------
     path : str or Path
-        Where the file shall stand.
+        The file's own name.
     overwrite : bool, default False
-        Whether it may replace a file that stands there.
+        Whether it may replace an existing file.
 
     Attributes
     ----------
     path : Path
         As given.
     final, partial, folder : Path
-        What will be written, links resolved; the name that it has until then; the folder, or of a missing one the
-        nearest above it that is there.
+        The file that will be written, with links resolved; its temporary name; its folder, or the nearest folder above
+        it that exists.
 
     Raises
     ------
     OSError
-        If there is a file and `overwrite` is False (FileExistsError), something that is no file, or no folder that can
-        be written in. A folder that is missing is none of these: it can be made before `open`.
+        If the file exists and `overwrite` is False (FileExistsError), if the path names something other than a file, or
+        if the folder is not writable. A missing folder is no error: it can be made before `open`.
 
     Examples
     --------
@@ -74,23 +74,24 @@ class PartialFile:
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self.final = Path(os.path.realpath(self.path))
-        # Cut, so that it is a name wherever the file's own is one.
+        # Shortened, so that it is a valid name wherever the file's own name is.
         self.partial = self.final.with_name(f"{self.final.name[:32]}.{os.urandom(8).hex()}.partial")
         self._overwrite = overwrite
         self._mode: int | None = None
         self.folder = next((one for one in self.final.parents if os.path.lexists(one)), self.final.parent)
         if not self.folder.is_dir():
-            raise NotADirectoryError(f"{self.path} needs a folder, and {self.folder} is none")
+            raise NotADirectoryError(f"{self.path} must be in a folder, but {self.folder} is not a folder")
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"{self.path} needs a folder that can be written in, and {self.folder} cannot")
+            raise PermissionError(f"{self.path} must be in a writable folder, but {self.folder} is not writable")
         try:
             mode = os.stat(self.final).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISREG(mode):
-            raise FileExistsError(f"{self.path} is a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}, no file")
+            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+            raise FileExistsError(f"{self.path} must be a file, but it is a {kind}")
         if not overwrite:
-            raise self._taken()
+            raise self._make_taken_error()
         self._mode = stat.S_IMODE(mode)
 
     def __enter__(self) -> PartialFile:
@@ -100,20 +101,20 @@ class PartialFile:
         _remove(self.partial)
 
     def open(self) -> BinaryIO:
-        """Create the partial file, to be read and written; only within the block."""
+        """Create the partial file for reading and writing; only inside the block."""
         _unfinished.add(self.partial)
         return open(self.partial, "x+b", opener=self._create)
 
     def _create(self, name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666 if self._mode is None else 0o600)  # never open to more people than the other
+        return os.open(name, flags, 0o666 if self._mode is None else 0o600)  # never more readable than the old file
 
     def publish(self) -> None:
-        """Give the file, which is whole now and closed, its name.
+        """Give the file its own name. It must be complete and closed.
 
         Raises
         ------
         FileExistsError
-            If another process took the name since. Its file stays as it is.
+            If another process has taken the name meanwhile. Its file stays as it is.
         """
         with open(self.partial, "r+b") as file:
             os.fsync(file.fileno())
@@ -123,9 +124,9 @@ class PartialFile:
             os.replace(self.partial, self.final)
         else:
             self._publish_new()
-        _remove(self.partial)  # of a link there are two
+        _remove(self.partial)  # a hard link leaves both names
         if os.name != "nt":
-            with suppress(OSError):  # not every file system has it for folders
+            with suppress(OSError):  # not every file system can sync a folder
                 folder = os.open(self.final.parent, os.O_RDONLY)
                 try:
                     os.fsync(folder)
@@ -141,10 +142,10 @@ class PartialFile:
                 os.link(self.partial, self.final)
             except FileExistsError:
                 raise
-            except (OSError, AttributeError):  # a file system, or an Android, without links
+            except (OSError, AttributeError):  # a file system without links, or Android
                 self._replace_placeholder()
         except FileExistsError:
-            raise self._taken() from None
+            raise self._make_taken_error() from None
 
     def _replace_placeholder(self) -> None:
         descriptor = -1
@@ -159,24 +160,24 @@ class PartialFile:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _taken(self) -> FileExistsError:
-        return FileExistsError(f"{self.path} is there already")
+    def _make_taken_error(self) -> FileExistsError:
+        return FileExistsError(f"{self.path} exists already")
 
 
 def reserve(file: BinaryIO, size: int) -> None:
-    """Make a file larger, with disk space for all of it: a memory map of it then never meets a full disk (SIGBUS).
+    """Enlarge a file and reserve disk space for all of it, so that writing to a memory map cannot fail with SIGBUS.
 
     Parameters
     ----------
     file : file object
-        Opened by `PartialFile.open`. What it holds stays, and its end is where it is read and written next.
+        Opened by `PartialFile.open`. Its contents stay, and its position moves to the end.
     size : int
-        In bytes, at least what it has.
+        The new size in bytes, not less than the present one.
 
     Raises
     ------
     OSError
-        If there is no such space.
+        If the disk does not have the space.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def reserve(file: BinaryIO, size: int) -> None:
 
 
 def _allocate(descriptor: int, size: int) -> bool:
-    """Whether the system has reserved the space; False where it, or the file system, knows no such thing."""
+    """Whether the system has reserved the space; False if the system or the file system cannot."""
     if not hasattr(os, "posix_fallocate"):  # macOS, Windows
         return False
     try:
@@ -212,15 +213,15 @@ def _allocate(descriptor: int, size: int) -> bool:
     return True
 
 
-# Of this process, and not yet removed. See d above.
+# Partial files of this process that are not removed yet. See d above.
 _unfinished: set[Path] = set()
 
 
 def _remove(partial: Path) -> None:
-    if partial in _unfinished:  # a forked child leaves its parent's alone
+    if partial in _unfinished:  # a forked child leaves the files of its parent alone
         try:
             os.unlink(partial)
-        except FileNotFoundError:  # published, or never made
+        except FileNotFoundError:  # published, or never created
             pass
         except OSError:
             return

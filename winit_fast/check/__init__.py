@@ -1,23 +1,29 @@
-"""Real models: run one, and see which layers let signals or gradients vanish or explode, and what would be better.
+"""Real models: run one, find the layers where signals or gradients vanish or explode, and suggest better schemes.
 
-Nothing here knows a framework. An adapter derives what watches its models from `Observed`, and hands `check_model` the
-function that runs a model once; `winit_fast.adapters.torch.check` and `winit_fast.adapters.keras.check` are for users.
+Nothing here depends on a framework. An adapter subclasses `Observed` to watch its models, and passes `check_model` a
+function that runs a model once. Users call `winit_fast.adapters.torch.check` or `winit_fast.adapters.keras.check`.
 """
 
 from winit_fast.check.layer import CheckedLayer, Weights
 from winit_fast.check.observe import (
     Observed,
     Use,
-    after_activation,
-    before_activation,
-    entering,
     is_norm,
-    sampled,
-    without_activation,
+    measure_after_activation,
+    measure_before_activation,
+    measure_outputs,
+    measure_signal,
+    sample_rows,
 )
 from winit_fast.check.result import Check, check_model
 from winit_fast.report.measurement import LayerStatistics
 
+# Older names: adapters outside of this repository may import them.
+after_activation = measure_after_activation
+before_activation = measure_before_activation
+entering = measure_signal
+sampled = sample_rows
+without_activation = measure_outputs
 __all__ = [
     "Check",
     "CheckedLayer",
@@ -25,11 +31,11 @@ __all__ = [
     "Observed",
     "Use",
     "Weights",
-    "after_activation",
-    "before_activation",
     "check_model",
-    "entering",
     "is_norm",
-    "sampled",
-    "without_activation",
+    "measure_after_activation",
+    "measure_before_activation",
+    "measure_outputs",
+    "measure_signal",
+    "sample_rows",
 ]

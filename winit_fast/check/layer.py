@@ -1,4 +1,4 @@
-"""Layers of real models: what was measured of one, and how wide its weights should be."""
+"""Layers of real models: what was measured in one, and which standard deviation its weights should have."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["CheckedLayer", "Weights", "without_block"]
 
 
 class Weights(NamedTuple):
-    """The weights of a layer, as far as they are judged.
+    """The weights of a layer: what a verdict depends on.
 
     Attributes
     ----------
     name : str
-        The parameter's, by which a rule finds it; empty where it has none.
+        The parameter's name, by which a rule finds it; empty if the weights are not a parameter.
     shape : tuple of int
     std : float
-        Over all of them.
+        Standard deviation of all weights.
     in_axis, out_axis : int
         As in `winit_fast.fill`.
     """
@@ -40,26 +40,26 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CheckedLayer:
-    """A weighted layer of a model and the activation behind it, as one input met them.
+    """A layer with weights and the activation after it, as measured on one batch.
 
     Attributes
     ----------
     name : str
-        The module's; where it runs more than once, every further use has its own: ``"shared (use 2)"``.
+        The module's name. If the module runs more than once, each further use is numbered: ``"shared (use 2)"``.
     kind : str
         The module's class.
     activation : str
-        As `recommend` knows it; another name where it does not; empty where none was seen.
+        A name that `recommend` knows, or another name; empty if no activation was seen.
     weights : Weights
     statistics : LayerStatistics
-        With respect to the outputs of the activation; of the layer's own where none was seen. `gradient_norm` is the
-        larger one of both.
+        Of the outputs of the activation, or of the layer itself if no activation was seen. `gradient_norm` is the
+        larger of the two norms: before and after the activation.
     slope : float or None
-        The negative one of a leaky_relu or prelu.
+        The negative slope of a leaky_relu or prelu.
     entering : float
-        The signal that enters the layer.
+        The signal in the layer's inputs.
     is_output : bool
-        Whether what the layer hands on reaches the model's outputs by no other layer.
+        Whether the layer's outputs reach the model's outputs without passing another layer.
     """
 
     name: str
@@ -73,7 +73,7 @@ class CheckedLayer:
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
-        """What the papers give to its activation; None where they say nothing."""
+        """What the papers recommend for its activation; None if they say nothing."""
         activation = self.activation or "linear"
         if activation not in GAINS:
             return None
@@ -81,7 +81,7 @@ class CheckedLayer:
 
     @cached_property
     def recommended_std(self) -> float:
-        """What the recommended scheme's weights would have in this shape; nan where there is none."""
+        """The standard deviation that the recommended scheme gives to this shape; nan if there is no such scheme."""
         if self.recommendation is None:
             return math.nan
         return self._std_of(self.recommendation.scheme)
@@ -89,13 +89,13 @@ class CheckedLayer:
     def _std_of(self, wanted: Scheme) -> float:
         weights = self.weights
         law: Any = wanted.distribution(weights.shape, weights.in_axis, weights.out_axis)
-        return float(law.std)  # all that are recommended are normal
+        return float(law.std)  # all recommended schemes are normal
 
     def is_off(self, tolerance: float, mode: str | None = None) -> bool:
-        """Whether the weights' standard deviation is farther from the recommended one than chance and this factor.
+        """Whether the weights' standard deviation differs from the recommended one by more than chance and a factor.
 
-        Of tanh and its like, whose recommended scheme has no gain, the weights may be wider by `calculate_gain` too.
-        With a mode, such as ``"fan_out"``, He's has this one.
+        The scheme recommended for tanh and other saturating activations has no gain. There the standard deviation may
+        be larger by `calculate_gain`. `mode`, such as ``"fan_out"``, replaces the mode of he_normal.
         """
         count = math.prod(self.weights.shape)
         if self.recommendation is None or not self.weights.name or count < 2:
@@ -111,7 +111,7 @@ class CheckedLayer:
 
 
 def without_block(name: str) -> str:
-    """What the names of a layer, or a parameter, in all blocks have in common; uses of one layer are of one kind.
+    """The name of a layer or parameter without the number of its block, and without the number of its use.
 
     Examples
     --------

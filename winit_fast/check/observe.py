@@ -1,6 +1,6 @@
-"""Observing a model while it runs: what an adapter measures of its layers, and gathers.
+"""Observing a model while it runs: what an adapter measures in its layers, and collects.
 
-This knows no framework: an adapter watches its model, and hands over arrays.
+Nothing here depends on a framework: an adapter watches its model, and passes arrays.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from winit_fast.report.verdicts import Thresholds
 __all__ = [
     "Observed",
     "Use",
-    "after_activation",
-    "before_activation",
-    "entering",
     "is_norm",
-    "sampled",
-    "without_activation",
+    "measure_after_activation",
+    "measure_before_activation",
+    "measure_outputs",
+    "measure_signal",
+    "sample_rows",
 ]
 
 
 @dataclass(eq=False, slots=True)
 class Use:
-    """One use of a layer: measured at its output until its activation is met, and gradients in both places.
+    """One use of a layer: its statistics after the layer or, once it is seen, after its activation; gradients at both.
 
     Attributes
     ----------
     layer : CheckedLayer
     axis : int
-        Of the units, in the layer's output.
+        The axis of the units in the layer's output.
     has_activation : bool
-        Whether its activation was met.
-    places : int
-        In how many places it was measured.
+        Whether its activation was seen.
+    points : int
+        The number of points where it was measured: after the layer, after the activation.
 
     Examples
     --------
     >>> from winit_fast.check import Weights
     >>> weights = Weights("layer.weight", (2, 2), 0.5, 1, 0)
     >>> use = Use(CheckedLayer("layer", "Linear", "", weights, LayerStatistics()), axis=-1)
-    >>> place = use.measure(without_activation(np.array([[1.0, 5.0], [3.0, 5.0]])))
-    >>> use.take_gradient(np.array([[2.0, 2.0]]), count=4, place=place)
+    >>> point = use.measure(measure_outputs(np.array([[1.0, 5.0], [3.0, 5.0]])))
+    >>> use.take_gradient(np.array([[2.0, 2.0]]), count=4, point=point)
     >>> use.layer.statistics.mean, use.layer.statistics.gradient_norm, use.layer.statistics.name
     (3.5, 4.0, 'layer')
     """
@@ -59,31 +59,31 @@ class Use:
     layer: CheckedLayer
     axis: int
     has_activation: bool = False
-    places: int = 0
+    points: int = 0
 
     def measure(self, statistics: LayerStatistics) -> int:
-        """Take these statistics in place of those before; the number of the place where they were measured."""
+        """Replace the statistics, and return the number of the point where they were measured."""
         self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
-        self.places += 1
-        return self.places - 1
+        self.points += 1
+        return self.points - 1
 
     def meet_activation(self, activation: str, slope: float | None, statistics: LayerStatistics) -> int:
-        """Take the statistics behind the activation, and its name and negative slope."""
+        """Record the activation's name and negative slope, and the statistics after it."""
         self.layer, self.has_activation = replace(self.layer, activation=activation, slope=slope), True
         return self.measure(statistics)
 
-    def take_gradient(self, gradients: NDArray[Any], count: int, place: int) -> None:
-        """Add the gradient in one of these places, of which the last one is behind the activation."""
-        statistics = _with_gradients(self.layer.statistics, gradients, count, is_behind=place == self.places - 1)
+    def take_gradient(self, gradients: NDArray[Any], count: int, point: int) -> None:
+        """Add the gradient at one of the points; the last point is after the activation."""
+        statistics = _with_gradients(self.layer.statistics, gradients, count, is_behind=point == self.points - 1)
         self.layer = replace(self.layer, statistics=statistics)
 
     def mark_output(self) -> None:
-        """Say that what the layer hands on reaches the model's outputs by no other layer."""
+        """Record that the layer's outputs reach the model's outputs without passing another layer."""
         self.layer = replace(self.layer, is_output=True)
 
 
 class Observed:
-    """What was seen of a model while it ran: adapters derive what watches one from this.
+    """What was seen of a model while it ran; adapters subclass it to watch their models.
 
     Attributes
     ----------
@@ -99,9 +99,9 @@ class Observed:
     """
 
     def __init__(self) -> None:
-        super().__init__()  # of a mode of the framework's, which what watches may be too
+        super().__init__()  # a subclass may also be a mode of its framework
         self.uses: list[Use] = []
-        self._normalized_after: set[int] = set()  # so many uses
+        self._normalized_after: set[int] = set()  # the number of uses before each normalization
 
     @property
     def layers(self) -> tuple[CheckedLayer, ...]:
@@ -109,40 +109,40 @@ class Observed:
         return tuple(use.layer for use in self.uses)
 
     def note_normalization(self) -> None:
-        """Signals are normalized here."""
+        """Record that signals are normalized here."""
         self._normalized_after.add(len(self.uses))
 
     @property
     def is_normalized(self) -> bool:
-        """Whether that is so in two places or more between the first use and the last."""
+        """Whether signals are normalized at least twice between the first use and the last."""
         return _is_normalized(self._normalized_after, len(self.uses))
 
 
-#: Of larger outputs some rows are measured: a head's for long texts may be as large as the rest of the model.
+#: Of larger outputs only some rows are measured: those of a language model's head may be as large as the model.
 MOST_VALUES = 1 << 24
 
 
-def sampled(rows: Any) -> Any:
-    """Rows, of any array or tensor, at equal distances, so that there are at most some `MOST_VALUES` numbers.
+def sample_rows(rows: Any) -> Any:
+    """Take rows of an array or tensor at equal distances, so that about `MOST_VALUES` numbers are left at most.
 
     Examples
     --------
-    >>> sampled(np.empty((6, 4), "int8")).shape, sampled(np.empty((1 << 14, 1 << 12), "int8")).shape
+    >>> sample_rows(np.empty((6, 4), "int8")).shape, sample_rows(np.empty((1 << 14, 1 << 12), "int8")).shape
     ((6, 4), (4096, 4096))
     """
     return rows[:: max(1, math.prod(rows.shape) // MOST_VALUES)]
 
 
-def before_activation(pre_activations: NDArray[Any], activation: str) -> LayerStatistics:
-    """What can be measured before an activation is applied, perhaps in place: moments, dead and saturated units.
+def measure_before_activation(pre_activations: NDArray[Any], activation: str) -> LayerStatistics:
+    """Measure what must be measured before the activation, which may work in place: moments, dead and saturated units.
 
     Examples
     --------
-    >>> before_activation(np.array([[-1.0, 5.0], [-2.0, 7.0]]), "relu").dead
+    >>> measure_before_activation(np.array([[-1.0, 5.0], [-2.0, 7.0]]), "relu").dead
     0.5
     """
     known = ACTIVATIONS.get(activation)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are looked for
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are part of what is measured
         slopes = is_saturated = None
         if known is not None and np.isfinite(pre_activations).all():
             slopes = known(pre_activations.astype(np.float64))[1]
@@ -153,13 +153,13 @@ def before_activation(pre_activations: NDArray[Any], activation: str) -> LayerSt
     )
 
 
-def after_activation(before: LayerStatistics, outputs: NDArray[Any]) -> LayerStatistics:
-    """The statistics of a layer, of which `before` was measured before its activation, as `layer_statistics` has them.
+def measure_after_activation(before: LayerStatistics, outputs: NDArray[Any]) -> LayerStatistics:
+    """Complete the statistics of a layer, with what `measure_before_activation` returned.
 
     Examples
     --------
     >>> pre = np.array([[-1.0, 5.0], [-2.0, 7.0]])
-    >>> measured = after_activation(before_activation(pre, "relu"), np.maximum(pre, 0.0))
+    >>> measured = measure_after_activation(measure_before_activation(pre, "relu"), np.maximum(pre, 0.0))
     >>> print(f"{measured.pre_std:.3f}, {measured.std:.3f}, {measured.dead}")
     3.832, 3.082, 0.5
     """
@@ -169,12 +169,12 @@ def after_activation(before: LayerStatistics, outputs: NDArray[Any]) -> LayerSta
     )
 
 
-def without_activation(outputs: NDArray[Any]) -> LayerStatistics:
-    """The statistics of a layer behind which no activation was seen: it hands on what is its pre-activation, too.
+def measure_outputs(outputs: NDArray[Any]) -> LayerStatistics:
+    """Measure a layer without an activation: its outputs are its pre-activations.
 
     Examples
     --------
-    >>> measured = without_activation(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> measured = measure_outputs(np.array([[1.0, 5.0], [3.0, 5.0]]))
     >>> measured.pre_mean, measured.mean, measured.pre_std == measured.std
     (3.5, 3.5, True)
     """
@@ -182,12 +182,12 @@ def without_activation(outputs: NDArray[Any]) -> LayerStatistics:
     return measured._replace(pre_mean=measured.mean, pre_std=measured.std)
 
 
-def entering(inputs: NDArray[Any]) -> float:
-    """The signal that enters a layer; 0 where its inputs are all the same but for what is rounded off.
+def measure_signal(inputs: NDArray[Any]) -> float:
+    """Measure the signal that enters a layer; 0 if its inputs are all the same, up to rounding.
 
     Examples
     --------
-    >>> entering(np.array([[1.0, 4.0], [3.0, 2.0]])), entering(np.array([[1.0, 5.0], [1.0, 5.0]]))
+    >>> measure_signal(np.array([[1.0, 4.0], [3.0, 2.0]])), measure_signal(np.array([[1.0, 5.0], [1.0, 5.0]]))
     (1.0, 0.0)
     """
     measured = layer_statistics(None, inputs)
@@ -196,24 +196,24 @@ def entering(inputs: NDArray[Any]) -> float:
 
 
 def is_norm(name: str) -> bool:
-    """Whether a class goes by the name of a normalization of signals; those of weights begin with an underscore.
+    """Whether a class name is that of a layer that normalizes signals, as opposed to weights.
 
     Examples
     --------
     >>> [is_norm(name) for name in ("LlamaRMSNorm", "BatchNorm2d", "UnitNormalization", "NormalHead", "_SpectralNorm")]
     [True, True, True, False, False]
     """
-    others = r"^_|^LocalResponse|^Spectral|^Weight"  # the first takes from some units what neighbours have
+    others = r"^_|^LocalResponse|^Spectral|^Weight"  # local response normalization only damps units by their neighbours
     return re.search(others, name) is None and re.search(r"Norm(alization|Act|Gated)?\d*[dD]?$", name) is not None
 
 
 def _with_gradients(
     statistics: LayerStatistics, gradients: NDArray[Any], count: int, *, is_behind: bool
 ) -> LayerStatistics:
-    """The statistics of a layer with its gradient in front of its activation or, `is_behind`, behind it.
+    """Add a gradient to the statistics of a layer: before its activation or, if `is_behind`, after it.
 
-    The norm is the larger one: in front, where what the layer hands on goes around its activation as well, as in
-    residual blocks that begin with one. `gradients` are a sample of `count`.
+    The norm kept is the larger one. It is the one before the activation where the layer's outputs also bypass the
+    activation, as in residual blocks that begin with one. `gradients` are a sample of `count` values.
 
     Examples
     --------
@@ -228,9 +228,9 @@ def _with_gradients(
 
 
 def _is_normalized(normalized_after: Collection[int], uses: int) -> bool:
-    """Whether signals are normalized in two places or more between the first of so many uses of layers and the last.
+    """Whether signals are normalized at least twice between the first and the last use of a layer.
 
-    `normalized_after` is how many uses had been seen at each normalization.
+    `normalized_after` holds, for each normalization, the number of uses before it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Checks of real models: what was measured of their layers, what it means, and what would be better."""
+"""Checks of real models: what was measured in their layers, what it means, and what would be better."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import TypeVar
 from winit_fast.check.judge import judge_layers
 from winit_fast.check.layer import CheckedLayer
 from winit_fast.check.observe import Observed
-from winit_fast.check.text import conclusion, table
+from winit_fast.check.text import format_conclusion, format_table
 from winit_fast.recommend import Recommendation
 from winit_fast.report.verdicts import Verdict
 
 __all__ = ["Check", "check_model"]
 
-#: By what factor the standard deviation of weights may differ from that of the recommended scheme: xavier_normal, where
-#: relu needs he_normal, is off by 1.41 in square layers. Where the verdict is not stable, he_normal without the gains
-#: of gelu and silu is too, by 1.08 and 1.19. Layers without an activation are told only what is farther off.
+#: The factor by which the standard deviation of weights may differ from the recommended one. xavier_normal, where relu
+#: needs he_normal, differs by 1.41 in square layers. In models that are not stable the factor is smaller: he_normal
+#: without the gains of gelu and silu differs by 1.08 and 1.19. Layers without an activation get a suggestion only
+#: beyond a factor of 2.
 TOLERANCE = 1.25
 TOLERANCE_UNSTABLE = 1.05
 TOLERANCE_WITHOUT_ACTIVATION = 2.0
 
-#: By what part of its logarithm, and by what part of itself, suggestions must lessen the drift when they are tried:
-#: less may be chance, and worse with another seed.
+#: When suggestions are tried, they must reduce the drift by these fractions of its logarithm and of itself. A smaller
+#: improvement may be chance, and reversed with another seed.
 IMPROVEMENT_OF_LOGARITHM = 0.25
 IMPROVEMENT = 0.1
 
@@ -37,17 +38,17 @@ def check_model(
     observe: Callable[[Mapping[str, float]], Observed],
     parameters: Iterable[tuple[str, int]],
 ) -> _AnyCheck:
-    """Observe a model once, say what was found and, where other weights are recommended, try them.
+    """Observe a model once, report what was found and, if other weights are recommended, try them.
 
     Parameters
     ----------
     make : callable
-        `Check`, or what makes one of its kind from the same arguments.
+        `Check`, or a function that makes a subclass of it from the same arguments.
     observe : callable
-        ``observe(factors)`` runs the model whose weights are taken to be wider by these factors, by the names of
-        parameters.
+        ``observe(factors)`` runs the model as if its weights were multiplied by these factors, given by parameter
+        name.
     parameters : iterable of (str, int)
-        The name of each parameter of the model, and how many axes it has.
+        The name of each parameter of the model, and its number of axes.
 
     Returns
     -------
@@ -69,14 +70,14 @@ class Check:
     layers : tuple of CheckedLayer
         In the order in which they ran.
     unmeasured : tuple of str
-        Parameters with two axes or more that belong to none of these layers.
+        Parameters with at least two axes that belong to none of these layers.
     is_normalized : bool
-        Whether signals are normalized again and again between these layers, which makes up for the scale of weights.
+        Whether signals are normalized repeatedly between these layers, which compensates for the scale of weights.
     tried : tuple of CheckedLayer or None
-        The same layers where the weights of those that are off have the width that is recommended; None where that was
-        not tried.
+        The same layers, measured with the recommended standard deviation where weights are off; None if that was not
+        tried.
     how_to_follow : str
-        A line of Python that does what is suggested.
+        A line of Python that applies the suggestions.
     """
 
     layers: tuple[CheckedLayer, ...]
@@ -92,17 +93,17 @@ class Check:
 
     @cached_property
     def verdict_tried(self) -> Verdict | None:
-        """The same of `tried`."""
+        """The verdict on `tried`; None if nothing was tried."""
         return None if self.tried is None else judge_layers(self.tried, is_normalized=self.is_normalized)
 
     @cached_property
     def off(self) -> tuple[CheckedLayer, ...]:
-        """The layers whose weights have another width than is recommended, each parameter once.
+        """The layers whose weights have another standard deviation than is recommended, each parameter once.
 
-        In a stable model those that are farther than `TOLERANCE` from what is recommended for their activation; none if
-        it normalizes its signals, or has He's weights by fan_out in all layers. Otherwise those beyond
-        `TOLERANCE_UNSTABLE`, and without an activation beyond `TOLERANCE_WITHOUT_ACTIVATION`; weights that are all 0
-        only where units are the same.
+        In a stable model: the layers beyond `TOLERANCE` of what is recommended for their activation. None if the model
+        normalizes its signals, or if all layers have He's weights by fan_out. In other models: the layers beyond
+        `TOLERANCE_UNSTABLE`, or, without an activation, beyond `TOLERANCE_WITHOUT_ACTIVATION`. Weights that are all 0
+        count only if units are the same.
         """
         active = [layer for layer in self.layers if layer.activation]
         words = {finding.word for finding in self.verdict.findings}
@@ -120,9 +121,9 @@ class Check:
 
     @property
     def factors(self) -> dict[str, float]:
-        """By what the weights of layers that are off would be wider, by their parameter's name.
+        """The factor from present to recommended standard deviation, by parameter name, for layers that are off.
 
-        None where widening tells nothing: of weights that are all the same, or not finite.
+        Empty if scaling tells nothing: weights that are all the same, or not finite.
         """
         if any(finding.word == "symmetric" for finding in self.verdict.findings):
             return {}
@@ -130,16 +131,16 @@ class Check:
         return {layer.weights.name: layer.recommended_std / layer.weights.std for layer in usable}
 
     def with_trial(self: _AnyCheck, layers: tuple[CheckedLayer, ...]) -> _AnyCheck:
-        """Add what was tried; not where other layers ran, since a model's course may depend on its signals."""
+        """Add what was tried, unless other layers ran then: which layers a model runs may depend on its signals."""
         is_same = [layer.name for layer in layers] == [layer.name for layer in self.layers]
         return replace(self, tried=layers) if is_same else self
 
     @property
     def is_improved(self) -> bool:
-        """Whether what is recommended brings signals and gradients nearer to one size, or units to life.
+        """Whether the recommended weights bring signals and gradients closer to one size, or revive units.
 
-        Where both are lost for good, whether that happens later; what fades is not to explode instead. True, too, where
-        it was not tried.
+        If the signal is lost in both cases: whether it is lost in a later layer. A suggestion that makes signals
+        explode, where they only vanished, is no improvement. True if nothing was tried.
         """
         now, then = self.verdict, self.verdict_tried
         if then is None:
@@ -149,7 +150,7 @@ class Check:
         if then.findings and not now.findings:
             return False
         if any(one.word == "explodes" for one in then.findings) and all(one.word != "explodes" for one in now.findings):
-            return False  # training recovers from that less than from what fades
+            return False  # training recovers less often from exploding than from vanishing signals
         if math.isinf(then.drift):
             return math.isinf(now.drift) and then.findings[0].layer > now.findings[0].layer
         most = min(now.drift / (1.0 + IMPROVEMENT), math.exp((1.0 - IMPROVEMENT_OF_LOGARITHM) * math.log(now.drift)))
@@ -157,9 +158,9 @@ class Check:
 
     @property
     def suggestions(self) -> dict[str, Recommendation]:
-        """For each parameter that is off, by its name, what is recommended instead; none where it does not help."""
+        """The recommendation for each parameter that is off, by its name; empty if it does not help."""
         suggested = self.off if self.is_improved else ()
         return {layer.weights.name: layer.recommendation for layer in suggested if layer.recommendation is not None}
 
     def __str__(self) -> str:
-        return "\n".join([*table(self), "", *conclusion(self)])
+        return "\n".join([*format_table(self), "", *format_conclusion(self)])

@@ -1,7 +1,7 @@
-"""Signal propagation, measured and drawn: which initialization works at a given width, depth and activation.
+"""Signal propagation, measured and drawn: which initialization works for a given width, depth and activation.
 
-`propagate` pushes inputs through deep stacks of layers and a gradient back, and reports on every layer; `draw` makes
-the picture, and it alone needs matplotlib. Verdicts come from `judge`, which takes the `layer_statistics` of any model.
+`propagate` passes inputs through deep stacks of layers, and a gradient back, and reports on every layer. `draw` makes
+the picture; only this needs matplotlib. `judge` gives the verdicts, from the `layer_statistics` of any model.
 """
 
 from winit_fast.report.activations import ACTIVATIONS, SATURATED_SLOPE, Activation

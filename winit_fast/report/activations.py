@@ -14,7 +14,7 @@ __all__ = ["ACTIVATIONS", "SATURATED_SLOPE", "Activation"]
 
 Float64s = NDArray[np.float64]
 
-#: A unit is saturated for an input where its slope is below this part of the activation's largest slope: beyond
+#: A unit is saturated for an input if its slope is below this fraction of the activation's largest slope: beyond
 #: ``|z| = 1.82`` for tanh, 3.64 for sigmoid, 2.16 for softsign.
 SATURATED_SLOPE = 0.1
 
@@ -27,7 +27,7 @@ class Activation:
     ----------
     name : str
     largest_slope : float or None
-        Of those that saturate (sigmoid, tanh, softsign), the slope at 0; None for the others.
+        The slope at 0 of those that saturate (sigmoid, tanh, softsign); None for the others.
 
     Examples
     --------
@@ -44,11 +44,11 @@ class Activation:
     largest_slope: float | None = None
 
     def __call__(self, pre_activations: Float64s) -> tuple[Float64s, Float64s]:
-        """Values and derivatives at these pre-activations, as two new arrays."""
+        """Return values and derivatives at these pre-activations, as two new arrays."""
         return self._values_and_slopes(pre_activations)
 
     def is_saturated(self, slopes: Float64s) -> NDArray[np.bool_] | None:
-        """Where these slopes are below `SATURATED_SLOPE` of the largest; None where the activation cannot saturate."""
+        """Whether each slope is below `SATURATED_SLOPE` of the largest; None if the activation cannot saturate."""
         return None if self.largest_slope is None else slopes < SATURATED_SLOPE * self.largest_slope
 
 
@@ -82,7 +82,7 @@ def _leaky_relu(z: Float64s) -> tuple[Float64s, Float64s]:
 
 
 def _prelu(z: Float64s) -> tuple[Float64s, Float64s]:
-    slopes = np.where(z > 0.0, 1.0, 0.25)  # He et al. 2015, arXiv:1502.01852: what it starts with
+    slopes = np.where(z > 0.0, 1.0, 0.25)  # He et al. 2015, arXiv:1502.01852: the slope it starts with
     return z * slopes, slopes
 
 
@@ -100,7 +100,7 @@ def _softplus(z: Float64s) -> tuple[Float64s, Float64s]:
 
 
 def _gelu(z: Float64s) -> tuple[Float64s, Float64s]:
-    # Hendrycks and Gimpel 2016, arXiv:1606.08415: z Phi(z), not its approximation by tanh.
+    # Hendrycks and Gimpel 2016, arXiv:1606.08415: z Phi(z), not the approximation by tanh.
     below, density = _normal(z)
     return z * below, below + z * density
 
@@ -136,21 +136,21 @@ def _selu(z: Float64s) -> tuple[Float64s, Float64s]:
     return values, scale * np.where(z > 0.0, 1.0, alpha * np.exp(negative))
 
 
-# The standard normal: NumPy has no erf. Phi is tabulated by math.erfc and continued from the nearest point of the table
-# by Taylor's series; with 128 steps to a sigma the first term left out is at most 1e-17.
+# The standard normal: NumPy has no erf. Phi is tabulated with math.erfc, and continued from the nearest grid point by
+# its Taylor series; with 128 steps per sigma the first term left out is at most 1e-17.
 
 _STEPS = 128
 _FARTHEST = 9  # Phi(-9) = 1e-19
 
 
 @lru_cache(maxsize=1)
-def _table() -> Float64s:
+def _tabulate_phi() -> Float64s:
     points = range(-_FARTHEST * _STEPS, _FARTHEST * _STEPS + 1)
     return np.array([math.erfc(-point / _STEPS / math.sqrt(2.0)) / 2.0 for point in points])
 
 
 def _normal(z: Float64s) -> tuple[Float64s, Float64s]:
-    """Phi(z) and its derivative."""
+    """Return Phi(z) and its derivative."""
     within = np.clip(z, -_FARTHEST, _FARTHEST)
     nearest = np.rint(within * _STEPS)
     point = nearest / _STEPS
@@ -159,11 +159,11 @@ def _normal(z: Float64s) -> tuple[Float64s, Float64s]:
     square = point * point
     series = -point * (square - 3.0) + step / 5.0 * (square * (square - 6.0) + 3.0)  # Hermite polynomials
     series = 1.0 + step / 2.0 * (step / 3.0 * (square - 1.0 + step / 4.0 * series) - point)
-    below = _table()[nearest.astype(np.intp) + _FARTHEST * _STEPS] + density * step * series
+    below = _tabulate_phi()[nearest.astype(np.intp) + _FARTHEST * _STEPS] + density * step * series
     return below, np.exp(-0.5 * np.square(np.clip(z, -40.0, 40.0))) / math.sqrt(2.0 * math.pi)  # 0 from 39 on
 
 
-#: Every activation by its name, which `calculate_gain` and `recommend` know too; convolutions there are linear here.
+#: Every activation by its name, as in `calculate_gain` and `recommend`; their convolutions are linear here.
 ACTIVATIONS = {
     activation.name: activation
     for activation in (

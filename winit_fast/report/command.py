@@ -1,6 +1,6 @@
 """Push signals through deep stacks of layers: which initialization vanishes, explodes or is stable.
 
-Prints a table, one row a scheme, and draws a picture of it, which never replaces a file unless ``--force`` says so.
+Prints one row for each scheme, and draws a picture. The picture never replaces a file, unless ``--force`` is given.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--batch", type=int, metavar="N", help="inputs (default: 128, or 8 with --convolution)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--residual", action="store_true", help="layers add what they compute to their inputs")
+    parser.add_argument("--residual", action="store_true", help="layers add their outputs to their inputs")
     parser.add_argument("--convolution", type=int, metavar="K", help="circular convolutions with a kernel of size K")
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument(
         "--picture", type=Path, metavar="FILE",
-        help="where to draw it: .png or .svg, where no file is yet (default: report-ACTIVATION-DEPTHxWIDTH...svg, in "
-        "this folder; none where that is there)",
+        help="a new .png or .svg file (default: report-ACTIVATION-DEPTHxWIDTH...svg in this folder; no picture if that "
+        "file exists)",
     )  # fmt: skip
-    picture.add_argument("--no-picture", action="store_true", help="print the table alone")
+    picture.add_argument("--no-picture", action="store_true", help="print the table only")
     parser.add_argument(
-        "--force", action="store_true", help="replace a picture that is there, when the new one is whole"
+        "--force", action="store_true", help="replace an existing picture, once the new one is complete"
     )
 
 
-def _advice(report: Report) -> str:
-    """What is recommended for such a stack, and what became of it."""
+def _format_advice(report: Report) -> str:
+    """Say what is recommended for such a stack, and how it did."""
     wanted, kind = str(recommend(report.activation).scheme), "plain"
     reason = recommend(report.activation).reason
     if report.residual:
@@ -58,44 +58,44 @@ def _advice(report: Report) -> str:
     here = f" (here: {verdicts[0]})" if verdicts else ""
     advice = f"recommended for {kind} stacks of {report.activation}{here}: {wanted}: {reason}"
     if verdicts and verdicts[0].findings:
-        advice += "\nweights alone will not do at this depth: normalize signals, or take another activation"
+        advice += "\nweights alone are not enough at this depth: normalize signals, or use another activation"
     return advice
 
 
-def _name(options: argparse.Namespace) -> str:
-    """A picture's, by what is in it."""
-    parts = [f"report-{options.activation}-{options.depth}x{options.width}"]
-    parts += ["residual"] * options.residual
-    parts += [] if options.convolution is None else [f"convolution{options.convolution}"]
-    parts += [] if options.seed == 0 else [f"seed{options.seed}"]
-    return "-".join(parts) + ".svg"
+def _name_picture(options: argparse.Namespace) -> str:
+    """Name a picture after its contents."""
+    words = [f"report-{options.activation}-{options.depth}x{options.width}"]
+    words += ["residual"] * options.residual
+    words += [] if options.convolution is None else [f"convolution{options.convolution}"]
+    words += [] if options.seed == 0 else [f"seed{options.seed}"]
+    return "-".join(words) + ".svg"
 
 
-def _check(picture: Path, force: bool) -> None:
-    """Refuses a picture that cannot be drawn or written, before anything is computed."""
+def _refuse_picture(picture: Path, force: bool) -> None:
+    """Refuse a picture that cannot be drawn or written, before anything is computed."""
     check_picture(picture)
     if picture.is_file() and not force:
-        raise FileExistsError(f"{picture} is there already; --force replaces it")
+        raise FileExistsError(f"{picture} exists already; --force replaces it")
     PartialFile(picture, overwrite=force)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table, draw the picture; 0."""
+    """Print the table and draw the picture; return 0."""
     picture, reason = options.picture, ""
     if picture is not None:
-        _check(picture, options.force)
+        _refuse_picture(picture, options.force)
     elif not options.no_picture:
-        picture = Path(_name(options))
+        picture = Path(_name_picture(options))
         try:
-            _check(picture, options.force)
-        except (ModuleNotFoundError, OSError) as error:  # the table needs NumPy alone, and no file
+            _refuse_picture(picture, options.force)
+        except (ModuleNotFoundError, OSError) as error:  # the table needs only NumPy, and no file
             picture, reason = None, str(error)
     report = propagate(
         options.schemes, options.activation, depth=options.depth, width=options.width,
         batch=options.batch, seed=options.seed, residual=options.residual, convolution=options.convolution,
     )  # fmt: skip
     print(report)
-    print(_advice(report))
+    print(_format_advice(report))
     if picture is not None:
         draw(report, picture, overwrite=options.force)
         print(f"picture: {picture}")

@@ -1,6 +1,6 @@
-"""The picture of a report: signals and gradients against depth, and how outputs are distributed.
+"""The picture of a report: signals and gradients against depth, and the distribution of outputs.
 
-matplotlib is imported where something is drawn and not before.
+matplotlib is imported only when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from winit_fast.report.reports import Histogram, Propagation, Report
 
 __all__ = ["FORMATS", "LINES", "check_picture", "draw"]
 
-#: What a picture's name ends with.
+#: The endings that a picture's name may have.
 FORMATS = (".png", ".svg")
 
-# Okabe and Ito's palette, which colour-blind readers tell apart, less its yellow, which is lost on white; dashes and
-# markers for print in grey, hollow the first time round.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, which is hard to see on white.
+# Dashes and markers, at first hollow, are for print in grey.
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (6, 2, 1, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-#: How each scheme in turn is drawn, as matplotlib's Line2D takes it. No two are alike in dashes and marker.
+#: The style of each scheme's line, as arguments of matplotlib's Line2D. No two have the same dashes and marker.
 LINES: tuple[dict[str, Any], ...] = tuple(
     {
         "color": _COLOURS[index % len(_COLOURS)],
@@ -39,17 +39,17 @@ LINES: tuple[dict[str, Any], ...] = tuple(
     for index in range(len(_DASHES) * len(_MARKERS))
 )
 
-_LOWEST, _HIGHEST = 1e-9, 1e9  # of the logarithmic axes: what goes beyond has lost all sense long before
-_MOST_ROWS = 3  # schemes with histograms
+_LOWEST, _HIGHEST = 1e-9, 1e9  # limits of the logarithmic axes: sizes beyond them tell no more
+_MOST_ROWS = 3  # schemes with histograms, at most
 
 
 def check_picture(picture: str | Path) -> Path:
-    """The path of a picture that can be drawn.
+    """Return the path of a picture, if it can be drawn.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no path, does not end with ``.png`` or ``.svg``, or its folder is not there.
+        If it is not a path, does not end with ``.png`` or ``.svg``, or its folder does not exist.
     ModuleNotFoundError
         If matplotlib is not installed.
     """
@@ -59,7 +59,7 @@ def check_picture(picture: str | Path) -> Path:
     if path.suffix not in FORMATS:
         raise ValueError(f"picture must end with {' or '.join(FORMATS)}, got {shown(str(path))}")
     if not path.parent.is_dir():
-        raise ValueError(f"picture must be in a folder that is there, got {shown(str(path))}")
+        raise ValueError(f"picture must be in a folder that exists, got {shown(str(path))}")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -70,19 +70,19 @@ def check_picture(picture: str | Path) -> Path:
 def draw(report: Report, picture: str | Path, *, overwrite: bool = True) -> None:
     """Draw a report: signals and gradients against depth on logarithmic axes, and histograms of some schemes' outputs.
 
-    A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead where it leaves. Histograms are shown
-    for the scheme that is flattest, one of each other verdict and the last ones, three at most, each over the range of
-    its first layer's outputs.
+    A line that falls to 0 or leaves the axis ends at its edge, with an arrowhead. Histograms are drawn for at most
+    three schemes: the flattest, one of each other verdict, and the last ones. Each is over the range of the outputs of
+    its first layer.
 
     Parameters
     ----------
     report : Report
         Made by `propagate`.
     picture : str or Path
-        Where to write it: a ``.png`` or an ``.svg``, whose bytes are the same for the same report. It has a partial
-        name until it is whole.
+        The file to write: a ``.png`` or an ``.svg``. The same report gives the same bytes. The file has a temporary
+        name until it is complete.
     overwrite : bool, default True
-        Whether it may replace a file that is there.
+        Whether it may replace an existing file.
 
     Raises
     ------
@@ -107,15 +107,15 @@ def draw(report: Report, picture: str | Path, *, overwrite: bool = True) -> None
 
     style: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hashsalt": "winit_fast"}
     with matplotlib.rc_context(style):
-        shown_below = _with_histograms(report)
-        heights = [4.0, 0.2 + 0.2 * math.ceil(len(report.propagations) / 2), 0.6 + 1.1 * len(shown_below)]
+        rows_below = _choose_rows(report)
+        heights = [4.0, 0.2 + 0.2 * math.ceil(len(report.propagations) / 2), 0.6 + 1.1 * len(rows_below)]
         figure: Any = Figure(figsize=(10, sum(heights) + 0.3), layout="constrained")
         FigureCanvasAgg(figure)
         above, between, below = figure.subfigures(3, 1, height_ratios=heights)
         figure.suptitle(report.title, fontweight="bold")
         _draw_lines(above.subplots(1, 2, sharey=True), report)
         _draw_legend(between, report)
-        _draw_histograms(below, shown_below)
+        _draw_histograms(below, rows_below)
         with PartialFile(path, overwrite=overwrite) as partial:
             with partial.open() as file:
                 kind = path.suffix.removeprefix(".")
@@ -148,7 +148,7 @@ def _draw_lines(panels: Any, report: Report) -> None:
 
 
 def _draw_line(axes: Any, sizes: Sequence[float], layers: Sequence[int], index: int) -> None:
-    """One line, in the order in which signals run, up to where it leaves the axis."""
+    """Draw one line, in the order in which signals run, up to where it leaves the axis."""
     style = LINES[index % len(LINES)]
     xs: list[int] = []
     ys: list[float] = []
@@ -180,16 +180,16 @@ def _draw_legend(figure: Any, report: Report) -> None:
             text.set(text=f"{text.get_text()}, the flattest", fontweight="bold")
 
 
-def _with_histograms(report: Report) -> list[tuple[int, Propagation]]:
-    """The flattest scheme, the first of each verdict and the last ones, three at most; last those with equal units."""
+def _choose_rows(report: Report) -> list[tuple[int, Propagation]]:
+    """Choose at most three schemes: the flattest, the first of each verdict, the last ones; equal units come last."""
     propagations = report.propagations
     words = [one.verdict.word for one in propagations]
 
     def rank(item: tuple[int, Propagation]) -> tuple[bool, bool, int]:
         index, one = item
         word = one.verdict.word
-        is_shown_first = one is report.flattest if word == "stable" else words.index(word) == index
-        return word == "symmetric", not is_shown_first, -index
+        is_preferred = one is report.flattest if word == "stable" else words.index(word) == index
+        return word == "symmetric", not is_preferred, -index
 
     return sorted(sorted(enumerate(propagations), key=rank)[:_MOST_ROWS])
 
@@ -213,12 +213,12 @@ def _draw_histograms(figure: Any, rows: Sequence[tuple[int, Propagation]]) -> No
 
 
 def _draw_histogram(axes: Any, histogram: Histogram, signal: float, colour: str) -> None:
-    axes.stairs(histogram.parts, histogram.edges, fill=True, color=colour, alpha=0.75)
+    axes.stairs(histogram.fractions, histogram.edges, fill=True, color=colour, alpha=0.75)
     axes.set_xlim(histogram.edges[0], histogram.edges[-1])
-    axes.set_ylim(0.0, max(float(histogram.parts.max()) * 1.5, 1e-12))
+    axes.set_ylim(0.0, max(float(histogram.fractions.max()) * 1.5, 1e-12))
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    share = [f"{histogram.zero:.0%} are 0"] * (histogram.zero >= 0.005)
-    share += [f"{histogram.beyond:.0%} beyond"] * (histogram.beyond >= 0.005)
-    lines = [f"signal {signal:.2g}", ", ".join(share)]
+    fractions = [f"{histogram.zero:.0%} are 0"] * (histogram.zero >= 0.005)
+    fractions += [f"{histogram.beyond:.0%} beyond"] * (histogram.beyond >= 0.005)
+    lines = [f"signal {signal:.2g}", ", ".join(fractions)]
     axes.text(0.98, 0.95, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", fontsize=8)

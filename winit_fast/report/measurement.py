@@ -1,4 +1,4 @@
-"""What is measured of a layer, from its pre-activations and outputs."""
+"""What is measured in a layer, from its pre-activations and outputs."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ __all__ = ["LayerStatistics", "gradient_of", "layer_statistics", "size_of", "wit
 
 
 class LayerStatistics(NamedTuple):
-    """Of one layer, over a batch of inputs; nan where it was not measured or means nothing.
+    """Statistics of one layer over a batch of inputs; nan if not measured or not defined.
 
     Attributes
     ----------
     pre_mean, pre_std : float
         Of the pre-activations, over all units and inputs.
     mean, std : float
-        Of the outputs, over all units and inputs: the activations, or, of a residual block, what it adds up to. One
-        number has no `std`.
+        Of the outputs, over all units and inputs: the activations or, in a residual block, the sum. A single number has
+        no `std`.
     signal : float
-        How much the outputs say about the inputs: the standard deviation of a unit over the inputs, and of that the
-        root mean square over units. A sigmoid whose outputs are 0.5 and hardly move has a small one, while `std` may
-        still have a spread of units that is the same for all inputs. Needs more than one input.
+        How much the outputs tell about the inputs: the standard deviation of each unit over the inputs, and the root
+        mean square of these over the units. It is small for a sigmoid whose outputs all stay close to 0.5, while `std`
+        may be large because units differ from each other in the same way for every input. Needs more than one input.
     spread : float
-        How much the units differ from each other: for each input the standard deviation over units, as a part of the
-        root mean square; that of the pre-activations or of the outputs, whichever is larger. 0 where all units are the
-        same. Needs more than one unit.
+        How much the units differ from each other: the standard deviation over units for each input, relative to the
+        root mean square; of the pre-activations or of the outputs, whichever is larger. 0 if all units are the same.
+        Needs more than one unit.
     dead : float
-        The part of the units whose slope is 0 for every input, so that they learn nothing.
+        The fraction of units whose slope is 0 for every input, so that they do not learn.
     saturated : float
-        The part of units and inputs with a slope below `SATURATED_SLOPE` of the activation's largest.
+        The fraction of units and inputs with a slope below `SATURATED_SLOPE` of the activation's largest.
     gradient_std : float
         Of the gradient with respect to the outputs, over all units and inputs: its standard deviation around 0.
     gradient_norm : float
-        Of the same gradient, over all units and inputs: the root of the sum of its squares. Between layers of different
-        sizes it compares better: weights of variance 1 / fan_in keep the norm of a gradient, whatever their shape.
+        Of the same gradient, over all units and inputs: the root of the sum of squares. It is the better one to compare
+        layers of different sizes: weights of variance 1 / fan_in keep the norm of a gradient, whatever their shape.
     name : str
-        The layer's, where it has one.
+        The layer's name, if it has one.
     """
 
     pre_mean: float = math.nan
@@ -71,29 +71,29 @@ def layer_statistics(
     Parameters
     ----------
     pre_activations : ndarray or None
-        What enters the activation: real numbers, units on the last axis, inputs (and the positions of a convolution)
-        on the others. None where it is not known.
+        The inputs of the activation: real numbers, units on the last axis, inputs (and the positions of a convolution)
+        on the others. None if not known.
     outputs : ndarray
-        What the layer hands on, of the same kind.
+        The outputs of the layer, in the same layout.
     slopes : ndarray, optional
-        The activation's derivative at each pre-activation, which `ACTIVATIONS` gives; without it `dead` is nan.
+        The derivative of the activation at each pre-activation, as `ACTIVATIONS` gives it. Without it `dead` is nan.
     is_saturated : ndarray of bool, optional
-        As `Activation.is_saturated` gives it; without it `saturated` is nan.
+        As `Activation.is_saturated` gives it. Without it `saturated` is nan.
     gradients : ndarray, optional
-        With respect to the outputs; without them `gradient_std` and `gradient_norm` are nan.
+        The gradient with respect to the outputs. Without it `gradient_std` and `gradient_norm` are nan.
     name : str, optional
-        The layer's.
+        The layer's name.
 
     Returns
     -------
     LayerStatistics
-        Sums are in float64, and scaled so that nothing overflows or underflows on the way. Where a value is not
-        finite, what is measured of it is infinite.
+        Sums are computed in float64, and scaled so that nothing overflows or underflows on the way. If a value is not
+        finite, the statistics that it enters are infinite.
 
     Raises
     ------
     ValueError
-        If the outputs are no numbers at all.
+        If the outputs are empty.
 
     Examples
     --------
@@ -105,8 +105,8 @@ def layer_statistics(
     """
     if outputs.ndim == 0 or outputs.size == 0:
         raise ValueError(f"outputs must have an axis of units and a number in it, got shape {shown(outputs.shape)}")
-    of_outputs = _moments(outputs)
-    before = _Moments() if pre_activations is None else _moments(pre_activations)
+    of_outputs = _measure_moments(outputs)
+    before = _Moments() if pre_activations is None else _measure_moments(pre_activations)
     measured = LayerStatistics(
         pre_mean=before.mean,
         pre_std=before.std,
@@ -114,7 +114,7 @@ def layer_statistics(
         std=of_outputs.std,
         signal=of_outputs.signal,
         spread=float(np.fmax(before.spread, of_outputs.spread)),
-        dead=math.nan if slopes is None else float((_by_unit(slopes) == 0.0).all(axis=0).mean()),
+        dead=math.nan if slopes is None else float((_flatten_inputs(slopes) == 0.0).all(axis=0).mean()),
         saturated=math.nan if is_saturated is None else float(is_saturated.mean()),
         name=name,
     )
@@ -122,9 +122,9 @@ def layer_statistics(
 
 
 def with_gradients(layer: LayerStatistics, gradients: NDArray[Any], count: int | None = None) -> LayerStatistics:
-    """The statistics of a layer and of the gradient with respect to its outputs, in float64 and scaled.
+    """Add the gradient with respect to its outputs to a layer's statistics, computed in float64 and scaled.
 
-    `count` is how many numbers there are where these are a sample of them.
+    If `gradients` are only a sample, `count` is the number of all of them.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def with_gradients(layer: LayerStatistics, gradients: NDArray[Any], count: int |
 
 
 def size_of(layer: LayerStatistics) -> float:
-    """A layer's signal; where there is none, of a single input, the standard deviation of its outputs.
+    """A layer's signal or, for a single input, which has no signal, the standard deviation of its outputs.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def size_of(layer: LayerStatistics) -> float:
 
 
 def gradient_of(layer: LayerStatistics) -> float:
-    """The norm of a layer's gradient; where there is none, the gradient's standard deviation.
+    """The norm of a layer's gradient or, if it was not measured, the gradient's standard deviation.
 
     Examples
     --------
@@ -171,12 +171,12 @@ class _Moments(NamedTuple):
     spread: float = math.nan
 
 
-def _by_unit(values: NDArray[Any]) -> NDArray[Any]:
+def _flatten_inputs(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(-1, values.shape[-1])
 
 
-def _moments(values: NDArray[Any]) -> _Moments:
-    matrix = _by_unit(values).astype(np.float64)
+def _measure_moments(values: NDArray[Any]) -> _Moments:
+    matrix = _flatten_inputs(values).astype(np.float64)
     largest = float(np.abs(matrix).max())
     if not math.isfinite(largest):
         return _Moments(math.inf, math.inf, math.inf)
@@ -189,7 +189,7 @@ def _moments(values: NDArray[Any]) -> _Moments:
     within_units = _mean_square(matrix)  # a small signal beside a large mean would drown in mean(x^2) - mean(x)^2
     variance = within_units + _mean_square(of_units - mean)
     square = variance + mean * mean
-    within_inputs = max(0.0, variance - _mean_square(of_inputs - mean))  # good to 1e-8 of spread, far below float32's
+    within_inputs = max(0.0, variance - _mean_square(of_inputs - mean))  # accurate to a spread of 1e-8, below float32's
     return _Moments(
         largest * mean,
         largest * math.sqrt(variance) if values.size > 1 else math.nan,
@@ -199,4 +199,4 @@ def _moments(values: NDArray[Any]) -> _Moments:
 
 
 def _mean_square(values: NDArray[np.float64]) -> float:
-    return float(np.square(values).mean())  # summed in pairs; the BLAS's dot depends on its threads
+    return float(np.square(values).mean())  # pairwise summation; the result of a BLAS dot depends on its threads

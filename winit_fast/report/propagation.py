@@ -1,4 +1,4 @@
-"""Propagation: inputs pushed through a stack of layers, a gradient pushed back, and what is seen on the way."""
+"""Propagation: inputs pass through a stack of layers, a gradient passes back, and each layer is measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["DEFAULT_SCHEMES", "propagate"]
 
 Float64s = NDArray[np.float64]
 
-#: What people take without thinking, and what the papers give. The uniform is the default of Keras's RandomUniform.
+#: Common choices, and those of the papers. The uniform is the default of Keras's RandomUniform.
 DEFAULT_SCHEMES = (
     "zeros",
     "normal(std=1)",
@@ -41,10 +41,10 @@ DEFAULT_SCHEMES = (
     "orthogonal",
 )
 
-_ROWS = 128  # inputs, times positions: what a unit's standard deviation is measured from where no batch is given
+_ROWS = 128  # default number of inputs times positions, over which a unit's standard deviation is measured
 _BINS = 40
-_HISTOGRAMS = 4  # layers of a stack that get one
-_TAIL = 0.001  # of the first layer's outputs, on either side, that a histogram may leave out
+_HISTOGRAMS = 4  # layers of a stack with a histogram
+_TAIL = 0.001  # the fraction of the first layer's outputs that a histogram may leave out on either side
 
 
 def propagate(
@@ -59,52 +59,53 @@ def propagate(
     convolution: SupportsIndex | None = None,
     threads: SupportsIndex | None = None,
 ) -> Report:
-    """Push inputs through deep stacks of layers with the weights of each scheme, and a gradient back.
+    """Push inputs through a deep stack of layers with the weights of each scheme, and a gradient back.
 
     Parameters
     ----------
     schemes : str, Scheme or sequence of them, optional
-        Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`. By default those of
-        `DEFAULT_SCHEMES` and what `recommend` gives to the activation; where that is He's, `orthogonal` with its gain;
-        of residual layers `fixup` too.
+        Such as ``"he_normal"`` or ``["zeros", "normal(std=0.02)"]``; see `winit_fast.schemes`. By default
+        `DEFAULT_SCHEMES` and what `recommend` gives for the activation. If that is He's, also `orthogonal` with its
+        gain; for residual layers also `fixup`.
     activation : str, default "relu"
         One of `ACTIVATIONS`.
     depth, width : int
-        How many layers, all alike, and how many units (channels) each has.
+        The number of layers, which are all alike, and the number of units (channels) in each.
     batch : int, optional
-        How many inputs; 128 by default, or 8 of 16 positions each where there are convolutions. One input has no
+        The number of inputs. By default 128, or for convolutions 8 with 16 positions each. A single input has no
         `signal`.
     seed : int, default 0
-        In [0, 2^64). Layer 3 of every scheme has the stream ``"layers.3.weight"``: normal schemes share their normals.
+        In [0, 2^64). Layer 3 of every scheme has the stream ``"layers.3.weight"``, so normal schemes share their
+        normals.
     residual : bool, default False
-        Whether a layer adds what it computes to its inputs, ``x + f(x W)``, or hands it on alone.
+        Whether a layer computes ``x + f(x W)`` instead of ``f(x W)``.
     convolution : int, optional
-        The size of a kernel, at most 16: layers are one-dimensional convolutions on a ring of 16 positions.
+        The size of a kernel, at most 16. Layers are then one-dimensional convolutions on a ring of 16 positions.
     threads : int, optional
-        Of `winit_fast.fill`. No value depends on it.
+        As in `winit_fast.fill`. No value depends on it.
 
     Returns
     -------
     Report
-        What was measured in each layer, and a verdict. It is the same for equal arguments but for the rounding of
-        float32 products, which belongs to the BLAS that NumPy uses.
+        What was measured in each layer, and a verdict. Equal arguments give equal reports, up to the rounding of
+        float32 products by the BLAS that NumPy uses.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, or a scheme has no weights of the shape needed. Nothing has been computed then.
+        If an argument cannot be used, or a scheme cannot fill weights of this shape. Nothing has been computed then.
 
     See Also
     --------
-    judge : what the verdicts mean.
-    draw : makes a picture of the report.
+    judge : the meaning of the verdicts.
+    draw : a picture of the report.
 
     Notes
     -----
-    Inputs are N(0, 1), biases 0, weights float32 as `winit_fast.fill` makes them. Products are in float32, activations
-    and statistics in float64. Powers of two are taken out before a product and put back, so that a signal may leave
-    float32's range and its course still be seen; from the layer on where even so it overflows, it is reported infinite,
-    and no gradient is taken back.
+    Inputs are N(0, 1), biases are 0, and weights are float32, made by `winit_fast.fill`. Products are computed in
+    float32, activations and statistics in float64. Signals are scaled by a power of two before each product, and scaled
+    back after it, so that they can be followed beyond float32's range. If a signal overflows even so, it is reported as
+    infinite from that layer on, and no gradient passes back.
 
     The gradient with respect to the last layer's outputs is N(0, 1), independent of the inputs. `gradient_std` of a
     layer is that of the gradient with respect to its outputs.
@@ -129,7 +130,8 @@ def propagate(
         raise TypeError(f"residual must be a bool, got {shown(residual)}")
     given: Any = [schemes] if isinstance(schemes, str | Scheme) else schemes
     if given is None:
-        given = [*DEFAULT_SCHEMES, *_of_activation(function.name), *([f"fixup(layers={layers})"] if residual else [])]
+        given = [*DEFAULT_SCHEMES, *_recommend_schemes(function.name)]
+        given += [f"fixup(layers={layers})"] if residual else []
     if not isinstance(given, Sequence) or not given:
         raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {shown(schemes)}")
     chosen: dict[Scheme, str] = {}
@@ -145,41 +147,41 @@ def propagate(
     for wanted in chosen:
         _refuse(wanted, stack, key)
     propagations = tuple(
-        _propagation(text, function, stack, layers, inputs, key, residual, workers) for text in chosen.values()
+        _propagate_scheme(text, function, stack, layers, inputs, key, residual, workers) for text in chosen.values()
     )
     return Report(function.name, layers, units, inputs, key, residual, kernel, propagations)
 
 
-def _of_activation(activation: str) -> list[str]:
-    """What is recommended for an activation, and where this is He's an orthogonal matrix of the same gain."""
+def _recommend_schemes(activation: str) -> list[str]:
+    """The recommended scheme for an activation and, if it is He's, an orthogonal matrix with the same gain."""
     wanted = recommend(activation).scheme
-    gain = f"{calculate_gain(activation):.4g}"  # short in tables
+    gain = f"{calculate_gain(activation):.4g}"  # short, for the printed rows
     return [str(wanted), *([f"orthogonal(gain={gain})"] if wanted.name == "he_normal" else [])]
 
 
 def _refuse(of: Scheme, stack: Stack, seed: int) -> None:
-    """Raise what `fill` would say of a scheme's weights, or of the seed, without any."""
+    """Raise the error that `fill` would raise for a scheme's weights or for the seed, without filling any."""
     shape = stack.shape_of_weights
     fill(np.empty((0, *shape[1:]), np.float32), of, seed=seed, shape=shape, offset=(0,) * len(shape))
     fill(np.empty(0, np.float32), "normal", seed=seed)
 
 
-def _propagation(
+def _propagate_scheme(
     of: str, activation: Activation, stack: Stack, depth: int, batch: int, seed: int, residual: bool,
     threads: int | None,
 ) -> Propagation:  # fmt: skip
     measured: list[LayerStatistics] = []
     histograms: list[Histogram] = []
-    drawn = {round(1 + part * (depth - 1) / (_HISTOGRAMS - 1)) for part in range(_HISTOGRAMS)}
+    with_histogram = {round(1 + index * (depth - 1) / (_HISTOGRAMS - 1)) for index in range(_HISTOGRAMS)}
     slopes: list[NDArray[np.float32]] = []
     shape = stack.shape_of_signals(batch)
     signals = fill(np.empty(shape), "normal", seed=seed, name="inputs", threads=threads)
-    weight = np.empty(stack.shape_of_weights, np.float32)  # one layer's at a time: they are made again for the way back
+    weight = np.empty(stack.shape_of_weights, np.float32)  # of one layer at a time: made again for the way back
 
     def weights_of(number: int) -> NDArray[np.float32]:
         return fill(weight, of, seed=seed, name=f"layers.{number}.weight", threads=threads)
 
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are looked for
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # infinities are part of what is measured
         for number in range(1, depth + 1):
             before = stack.forward(signals, weights_of(number))
             if not np.isfinite(before).all():
@@ -190,8 +192,8 @@ def _propagation(
                 layer_statistics(before, signals, slopes=slope, is_saturated=activation.is_saturated(slope))
             )
             slopes.append(slope.astype(np.float32))
-            if number in drawn:
-                histograms.append(_histogram(number, signals, histograms[0].edges if histograms else None))
+            if number in with_histogram:
+                histograms.append(_make_histogram(number, signals, histograms[0].edges if histograms else None))
         if len(measured) < depth:
             beyond = LayerStatistics(pre_std=math.inf, std=math.inf, signal=math.inf)
             measured += [beyond] * (depth - len(measured))
@@ -205,13 +207,13 @@ def _propagation(
     return Propagation(of, tuple(measured), judge(measured), tuple(histograms))
 
 
-def _histogram(layer: int, outputs: Float64s, edges: Float64s | None) -> Histogram:
+def _make_histogram(layer: int, outputs: Float64s, edges: Float64s | None) -> Histogram:
     if edges is None:  # the first layer's
         low, high = np.quantile(outputs, [_TAIL, 1.0 - _TAIL])
         margin = 0.05 * (high - low) if high > low else 1.0
-        edges = np.linspace(low - margin if low or high == low else 0.0, high + margin, _BINS + 1)  # relu's begin at 0
+        edges = np.linspace(low - margin if low or high == low else 0.0, high + margin, _BINS + 1)  # relu starts at 0
     count = outputs.size
     nonzero = outputs[outputs != 0.0]
     inside = nonzero[(nonzero >= edges[0]) & (nonzero <= edges[-1])]
-    parts = np.histogram(inside, edges)[0] / count
-    return Histogram(layer, edges, parts, 1.0 - nonzero.size / count, (nonzero.size - inside.size) / count)
+    fractions = np.histogram(inside, edges)[0] / count
+    return Histogram(layer, edges, fractions, 1.0 - nonzero.size / count, (nonzero.size - inside.size) / count)

@@ -1,4 +1,4 @@
-"""Reports: what `propagate` returns, and the table that they print."""
+"""Reports: what `propagate` returns, and how it is printed."""
 
 from __future__ import annotations
 
@@ -14,45 +14,51 @@ from winit_fast.report.measurement import LayerStatistics, size_of
 from winit_fast.report.stacks import POSITIONS
 from winit_fast.report.verdicts import Verdict
 
-__all__ = ["Histogram", "Propagation", "Report", "written"]
+__all__ = ["Histogram", "Propagation", "Report", "format_size"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """How the outputs of a layer are distributed, over the range that those of the first layer have.
+    """The distribution of a layer's outputs, over the range of the first layer's outputs.
 
     Attributes
     ----------
     layer : int
-        Which, counted from 1.
+        The number of the layer, counted from 1.
     edges : ndarray of float64
-        Of the bins: n + 1.
-    parts : ndarray of float64
-        The part of all outputs that is in each bin, without those that are exactly 0 or beyond the edges: n.
+        The edges of the n bins: n + 1 numbers.
+    fractions : ndarray of float64
+        The fraction of all outputs in each bin: n numbers. Outputs that are exactly 0 or beyond the edges are not in a
+        bin. `parts` is an older name of this attribute.
     zero, beyond : float
-        The part that is exactly 0, and the part below the first edge or above the last.
+        The fraction of outputs that are exactly 0, and the fraction below the first edge or above the last.
     """
 
     layer: int
     edges: NDArray[np.float64]
-    parts: NDArray[np.float64]
+    fractions: NDArray[np.float64]
     zero: float
     beyond: float
+
+    @property
+    def parts(self) -> NDArray[np.float64]:
+        """An older name of `fractions`."""
+        return self.fractions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Propagation:
-    """What a scheme does.
+    """What was measured under one scheme.
 
     Attributes
     ----------
     scheme : str
-        Its text, as it was given.
+        The scheme as text, as it was given.
     layers : tuple of LayerStatistics
-        Of each layer, from the first to the last.
+        The statistics of each layer, from the first to the last.
     verdict : Verdict
     histograms : tuple of Histogram
-        Of the outputs of some layers.
+        Histograms of the outputs of some layers.
     """
 
     scheme: str
@@ -63,7 +69,7 @@ class Propagation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What `propagate` found; ``print`` shows its table.
+    """What `propagate` found; ``print`` shows one row for each scheme.
 
     Attributes
     ----------
@@ -71,7 +77,7 @@ class Report:
     depth, width, batch, seed : int
     residual : bool
     convolution : int or None
-        As given to `propagate`.
+        As passed to `propagate`.
     propagations : tuple of Propagation
         One for each scheme.
     """
@@ -87,7 +93,7 @@ class Report:
 
     @property
     def flattest(self) -> Propagation | None:
-        """The stable scheme with the least drift; None where none is stable.
+        """The stable scheme with the least drift; None if no scheme is stable.
 
         Examples
         --------
@@ -100,7 +106,7 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Activation, depth and width, in a line.
+        """Activation, depth and width, in one line.
 
         Examples
         --------
@@ -115,7 +121,7 @@ class Report:
         return f"{self.activation}, {self.depth} {kind}{' residual' * self.residual} layers of {self.width} {units}"
 
     def propagation(self, of: str | Scheme) -> Propagation:
-        """What a scheme does, by any text that means it.
+        """Return what was measured under a scheme, given by any text that means it.
 
         Parameters
         ----------
@@ -128,7 +134,7 @@ class Report:
         Raises
         ------
         TypeError, ValueError
-            If it cannot be read, or is not in this report.
+            If the scheme cannot be read, or is not in this report.
 
         Examples
         --------
@@ -145,7 +151,7 @@ class Report:
         raise ValueError(f"scheme must be one of this report's, {known}, got {shown(of)}")
 
     def layers(self, of: str | Scheme) -> dict[str, NDArray[np.float64]]:
-        """What was measured under a scheme: for each number of `LayerStatistics` an array, one value a layer.
+        """Return what was measured under a scheme: one array for each field of `LayerStatistics`, one value per layer.
 
         Parameters
         ----------
@@ -170,41 +176,41 @@ class Report:
         (4,)
         """
         measured = self.propagation(of).layers
-        numbers = [field for field in LayerStatistics._fields if field != "name"]
-        return {field: np.array([getattr(layer, field) for layer in measured], np.float64) for field in numbers}
+        fields = [field for field in LayerStatistics._fields if field != "name"]
+        return {field: np.array([getattr(layer, field) for layer in measured], np.float64) for field in fields}
 
     def __str__(self) -> str:
-        return _table(self)
+        return _format_table(self)
 
 
-def _table(report: Report) -> str:
-    """A row for each scheme."""
+def _format_table(report: Report) -> str:
+    """Format a row for each scheme."""
     numbers = sorted({1, (report.depth + 1) // 2, report.depth})
     worst = {
         what: [max(getattr(layer, what) for layer in one.layers) for one in report.propagations]
         for what in ("dead", "saturated")
     }
-    worst = {what: parts for what, parts in worst.items() if any(part > 0.0 for part in parts)}
+    worst = {what: fractions for what, fractions in worst.items() if any(one > 0.0 for one in fractions)}
     rows = [["scheme", *(f"layer {number}" for number in numbers), "gradient", "drift", "mean", *worst, "verdict"]]
     for index, one in enumerate(report.propagations):
         sizes = [size_of(one.layers[number - 1]) for number in numbers] + [one.layers[0].gradient_std]
-        parts = ["-" if math.isnan(parts[index]) else f"{parts[index]:.0%}" for parts in worst.values()]
-        numbers_of_all = written(one.verdict.drift), _share_of_mean(one.layers[-1])
-        rows.append([one.scheme, *map(written, sizes), *numbers_of_all, *parts, str(one.verdict)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        fractions = ["-" if math.isnan(each[index]) else f"{each[index]:.0%}" for each in worst.values()]
+        drift_and_mean = format_size(one.verdict.drift), _format_mean(one.layers[-1])
+        rows.append([one.scheme, *map(format_size, sizes), *drift_and_mean, *fractions, str(one.verdict)])
+    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
     of = "" if report.convolution is None else f" of {POSITIONS} positions"
     seen = {finding.word for one in report.propagations for finding in one.verdict.findings} | set(worst)
     inputs = f"{report.batch} input{'s' * (report.batch > 1)}"
     flattest = report.flattest
     return "\n".join(
         [f"{report.title}; {inputs}{of}, seed {report.seed}", ""]
-        + ["  ".join(_aligned(row, widths)) for row in rows]
+        + ["  ".join(_align(row, longest)) for row in rows]
         + ["", *(f"{what}: {meaning}" for what, meaning in _MEANINGS.items() if what in {*_ALWAYS, *seen})]
-        + ["", "none of these is stable here" if flattest is None else f"flattest here: {flattest.scheme}"]
+        + ["", "no scheme is stable here" if flattest is None else f"flattest here: {flattest.scheme}"]
     )
 
 
-def _share_of_mean(layer: LayerStatistics) -> str:
+def _format_mean(layer: LayerStatistics) -> str:
     root_mean_square = math.hypot(layer.mean, layer.std)
     return f"{layer.mean / root_mean_square:.2f}" if 0.0 < root_mean_square < math.inf else "-"
 
@@ -212,24 +218,24 @@ def _share_of_mean(layer: LayerStatistics) -> str:
 _ALWAYS = ("layer", "gradient", "drift", "mean", "stable")
 
 _MEANINGS = {
-    "layer": "the signal there, std of a unit across the inputs",
-    "gradient": "its std at layer 1, where it is 1 at the last layer; findings name the layer on its way back",
-    "drift": "how many times signals are from the first layer's, or gradients from the last one's, at the farthest; "
-    "inf where outputs are the same for all inputs, up to rounding",
-    "mean": "of the last layer's outputs, as a part of their root mean square; best at 0",
-    "stable": "a drift of no more than 100, and nothing found in units",
+    "layer": "signal at that layer, std of a unit across the inputs",
+    "gradient": "std at layer 1; it is 1 at the last layer, and findings count back from there",
+    "drift": "largest ratio to the reference layer: the first one for signals, the last one for gradients; "
+    "inf if outputs are the same for all inputs, up to rounding",
+    "mean": "mean of the last layer's outputs, relative to their root mean square; best at 0",
+    "stable": "a drift of at most 100, and no finding in units",
     "symmetric": "all units of a layer compute the same, and will learn the same",
-    "dead": "units that no input reaches, in the worst layer; a finding from 95 % on",
-    "saturated": "units and inputs where the slope is below a tenth, in the worst layer; a finding from 50 % on",
+    "dead": "units with slope 0 for every input, in the worst layer; a finding above 95 %",
+    "saturated": "units and inputs with a slope below a tenth of the largest, in the worst layer; a finding above 50 %",
 }
 
 
-def written(size: float, digits: int = 2) -> str:
-    """A size in a table, with so many digits.
+def format_size(size: float, digits: int = 2) -> str:
+    """Format a size for a printed column, with this number of significant digits.
 
     Examples
     --------
-    >>> [written(size) for size in (0.0, 1.234e-5, 0.1234, 123.4, 12345.0, math.inf, math.nan)]
+    >>> [format_size(size) for size in (0.0, 1.234e-5, 0.1234, 123.4, 12345.0, math.inf, math.nan)]
     ['0', '1e-05', '0.12', '123', '1e+04', 'inf', '-']
     """
     if math.isnan(size):
@@ -239,6 +245,7 @@ def written(size: float, digits: int = 2) -> str:
     return f"{size:.{digits}g}" if size == 0.0 or math.isinf(size) or 0.001 <= size < 100 else f"{size:.{digits - 2}e}"
 
 
-def _aligned(row: list[str], widths: list[int]) -> list[str]:
+def _align(row: list[str], longest: list[int]) -> list[str]:
     scheme, *numbers, verdict = row
-    return [scheme.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=False)), verdict]
+    aligned = [number.rjust(size) for number, size in zip(numbers, longest[1:], strict=False)]
+    return [scheme.ljust(longest[0]), *aligned, verdict]

@@ -1,4 +1,4 @@
-"""The layers that a stack is made of: each turns inputs into pre-activations, and takes a gradient back."""
+"""The layers of a stack: each computes pre-activations from inputs, and passes a gradient back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["POSITIONS", "Stack"]
 Float64s = NDArray[np.float64]
 Float32s = NDArray[np.float32]
 
-#: Of a convolution's signals: a ring, so that no position is at an edge.
+#: The positions of a convolution's signals. They form a ring, so that none is at an edge.
 POSITIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Dense layers, or one-dimensional circular convolutions, of one width throughout.
+    """Dense layers, or one-dimensional circular convolutions, all of the same width.
 
     Attributes
     ----------
@@ -47,35 +47,35 @@ class Stack:
         return units if self.kernel is None else (self.kernel, *units)
 
     def shape_of_signals(self, batch: int) -> tuple[int, ...]:
-        """Inputs, positions of a convolution, units."""
+        """Inputs, positions (of a convolution), units."""
         return (batch, self.width) if self.kernel is None else (batch, POSITIONS, self.width)
 
     def forward(self, inputs: Float64s, weights: Float32s) -> Float64s:
-        """The pre-activations."""
+        """Compute the pre-activations."""
         if self.kernel is not None:
-            inputs = np.concatenate([np.roll(inputs, -place, axis=1) for place in self._places()], axis=-1)
-        return _product(inputs, weights.reshape(-1, self.width))
+            inputs = np.concatenate([np.roll(inputs, -offset, axis=1) for offset in self._offsets()], axis=-1)
+        return _multiply(inputs, weights.reshape(-1, self.width))
 
     def backward(self, gradients: Float64s, weights: Float32s) -> Float64s:
-        """The gradient with respect to the inputs, from that with respect to the pre-activations."""
-        back = _product(gradients, weights.reshape(-1, self.width).T)
+        """Compute the gradient with respect to the inputs from the one with respect to the pre-activations."""
+        back = _multiply(gradients, weights.reshape(-1, self.width).T)
         if self.kernel is None:
             return back
-        parts = np.split(back, self.kernel, axis=-1)
-        shifted = [np.roll(part, place, axis=1) for place, part in zip(self._places(), parts, strict=True)]
+        taps = np.split(back, self.kernel, axis=-1)
+        shifted = [np.roll(tap, offset, axis=1) for offset, tap in zip(self._offsets(), taps, strict=True)]
         gradient: Float64s = np.sum(shifted, axis=0)
         return gradient
 
-    def _places(self) -> range:
-        """Where a kernel's entries look, its middle at the position itself."""
+    def _offsets(self) -> range:
+        """The positions that a kernel reads, relative to its middle."""
         kernel = self.kernel or 1
         return range(-(kernel // 2), kernel - kernel // 2)
 
 
-def _product(signals: Float64s, weights: Float32s) -> Float64s:
-    """The product in float32, of signals scaled by a power of two.
+def _multiply(signals: Float64s, weights: Float32s) -> Float64s:
+    """Multiply in float32, with the signals scaled by a power of two.
 
-    That changes no digit, and keeps signals in float32's range which leave it after some tens of layers.
+    The scaling changes no digit. It keeps signals in float32's range that would leave it after some tens of layers.
     """
     exponent = np.frexp(np.abs(signals).max())[1]
     product = np.ldexp(signals, -exponent).astype(np.float32) @ weights

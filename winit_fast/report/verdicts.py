@@ -1,6 +1,6 @@
-"""Verdicts: from what was measured of each layer to what goes wrong, and where.
+"""Verdicts: from what was measured in each layer to what goes wrong, and where.
 
-They know nothing of how it was measured, so that any model can be judged.
+They do not depend on how it was measured, so any model can be judged.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = ["Finding", "Thresholds", "Verdict", "drift_of", "judge"]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Where stable ends.
+    """The limits of what is called stable.
 
     Attributes
     ----------
     shrink, grow : float
-        The signal of a layer as a part of the first layer's, and its gradient's norm as a part of the last layer's.
-        10^±2 in standard deviation is far beyond chance: the logarithm of the square of a signal in a stack of relu
-        layers with He's weights wanders by sqrt(5 depth / width) (Hanin and Nica 2018, arXiv:1812.05994), so that
-        10^±4 in the square is 5 of these standard deviations at depth = width / 2. Narrower and deeper stacks do vanish
-        or explode by chance, and are told so. A signal that fades only in proportion to 1 / depth, as relu's with He's
-        weights does while the outputs for all inputs become alike (Hayou, Doucet and Rousseau 2019, arXiv:1902.06853),
-        takes 600 layers to get there; one that halves takes 8.
+        Limits of a layer's signal relative to the first layer's, and of its gradient's norm relative to the last
+        layer's. Factors of 10^±2 in standard deviation are far beyond chance. In a stack of relu layers with He's
+        weights, the logarithm of the squared signal has a standard deviation of sqrt(5 depth / width) (Hanin and Nica
+        2018, arXiv:1812.05994), so 10^±4 in the square is 5 standard deviations at depth = width / 2. In narrower and
+        deeper stacks, signals do vanish or explode by chance, and this is reported. With relu and He's weights the
+        signal fades only like 1 / depth, as the outputs for all inputs become alike (Hayou, Doucet and Rousseau 2019,
+        arXiv:1902.06853): this takes 600 layers to reach the limit. A signal that halves in each layer takes 8.
     spread : float
-        Units that differ by less than this part of their root mean square are the same. What float32 rounds off makes
-        units with the same weights differ by about 1e-7; random weights make them differ by about 1.
+        Units that differ by less than this fraction of their root mean square count as the same. Rounding in float32
+        makes units with the same weights differ by about 1e-7; random weights make them differ by about 1.
     dead : float
-        The part of a layer's units that may be dead. Half of them may be where all inputs have become alike.
+        The fraction of a layer's units that may be dead. It may be a half where all inputs have become alike.
     saturated : float
-        The part of units and inputs that may be saturated.
+        The fraction of units and inputs that may be saturated.
 
     Examples
     --------
@@ -51,23 +51,23 @@ class Thresholds:
 
 
 class Finding(NamedTuple):
-    """Something that goes wrong, and the first layer where it does (the last one for a gradient, which goes back).
+    """Something that goes wrong, and the first layer where it does (for a gradient the first one on its way back).
 
     Attributes
     ----------
     word : str
         ``symmetric``, ``dead``, ``saturates``, ``vanishes`` or ``explodes``.
     layer : int
-        Which, counted from 1.
+        The number of the layer, counted from 1.
     of : str
-        ``units``, ``signal`` or ``gradient``; of a checked model ``entering``, the signal that enters a layer, or
-        ``gain``, what a layer makes of it.
+        ``units``, ``signal`` or ``gradient``; in a checked model also ``entering``, the signal in a layer's inputs, or
+        ``gain``, the factor by which a layer changes it.
     value : float
-        What crossed the threshold.
+        The value that crossed the threshold.
     name : str
-        The layer's, where it has one.
+        The layer's name, if it has one.
     reference : int
-        The layer that a signal or a gradient is compared with; 0 for units.
+        The number of the layer that a signal or a gradient is compared with; 0 for units.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class Finding(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """What was measured there, in words.
+        """What was measured in that layer, in words.
 
         Examples
         --------
@@ -99,13 +99,13 @@ class Finding(NamedTuple):
         if self.word == "dead":
             return f"{self.value:.0%} of its units have slope 0 for every input: they will not learn"
         if self.word == "saturates":
-            return f"{self.value:.0%} of its activations are where the slope is below a tenth of the largest"
+            return f"{self.value:.0%} of its activations have a slope below a tenth of the largest"
         if self.of == "entering":
             if self.value == 0.0:
-                return "what enters it is the same for all inputs"
-            return f"the signal that enters it is {self.value:.2g} of that which enters layer {self.reference}"
+                return "its inputs are the same for all inputs of the model"
+            return f"the signal in its inputs is {self.value:.2g} of that in the inputs of layer {self.reference}"
         if self.of == "gain":
-            return f"it makes the signal {self.value:.2g} times as large"
+            return f"it multiplies the signal by {self.value:.2g}"
         if self.value == 0.0:
             return "its gradient is 0" if self.of == "gradient" else "its outputs are the same for all inputs"
         if math.isinf(self.value):
@@ -115,16 +115,16 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `judge` says of a stack of layers.
+    """What `judge` says about a stack of layers.
 
     Attributes
     ----------
     findings : tuple of Finding
-        The most telling first: those of the way forward, in the order in which they happen, then that of the gradient.
-        None where the stack is stable.
+        Those of the forward pass first, in the order in which they happen, then that of the gradient. Empty if the
+        stack is stable.
     signal_drift, gradient_drift : float
-        By how many times the signal, or the gradient, is away from what it is compared with, either way, in the layer
-        where it is farthest: 1 where every layer has the same. nan where it was not measured.
+        The largest ratio of the signal, or of the gradient, to that of the reference layer, in either direction: 1 if
+        it is the same in every layer. nan if it was not measured.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -133,7 +133,7 @@ class Verdict:
 
     @property
     def drift(self) -> float:
-        """The larger one of both drifts.
+        """The larger of the two drifts.
 
         Examples
         --------
@@ -149,14 +149,14 @@ class Verdict:
 
     @property
     def layer(self) -> int | None:
-        """Where the first finding happens, counted from 1; None where the stack is stable."""
+        """The number of the layer with the first finding, counted from 1; None if the stack is stable."""
         return self.findings[0].layer if self.findings else None
 
     def __str__(self) -> str:
         if not self.findings:
             return "stable"
         first = self.findings[0]
-        # What comes of the first finding is not said: of units that are the same, or of a gradient that fades likewise.
+        # Consequences of the first finding are left out: those of equal units, and a gradient with the same word.
         more = [one for one in self.findings if one.of == "gradient" and first.word not in ("symmetric", one.word)]
         return ", ".join(map(str, [first, *(one for one in more if one is not first)]))
 
@@ -167,22 +167,27 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     Parameters
     ----------
     layers : sequence of LayerStatistics
-        Of any model, from the first layer to the last, by `layer_statistics` or made by hand. What is nan is passed
-        over; where a signal is nan (a single input), `std` takes its place, as does `gradient_std` that of a norm.
+        The layers of any model, from the first to the last, made by `layer_statistics` or by hand. Values that are nan
+        are ignored. If a signal is nan (a single input), `std` is used instead; if a norm is, `gradient_std`.
     thresholds : Thresholds, optional
 
     Returns
     -------
     Verdict
-        Its findings, each at most once: the units of a layer are all the same (``symmetric``); more than 95 % of them
-        learn nothing (``dead``); more than half of the activations are saturated (``saturates``); the signal is beyond
-        `shrink` or `grow` of the first layer's, or 0 (``vanishes``, ``explodes``); the gradient is beyond them of the
-        last layer's, or 0. They are ordered by layer, at the same layer as in this list, and the gradient's stands
-        behind the others.
+        Its findings, each at most once:
 
-        A signal is 0 where outputs are the same for all inputs, up to `spread` of their size. A layer with signal 0, or
-        gradient 0, is passed over where the layers behind it have one: they get it by another way, as around the branch
-        of a residual block whose last weights are 0 at first.
+        * all units of a layer are the same (``symmetric``);
+        * more than 95 % of the units do not learn (``dead``);
+        * more than half of the activations are saturated (``saturates``);
+        * the signal, relative to the first layer's, is below `shrink`, above `grow`, or 0 (``vanishes``,
+          ``explodes``);
+        * the same for the gradient, relative to the last layer's.
+
+        They are ordered by layer, and within a layer as in this list; the gradient's comes last.
+
+        A signal is 0 if the outputs are the same for all inputs, up to `spread` of their size. A layer with signal 0,
+        or gradient 0, is ignored if later layers (for gradients: earlier ones) have one. They get it by another path,
+        such as around the branch of a residual block whose last weights are 0 at first.
 
     Examples
     --------
@@ -196,56 +201,57 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
     >>> print(f"{verdict}, within {verdict.drift:.0f} times")
     stable, within 8 times
     """
-    signals = [_signal(layer, thresholds) for layer in layers]
+    signals = [_measure_signal(layer, thresholds) for layer in layers]
     gradients = [gradient_of(layer) for layer in layers]
-    there, back = _passed(signals, range(len(layers))), _passed(gradients, range(len(layers) - 1, -1, -1))
+    there, back = _find_path(signals, range(len(layers))), _find_path(gradients, range(len(layers) - 1, -1, -1))
     is_passed_by = [signal == 0.0 and index not in there for index, signal in enumerate(signals)]
     alike = [layer.spread <= thresholds.spread and not by for layer, by in zip(layers, is_passed_by, strict=True)]
     forward = [
-        *_first("symmetric", alike, "spread", layers),
-        *_first("dead", [layer.dead > thresholds.dead for layer in layers], "dead", layers),
-        *_first("saturates", [layer.saturated > thresholds.saturated for layer in layers], "saturated", layers),
+        *_find_first("symmetric", alike, "spread", layers),
+        *_find_first("dead", [layer.dead > thresholds.dead for layer in layers], "dead", layers),
+        *_find_first("saturates", [layer.saturated > thresholds.saturated for layer in layers], "saturated", layers),
     ]
-    ratios_there, ratios_back = _ratios(signals, there), _ratios(gradients, back)
-    forward += _beyond(ratios_there, there, "signal", layers, thresholds)
-    gradient = _beyond(ratios_back, back, "gradient", layers, thresholds)
+    ratios_there, ratios_back = _compare_sizes(signals, there), _compare_sizes(gradients, back)
+    forward += _find_beyond(ratios_there, there, "signal", layers, thresholds)
+    gradient = _find_beyond(ratios_back, back, "gradient", layers, thresholds)
     return Verdict(
         (*sorted(forward, key=lambda finding: finding.layer), *gradient), drift_of(ratios_there), drift_of(ratios_back)
     )
 
 
-def _first(word: str, found: Sequence[bool], what: str, layers: Sequence[LayerStatistics]) -> list[Finding]:
-    """The first layer where it was found, and what was measured there."""
+def _find_first(word: str, found: Sequence[bool], what: str, layers: Sequence[LayerStatistics]) -> list[Finding]:
+    """Find the first layer where `found` is true, and what was measured there."""
     if True not in found:
         return []
     layer = layers[found.index(True)]
     return [Finding(word, found.index(True) + 1, "units", getattr(layer, what), layer.name)]
 
 
-def _signal(layer: LayerStatistics, thresholds: Thresholds) -> float:
-    """A layer's signal; 0 where its outputs are the same for all inputs but for what is rounded off."""
+def _measure_signal(layer: LayerStatistics, thresholds: Thresholds) -> float:
+    """Measure a layer's signal; 0 if its outputs are the same for all inputs, up to rounding."""
     size = size_of(layer)
     return 0.0 if size < math.inf and size <= thresholds.spread * math.hypot(layer.mean, layer.std) else size
 
 
-def _passed(sizes: Sequence[float], order: Sequence[int]) -> list[int]:
-    """The layers that all of the signal passes, in this order.
+def _find_path(sizes: Sequence[float], order: Sequence[int]) -> list[int]:
+    """Find the layers that the whole signal passes, in this order.
 
-    Not those that were not measured, nor a layer of size 0 with others behind it that are not: it is passed by, as a
-    branch is whose last weights are 0 at first.
+    Layers that were not measured are left out. So is a layer of size 0 if later ones are larger: the signal bypasses
+    it, as it does a branch whose last weights are 0 at first.
     """
-    reached = [index for index in order if sizes[index] > 0.0]
-    last = order.index(reached[-1]) if reached else -1
-    return [index for place, index in enumerate(order) if sizes[index] > 0.0 or (sizes[index] == 0.0 and place > last)]
+    last = max((position for position, index in enumerate(order) if sizes[index] > 0.0), default=-1)
+    return [
+        index for position, index in enumerate(order) if sizes[index] > 0.0 or (sizes[index] == 0.0 and position > last)
+    ]
 
 
-def _ratios(sizes: Sequence[float], order: Sequence[int]) -> list[float]:
-    """Each size as a part of the first one in this order; 0 and infinity as they are."""
+def _compare_sizes(sizes: Sequence[float], order: Sequence[int]) -> list[float]:
+    """Divide each size by the first one in this order; 0 and infinity stay as they are."""
     return [sizes[index] if sizes[index] in (0.0, math.inf) else sizes[index] / sizes[order[0]] for index in order]
 
 
 def drift_of(ratios: Iterable[float]) -> float:
-    """How many times the ratio farthest from 1 is away from it; nan where there is none.
+    """The largest of these ratios and their inverses; nan if there are none.
 
     Examples
     --------
@@ -255,10 +261,10 @@ def drift_of(ratios: Iterable[float]) -> float:
     return max((math.inf if ratio == 0.0 else max(ratio, 1.0 / ratio) for ratio in ratios), default=math.nan)
 
 
-def _beyond(
+def _find_beyond(
     ratios: Sequence[float], order: Sequence[int], of: str, layers: Sequence[LayerStatistics], thresholds: Thresholds
 ) -> list[Finding]:
-    """The first layer in this order whose size has left the bounds around that of the first one."""
+    """Find the first layer in this order whose ratio to the first one is beyond the thresholds."""
     for ratio, index in zip(ratios, order, strict=True):
         if ratio == 0.0 or ratio < thresholds.shrink or ratio > thresholds.grow:
             word = "vanishes" if ratio < 1.0 else "explodes"
