@@ -362,7 +362,7 @@ def test_branches_whose_last_weights_are_0_at_first_are_as_good_as_they_are(firs
     )
     found = check(model, batch(64, 64))
     assert (found.verdict.word, found.suggestions) == ("stable", {})
-    assert "the weights of 8 layers are 0: no signal behind them and no gradient in front, at first" in str(found)
+    assert "the weights of 8 layers are 0: at first, no signal passes forward and no gradient back" in str(found)
 
 
 def test_zeros_without_a_way_around_them_are_found():

@@ -234,6 +234,18 @@ def test_every_page_is_in_the_manuals_navigation():
         assert f": {page.relative_to(DOCS).as_posix()}\n" in navigation, name_of(page)
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "api").glob("*.md")), ids=name_of)
+def test_every_api_page_says_at_the_top_how_to_read_it_without_building(page):
+    top = read(page).split("\n\n")[1]
+    command, name = re.search(r"`(import [\w.]+)`, then `help\(([\w.]+)\)`", top).groups()
+    file = name.replace(".", "/")
+    is_module = (ROOT / f"{file}.py").is_file() or (ROOT / file).is_dir()
+    adapter = ROOT / file.removeprefix("winit_fast/")
+    is_adapter = adapter.is_dir() or adapter.with_suffix(".py").is_file()
+    assert command == ("import winit_fast.report" if name == "winit_fast.report" else "import winit_fast")
+    assert is_module or is_adapter or callable(getattr(winit_fast, name.partition(".")[2]))
+
+
 def test_the_citation_has_the_packages_version():
     assert f"\nversion: {winit_fast.__version__}\n" in read(ROOT / "CITATION.cff")
     assert f"\n## {winit_fast.__version__}" in read(ROOT / "CHANGELOG.md")
