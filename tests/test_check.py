@@ -485,7 +485,7 @@ def test_a_first_layer_that_is_too_wide_or_narrow_is_found(factor, word):
         model[0].weight.mul_(factor)
     found = check(model, batch(64, 64))
     assert (found.verdict.word, found.verdict.layer) == (word, 1)
-    assert found.verdict.findings[0].reason.startswith("it makes the signal ")
+    assert found.verdict.findings[0].reason.startswith("it multiplies the signal by ")
     assert list(found.suggestions) == ["0.weight"]
 
 
@@ -527,7 +527,7 @@ def test_a_suggestion_that_grows_instead_of_fading_is_said_not_to_do_alone():
     assert (found.verdict.word, found.verdict_tried.word) == ("vanishes", "stable")
     assert 10 < found.verdict_tried.drift < 100
     assert "suggested, but not enough by itself (tried on this input: stable, within " in str(found)
-    assert "behind dropout, weights narrower by sqrt(1 - p)" in str(found)
+    assert "after dropout, weights smaller by sqrt(1 - p)" in str(found)
 
 
 def test_strange_widths_are_named_in_stable_models():

@@ -77,9 +77,8 @@ def format_table(check: _Check) -> list[str]:
     return [
         *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
         "",
-        "entering: the signal in the layer's inputs, std of a unit across inputs",
-        "pre std, std: before and after the activation; gradient: its norm, with respect to the layer's outputs",
-        "weights, advised: std of the weights, present and recommended",
+        "entering: signal in the layer's inputs, std of a unit across inputs; pre std, std: before and after the activation",
+        "gradient: its norm, with respect to the layer's outputs; weights, advised: their std, present and recommended",
         "within: largest ratio of entering or gradient to the closer of the first two layers",
     ]
 
@@ -197,7 +196,7 @@ def _explain_nothing(check: _Check) -> str:
     if not active:
         return "no activation was seen after any layer"
     if any(not layer.weights.name for layer in active):
-        return "weights that are not parameters, or are computed from others, cannot be judged"
+        return "weights that are computed from others, or are not parameters, cannot be judged"
     return "where an activation was seen, the weights have the std that the papers recommend for it"
 
 
