@@ -77,7 +77,7 @@ def format_table(check: _Check) -> list[str]:
     return [
         *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
         "",
-        "entering: signal in the layer's inputs, std of a unit across inputs; pre std, std: before and after the activation",
+        "entering: signal of the layer's inputs, std of a unit across inputs; pre std, std: before, after activation",
         "gradient: its norm, with respect to the layer's outputs; weights, advised: their std, present and recommended",
         "within: largest ratio of entering or gradient to the closer of the first two layers",
     ]
