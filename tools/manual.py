@@ -1,4 +1,4 @@
-"""What the manual (mkdocs.yml) has from outside of docs/: pages, pictures and examples, which stay where they are.
+"""Add to the manual (mkdocs.yml) what is outside of docs/: pages, pictures and examples, which stay in their folders.
 
 Pages link to them as files of the repository, ``../bench/speed.svg``, so that the links hold where the sources are
 read, too. Here they become files of the site, and the links follow.
@@ -25,7 +25,7 @@ LINK = re.compile(r"(\]\()([^)#\s]+\.?[^)#\s]*)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and files that stand elsewhere."""
+    """Add the pages and files from other folders."""
     copied = {
         str(path.relative_to(ROOT)): f"files/{path.relative_to(ROOT)}" for each in COPIED for path in ROOT.glob(each)
     }
@@ -39,7 +39,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     own = {target: source for source, target in PAGES.items()}
     here = posixpath.dirname(own.get(page.file.src_uri, f"docs/{page.file.src_uri}"))
 
-    def turned(link: re.Match[str]) -> str:
+    def rewrite(link: re.Match[str]) -> str:
         if "://" in link[2] or link[2].startswith("mailto:"):
             return link[0]
         path = posixpath.normpath(posixpath.join(here, link[2]))
@@ -48,9 +48,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         else:
             target = {**PAGES, "README.md": "index.md"}.get(path) or f"files/{path}"
         if files.get_file_from_path(target) is None:
-            raise PluginError(f"{page.file.src_uri} links to {link[2]}, which is no file of the manual")
+            raise PluginError(f"{page.file.src_uri} links to {link[2]}, which is not a file of the manual")
         return f"{link[1]}{posixpath.relpath(target, posixpath.dirname(page.file.src_uri) or '.')}{link[3]}"
 
     # Not in code, where [i](x) is no link.
-    parts = re.split(r"(^```.*?^```|`[^`\n]*`)", markdown, flags=re.MULTILINE | re.DOTALL)
-    return "".join(part if part.startswith("`") else LINK.sub(turned, part) for part in parts)
+    pieces = re.split(r"(^```.*?^```|`[^`\n]*`)", markdown, flags=re.MULTILINE | re.DOTALL)
+    return "".join(piece if piece.startswith("`") else LINK.sub(rewrite, piece) for piece in pieces)

@@ -1,4 +1,4 @@
-"""Docstrings for the manual: parameters that share a description without types get each its own entry.
+"""Docstrings for the manual: each of the parameters that share a description gets its own copy.
 
 numpydoc reads ``seed, name, threads`` as three parameters. mkdocstrings does too, but gives all three the type and the
 default of the first.
@@ -20,10 +20,10 @@ class OneByOne(Extension):
         """Rewrite the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             obj.docstring.value = PARAMETERS.sub(
-                lambda section: SHARED.sub(one_by_one, section[0]), obj.docstring.value, count=1
+                lambda section: SHARED.sub(repeat_for_each, section[0]), obj.docstring.value, count=1
             )
 
 
-def one_by_one(entry: re.Match[str]) -> str:
-    """The entry once for each of its names."""
-    return "".join(f"{name}\n{entry[2]}" for name in entry[1].split(", "))
+def repeat_for_each(found: re.Match[str]) -> str:
+    """Repeat the description for each of the names."""
+    return "".join(f"{name}\n{found[2]}" for name in found[1].split(", "))
