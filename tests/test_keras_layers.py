@@ -1,6 +1,6 @@
 """adapters.keras: what each layer of Keras makes of a scheme has the spread of Keras's initializer of that meaning.
 
-On each backend in a process of its own, which tests/test_adapters_keras.py starts; the whole, with -m sweep, here.
+On each backend in a process of its own, which tests/test_keras_initializers.py starts; the whole, with -m sweep, here.
 """
 
 import inspect
@@ -33,7 +33,7 @@ def test_the_whole_sweep_passes_on_a_backend(backend):
     assert done.returncode == 0, done.stdout
 
 
-inside = pytest.mark.skipif(not IS_INSIDE, reason="tests/test_adapters_keras.py starts it")
+inside = pytest.mark.skipif(not IS_INSIDE, reason="tests/test_keras_initializers.py starts it")
 
 # Every layer class with an initializer of kernels or tables: its arguments, and the shapes that it is built for.
 IMAGE = {"filters": 24, "kernel_size": 3}

@@ -27,7 +27,7 @@ EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 def test_a_backend_passes_what_follows(backend):
     pytest.importorskip("keras")
     pytest.importorskip(backend)
-    files = __file__, *map(str, sorted(Path(__file__).parent.glob("test_keras_*.py")))
+    files = sorted(map(str, Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "XLA_FLAGS": EIGHT_DEVICES}
     done = python(
         "-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, timeout=600, **environment
