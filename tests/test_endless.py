@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from arrays import printed, untouched
+from arrays import untouched
+from processes import printed
 
 import winit_fast
 from winit_fast import fill, fill_keys, fill_rows, scheme

@@ -7,7 +7,7 @@ import time
 from random import Random
 
 import pytest
-from arrays import printed, python, started
+from processes import printed, python, started
 
 from winit_fast import parallel
 

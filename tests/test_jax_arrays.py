@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from arrays import DTYPES, NARROW, printed, same
+from arrays import DTYPES, NARROW, same
+from processes import printed
 
 import winit_fast
 from winit_fast import adapters

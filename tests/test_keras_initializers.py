@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import DTYPES, printed, python, same
+from arrays import DTYPES, same
+from processes import printed, python
 
 import winit_fast
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import python
+from processes import python
 
 IS_INSIDE = "KERAS_INSIDE" in os.environ
 

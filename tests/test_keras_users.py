@@ -15,7 +15,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from arrays import python, same
+from arrays import same
+from processes import python
 
 import winit_fast
 

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from arrays import DTYPES, python
+from arrays import DTYPES
+from processes import python
 
 import winit_fast
 from winit_fast import demo, publish

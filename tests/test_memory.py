@@ -3,8 +3,9 @@
 import sys
 
 import pytest
-from arrays import DTYPES, printed
+from arrays import DTYPES
 from large import ARITHMETIC, KINDS, WITH_BUFFERS
+from processes import printed
 
 from winit_fast import schemes
 

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from weakref import ref
 
 import pytest
-from arrays import printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import printed
 
 from winit_fast import dispatch, parallel
 from winit_fast.parallel import default_threads

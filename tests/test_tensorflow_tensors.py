@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from arrays import DTYPES, printed, python, same
+from arrays import DTYPES, same
+from processes import printed, python
 
 import winit_fast
 from winit_fast import adapters

@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from arrays import DTYPES, bits, printed
+from arrays import DTYPES, bits
+from processes import printed
 
 import winit_fast
 from winit_fast import adapters
