@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import python
+from processes import PATIENCE, python
 
 IS_INSIDE = "KERAS_INSIDE" in os.environ
 
@@ -29,7 +29,8 @@ def test_the_whole_sweep_passes_on_a_backend(backend):
     pytest.importorskip(backend)
     files = sorted(map(str, Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1"}
-    done = python("-m", "pytest", "-q", "-m", "sweep", "-p", "no:cacheprovider", *files, timeout=1200, **environment)
+    options = ["-q", "-m", "sweep", "-p", "no:cacheprovider"]
+    done = python("-m", "pytest", *options, *files, timeout=2 * PATIENCE, **environment)
     assert done.returncode == 0, done.stdout
 
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import ClassVar
 
 import pytest
+from processes import PATIENCE
 
 torch = pytest.importorskip("torch")
 
@@ -737,7 +738,7 @@ class Drawing(torch.utils.data.Dataset):
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
 def test_workers_of_a_data_loader():
-    loader = torch.utils.data.DataLoader(Drawing(), num_workers=2, multiprocessing_context="fork", timeout=120)
+    loader = torch.utils.data.DataLoader(Drawing(), num_workers=2, multiprocessing_context="fork", timeout=PATIENCE)
     with warnings.catch_warnings(), accelerate(seed=5):
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking while other threads run
         nn.Linear(1 << 10, 1 << 10)
@@ -1209,7 +1210,7 @@ assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()
 assert all(getattr(torch.nn.init, name) is kept for name, kept in initialization.TORCH_INIT_FUNCTIONS.items())
 assert torch.nn.init.normal_.__module__ == "torch.nn.init"
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_no_tensor_is_kept():

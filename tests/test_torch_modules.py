@@ -11,6 +11,7 @@ from dataclasses import FrozenInstanceError
 from itertools import pairwise
 
 import pytest
+from processes import PATIENCE
 
 torch = pytest.importorskip("torch")
 
@@ -841,7 +842,7 @@ def test_materialize_after_fully_shard_on_the_meta_device(tmp_path):
             for rank in range(world)
         ]
         for process in processes:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, errors
 
 

@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from winit_fast import adapters
 
@@ -533,7 +534,7 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
         for rank in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
 
 
