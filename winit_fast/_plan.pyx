@@ -27,7 +27,6 @@ TRANSFORMS = (
 STORES = ("as_it_is", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
 
 cdef enum:
-    GROUP_WORDS = 32
     TILE_VALUES = 32768        # some 20 microseconds of work: threads share it evenly, and its cost of starting is lost
     ACROSS_ROWS = 512          # a tile of a transposed target: rows fill cache lines, columns fill groups;
     ACROSS_COLUMNS = 64        # 256 x 64, 128 x 128 and 1024 x 32 were slower

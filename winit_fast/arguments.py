@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
+from winit_fast._plan import MOST_AXES
 from winit_fast.messages import as_int, shown
 
 __all__ = [
+    "MOST_AXES",
+    "MOST_VALUES",
     "Value",
     "did_you_mean",
     "finite",
@@ -25,7 +28,7 @@ __all__ = [
     "numbers_of_array",
     "one_of",
     "optional",
-    "part",
+    "proportion",
     "shape_of_array",
     "upper_bound",
     "whole_from",
@@ -63,7 +66,7 @@ def not_negative(argument: str, value: Any) -> float:
     return abs(number)
 
 
-def part(argument: str, value: Any) -> float:
+def proportion(argument: str, value: Any) -> float:
     """A number in [0, 1]."""
     number = finite(argument, value)
     if not 0.0 <= number <= 1.0:
@@ -102,10 +105,10 @@ def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
         raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
-    return _nested(argument, nested, 1, count())
+    return _read_nested(argument, nested, 1, count())
 
 
-def _nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Value, ...]:
+def _read_nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Value, ...]:
     if depth > MOST_AXES:
         raise ValueError(f"{argument} must have at most {MOST_AXES} axes, got lists nested deeper")
     if len(value) > MOST_VALUES:
@@ -117,7 +120,7 @@ def _nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Val
         return finite(argument, member)
 
     read: tuple[Value, ...] = tuple(
-        _nested(argument, member, depth + 1, met) if isinstance(member, list | tuple) else number(member)
+        _read_nested(argument, member, depth + 1, met) if isinstance(member, list | tuple) else number(member)
         for member in value
     )
     if not read or len({shape_of_array(member) for member in read}) > 1:
@@ -175,7 +178,6 @@ def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
 
 # Of an array in a scheme's text; a larger one is copied by NumPy just as well.
 MOST_VALUES = 1 << 16
-MOST_AXES = 64  # NumPy's own limit
 
 # N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
 _FARTHEST = 37.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
 
 import numpy as np
@@ -165,7 +165,7 @@ class Initializer:
         layout = Layout(shape, *axes, self.batch_axis, is_complex)
         if self.matrices != 1:
             layout, _ = layout.split(self.matrices)
-        return self.scheme.distribution(*astuple(layout))
+        return self.scheme.fit(layout)
 
     def is_elementwise(self, shape: tuple[int, ...]) -> bool:
         """Whether a part costs its share of the whole, as no element of a tensor of that shape needs others."""

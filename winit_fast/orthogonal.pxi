@@ -17,7 +17,6 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 cdef extern from "matrix.h" nogil:
-    enum: MATRIX_BLOCK
     void multiply_add_float(
         float* c, const float* a, Py_ssize_t a_row, Py_ssize_t a_term, const float* b, int rows, int columns, int terms)
     void multiply_add_double(
@@ -25,8 +24,9 @@ cdef extern from "matrix.h" nogil:
     void subtract_row_float(float* target, float factor, const float* source)
     void subtract_row_double(double* target, double factor, const double* source)
 
+from winit_fast._plan cimport MATRIX_BLOCK as BLOCK
+
 cdef enum:
-    BLOCK = 64                 # MATRIX_BLOCK
     SQUARE = BLOCK * BLOCK
     WORKSPACE = 2 * SQUARE * 8  # bytes: two blocks of float64
 

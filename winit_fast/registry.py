@@ -90,7 +90,6 @@ class Scheme(_Referable):
         """
         return isinstance(self._law, ShapeLaw)
 
-    @default_floating_point
     def distribution(
         self,
         shape: Sequence[SupportsIndex],
@@ -125,10 +124,17 @@ class Scheme(_Referable):
         >>> scheme("truncated_normal", std=0.02).distribution(())
         TruncatedNormal(mean=0.0, std=0.02, low=-2.0, high=2.0)
         """
+        if not isinstance(self._law, ShapeLaw):
+            return self._law
+        return self.fit(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+
+    @default_floating_point
+    def fit(self, layout: Layout) -> Distribution:
+        """As `distribution`, for a layout that is known."""
         law = self._law
         if isinstance(law, ShapeLaw):
             try:
-                return law.distribution(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+                return law.distribution(layout)
             except MissingAxisError as error:
                 raise ValueError(str(error).replace("fans need", f"{self.name} needs", 1)) from None
         return law

@@ -13,11 +13,10 @@ cdef extern from "transpose.h" nogil:
         char* target, Py_ssize_t target_stride, const char* source, Py_ssize_t source_stride, const int32_t* turns,
         Py_ssize_t rows, Py_ssize_t columns)
 
+from winit_fast._plan cimport FEW_ENTRIES, MOST_MARKS, TILE_UNITS
+
 cdef enum:
-    TILE_UNITS = 16
-    FEW_ENTRIES = 128
     TURNS = 4                  # of all rows, and of all columns
-    MOST_MARKS = 1 << 22       # bytes of marks for all units of a tile; a grid takes six times as much beside them
 
 cdef struct grid_t:
     int32_t rows, columns      # as far as columns go in the last row, they are full

@@ -11,7 +11,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Side", "Target"]
+__all__ = ["Call", "Side", "Target"]
+
+
+class Call(NamedTuple):
+    """What a call of fill says beside its target; checked.
+
+    Attributes
+    ----------
+    seed, stream : int
+        Key and stream of Philox, each in [0, 2^64).
+    threads : int or None
+        At most so many; None: one for little work, else the default.
+    """
+
+    seed: int
+    stream: int
+    threads: int | None
 
 
 class Target(NamedTuple):

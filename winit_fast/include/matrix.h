@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-enum { MATRIX_BLOCK = 64 }; /* rows and columns of a block, whose rows are contiguous; terms of one sum */
+#include "sizes.h"
 
 /* Bytes of a vector, and how many rows of c are summed side by side: as many as there are registers for. */
 #if !defined(__GNUC__) || defined(WINIT_FAST_PORTABLE)
