@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_config()
         return 0
     try:
-        with _ending_in_order():
+        with _end_in_order():
             status: int = parsed.run(parsed)
     except KeyboardInterrupt:
         print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
+def _end_in_order() -> Iterator[None]:
     """What would end the process on the spot is raised as SystemExit, so that what is half done is removed."""
 
     def leave(number: int, frame: object) -> NoReturn:

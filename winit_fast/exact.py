@@ -76,7 +76,7 @@ def upper_tail(x: float) -> Decimal:
     with localcontext(with_precision(DIGITS + GUARD + cancelled)):
         half = _probability_between_0_and(abs(x))
         tail = Decimal("0.5") - half if x > 0 else Decimal("0.5") + half
-    return _rounded(tail)
+    return _round_to_digits(tail)
 
 
 def erf_over_sqrt2(x: float) -> Decimal:
@@ -110,7 +110,7 @@ def erf_over_sqrt2(x: float) -> Decimal:
     with localcontext(with_precision(DIGITS + GUARD)):
         half = _probability_between_0_and(abs(x))
         between = half + half if x > 0 else -half - half
-    return _rounded(between)
+    return _round_to_digits(between)
 
 
 def power(base: int, exponent: Fraction) -> float:
@@ -134,7 +134,7 @@ def power(base: int, exponent: Fraction) -> float:
     context = with_precision(DIGITS + GUARD)
     logarithm = context.divide(context.multiply(context.ln(Decimal(base)), exponent.numerator), exponent.denominator)
     # To 60 digits: what is exact comes out exact, and nothing else lies so close to a tie.
-    return FLOAT64.nearest(Fraction(_rounded(context.exp(logarithm))))
+    return FLOAT64.nearest(Fraction(_round_to_digits(context.exp(logarithm))))
 
 
 def _refuse_nan(x: float) -> None:
@@ -154,7 +154,7 @@ def with_precision(digits: int) -> Context:
     )
 
 
-def _rounded(value: Decimal) -> Decimal:
+def _round_to_digits(value: Decimal) -> Decimal:
     return value.normalize(with_precision(DIGITS))
 
 

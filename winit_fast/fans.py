@@ -162,11 +162,11 @@ class Layout:
             where = f"axis {axis} of shape {shown(self.shape)}{default}"
             raise ValueError(f"matrices must divide {where}, got {shown(count)}")
 
-        def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(place + (place >= axis) for place in axes)
+        def shift(axes: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(other + (other >= axis) for other in axes)
 
         shape = (*self.shape[:axis], count, size, *self.shape[axis + 1 :])
-        return Layout(shape, moved(ins), moved(outs), (*moved(batch), axis), self.is_complex), axis
+        return Layout(shape, shift(ins), shift(outs), (*shift(batch), axis), self.is_complex), axis
 
     def matrix(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The axes of the rows, of the columns and of the stack, where the tensor is a matrix of inputs and outputs.

@@ -38,8 +38,7 @@ from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_filled, warn_of_repeats
-from winit_fast.schemes import Scheme
-from winit_fast.schemes import scheme as read_scheme
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED, seed_key, stream_of
 from winit_fast.target import Call, Target
 

@@ -13,8 +13,7 @@ from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import fill
 from winit_fast.memory import empty
 from winit_fast.messages import as_int
-from winit_fast.schemes import Scheme
-from winit_fast.schemes import scheme as make_scheme
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED, stream_of
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Initializer:
         padding_idx: SupportsIndex | None = None,
     ) -> None:
         vars(self).update(
-            scheme=make_scheme(scheme),
+            scheme=read_scheme(scheme),
             name=_read_name(name),
             in_axis=None if in_axis is None else axes_tuple("in_axis", in_axis),
             out_axis=None if out_axis is None else axes_tuple("out_axis", out_axis),

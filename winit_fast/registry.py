@@ -28,9 +28,11 @@ __all__ = [
     "Equivalent",
     "Law",
     "Scheme",
+    "SchemeInfo",
     "ShapeLaw",
-    "family",
+    "read_scheme",
     "register",
+    "register_family",
     "scheme",
     "schemes",
 ]
@@ -152,11 +154,11 @@ class Scheme(_Referable):
         return self._text == other._text if isinstance(other, Scheme) else NotImplemented
 
     def __reduce__(self) -> tuple[Callable[..., Scheme], tuple[str]]:
-        return scheme, (self._text,)
+        return read_scheme, (self._text,)
 
 
 @default_floating_point
-def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
+def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
 
     Parameters
@@ -200,27 +202,31 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
         if isinstance(spec, Scheme):
             return spec
     elif isinstance(spec, str):
-        entry, given = _parse(spec)
-        return entry.scheme({**given, **arguments})
+        info, given = _parse(spec)
+        return info.make_scheme({**given, **arguments})
     elif isinstance(spec, Scheme):
-        return _registry[spec.name].scheme({**spec.arguments, **arguments})
+        return _registry[spec.name].make_scheme({**spec.arguments, **arguments})
     raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
 
 
-def schemes() -> tuple[Entry, ...]:
+#: Its public name. Within the package a scheme is what functions take under that name.
+scheme = read_scheme
+
+
+def schemes() -> tuple[SchemeInfo, ...]:
     """List every scheme.
 
     Returns
     -------
-    tuple of Entry
+    tuple of SchemeInfo
         Each with `name`, `aliases`, `formula`, `arguments` and `source`; ``str`` of one is its line of a table.
 
     Examples
     --------
-    >>> entry = next(entry for entry in schemes() if entry.name == "he_normal")
-    >>> entry.aliases
+    >>> info = next(info for info in schemes() if info.name == "he_normal")
+    >>> info.aliases
     ('kaiming_normal', 'msra_normal')
-    >>> print(next(entry for entry in schemes() if entry.name == "normal"))
+    >>> print(next(info for info in schemes() if info.name == "normal"))
     normal(mean=0.0, std=1.0): N(mean, std^2)
     """
     return tuple(dict.fromkeys(_registry.values()))
@@ -275,7 +281,7 @@ class Equivalent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Entry:
+class SchemeInfo:
     """A registered scheme.
 
     Attributes
@@ -309,7 +315,7 @@ class Entry:
     def __repr__(self) -> str:
         return f"<scheme {self.name}({', '.join(map(str, self.arguments))})>"
 
-    def scheme(self, given: Mapping[str, Any]) -> Scheme:
+    def make_scheme(self, given: Mapping[str, Any]) -> Scheme:
         """Check the arguments given and make the scheme."""
         known = [argument.name for argument in self.arguments]
         for name in given:
@@ -325,7 +331,7 @@ class Entry:
                     raise TypeError(f"argument {name!r} is missing")
                 values[name] = check(name, value)
                 if repr(values[name]) != repr(default):
-                    changed.append(f"{name}={_written(values[name])}")
+                    changed.append(f"{name}={_format_literal(values[name])}")
             law = self._law(**values)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
@@ -333,7 +339,9 @@ class Entry:
         return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
 
 
-_registry: dict[str, Entry] = {}  # every name and alias
+Entry = SchemeInfo  # its older name
+
+_registry: dict[str, SchemeInfo] = {}  # every name and alias
 
 
 def register(
@@ -352,7 +360,7 @@ def register(
     return decorate
 
 
-def family(
+def register_family(
     kinds: Mapping[str, str], *equivalents: Equivalent, aliases: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
     """Register a scheme for each of the `kinds`, ``NAME_KIND``, with its own formula before what the docstring says.
@@ -387,12 +395,12 @@ def _add(
     parameters = inspect.signature(law).parameters.values()
     arguments = tuple(Argument(p.name, p.default, p.annotation.__metadata__[0]) for p in parameters)
     formula = prefix + " ".join(formula.split()).rstrip(".")
-    entry = Entry(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
+    info = SchemeInfo(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
     names = (name, *aliases)
     for known in names:
         if known in _registry:
             raise ValueError(f"scheme {known!r} is registered already")
-    _registry.update(dict.fromkeys(names, entry))
+    _registry.update(dict.fromkeys(names, info))
 
 
 # Reading a text
@@ -403,19 +411,19 @@ LONGEST_KEPT = 160
 _LONGEST = 1000  # characters: ast.parse may exhaust the stack on a deeply nested text; the values of an array are JSON
 
 
-def _written(value: Value) -> str:
+def _format_literal(value: Value) -> str:
     """The literal that reads back to an argument's value."""
-    return f"[{', '.join(map(_written, value))}]" if isinstance(value, tuple) else repr(value)
+    return f"[{', '.join(map(_format_literal, value))}]" if isinstance(value, tuple) else repr(value)
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Scheme:
-    entry, given = _parse(text)
-    return entry.scheme(given)
+    info, given = _parse(text)
+    return info.make_scheme(given)
 
 
-def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
-    """The entry that a text names, and the arguments it gives."""
+def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
+    """The scheme that a text names, and the arguments it gives."""
     if text in _registry:
         return _registry[text], {}
     try:
@@ -429,47 +437,49 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
             return _registry["array"], {"values": json.loads(values[1])}
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _unreadable(text) from None
+        raise _make_error(text) from None
     match call:
         case ast.Name(id=name):
             call = ast.Call(func=call, args=[], keywords=[])
         case ast.Call(func=ast.Name(id=name)):
             pass
         case _:
-            raise _unreadable(text)
+            raise _make_error(text)
     if name not in _registry:
         raise ValueError(f"scheme {shown(name)} is unknown; {did_you_mean(name, _registry)}")
-    entry = _registry[name]
-    if len(call.args) > len(entry.arguments):
-        raise TypeError(f"{entry.name}: takes at most {len(entry.arguments)} arguments, got {len(call.args)}")
-    given = {argument.name: _literal(node, text) for argument, node in zip(entry.arguments, call.args, strict=False)}
+    info = _registry[name]
+    if len(call.args) > len(info.arguments):
+        raise TypeError(f"{info.name}: takes at most {len(info.arguments)} arguments, got {len(call.args)}")
+    given = {
+        argument.name: _read_literal(node, text) for argument, node in zip(info.arguments, call.args, strict=False)
+    }
     for keyword in call.keywords:
         if keyword.arg is None:
-            raise _unreadable(text)
+            raise _make_error(text)
         if keyword.arg in given:
-            raise TypeError(f"{entry.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
-        given[keyword.arg] = _literal(keyword.value, text)
-    return entry, given
+            raise TypeError(f"{info.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
+        given[keyword.arg] = _read_literal(keyword.value, text)
+    return info, given
 
 
-def _literal(node: ast.expr, text: str) -> Any:
+def _read_literal(node: ast.expr, text: str) -> Any:
     match node:
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            number = _literal(operand, text) if not isinstance(operand, ast.UnaryOp) else None
+            number = _read_literal(operand, text) if not isinstance(operand, ast.UnaryOp) else None
             if isinstance(number, int | float) and not isinstance(number, bool):
                 return -number if isinstance(sign, ast.USub) else number
         case ast.Constant(value=value):
             return value
         case ast.List(elts=members) | ast.Tuple(elts=members):
-            return tuple(_literal(member, text) for member in members)
+            return tuple(_read_literal(member, text) for member in members)
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
         case ast.Name(id=word):
             raise ValueError(f"scheme {shown(text)} cannot be read at {word[:80]}; a word needs quotes: {shown(word)}")
-    raise _unreadable(text)
+    raise _make_error(text)
 
 
-def _unreadable(text: str) -> ValueError:
+def _make_error(text: str) -> ValueError:
     close = nearest_word(text, _registry)
     hint = f"; did you mean {close!r}?" if close else ""
     return ValueError(

@@ -31,28 +31,28 @@ class RepeatedValuesWarning(UserWarning):
 # What was filled without a name, and at which address: enough for the layers of any model, and forgotten all at once.
 # In a pair with the claim: who warns of it. Each entry is made at once, so that threads have no other order to keep.
 _MOST = 4096
-_filled: dict[Hashable, object] = {}
+_addresses: dict[Hashable, object] = {}
 _CLAIM = "warned"
 
 
 def note_filled(what: Hashable, address: int) -> None:
     """Remember what decides of the values without a name, and where they were written."""
-    if len(_filled) >= _MOST:
-        _filled.clear()
-    if _filled.setdefault(what, address) != address:  # as another thread did meanwhile
+    if len(_addresses) >= _MOST:
+        _addresses.clear()
+    if _addresses.setdefault(what, address) != address:  # as another thread did meanwhile
         _warn_once(what)
 
 
 def warn_of_repeats(what: Hashable, address: int) -> None:
     """Warn where the same was written to other memory before; once for each."""
-    if _filled.get(what, address) != address:
+    if _addresses.get(what, address) != address:
         _warn_once(what)
 
 
 def _warn_once(what: Hashable) -> None:
     claim, me = (_CLAIM, what), object()
     try:
-        if _filled.setdefault(claim, me) is me:
+        if _addresses.setdefault(claim, me) is me:
             warnings.warn(
                 "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
                 "give each parameter its name=, or a seed of its own",
@@ -62,14 +62,14 @@ def _warn_once(what: Hashable) -> None:
     except RepeatedValuesWarning:
         raise
     except BaseException:  # an interrupt: nobody has seen the warning
-        if _filled.get(claim) is me:
-            del _filled[claim]
+        if _addresses.get(claim) is me:
+            del _addresses[claim]
         raise
 
 
 def _forget() -> None:
     """In a forked process, which may make again what its parent made, as where each rank builds the model."""
-    _filled.clear()
+    _addresses.clear()
 
 
 if hasattr(os, "register_at_fork"):

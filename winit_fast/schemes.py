@@ -1,8 +1,8 @@
 """The catalogue: every scheme, with its formula, its arguments, its paper, and what other libraries call it.
 
-To add a scheme, write one function under `register` (or `family`) in this file. Its signature gives the names, kinds
-and defaults of the arguments, its docstring the formula; it returns a distribution, or a law that makes one from the
-shape.
+To add a scheme, write one function under `register` (or `register_family`) in this file. Its signature gives the names,
+kinds and defaults of the arguments, its docstring the formula. It returns a distribution, or a law that makes one from
+the shape.
 """
 
 import math
@@ -55,14 +55,16 @@ from winit_fast.registry import (
     Equivalent,
     Law,
     Scheme,
+    SchemeInfo,
     ShapeLaw,
-    family,
+    read_scheme,
     register,
+    register_family,
     scheme,
     schemes,
 )
 
-__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Scheme", "scheme", "schemes"]
+__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Scheme", "SchemeInfo", "read_scheme", "scheme", "schemes"]
 
 # What scales with a fan
 
@@ -150,7 +152,7 @@ Nonlinearity: TypeAlias = Annotated[str | None, optional(one_of(*GAINS))]
 Slope: TypeAlias = Annotated[float | None, optional(finite)]
 Gain: TypeAlias = Annotated[float | None, optional(not_negative)]
 Rounding: TypeAlias = Annotated[str, one_of("nearest", "below_high")]
-Side: TypeAlias = Annotated[str, one_of("in", "out")]
+Per: TypeAlias = Annotated[str, one_of("in", "out")]
 Coder: TypeAlias = Annotated[str, one_of("encoder", "decoder")]
 CoderOrNone: TypeAlias = Annotated[str | None, optional(one_of("encoder", "decoder"))]
 Role: TypeAlias = Annotated[str, one_of("input", "hidden", "output")]
@@ -254,7 +256,7 @@ def variance_scaling(scale: NotNegative = 1.0, mode: Mode = "fan_in", distributi
     return _scale_by_fan(lambda fan: math.sqrt(scale / fan), mode, distribution)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "he_normal",
@@ -294,7 +296,7 @@ def he(
     return _scale_by_fan(lambda fan: factor / math.sqrt(fan), mode, kind)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "xavier_normal",
@@ -317,7 +319,7 @@ def xavier(kind: Kind, /, gain: NotNegative = 1.0, mode: Mode = "fan_avg") -> La
     return _scale_by_fan(lambda fan: gain / math.sqrt(fan), mode, kind)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "lecun_normal",
@@ -402,7 +404,7 @@ def dirac(groups: Count = 1) -> Law:
 
 
 @register(Equivalent("sparse(0.1)", "sparse_(w, 0.1)"), Equivalent("sparse(0.9, std=1.0)", "sparse_(w, 0.9, std=1.0)"))
-def sparse(sparsity: Proportion, std: NotNegative = 0.01, per: Side = "in") -> Law:
+def sparse(sparsity: Proportion, std: NotNegative = 0.01, per: Per = "in") -> Law:
     """N(0, std^2), but 0 at ceil(sparsity n) of the n weights of every input (per="in") or output (per="out").
 
     Source: Martens 2010, "Deep learning via Hessian-free optimization"

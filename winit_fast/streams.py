@@ -53,7 +53,7 @@ def stream_of(name: object) -> int:
     """
     if isinstance(name, str):
         text = str.__str__(name)  # what a subclass holds, whatever it says
-        return _hashed(text) if len(text) <= _LONGEST_KEPT else _hashed.__wrapped__(text)
+        return _hash_name(text) if len(text) <= _LONGEST_KEPT else _hash_name.__wrapped__(text)
     return _word64("name", name, "a str or an int")
 
 
@@ -61,7 +61,7 @@ _LONGEST_KEPT = 256  # characters: longer names are hashed anew each time, so th
 
 
 @lru_cache(maxsize=4096)
-def _hashed(name: str) -> int:
+def _hash_name(name: str) -> int:
     from hashlib import blake2b  # loads OpenSSL, a tenth of the package's import time, for string names alone
 
     try:
@@ -71,7 +71,7 @@ def _hashed(name: str) -> int:
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def _takes_it(value: object) -> str:
+def _name_adapter(value: object) -> str:
     """Who takes a generator or a key in place of a seed."""
     roots = roots_of(value)
     if "numpy" in roots and class_name(value) in ("Generator", "SeedSequence"):
@@ -88,7 +88,7 @@ def _word64(argument: str, value: object, kind: str) -> int:
     try:
         word = as_int(argument, value, needed)
     except TypeError as error:
-        raise TypeError(f"{error}{_takes_it(value)}") from None
+        raise TypeError(f"{error}{_name_adapter(value)}") from None
     if not 0 <= word < 1 << 64:
         raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
     return word
