@@ -16,8 +16,8 @@ cdef extern from "sizes.h":
 cpdef enum:
     MOST_AXES = 64  # NumPy's own limit
 
-# Where each constant of a transform stands in a plan. lowering.py writes them under these names, transforms.pxi reads
-# them so; the names and letters are those of STREAM.md.
+# The index of each constant of a transform. lowering.py writes the constants under these names and transforms.pxi reads
+# them so; the names are those of STREAM.md.
 cpdef enum:
     CONSTANT_VALUE = 0
     UNIFORM_LOW = 0, UNIFORM_WIDTH, UNIFORM_MAXIMUM
@@ -41,7 +41,7 @@ cdef struct plan_t:
     int item_size
     int group_shift        # log2 of the values in a group of 32 words: 5, or 4 where a value takes two words
     char* data             # the element at index 0 of every axis ...
-    uint64_t first_group   # ... and where it stands in the stream
+    uint64_t first_group   # ... and its group and place in the stream
     int first_place
     # The array as panels: `rows` (its memory-fastest axis but one, or the fastest if the logical order runs across the
     # memory) times `columns` (the last logical axis); outer axes pick the panel. A list of rows replaces the step of

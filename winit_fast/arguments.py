@@ -1,6 +1,6 @@
-"""Kinds of arguments of schemes: each takes the argument's name and what was given, and returns the canonical value.
+"""Kinds of arguments of schemes: each takes the name and the value of an argument, and returns the value to keep.
 
-What cannot be used raises with the argument's name, what it got and what it needs.
+A value that cannot be used raises an error that names the argument, the value and what is needed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def proportion(argument: str, value: Any) -> float:
 
 
 def whole_from(smallest: int) -> Callable[[str, Any], int]:
-    """An int that is not too small, nor beyond 2^31."""
+    """An int from `smallest` up to 2^31, not included."""
 
     def check(argument: str, value: Any) -> int:
         needed = f"an int in [{smallest}, 2^31)"
@@ -115,7 +115,7 @@ def _read_nested(argument: str, value: Any, depth: int, met: count[int]) -> tupl
         raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(value)}")
 
     def number(member: Any) -> float:
-        if next(met) >= MOST_VALUES:  # at once: lists that hold each other may be more than anybody can count
+        if next(met) >= MOST_VALUES:  # at once: lists that hold each other may have no end
             raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got more")
         return finite(argument, member)
 
@@ -176,14 +176,14 @@ def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
     return lambda argument, value: None if value is None else check(argument, value)
 
 
-# Of an array in a scheme's text; a larger one is copied by NumPy just as well.
+# In the text of a scheme. Larger arrays are better copied by NumPy.
 MOST_VALUES = 1 << 16
 
-# N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
+# N(0, 1) has a probability of 6e-300 beyond 37 standard deviations; much farther out it is no float64.
 _FARTHEST = 37.0
 
 
-# No known word is as long, and difflib would look at all of it.
+# Longer than any known word; difflib would read all of it.
 _LONGEST_WORD = 1000
 
 
@@ -194,7 +194,7 @@ def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
 
 
 def nearest_word(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
-    """The known word that is most like this one, if any is."""
+    """The known word most like this one, or None."""
     if len(word) > _LONGEST_WORD:
         return None
     from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word

@@ -3,8 +3,8 @@
 (a) Algorithm 1 of Xiao et al. 2018. A convolution by P + (I - P) z, P an orthogonal projection, keeps the norm. A
     kernel is an orthogonal matrix followed by such convolutions, one fewer along each axis than it is long, each with a
     random P.
-(b) Rows of the matrix, one for each input, stand by themselves: they are lanes (see orthogonal.py), and a block of them
-    has a vector for every place of the kernel. P = Q_r Q_r^T is applied as reflections, and never made.
+(b) Rows of the matrix, one for each input, are computed independently: they are lanes (see orthogonal.py), and a block
+    of them has a vector for every place of the kernel. P = Q_r Q_r^T is applied as reflections and never formed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def fill_convolution(
 def _make_rows(
     matrix: Reflectors, blocks: list[NDArray[np.int64]], vectors: NDArray[Any], gain: float
 ) -> list[NDArray[Any]]:
-    """Make rows of an orthogonal matrix in `vectors`, without their scales, which are returned."""
+    """Make rows of an orthogonal matrix in `vectors`, without their scales, and return those."""
     tops = [int(block.max()) // BLOCK for block in blocks]
     heads = np.empty(matrix.panels * BLOCK, matrix.dtype)
     panels = PanelBuffer(matrix, max(tops))
@@ -114,7 +114,7 @@ def _draw_rank(matrix: Reflectors, row: int) -> int:
 
 
 def _convolve(projection: Reflectors, lanes: list[int], kernels: NDArray[Any], axis: int, extents: list[int]) -> None:
-    """Convolve each block of rows by P + (I - P) z along an axis; `extents` is how far their kernels go yet."""
+    """Convolve each block of rows by P + (I - P) z along an axis; `extents` says how far their kernels reach so far."""
     slices = tuple(slice(0, extent) for extent in extents)
     old = kernels[(slice(None), *slices)]
     height = kernels.shape[-2]

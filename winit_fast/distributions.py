@@ -1,7 +1,7 @@
 """What a scheme becomes once shape and fans are known: a distribution with numbers in it.
 
 All numbers are float64. Two distributions are equal, and hash alike, only where every element drawn from them is. The
-first four, and the three of complex numbers, draw each element by itself; the others say how elements hang together.
+first four, and the three of complex numbers, draw each element by itself; in the others elements depend on each other.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Dirac:
-    """A convolution kernel that hands the inputs through: 1 at its centre, for one input of each output.
+    """A convolution kernel that passes the inputs on: 1 at its centre, for one input of each output.
 
     Parameters
     ----------

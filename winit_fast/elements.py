@@ -1,4 +1,4 @@
-"""Schemes whose elements stand each by itself: one plan for the kernels."""
+"""Schemes that draw each element by itself: one plan for the kernels."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def fill_elements(conversion: Conversion, target: Target, call: Call) -> None:
         fill_plan(plan, call.threads)
 
 
-# The first values written across fresh memory wait for a huge page each: 64 in a unit, so that a share of the usual
-# size may wait for GiBs of them, and an interrupt with it. Shares of two units take 3 % longer in touched memory.
+# In fresh memory, the first value of each huge page waits for that page. Written across, a unit meets 64 of them, so a
+# share of the usual size could wait for GiBs, and an interrupt with it. Such a target is therefore filled in shares of
+# two units, which takes 3 % longer in touched memory.
 _LARGE, _TOUCHED = 1 << 20, 16
 
 

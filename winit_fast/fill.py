@@ -83,25 +83,26 @@ def fill(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
-        In [0, 2^64). It may be left out where the scheme draws nothing.
+        In [0, 2^64). It may be left out if the scheme draws nothing.
     name : str or int, default 0
-        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
-        parameter its name.
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values, so give
+        each parameter a name.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `out` begins. Left out: `out` is the whole tensor.
-        Where `out` is smaller than `shape`, both are needed. Fans are the global tensor's.
+        The shape of the global tensor, and the index in it where `out` begins. By default `out` is the whole tensor. If
+        `out` is smaller than `shape`, both are needed. Fans are the global tensor's.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values, the groups of a convolution. ``(count, axis)`` names another axis.
         The values are those of the tensor reshaped so that the matrices are an axis of their own, one of `batch_axis`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme: the embedding of padding. It counts along the first
-        axis that is none of `batch_axis`, from the end where negative; each table of a stack has it.
+        A row of the global tensor that is 0 under every scheme: the embedding of padding. Rows are counted along the
+        first axis that is not in `batch_axis`, from the end if negative; each table of a stack has it.
     threads : int, optional
-        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+        How many threads. By default as many as the CPUs this process may use, and one for little work. The values do
+        not depend on it.
 
     Returns
     -------
@@ -170,10 +171,10 @@ def fill_rows(
     out : ndarray
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
-        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands; it is
-        copied where it shares memory, or may share a mapped file, with `out`.
+        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read in place, but
+        copied if it shares memory, or may share a mapped file, with `out`.
     scheme, seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
-        As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
+        As in `fill`. For an orthogonal matrix that is taller than wide, every call computes again what all rows share.
     shape : sequence of int
         The shape of the global tensor.
 
@@ -204,7 +205,7 @@ def fill_rows(
     if resolution.split_axis == 0:
         raise ValueError(
             f"matrices must not follow each other along the axis of the rows where {shown(str(scheme))} has rows that "
-            f"hang together, got {shown(matrices)}: fill the matrices, or parts of them"
+            f"depend on each other, got {shown(matrices)}: fill the matrices, or parts of them"
         )
     stream = stream_of(name)
     padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
@@ -239,8 +240,8 @@ def fill_keys(
 ) -> Array:
     """Fill ``out[k]`` with the row of ``keys[k]``, any 64-bit number: a table of hashed ids, which has no last row.
 
-    A row depends on `seed`, `name` and its key alone, on every machine: it is made when its key is first met, and again
-    after it was evicted. It is a tensor of its own, with its key for a name, under a seed that the table draws once:
+    A row depends on `seed`, `name` and its key alone, on every machine: it is made when its key is first met, and made
+    again after it was evicted. It is a tensor of its own, named by its key, under a seed that the table draws once:
     ``random_bits(words, seed=seed, name=name, offset=2**66 - 2)`` of two words gives it, the low half first.
 
     Parameters
@@ -248,20 +249,20 @@ def fill_keys(
     out : ndarray
         Shape ``(len(keys), ...)``, with fewer than 2^31 elements a row; otherwise as in `fill`.
     keys : array_like of int
-        One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as itself plus 2^64,
-        as a cast from int64 to uint64 has it. Contiguous arrays of int64 and uint64 are read where they stand, others
-        are copied.
+        One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as that key plus
+        2^64, as in a cast from int64 to uint64. Contiguous arrays of int64 and uint64 are read in place, others are
+        copied.
     scheme : str or Scheme
         One that draws each element by itself: not orthogonal, sparse or a table of given values.
     seed, name, threads
         As in `fill`. Give every table its name.
     shape : sequence of int, optional
-        The shape of the table with as many rows as you count on. Needed by schemes that scale with it (he_normal,
-        embedding_normal), and decides nothing but that scale.
+        The shape of the table, with the number of rows that you expect. Schemes that scale with it (he_normal,
+        embedding_normal) need it, and it decides nothing but that scale.
     in_axis, out_axis : int or sequence of int, optional
         As in `fill`, of `shape`.
     padding_key : int, optional
-        The key whose row is 0 whatever the scheme.
+        The key whose row is 0 under every scheme.
 
     Returns
     -------
@@ -324,7 +325,7 @@ def random_bits(
     offset: SupportsIndex = 0,
     threads: SupportsIndex | None = None,
 ) -> Array:
-    """Fill an array with the raw words of Philox4x32-10, for whoever wants to check them.
+    """Fill an array with the raw words of Philox4x32-10, to check the values built on them.
 
     Parameters
     ----------
@@ -335,7 +336,7 @@ def random_bits(
     name : str or int, default 0
         The stream: the high half of the counter.
     offset : int, default 0
-        The first word to take, of 2^66.
+        The first word to take, in [0, 2^66 - out.size].
     threads : int, optional
         As in `fill`.
 
@@ -375,7 +376,7 @@ def random_bits(
 
 
 def _read_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
-    """The memory of `out` by itself: a subclass may say anything of it, and what arguments run may change `out`."""
+    """A view of `out` of our own: a subclass may misreport its memory, and code that arguments run may change it."""
     if type(out) is not _ndarray:
         _refuse_class(out, is_whole)
     memory = writable_view_of(out)
@@ -413,7 +414,7 @@ def _read_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
 def _element_type_of(dtype: np.dtype[Any]) -> ElementType:
     # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
     found = ELEMENT_TYPES.get(dtype.name)
-    if issubclass(dtype.type, np.void):  # a class may be called float, and its items be called float64
+    if issubclass(dtype.type, np.void):  # a class named float has items named float64
         found = None
     is_nameless = dtype.type is np.void and dtype.names is None and dtype.subdtype is None
     if found is None and is_nameless and dtype.itemsize in (1, 2):
@@ -441,7 +442,7 @@ def checked_region(
     offset: Sequence[SupportsIndex] | None,
     argument: str = "out",
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of the global tensor and where in it a part of that extent, the argument of that name, begins."""
+    """The shape of the global tensor, and the index in it where the part begins that `argument` names."""
     if shape is None:
         if offset is not None:
             raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
@@ -477,7 +478,7 @@ def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> ND
     needed = (row_list.size, *shape[1:])
     if extent != needed:
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
-    words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on it is negative, and outside as well
+    words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on they become negative, so outside as well
     if not are_within(words, shape[0]):
         worst = _find_farthest(row_list)
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
@@ -485,10 +486,10 @@ def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> ND
 
 
 def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
-    """What the caller gave for `rows` or `keys` as an array, in a view of our own, and what it was made of.
+    """`rows` or `keys` as an array, in a view of our own, and what that was made of.
 
-    NumPy would read sequences to their end, which those of a caller's class need not have: more members than `out` has
-    rows are too many, however many they are.
+    NumPy would read a sequence to its end, and one of a caller's class may have none. So no more members are read than
+    `out` has rows, and one more.
     """
     refusal = f"{argument} must be integers along one axis, got "
     given: Any = values
@@ -497,11 +498,11 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
             is_empty = len(given) == 0
-        except (TypeError, OverflowError, ValueError):  # it has none, a range one beyond Python's, a class one below 0
+        except (TypeError, OverflowError, ValueError):  # no length, or one beyond Python's (a range), or below 0
             raise TypeError(f"{refusal}{shown(values)}") from None
         try:
             given = [] if is_empty else list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1))
-        except TypeError:  # it cannot be walked
+        except TypeError:  # it cannot be iterated
             raise TypeError(f"{refusal}{shown(values)}") from None
     kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
     if kinds == {int}:
@@ -530,7 +531,7 @@ def _is_memory(value: object) -> bool:
 
 
 def _keep_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.int64]:
-    """The list, or a copy where writing to `out` could change it: by address, or by a file that is mapped twice."""
+    """The list, or a copy if writing to `out` could change it: through its memory, or through a file mapped twice."""
     if np.may_share_memory(row_list, out):
         return row_list.copy()
     if (file := _file_of(row_list)) is None or (other := _file_of(out)) is None:
@@ -542,7 +543,7 @@ def _keep_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.in
 
 
 def _file_of(array: NDArray[Any]) -> str | None:
-    """The file that an array is a mapping of, empty where nobody knows it; None: it is none."""
+    """The file that an array maps: empty if its name is unknown, None if it maps no file."""
     bases = bases_of(array)
     if not bases or type(bases[-1]) is np.ndarray:
         return None
@@ -559,7 +560,7 @@ def _read_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
     found, given = _as_array("keys", keys, out.shape)
     if isinstance(given, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
-        # What passes 2^63 beside what is negative NumPy makes floats of.
+        # NumPy turns negative keys beside keys from 2^63 on into floats.
         found = np.array([_word_of_key(f"keys[{index}]", key) for index, key in enumerate(given)], np.uint64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
@@ -582,7 +583,7 @@ def _word_of_key(argument: str, key: object) -> int:
 def _read_table_shape(
     shape: Sequence[SupportsIndex] | None, extent: tuple[int, ...], scheme: str | Scheme
 ) -> tuple[int, ...]:
-    """The shape that a table of keys has where it matters, for its scale."""
+    """The shape of a table of keys, which decides its scale."""
     if shape is None:
         if read_scheme(scheme).depends_on_shape:
             raise ValueError(
@@ -618,12 +619,12 @@ def _read_seed(seed: object, draws: bool, scheme: str | Scheme) -> int:
 
 
 def _read_axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """Plain ints, since those alone tell apart what `_resolve` remembers: (1,), (1.0,) and (True,) are equal."""
+    """Axes as plain ints: the cache of `_resolve` could not tell (1,), (1.0,) and (True,) apart."""
     if axes is None:
         return default
     if type(axes) is int or (type(axes) is tuple and not axes):
         return axes
-    if type(axes) is tuple and len(axes) == 1 and type(axes[0]) is int:  # as an `Initializer` has one axis
+    if type(axes) is tuple and len(axes) == 1 and type(axes[0]) is int:  # one axis, as an `Initializer` keeps it
         return axes[0]
     if isinstance(axes, np.ndarray):
         axes = axes.item() if axes.ndim == 0 else as_members(argument, axes, "an integer or a sequence of integers")
@@ -648,8 +649,8 @@ def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]
 class Resolution(NamedTuple):
     """What is known of a fill before its target: all that follows from the scheme, the shape, the axes and the type.
 
-    `values` is equal where the values drawn are. `split_axis` is the axis of several matrices whose elements hang
-    together.
+    `values` is equal for equal draws. `split_axis` is the axis along which several matrices follow each other whose
+    elements depend on each other; else None.
     """
 
     write: Writer
@@ -689,7 +690,7 @@ def _look_up(
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
-    """Both may be one axis on purpose, but not because the default of the one left out meets the other."""
+    """Refuse one axis for both by default: it may be meant where both are given, but not where one is left out."""
     given, name, other = (out_axis, "out_axis", "in_axis") if in_axis is None else (in_axis, "in_axis", "out_axis")
     default = len(shape) - (2 if in_axis is None else 1)
     axes = _read_axes(name, given, ())
@@ -726,7 +727,7 @@ def _resolve(
         return Resolution(write, whole, distribution.draws, True, str(distribution))
     if len(layout.shape) > MOST_AXES:
         raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
-    from winit_fast.structures import prepare  # what few calls need is not imported with the package
+    from winit_fast.structures import prepare  # few calls need it, so that it is not imported with the package
 
     try:
         write = prepare(distribution, layout, element_type, dtype)
@@ -739,21 +740,21 @@ def _resolve(
 
 
 def _resolve_held(scheme: ref[Scheme], *others: Any) -> Resolution:
-    """Of a scheme that its caller holds, and that is not kept for his sake: an array, which takes long to prepare."""
+    """As `_resolve`, for an array: kept while its caller holds the scheme, since it takes long to prepare."""
     held = scheme()
     assert held is not None
     return _resolve.__wrapped__(held, *others)
 
 
-# What is kept are the numbers, of at most 8 bytes. A text has 5 characters for each: 3.3 MB of short texts at most, and
-# as many of long ones, which have 2^16 numbers at most.
+# The numbers are kept, at most 8 bytes each. A text has at least 5 characters for each number, so that short texts take
+# 3.3 MB at most; long ones have at most 2^16 numbers, and take 4.2 MB.
 _LONG = 1 << 14
 _resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
 _resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
 
 
 def _write_matrices(write: Writer, axis: int, shape: tuple[int, ...], target: Target, call: Call) -> None:
-    """Write a target of which an axis is two, matrices and what each has of it: so `shape` has it."""
+    """Write a target whose axis is two axes in `shape`: the matrices, and what each has along it."""
     refuse_overlap(target.out)  # all of it, before the first part is written
     size, first = shape[axis + 1], target.start[axis]
     last = first + target.out.shape[axis]
@@ -771,10 +772,10 @@ def _write_matrices(write: Writer, axis: int, shape: tuple[int, ...], target: Ta
 def _make_complex_writer(
     name: str, distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
 ) -> Writer:
-    """What writes two real numbers for each complex one: along one more axis."""
+    """A writer of two real numbers for each complex one, along one more axis."""
     write: Writer
     if not isinstance(distribution, Elementwise) or (
-        isinstance(distribution, Constant) and distribution != Constant(0.0)  # -0 has another imaginary part
+        isinstance(distribution, Constant) and distribution != Constant(0.0)  # that of -0 has another imaginary part
     ):
         from winit_fast.structures import prepare
 

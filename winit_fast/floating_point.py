@@ -1,4 +1,4 @@
-"""Numbers computed in Python must not depend on the rounding mode that a thread happens to be in."""
+"""Keeps numbers that are computed in Python independent of the rounding mode of the thread."""
 
 from __future__ import annotations
 

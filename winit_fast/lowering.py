@@ -101,20 +101,20 @@ class Conversion(NamedTuple):
     constants: tuple[float, ...]
 
 
-# No |z| of the kernels is larger: sqrt(2 * 31 * ln 2 + 2^-23), from 31 bits and a sign; 63 bits.
+# The largest |z| of the kernels: sqrt(2 * 31 * ln 2 + 2^-23), from 31 bits and a sign; in float64 from 63 bits.
 LARGEST_NORMAL = {32: Fraction("6.5557"), 64: Fraction("9.3455")}
 # Half the last bit of the fraction v of an interval: v >= 2^-33, 2^-65.
 SMALLEST_FRACTION = {32: 33, 64: 65}
-# Beyond this probability in the nearer tail, the logarithm of it is the constant.
+# If the nearer tail has a smaller probability, the constant is its logarithm.
 LOG_FORM_BELOW = Decimal(2) ** -60
 # Symmetric bounds from here to 2 have a quantile of their own in float32; below, its scale would not be normal.
 CENTRE_FROM = 2.0**-64
 # The median region of Wichura's rational: |Phi(z) - 1/2| <= 0.425.
 MEDIAN_FROM, MEDIAN_NEVER = 0.075, 2.0
 
-# Beside constants, what a complex type takes.
+# What a complex type takes.
 _COMPLEX = (Constant, ComplexNormal, ComplexUniform, ComplexTruncatedNormal)
-# What rounding may leave of a radius of 1.
+# The most that rounding may make of a radius of 1.
 _LARGEST_OF_UNIT = 1 + Fraction(1, 1 << 20)
 
 _DIGITS = with_precision(60)
@@ -138,7 +138,7 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
         if isinstance(distribution, Normal) and distribution.mean == 0.0:
             distribution = ComplexNormal(distribution.std)
         if not isinstance(distribution, _COMPLEX):
-            is_normal = isinstance(distribution, Normal)  # whose mean is what is wrong with it
+            is_normal = isinstance(distribution, Normal)  # with a mean other than 0
             refuse_complex(distribution if is_normal else name or distribution, element_type)
     match distribution:
         case Constant(value):
@@ -185,14 +185,14 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
                 DISK_SLOPE: working.nearest(_DIGITS.subtract(Decimal(1), outside)),
             }
         case TruncatedNormal(mean, std, low, high):
-            if math.isinf(working.nearest(std)):  # between bounds very near the mean values could still be small
+            if math.isinf(working.nearest(std)):  # even if bounds very near the mean would keep the values small
                 raise ValueError(
                     f"{distribution} must have a std of at most {working.max_finite} for {element_type.name}"
                 )
             for bound, inwards in ((low, working.at_least), (high, working.at_most)):
                 reach = _reach(low, high, bits) if math.isinf(bound) else abs(bound)
                 refuse_overflow(distribution, element_type, mean, std, Fraction(reach))
-                if not math.isinf(bound):  # what values are clamped to: of the numbers before they are rounded
+                if not math.isinf(bound):  # what values are clamped to, before they are rounded
                     edge = inwards(Fraction(mean) + Fraction(std) * Fraction(bound))
                     refuse_overflow(distribution, element_type, 0.0 if edge is None else edge)
             name, constants = _lower_truncated(distribution, working, bits)
@@ -201,7 +201,7 @@ def lower(distribution: Elementwise, element_type: ElementType, name: str = "") 
 
 
 def refuse_complex(name: object, element_type: ElementType) -> NoReturn:
-    """Say which schemes there are in complex numbers."""
+    """Refuse a scheme without a complex form, and name those that have one."""
     raise ValueError(
         f"{name} has no complex form: {element_type.name} takes real constants, normals of mean 0 and the schemes "
         "with fans, such as 'he_normal'"
@@ -215,7 +215,7 @@ def refuse_overflow(
     std: float | Fraction = 0.0,
     reach: Fraction = Fraction(0),
 ) -> None:
-    """Refuse what reaches too far, judged by the constants of the kernel: rounded, they may be larger."""
+    """Refuse values beyond the type's largest. The kernel's constants decide: rounded, they may be larger."""
     working = FLOAT32 if element_type.bits == 32 else FLOAT64
     size = abs(Fraction(mean)) + reach * Fraction(std)
     constants = (working.nearest(mean), working.nearest(std))
@@ -234,7 +234,7 @@ def _format_size(size: Fraction) -> str:
 
 
 def _find_below(narrow: Format, low: float, high: float) -> float | None:
-    """The largest number of a type below `high`, and below what `high` is in that type where that leaves any."""
+    """The largest number of a type below `high` as that type rounds it, if it is >= `low`; else below `high` itself."""
     below = narrow.below(min(high, narrow.nearest(high)))
     return below if below is not None and below >= low else narrow.below(high)
 

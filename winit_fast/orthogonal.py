@@ -1,13 +1,13 @@
-"""Orthogonal matrices of any size: what reflectors are drawn, in what blocks, by which threads. STREAM.md, section 8.
+"""Orthogonal matrices of any size: which reflectors are drawn, in which blocks, by which threads. STREAM.md, section 8.
 
 (a) Q is a product of random Householder reflections H_0 H_1 ... times signs (Stewart 1980), `long` x `short`.
     Reflector k is drawn from the stream like column k of a `long` x `short` normal, so that any panel of 64 reflectors,
-    and any stretch of positions of it, can be made again where it is needed instead of being kept.
-(b) Near-square matrices: each of the `short` vectors Q e_j stands by itself. They are reflected in blocks of 64, as
+    and any run of its positions, can be made again when it is needed instead of being kept.
+(b) Near-square matrices: the `short` vectors Q e_j are independent. They are reflected in blocks of 64, as
     many blocks at a time as the budget holds, panel after panel; threads share first the panels, then the blocks.
-(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where each of the `long` positions stands by itself once N
-    is there. N takes a pass over all positions and `short`^2 float64 numbers (the UT transform, Joffrain et al. 2006).
-(d) Which of the two is used, and so every bit, depends on the global shape alone.
+(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where the `long` positions are independent once N is
+    known. N takes a pass over all positions and `short`^2 float64 numbers (the UT transform, Joffrain et al. 2006).
+(d) The global shape alone decides which of the two is used, and so every bit.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def fill_orthogonal(
     call : Call
     """
     rows, columns, batch = (target.side(side) for side in axes)
-    is_tall = rows.total > columns.total  # of a square matrix each row stands by itself
+    is_tall = rows.total > columns.total  # the rows of a square matrix are independent
     long, short = (rows, columns) if is_tall else (columns, rows)
     reflectors = Reflectors(long.total, short.total, element_type.bits, call)
     fill = _fill_near_square if long.total < 2 * short.total else _fill_tall
@@ -103,7 +103,7 @@ class Reflectors(NamedTuple):
         return min(BLOCK, self.short - BLOCK * panel)
 
     def normals(self, panel: int, out: NDArray[Any], first: int | NDArray[np.int64]) -> Plan:
-        """The plan that draws what stands in a panel at positions from `first` on, or at those of a list.
+        """The plan that draws a panel at positions from `first` on, or at those of a list.
 
         Columns of `out` beyond the panel's width are left alone.
         """
@@ -170,14 +170,14 @@ def _reflect_vectors(
     """Make Q e_j for the lanes j: as many blocks of them as `vectors` has."""
     long = reflectors.long
     blocks = [lanes[first : first + BLOCK] for first in range(0, len(lanes), BLOCK)]
-    tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors are not
+    tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors differ from 0
     heads = np.empty(reflectors.panels * BLOCK, reflectors.dtype)
     columns, column_offsets = output.long.places(0, output.long.count)
     is_run = bool((np.diff(columns) == 1).all())
     wanted = slice(int(columns[0]), int(columns[-1]) + 1) if is_run else columns
 
     def reflect(group: list[int], first: int, last: int) -> None:
-        for block in range(len(blocks) - last, len(blocks) - first):  # the longest way first
+        for block in range(len(blocks) - last, len(blocks) - first):  # the longest work first
             if group[0] == max(tops):
                 vectors[block].fill(0)
                 vectors[block, blocks[block], np.arange(len(blocks[block]))] = 1
@@ -344,7 +344,7 @@ def _combine(
     kernels, count = dispatch.kernels, output.long.count
     lanes, lane_offsets = output.short.places(0, output.short.count)
     scale = sign_gain(output.gain, heads)
-    wanted = []  # lanes of one block of N each, and no more than that
+    wanted = []  # lanes, at most a block, all of one block of N
     for block in np.unique(lanes // BLOCK).tolist():
         here = np.flatnonzero(lanes // BLOCK == block)
         wanted += [(block, here[begin : begin + BLOCK]) for begin in range(0, len(here), BLOCK)]
@@ -384,7 +384,7 @@ def _combine(
 
 
 def walk(side: Side) -> Iterator[tuple[int, int]]:
-    """The index and the offset of every place; as numbers of Python's, few at a time."""
+    """The index and the offset of every place, as Python ints; few are held at a time."""
     for first in range(0, side.count, _PLACES_AT_ONCE):
         indices, offsets = side.places(first, min(first + _PLACES_AT_ONCE, side.count))
         yield from zip(indices.tolist(), offsets.tolist(), strict=True)
@@ -402,7 +402,7 @@ def pad_lanes(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @default_floating_point  # the gain may be subnormal
 def sign_gain(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
-    """The gain with the sign D_k, against that of reflector k's head."""
+    """The gain times the sign D_k, which is opposite to that of reflector k's head."""
     gains: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
     return gains
 

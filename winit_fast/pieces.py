@@ -1,6 +1,6 @@
-"""Arrays in pieces: what NumPy writes is written bit by bit.
+"""Arrays in pieces, for what NumPy writes.
 
-Between two pieces Python sees signals, and what a piece needs beside the array does not grow with it.
+Python handles signals between two pieces, and the memory needed beside the array does not grow with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIECE = 1 << 18  # values: a MiB of float32; some milliseconds in memory that wa
 
 
 class Pieces:
-    """An array that is not empty, cut into rectangles of at most so many values, which lie close together in memory.
+    """An array, not empty, cut into blocks of at most `most` values that lie close together in memory.
 
     Attributes
     ----------

@@ -48,7 +48,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
         A nonlinearity that `calculate_gain` knows, in any spelling (``"leaky_relu"``, ``"LeakyReLU"``), or a function,
         class or layer of that name: ``torch.nn.GELU()``, ``jax.nn.silu``, ``keras.activations.relu``.
     slope : float, optional
-        The negative slope of ``leaky_relu`` or ``prelu``. Left out: the layer's own, or 0.01 and 0.25. The others have
+        The negative slope of ``leaky_relu`` or ``prelu``. By default the layer's own, or 0.01 and 0.25. The others have
         none.
 
     Returns
@@ -60,7 +60,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
     Raises
     ------
     TypeError, ValueError
-        If the activation is unknown, or the slope is not a finite number or has no use.
+        If the activation is unknown, or if the slope is not a finite number or is given where there is none.
 
     See Also
     --------
@@ -101,7 +101,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
 
 
 def _find_nonlinearity(activation: Any) -> tuple[str, float | None]:
-    """The name that gains go by, and the slope that a layer has."""
+    """The name of the nonlinearity in the table of gains, and the slope of a layer."""
     name = getattr(activation, "__name__", None)
     if not isinstance(name, str):
         name = activation if isinstance(activation, str) else type(activation).__name__

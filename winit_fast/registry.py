@@ -1,6 +1,6 @@
-"""Schemes: what a user asks for by name, with arguments checked and one text form that reads back.
+"""Schemes: what a user asks for by name, with checked arguments and one text form that can be read back.
 
-What they are stands in schemes.py, which registers them here.
+schemes.py defines them and registers them here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Referable:  # a dataclass has no such slot of its own before Python 3.11
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scheme(_Referable):
-    """A scheme with its arguments, made by `scheme`. Hashable; ``str`` of it reads back to an equal one.
+    """A scheme with its arguments, made by `scheme`. Hashable; its ``str`` reads back to an equal one.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Scheme(_Referable):
 
     @property
     def depends_on_shape(self) -> bool:
-        """Whether values depend on the shape of the tensor: its fans, or how many entries it has.
+        """Whether values depend on the shape of the tensor: its fans, or how many embeddings it has.
 
         Examples
         --------
@@ -105,7 +105,7 @@ class Scheme(_Referable):
         Parameters
         ----------
         shape, in_axis, out_axis, batch_axis
-            As in `fans`; not looked at by schemes without fans.
+            As in `fans`; ignored by schemes without fans.
         is_complex : bool, default False
             Whether the elements are complex numbers.
 
@@ -165,9 +165,9 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     ----------
     spec : str or Scheme
         A name, an alias, or a call of one with literal arguments, by position or by name. It is parsed, never
-        evaluated; besides literals only ``inf`` may stand in it.
+        evaluated; apart from literals it may contain only ``inf``.
     **arguments
-        Arguments of the scheme; they replace those that `spec` has. NumPy scalars do; a bool is no number.
+        Arguments of the scheme; they replace those in `spec`. NumPy scalars are accepted; a bool is not a number.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """
     if not arguments:
         if isinstance(spec, str):
-            text = str.__str__(spec)  # what a subclass holds, whatever it says
+            text = str.__str__(spec)  # the text itself, even of a subclass that claims another
             return _read(text) if len(text) <= LONGEST_KEPT else _read.__wrapped__(text)
         if isinstance(spec, Scheme):
             return spec
@@ -209,7 +209,7 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
 
 
-#: Its public name. Within the package a scheme is what functions take under that name.
+#: The public name. Within the package, `scheme` is the name of an argument.
 scheme = read_scheme
 
 
@@ -236,7 +236,7 @@ def schemes() -> tuple[SchemeInfo, ...]:
 
 
 class ShapeLaw(ABC):
-    """What a scheme says before any shape is known, where its distribution depends on the shape."""
+    """A scheme whose distribution depends on the shape, before any shape is known."""
 
     draws: ClassVar[bool] = True
 
@@ -262,12 +262,12 @@ class Argument(NamedTuple):
 
 
 class Equivalent(NamedTuple):
-    """One call of a scheme, and what to call for the same distribution elsewhere; empty where there is nothing.
+    """One call of a scheme, and what to call elsewhere for the same distribution; empty if there is nothing.
 
     Attributes
     ----------
     scheme : str
-        The text of ours.
+        The text of our scheme.
     torch : str
         In terms of `torch.nn.init`, for a tensor ``w``; `in_axis`, `out_axis` are then 1 and 0.
     keras, jax : str
@@ -297,7 +297,7 @@ class SchemeInfo:
     equivalents : tuple of Equivalent
         Calls of this scheme and the same calls of other libraries.
     differs : str
-        Where another library means something else by the name, or does something else on purpose; may be empty.
+        How another library's scheme of that name differs from this one; may be empty.
     """
 
     name: str
@@ -350,7 +350,7 @@ def register(
     """Register a scheme under the name of the function that turns its checked arguments into a law.
 
     The function's signature gives the names, kinds and defaults of the arguments, its docstring the formula and, in
-    paragraphs that begin ``Source:`` and ``Differs:``, where that comes from and what others mean by the name.
+    paragraphs that begin ``Source:`` and ``Differs:``, the paper and what others mean by the name.
     """
 
     def decorate(function: Callable[..., Law]) -> Callable[..., Law]:
@@ -363,7 +363,7 @@ def register(
 def register_family(
     kinds: Mapping[str, str], *equivalents: Equivalent, aliases: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
-    """Register a scheme for each of the `kinds`, ``NAME_KIND``, with its own formula before what the docstring says.
+    """Register a scheme for each of the `kinds`, ``NAME_KIND``; its own formula stands before the docstring's.
 
     The kind is the function's first argument.
     """
@@ -405,7 +405,7 @@ def _add(
 
 # Reading a text
 
-#: Longer texts, which are arrays, are not remembered: what is kept of those that are takes some 20 MB at most.
+#: Longer texts, which are arrays, are not kept: the others take some 20 MB at most.
 LONGEST_KEPT = 160
 
 _LONGEST = 1000  # characters: ast.parse may exhaust the stack on a deeply nested text; the values of an array are JSON

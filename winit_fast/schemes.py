@@ -340,7 +340,7 @@ def lecun(kind: Kind, /, mode: Mode = "fan_in") -> Law:
     return _scale_by_fan(lambda fan: 1.0 / math.sqrt(fan), mode, kind)
 
 
-# What hangs together: matrices, convolution kernels
+# Whose elements depend on each other: matrices, convolution kernels
 
 
 @register(

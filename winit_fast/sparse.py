@@ -1,4 +1,4 @@
-"""Sparse weights: a normal fill, of which every unit keeps some entries and loses the others. STREAM.md, section 9."""
+"""Sparse weights: a normal fill, in which some entries of every unit become 0. STREAM.md, section 9."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def empty_entries(
     unit_side, entry_side = target.side(units), target.side(entries)
     total = entry_side.total
     stream_of_zeros = (total, zeros_of(sparsity, total), call.seed, call.stream)
-    # Of one unit, beside its entries: as if so many values were drawn. The smallest takes a microsecond too.
+    # The cost of one unit beside its entries, in values drawn. The smallest unit takes a microsecond too.
     words = max(FEW_ENTRIES, 8 * math.isqrt(total))
     tiles = -(-unit_side.count // TILE_UNITS)
 

@@ -1,6 +1,6 @@
-"""Schemes whose elements hang together: each becomes a function that writes the part of it that a target holds.
+"""Schemes whose elements depend on each other: each becomes a function that writes the part that a target holds.
 
-`prepare` checks all that depends on the shape, before anything is written.
+`prepare` checks all that depends on the shape before anything is written.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _write_delta(zeros: Conversion, centre: dict[int, int], write_matrix: Writer
     here = {axis: place - target.start[axis] for axis, place in centre.items() if axis != 0 or target.rows is None}
     if any(not 0 <= place < target.out.shape[axis] for axis, place in here.items()):
         return
-    is_listed = len(here) < len(centre)  # a row of the kernel, which may be there any number of times
+    is_listed = len(here) < len(centre)  # a row of the kernel, which a list may have any number of times
     index = tuple(here.get(axis, slice(None)) for axis in range(len(target.shape)))
     left = [axis for axis in range(len(target.shape)) if axis not in centre]
     shape, start = (tuple(sizes[axis] for axis in left) for sizes in (target.shape, target.start))
@@ -165,11 +165,11 @@ def _write_delta(zeros: Conversion, centre: dict[int, int], write_matrix: Writer
             integers[(places, *piece)] = integers[(first, *piece)]
 
 
-# Ones at places
+# Ones at given indices
 
 
 class Ones(NamedTuple):
-    """Where a kernel has its ones: for each output of a group the input of the same number, at `centre`.
+    """Where a kernel has its ones: for each output of a group, at the input of the same number and at `centre`.
 
     `ins`, `outs` and the keys of `centre` are axes; a group has `outputs` outputs.
     """
@@ -185,7 +185,7 @@ def _prepare_ones(ones: Ones, value: float, element_type: ElementType) -> Writer
     return partial(_write_ones, ones, *constants)
 
 
-# Ones lie far apart, each in a line of the cache by itself: a piece has fewer of them, by so many bits.
+# Ones lie far apart, each in a cache line of its own: a piece has fewer of them, by so many bits.
 _APART = 5
 
 
@@ -201,13 +201,13 @@ def _write_ones(ones: Ones, zeros: Conversion, constant: Conversion, target: Tar
     first = (ones.ins, ones.outs, *ones.centre)
     stacked = tuple(axis for axis in range(target.out.ndim) if axis not in first)
     out = _as_integers(target.out.transpose(first + stacked))
-    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that merely stack
+    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that only stack
     if len(here) == len(ones.centre):
         kernels: Iterator[NDArray[np.intp] | int] = iter([0])
     else:
         assert target.rows is not None
         kernels = find_row(target.rows, ones.centre[0], 1 << _APART)
-    for listed in kernels:  # of where a list has the centre's row, one place or more
+    for listed in kernels:  # the indices at which a list has the row of the centre
         centre = [here.get(axis, listed) for axis in ones.centre]
         for ins, outs in _find_pairs(ones, target, max(1, (PIECE >> _APART) // pieces.values)):
             for number in range(pieces.count):
@@ -215,7 +215,7 @@ def _write_ones(ones: Ones, zeros: Conversion, constant: Conversion, target: Tar
 
 
 def _find_pairs(ones: Ones, target: Target, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Inputs and outputs of the ones that a target has, counted from where it begins: at most so many at a time."""
+    """Inputs and outputs of a target's ones, counted from its start: at most so many at a time."""
     (ins, outs, outputs, _), rows = ones, target.rows
     first_in, first_out = target.start[ins], target.start[outs]
     count_in, count_out = target.out.shape[ins], target.out.shape[outs]
@@ -300,7 +300,7 @@ def _round_values(given: GivenValues, element_type: ElementType, dtype: np.dtype
     largest = float(numbers[np.abs(numbers).argmax()])
     refuse_overflow(Constant(largest), element_type, largest)
     narrowed = numbers.astype(f"float{element_type.bits}")
-    narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what is too small becomes +0, as everywhere
+    narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what underflows becomes +0, as everywhere
     real = dtype.type(0).real.dtype if dtype.kind == "c" else dtype
     return _as_integers(narrowed.astype(real)).reshape(given.shape)
 
@@ -330,7 +330,7 @@ _ORIGIN = (0,) * MOST_AXES
 
 def _take_piece(values: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDArray[Any]:
     """What a piece of the target has of given values: no larger than the piece."""
-    for axis in reversed(range(values.ndim)):  # a list of rows comes last: it may repeat them
+    for axis in reversed(range(values.ndim)):  # a list of rows last: it may repeat rows
         if values.shape[axis] == 1:
             continue
         here, each = piece[axis], target.shape[axis] // values.shape[axis]
@@ -349,11 +349,11 @@ def _take_piece(values: NDArray[Any], target: Target, piece: tuple[slice, ...]) 
     return values
 
 
-_FEW = 1 << 8  # weights that are kept: thousands of kernels, for as many shapes, take no more than some MB
+_FEW = 1 << 8  # weights that are kept: thousands of kernels of other shapes take some MB
 
 
 def _write_bilinear(shape: tuple[int, ...], working: np.dtype[Any], target: Target, call: Call) -> None:
-    """Make each tile of the kernel once, then copy it to all inputs and outputs."""
+    """Compute each tile of the kernel once, then copy it to all inputs and outputs."""
     refuse_overlap(target.out)
     tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 5)
     for number in range(tiles.count):
@@ -378,7 +378,7 @@ def _take_slices(weights: NDArray[Any], piece: tuple[slice, ...]) -> NDArray[Any
 def _make_bilinear(
     shape: tuple[int, ...], working: np.dtype[Any], dtype: np.dtype[Any], places: Sequence[NDArray[np.int64]]
 ) -> NDArray[Any]:
-    """The kernel's values at some places of each axis, rounded to the working type and from there once to `dtype`."""
+    """The kernel's values at some indices of each axis, rounded to the working type and from there once to `dtype`."""
     below = math.prod(size + size % 2 for size in shape if size > 1)
     is_exact = below < 1 << 53  # all whole numbers on the way are float64
     whole = np.float64 if is_exact else object
@@ -386,7 +386,7 @@ def _make_bilinear(
     for axis, size in enumerate(shape):
         if size == 1:
             continue
-        # 1 - abs(k / f - c) is a whole number by 2 f.
+        # 2 f (1 - abs(k / f - c)) is a whole number.
         half = -(-size // 2)
         numbers = 2 * half - abs(2 * places[axis].astype(whole) - (2 * half - 1 - half % 2))
         above = above * numbers.reshape([-1 if other == axis else 1 for other in range(len(shape))])
@@ -400,9 +400,9 @@ def _make_bilinear(
 
 
 def _round_to_odd(quotients: NDArray[np.float64], above: NDArray[np.float64], below: float) -> NDArray[np.float64]:
-    """Quotients not rounded to nearest but, where they are not exact, to the odd one of their two neighbours.
+    """Round quotients that are not exact to the odd one of their two neighbours instead of to the nearest.
 
-    A narrower type of at most 51 bits then gets what one rounding gives (Boldo and Melquiond 2008).
+    Rounded again to a type of at most 51 bits, they are as if rounded once (Boldo and Melquiond 2008).
     """
     products = quotients * below
     (high, low), (high_below, low_below) = _split_halves(quotients), _split_halves(below)
@@ -421,5 +421,5 @@ def _split_halves(number: Any) -> tuple[Any, Any]:
 
 
 def _as_integers(array: NDArray[Any]) -> NDArray[Any]:
-    """The same memory, copied as it is by whatever NumPy does with it."""
+    """The same memory as integers, which NumPy copies bit by bit."""
     return array.view(f"u{array.itemsize}")

@@ -306,8 +306,8 @@ cdef inline double quantile64(
     cdef uint32_t high = ~even if is_right else even
     cdef uint32_t low = ~odd if is_right else odd
     cdef double whole = <double> <int32_t> (high >> 1) * 2.0 + <double> <int32_t> (high & 1)
-    cdef double part = (<double> <int32_t> (low >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
-    cdef double v = (whole + part) * 2.3283064365386963e-10  # 2^-32
+    cdef double rest = (<double> <int32_t> (low >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
+    cdef double v = (whole + rest) * 2.3283064365386963e-10  # 2^-32
     cdef double tail = (right if is_right else left) + slope * v
     cdef double h = 0.5 - tail
     cdef double r = sqrt((base + squared_radius64(tail)) * 0.5)

@@ -1,5 +1,5 @@
-/* Sizes that several files share. Each stands here alone: C includes this file, Cython reads it in _plan.pxd, and Python
- * reads it from winit_fast._plan. */
+/* Sizes that several files share, defined here alone. C includes this file, Cython reads it through _plan.pxd, Python
+ * from winit_fast._plan. */
 #ifndef WINIT_FAST_SIZES_H
 #define WINIT_FAST_SIZES_H
 
