@@ -1,4 +1,4 @@
-"""``winit-fast`` and ``python -m winit_fast``: the library at work, a real model's tables first."""
+"""``winit-fast`` and ``python -m winit_fast``: the commands, of which the one for a real model's tables comes first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from winit_fast.report import command as report
 __all__ = ["main"]
 
 # Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
-# The first is what runs where none is named.
+# The first runs if none is named.
 COMMANDS = (demo, report)
 
 
@@ -33,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where all went well, 1 where a check failed, 2 where the arguments cannot be used or a file not written,
-        130 after Ctrl-C. No partial file is left then.
+        0 if all went well, 1 if a check failed, 2 if the arguments cannot be used or a file cannot be written, 130
+        after Ctrl-C. No partial file is left then.
 
     Raises
     ------
     SystemExit
-        With the status 128 + n where a signal n asks the process to end: SIGTERM, and SIGHUP where there is one.
+        With status 128 + n if signal n asks the process to end: SIGTERM, and SIGHUP where the system has it.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_config()
         return 0
     try:
-        with _ending_in_order():
+        with _end_in_order():
             status: int = parsed.run(parsed)
     except KeyboardInterrupt:
         print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """What would end the process on the spot is raised as SystemExit, so that what is half done is removed."""
+def _end_in_order() -> Iterator[None]:
+    """Raise SystemExit for signals that would end the process at once, so that partial files are removed."""
 
     def leave(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
