@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-import random
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -28,16 +26,15 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .blocks import Block, within
-from .dtensor import held_by_this_rank
-from .parameters import find_parameters, strip_wrappers
-from .plain import refuse_absent, refuse_unusable
+from .dtensor import held_by_this_rank, refuse_unusable_here
+from .parameters import find_parameters, join, meta_buffers, strip_wrappers
+from .plain import refuse_absent
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
 
 __all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
 
 _FLAG = "_is_hf_initialized"
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,8 @@ class Values:
 
     def check(self, parameter: Tensor) -> None:
         """Raise where they could not be written."""
-        held: Tensor | None = parameter
-        if hasattr(parameter, "placements"):
-            held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-        if held is not None and held.is_floating_point() and not held.is_meta:
-            refuse_unusable(held)
+        if parameter.is_floating_point():
+            refuse_unusable_here(parameter)
 
     def write_(self, parameter: Tensor, seed: SupportsIndex, name: str) -> None:
         """Compute them, and copy what this rank holds."""
@@ -150,12 +144,10 @@ def buffer_maker(
     """
     asked = [rule for rule in rules if isinstance(rule, Asked)] or list(map(ask, outermost(module)))
     known = {place: values for rule in asked for place, values in rule.buffers.items()}
-    for owner in module.modules():
-        for local, buffer in owner._buffers.items():
-            is_asked = buffer is not None and buffer.is_meta and buffer.numel()
-            is_reset = isinstance(owner, nn.modules.batchnorm._NormBase)
-            if is_asked and not is_reset and (id(owner), local) not in known:
-                return None
+    for _, owner, local, buffer in meta_buffers(module):
+        is_reset = isinstance(owner, nn.modules.batchnorm._NormBase)
+        if buffer.numel() and not is_reset and (id(owner), local) not in known:
+            return None
 
     def value(owner: nn.Module, name: str, buffer: Tensor) -> Tensor | None:
         values = known.get((id(owner), name.rpartition(".")[2]))
@@ -213,16 +205,9 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
         else:
             left = Answer(None, "left: no code of the model's writes to it again")
             answers[id(item.tensor)] = (item.tensor, item.answer or left)
-    return Asked(
-        "*",
-        None,
-        in_axis=1,  # torch.nn.init's fans, whoever owns the weight
-        out_axis=0,
-        answers=answers,
-        refused=refused,
-        buffers=buffers,
-        owners=frozenset(map(id, module.modules())),
-    )
+    parts = frozenset(map(id, module.modules()))
+    # With torch.nn.init's fans, whoever owns the weight.
+    return Asked("*", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts)
 
 
 def is_transformers(module: nn.Module) -> bool:
@@ -354,12 +339,9 @@ def _items(module: nn.Module) -> list[_Item]:
         if is_lazy(found.parameter):
             continue
         places = [place for place in found.places if (id(place[0]), place[1]) not in targets] or found.places[:1]
-        items.append(_Item(found.name, found.parameter, places, _joined(paths[id(places[0][0])], places[0][1])))
-    for owner in module.modules():
-        for local, buffer in owner._buffers.items():
-            if buffer is not None and buffer.is_meta:
-                path = _joined(paths[id(owner)], local)
-                items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
+        items.append(_Item(found.name, found.parameter, places, join(paths[id(places[0][0])], places[0][1])))
+    for path, owner, local, buffer in meta_buffers(module):
+        items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
     for item in items:
         item.is_foreign = any(item.is_in(path) for path in foreign)
     return items
@@ -367,10 +349,6 @@ def _items(module: nn.Module) -> list[_Item]:
 
 def _library(module: nn.Module) -> str:
     return type(module).__module__.partition(".")[0]
-
-
-def _joined(path: str, local: str) -> str:
-    return f"{path}.{local}" if path else local
 
 
 def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
@@ -409,15 +387,12 @@ def _recorded(
                 "module must be a model whose own initialization can be recorded; "
                 f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
             ) from error
+        _refuse_other_draws(recorder)
+        stand_ins.refuse_new(module)
         places = [item.places[0] for item in items]
         return [owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places]
 
-    def checked() -> list[Tensor | None]:
-        found = _only_pytorch_draws(tensors)
-        stand_ins.refuse_new(module)
-        return found
-
-    return within(stand_ins, checked)
+    return within(stand_ins, tensors)
 
 
 def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
@@ -446,7 +421,8 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
 
     try:
         for seed, each in enumerate(recorders):
-            twins.append(_only_pytorch_draws(partial(each.record, built, seed)))
+            twins.append(each.record(built, seed))
+            _refuse_other_draws(each)
     except Exception as error:
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
@@ -598,33 +574,10 @@ def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
     return made
 
 
-def _only_pytorch_draws(function: Callable[[], Result]) -> Result:
-    """Call a function, and refuse one that draws with Python's or NumPy's generator, of which nothing is seen.
-
-    They are the process's: what another thread draws meanwhile is taken for the function's, and is drawn again.
-    """
-    before = random.getstate(), np.random.get_state()
-
-    def put_back() -> bool:
-        after = random.getstate(), np.random.get_state()
-        pairs = zip(before[1], after[1], strict=True)
-        if before[0] == after[0] and not any(np.any(one != other) for one, other in pairs):
-            return False
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        return True
-
-    try:
-        try:
-            result = function()
-            has_drawn = put_back()
-        finally:
-            put_back()
-    finally:
-        put_back()  # what an interrupt left
-    if has_drawn:
+def _refuse_other_draws(recorder: Recorder) -> None:
+    """Raise where code drew with Python's or NumPy's generator, of which nothing is seen."""
+    if recorder.has_other_draws:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
             "NumPy's generator (or another thread did meanwhile: ask while none does)"
         )
-    return result

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from winit_fast.check import Check as SharedCheck
@@ -36,7 +37,7 @@ from winit_fast.check import (
 from winit_fast.messages import shown
 
 from .parameters import PARALLEL, find_parameters, strip_wrappers
-from .rules import Rule
+from .rules import Rule, axes_of_weight, is_conv1d
 from .tensors import init_
 
 __all__ = ["Check", "check"]
@@ -225,7 +226,7 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             "example_input must be a tensor, a tuple of positional arguments or a mapping of keyword arguments, got "
             f"{type(example_input).__name__}"
         )
-    if _has_nan(example_input):
+    if any(not part.is_meta and bool(part.isnan().any()) for part in _tensors(example_input)):
         raise ValueError("example_input must be numbers, got nan among them")
     if loss is not None and not callable(loss):
         raise TypeError(f"loss must be a callable of the model's output, got {shown(loss)}")
@@ -238,27 +239,12 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             raise ValueError(f"model must be made outside of torch.inference_mode, but {name} was made inside of it")
 
 
-def _has_nan(part: Any) -> bool:
-    if isinstance(part, Tensor):
-        return part.is_floating_point() and not part.is_meta and bool(part.isnan().any())
-    if isinstance(part, Mapping):
-        return any(map(_has_nan, part.values()))
-    return isinstance(part, tuple | list) and any(map(_has_nan, part))
-
-
 def _run(model: nn.Module, example_input: Inputs) -> Any:
+    """Run it on copies: models may write into an input, and autograd takes none made under inference mode."""
     if isinstance(example_input, Mapping):
-        return model(**{name: _copied(part) for name, part in example_input.items()})
-    return model(*map(_copied, example_input if isinstance(example_input, tuple) else (example_input,)))
-
-
-def _copied(part: Any) -> Any:
-    """A copy of an input's tensors: models may write into them, and autograd takes none made under inference mode."""
-    if isinstance(part, Tensor):
-        return part.clone()
-    if type(part) in (tuple, list):
-        return type(part)(map(_copied, part))
-    return {name: _copied(one) for name, one in part.items()} if type(part) is dict else part
+        return model(**tree_map_only(Tensor, torch.clone, dict(example_input)))
+    given = example_input if isinstance(example_input, tuple) else (example_input,)
+    return model(*tree_map_only(Tensor, torch.clone, given))
 
 
 def _ends(output: Any, loss: Callable[[Any], Tensor] | None, is_trained: bool) -> list[Tensor]:
@@ -295,7 +281,7 @@ def _projection(end: Tensor, number: int) -> Tensor:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The floating-point tensors of an output, in lists, tuples and mappings too (transformers' outputs are such)."""
+    """The floating-point tensors in lists, tuples and mappings too (transformers' outputs are such)."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output
@@ -317,14 +303,11 @@ class _Units(NamedTuple):
 
 def _units(module: nn.Module) -> _Units | None:
     """None of modules that are no weighted layer."""
-    if isinstance(module, nn.Linear):
-        return _Units(-1, 1, 0)
-    if isinstance(module, nn.modules.conv._ConvNd):
-        axis = -1 - len(module.kernel_size)
-        return _Units(axis, 0, 1) if module.transposed else _Units(axis, 1, 0)
-    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
-        return _Units(-1, 0, 1)
-    return None
+    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
+    if not (is_convolution or isinstance(module, nn.Linear) or is_conv1d(module)):
+        return None
+    axis = -1 - len(module.kernel_size) if is_convolution else -1  # type: ignore[arg-type]
+    return _Units(axis, *axes_of_weight(module)[:2])
 
 
 class _Watch(Observed, TorchFunctionMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import torch
@@ -17,9 +17,10 @@ from winit_fast.fans import matrices_of
 from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, shown
 
-from .dtensor import held_by_this_rank
-from .parameters import ComputedTensor, FoundParameter, find_parameters, strip_wrappers
-from .plain import FILLED, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .._memory.torch import name_of
+from .dtensor import refuse_unusable_here
+from .parameters import ComputedTensor, FoundParameter, find_parameters, meta_buffers, strip_wrappers
+from .plain import FILLED, is_unreal, leaves_graph, refuse_absent
 from .recipes import as_rules
 from .rules import Rule, Rules, matches
 from .tensors import as_dtype, init_
@@ -95,7 +96,7 @@ class Report:
         rows = [("parameter", "shape", "dtype", "scheme", "rule")]
         for entry in self.entries:
             scheme = "-" if entry.scheme is None else str(entry.scheme)
-            dtype = str(entry.dtype).removeprefix("torch.")
+            dtype = name_of(entry.dtype)
             notes = [entry.rule.place] if entry.rule is not None else []
             notes += [entry.note] if entry.note else []
             notes += [f"also {', '.join(entry.also)}"] if entry.also else []
@@ -182,7 +183,7 @@ def init_module_(
     2.weight   4 x 16  float32  he_normal  *.weight
     2.bias     4       float32  zeros      *.bias
     """
-    slots, report = _planned(module, rules, seed, prefix, leave, threads)
+    slots, report = _plan(module, rules, seed, prefix, leave, threads)
     for slot in slots:
         _write(slot, seed, threads)
     return report
@@ -245,25 +246,25 @@ def materialize_(
     >>> model.weight.device, model.weight.dtype
     (device(type='cpu'), torch.bfloat16)
     """
-    place = None if device is None else torch.device(device)
-    if place is not None and place.type == "meta":
-        raise ValueError(f"device must have memory, got {place}")
+    target = None if device is None else torch.device(device)
+    if target is not None and target.type == "meta":
+        raise ValueError(f"device must have memory, got {target}")
     dtype = as_dtype(dtype)
     if dtype is not None and (dtype not in FILLED or dtype.is_complex):
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
     ordered = as_rules(rules, module)
-    slots, report = _planned(module, ordered, seed, prefix, leave, threads, dtype, place, is_materializing=True)
-    if buffers is None and any(buffer.is_meta for buffer in module.buffers()):
+    slots, report = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
+    if buffers is None and any(meta_buffers(module)):
         from .asking import buffer_maker
 
         buffers = buffer_maker(ordered, module, seed)
-    _materialize_buffers(module, prefix, place, buffers)
+    _materialize_buffers(module, prefix, target, buffers)
     for slot in slots:
         for found in slot.held:
             if found.parameter.is_meta:
-                found.parameter = _materialized(found.parameter, place, slot.entry.dtype)
+                found.parameter = _materialize(found.parameter, target, slot.entry.dtype)
                 for owner, local in found.places:
                     owner._parameters[local] = found.parameter
         _write(slot, seed, threads)
@@ -284,7 +285,7 @@ class Slot(NamedTuple):
     values: Values | None = None  # that take the place of a scheme
 
 
-def _planned(
+def _plan(
     module: nn.Module,
     rules: Rules,
     seed: SupportsIndex,
@@ -325,10 +326,10 @@ def _planned(
         shape = () if is_lazy(parameter) else tuple(parameter.shape)
         entry = Entry(name, tuple(found.also), shape, kind, None, None)
         if getattr(parameter, "_is_hf_initialized", False):
-            entries.append(_with(entry, note="left: _is_hf_initialized"))
+            entries.append(replace(entry, note="left: _is_hf_initialized"))
             continue
         if any(matches(known, pattern) for known in _names(found) for pattern in left):
-            entries.append(_with(entry, note="left: named in leave"))
+            entries.append(replace(entry, note="left: named in leave"))
             continue
         whole = tensor if tensor is not None and not _is_by_originals(tensor, ordered, left) else None
         if whole is not None:
@@ -359,11 +360,11 @@ def _planned(
         if answer is not None and answer.values is not None:
             answer.values.check(parameter)
             on_meta = parameter.is_meta and not is_materializing
-            entries.append(_with(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
+            entries.append(replace(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
             slots.append(Slot(entries[-1], held, {}, None, answer.values))
             continue
         if scheme is None:
-            entries.append(_with(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
+            entries.append(replace(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
             continue
         if whole is None and tensor is not None and tensor.is_taken(rule):
             raise ValueError(
@@ -380,15 +381,17 @@ def _planned(
         if answer is not None and answer.padding is not None:
             padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
+        slot = Slot(replace(entry, rule=rule, scheme=scheme), held, arguments, whole)
         on_meta = parameter.is_meta and not is_materializing
         is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
-            _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
+            if kind not in FILLED:
+                raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {kind}")
+            refuse_unusable_here(parameter if whole is None else like)
+            Initializer(scheme, **arguments).check(shape, name_of(kind), seed=key)
             if whole is not None and not on_meta and not is_fake:
                 _refuse_changing(whole, parameters, ordered, left)
-                place = device if parameter.is_meta and device is not None else _device_of(parameter)
-                trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
-                whole.how.refuse(trial, key, name)
+                whole.how.refuse(_make_value(slot, device, key, threads), key, name)
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
@@ -406,11 +409,10 @@ def _planned(
             notes = ["fake: not written"]
         elif not math.prod(shape):
             notes = ["no elements: nothing written"]
-        elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
+        elif whole is None and not parameter.is_meta and not getattr(parameter, "_local_tensor", parameter).numel():
             notes = ["no part of it on this rank: nothing written"]
-        entry = _with(entry, rule=rule, scheme=scheme, note="; ".join(notes))
-        entries.append(entry)
-        slots.append(Slot(entry, held, arguments, whole))
+        entries.append(replace(slot.entry, note="; ".join(notes)))
+        slots.append(slot)
     if untaken:
         if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
             raise ValueError(
@@ -476,10 +478,6 @@ def _refuse_formless(found: FoundParameter) -> None:
         raise ValueError(f"{found.name}: {error}") from None
 
 
-def _with(entry: Entry, scheme: Scheme | None = None, rule: Rule | None = None, note: str = "") -> Entry:
-    return Entry(entry.name, entry.also, entry.shape, entry.dtype, scheme, rule, note)
-
-
 def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
     """The row of padding, where one of the modules that share the parameter is an embedding that has one."""
     rows = [
@@ -488,31 +486,6 @@ def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
         if isinstance(owner, nn.Embedding | nn.EmbeddingBag) and local == "weight" and owner.padding_idx is not None
     ]
     return int(rows[0]) if rows else None
-
-
-def _check(
-    parameter: Tensor,
-    dtype: torch.dtype,
-    scheme: Scheme,
-    shape: tuple[int, ...],
-    seed: SupportsIndex,
-    arguments: dict[str, Any],
-) -> None:
-    """Refuse what `init_` would, before anything is written."""
-    if dtype not in FILLED:
-        raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {dtype}")
-    held: Tensor | None = parameter
-    if hasattr(parameter, "placements"):
-        held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-    if held is not None and not is_unreal(held):
-        refuse_unusable(held)
-    Initializer(scheme, **arguments).check(shape, str(dtype).removeprefix("torch."), seed=seed)
-
-
-def _is_elsewhere(parameter: Tensor) -> bool:
-    """Whether a sharded parameter has no element on this rank."""
-    local: Tensor | None = getattr(parameter, "_local_tensor", None)
-    return local is not None and local.numel() == 0
 
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
@@ -525,38 +498,25 @@ def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> No
     if slot.tensor is None:
         init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
     elif not is_unreal(first):
-        how, key = slot.tensor.how, as_int("seed", seed)
-        like, place = how.current(), _device_of(first)
-        value = _drawn(like, place, entry.dtype, entry.scheme, key, entry.name, threads, slot.arguments)
-        how.assign(value, key, entry.name)
+        key = as_int("seed", seed)
+        slot.tensor.how.assign(_make_value(slot, None, key, threads), key, entry.name)
 
 
-def _drawn(
-    like: Tensor,
-    device: torch.device,
-    dtype: torch.dtype,
-    scheme: Scheme,
-    seed: int,
-    name: str,
-    threads: SupportsIndex | None,
-    arguments: dict[str, Any],
-) -> Tensor:
-    """A new tensor like another, filled."""
-    value = torch.empty_like(like, device=device, dtype=dtype, requires_grad=False)
-    return init_(value, scheme, seed=seed, name=name, threads=threads, **arguments)
-
-
-def _device_of(parameter: Tensor) -> torch.device:
-    return _device(parameter) if parameter.is_meta else parameter.device
+def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: SupportsIndex | None) -> Tensor:
+    """What a tensor that is computed is to be."""
+    assert slot.tensor is not None
+    assert slot.entry.scheme is not None
+    like, device = slot.tensor.how.current(), _device_of(slot.held[0].parameter, device)
+    value = torch.empty_like(like, device=device, dtype=slot.entry.dtype, requires_grad=False)
+    return init_(value, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
 
 
 # From the meta device
 
 
-def _materialized(parameter: nn.Parameter, device: torch.device | None, dtype: torch.dtype) -> nn.Parameter:
+def _materialize(parameter: nn.Parameter, device: torch.device | None, dtype: torch.dtype) -> nn.Parameter:
     """A parameter with memory in place of one without."""
-    place = _device(parameter) if device is None else device
-    memory = torch.empty_like(parameter.detach(), device=place, dtype=dtype)
+    memory = torch.empty_like(parameter.detach(), device=_device_of(parameter, device), dtype=dtype)
     if issubclass(type(parameter), nn.Parameter) and type(parameter) is not nn.Parameter:
         new: nn.Parameter = torch.Tensor._make_subclass(type(parameter), memory, parameter.requires_grad)
     else:
@@ -565,52 +525,41 @@ def _materialized(parameter: nn.Parameter, device: torch.device | None, dtype: t
     return new
 
 
-def _device(tensor: Tensor) -> torch.device:
+def _device_of(tensor: Tensor, asked: torch.device | None = None) -> torch.device:
+    """Where a tensor is, or is to come to from the meta device."""
+    if not tensor.is_meta:
+        return tensor.device
     mesh = getattr(tensor, "device_mesh", None)
-    return torch.device("cpu" if mesh is None else mesh.device_type)
+    return asked or torch.device("cpu" if mesh is None else mesh.device_type)
 
 
 def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | None, make: BufferMaker | None) -> None:
-    known: dict[int, nn.Module] = {}
+    found, modules = list(meta_buffers(module)), dict(module.named_modules(remove_duplicate=False))
+    norms = dict.fromkeys(owner for _, owner, *_ in found if isinstance(owner, nn.modules.batchnorm._NormBase))
     others: dict[int, tuple[nn.Module, str, str]] = {}
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    modules = dict(module.named_modules(remove_duplicate=False))
-    for path, owner in module.named_modules():
-        for local, buffer in owner._buffers.items():
-            if buffer is None or not buffer.is_meta:
-                continue
-            places.setdefault(id(buffer), []).append((owner, local))
-            if isinstance(owner, nn.modules.batchnorm._NormBase):
-                known[id(owner)] = owner
-            else:
-                name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
-                others.setdefault(id(buffer), (owner, local, name))
+    for path, owner, local, buffer in found:
+        if owner not in norms:
+            others.setdefault(id(buffer), (owner, local, prefix + strip_wrappers(path, modules)))
     if others and make is None:
         names = ", ".join(name for *_, name in others.values())
         raise ValueError(
             f"buffers must say how to fill what is on the meta device: {names}; give a callable of owner, name "
             "and buffer, or build it with its buffers on a device, or take recipes.own(model, build)"
         )
-    for sharing in places.values():
-        first, local = sharing[0]
-        memory = _empty_like(first._buffers[local], device)
-        for owner, local in sharing:
-            owner._buffers[local] = memory
+    made: dict[int, Tensor] = {}
+    for _, owner, local, buffer in found:
+        if id(buffer) not in made:
+            made[id(buffer)] = torch.empty_like(buffer, device=_device_of(buffer, device))
+        owner._buffers[local] = made[id(buffer)]
     with torch.no_grad():
-        for norm in known.values():
-            norm.reset_running_stats()  # type: ignore[operator]
+        for norm in norms:
+            norm.reset_running_stats()
         for owner, local, name in others.values():
             assert make is not None
-            buffer = owner._buffers[local]
-            assert buffer is not None
+            buffer = owner.get_buffer(local)
             value = make(owner, name, buffer)
             if value is not None and value is not buffer:
                 buffer.copy_(value)
-
-
-def _empty_like(buffer: Tensor | None, device: torch.device | None) -> Tensor:
-    assert buffer is not None
-    return torch.empty_like(buffer, device=_device(buffer) if device is None else device)
 
 
 def _tell_fsdp(module: nn.Module) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from torch import nn
+from torch import Tensor, nn
 
 from .parametrized import Parametrized, parametrized
 from .rules import Rule
 
-__all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "strip_wrappers"]
+__all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "join", "meta_buffers", "strip_wrappers"]
 
 # What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
@@ -54,7 +54,7 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
         for local, parameter in owner._parameters.items():
             if parameter is None:
                 continue
-            name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
+            name = prefix + strip_wrappers(join(path, local), modules)
             if id(parameter) not in found:
                 parts = path.split(".") if path else []
                 around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
@@ -67,6 +67,19 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
         for how in parametrized(owner):
             _mark(how, found)
     return list(found.values())
+
+
+def meta_buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Every buffer of a model that is on the meta device: its whole name, its owner, its name there, and itself."""
+    for path, owner in module.named_modules():
+        for local, buffer in owner._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                yield join(path, local), owner, local, buffer
+
+
+def join(path: str, local: str) -> str:
+    """The qualified name of what has that name in the module of that path."""
+    return f"{path}.{local}" if path else local
 
 
 def strip_wrappers(name: str, modules: Mapping[str, nn.Module]) -> str:

@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.arguments import did_you_mean
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
-from winit_fast.fans import Axes, Layout, Matrices, matrices_of
+from winit_fast.fans import Axes
+from winit_fast.initializer import Initializer
 from winit_fast.messages import shown
 
 from .rules import Recipe, Rule, Rules
@@ -474,7 +475,7 @@ def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
             return scheme
         axes = rule.axes(owner, name, narrow.dim(), scheme)
         factor = _factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
-        return _scaled(scheme, tuple(narrow.shape), factor, **axes)
+        return _scale(Initializer(scheme, **axes), tuple(narrow.shape), factor)
 
     widened.__doc__ = f"{rule.draws}, by muP from the base width"
     return replace(rule, scheme=widened)
@@ -490,17 +491,14 @@ def _factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tu
     return math.sqrt(ratio) if len(wider) > 1 else ratio
 
 
-def _scaled(scheme: Scheme, shape: tuple[int, ...], factor: float, matrices: Matrices = 1, **axes: Any) -> Scheme:
-    layout = Layout(shape, **axes)
-    if matrices != 1:
-        layout, _ = layout.split(matrices_of(matrices))
-    match scheme.distribution(*astuple(layout)):
+def _scale(initializer: Initializer, shape: tuple[int, ...], factor: float) -> Scheme:
+    match initializer.distribution(shape):
         case Constant():
-            return scheme
+            return initializer.scheme
         case Normal(mean, std):
             return make_scheme("normal", mean=mean, std=std * factor)
         case Uniform(low, high):
             return make_scheme("uniform", low=low * factor, high=high * factor)
         case TruncatedNormal(mean, std, low, high):
             return make_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
-    raise ValueError(f"mup takes schemes of independent elements, got {scheme}")
+    raise ValueError(f"mup takes schemes of independent elements, got {initializer.scheme}")

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -32,8 +35,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
-from .blocks import Block, BlockMode, block_here, modes_here, within
-from .functions import _deviations
+from .blocks import Block, BlockMode, Call, LeftToTorchError, block_here, modes_here, within
 from .plain import outside_modes
 from .tensors import init_
 
@@ -137,6 +139,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.stores: dict[int, Store] = {}
         self.tape: list[Operation] = []
+        self.has_other_draws = False  # of Python's generator or NumPy's, by this thread or another meanwhile
         self._generators: dict[torch.Generator, Tensor] = {}  # how those were that the code draws with
         self._draws: list[int] = []  # the memory that each draw was written to
         self._ends: dict[int, list[tuple[int, View | None, int]]] = {}  # from where to where a draw was written
@@ -291,19 +294,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _given(self, tensor: Tensor) -> View | Tensor:
         """An operand for the tape."""
-        if _key(tensor) in self.stores:
-            return self.view(tensor)
-        if tensor.is_meta:
-            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
-        return tensor.detach().to("cpu", copy=True)
+        return self.view(tensor) if self._has_history(tensor) else tensor.detach().to("cpu", copy=True)
 
     def _adopt(self, target: Tensor) -> None:
         """Keep the history of a tensor that something known or drawn is written into."""
-        if _key(target) in self.stores:
-            return
-        if target.is_meta:
+        if not self._has_history(target):
+            self.keep(target)
+
+    def _has_history(self, tensor: Tensor) -> bool:
+        """Whether it has the history of a tensor; where not, the tensor must have values."""
+        if not self.knows(tensor) and tensor.is_meta:
             raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
-        self.keep(target)
+        return self.knows(tensor)
 
     def _done(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
         """Run it where there is no memory, or in memory made here; what was there before is not touched."""
@@ -420,7 +422,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         found = [self.tape[number] for number in self._numbers(keys)]
         for operation in found:
-            if operation.draws and _drawn(operation) is None:
+            if operation.draws and _as_draw(operation) is None:
                 raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
         return found[::-1]
 
@@ -507,7 +509,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
                         _marked(result, unwritten)
                 else:
-                    scheme, target = _drawn(operation)  # type: ignore[misc]
+                    scheme, target = _as_draw(operation)  # type: ignore[misc]
                     place = target if isinstance(target, View) else operation.results[0]
                     name = self.stores[place.key].name or stream  # type: ignore[union-attr]
                     count = drawn[name] = drawn.get(name, -1) + 1
@@ -537,24 +539,20 @@ class _Recording(Block):
         self.was_enabled = torch.is_grad_enabled()
         self.flags: dict[str, bool] = {}  # of PyTorch's, whether anybody is in a mode
         self.state: Tensor | None = None  # of PyTorch's generator
+        self.others: tuple[Any, Any] | None = None  # of Python's and NumPy's
 
-    def called(
-        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def answer(self, call: Call) -> Any:
         """Keep functions of torch.nn.init that stand for a scheme as that."""
-        if name not in _SCHEMES:
-            return original(*args, **kwargs)
+        if call.name in _AS_SCHEMES and isinstance(call.tensor, Tensor):
+            if not call.tensor.numel():
+                return call.tensor
+            with suppress(LeftToTorchError):
+                return self.take(call)
+        return call.by_torch()
 
-        def said(tensor: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
-            if not isinstance(tensor, Tensor):
-                named = {} if generator is None else {"generator": generator}
-                return original(tensor, *args, **kwargs, **named)
-            if not tensor.numel():
-                return tensor
-            numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
-            return self.recorder.said(tensor, _SCHEMES[name](*numbers, **kwargs))
-
-        return said(*args, **kwargs)
+    def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
+        """Keep the scheme; what is drawn is drawn later, from the tensor's own stream."""
+        return self.recorder.said(tensor, scheme)
 
     def begin(self) -> None:
         """Wait for those that record in other threads, and record."""
@@ -563,6 +561,7 @@ class _Recording(Block):
         self.flags = {name: flag for name, flag in vars(_modes).items() if type(flag) is bool}
         with outside_modes():
             self.state = torch.default_generator.get_state()
+        self.others = random.getstate(), np.random.get_state()
         super().begin()
         torch._C._set_grad_enabled(False)
         self.recorder.__enter__()  # type: ignore[no-untyped-call]
@@ -584,6 +583,14 @@ class _Recording(Block):
                 if not torch.equal(self.state, torch.default_generator.get_state()):
                     torch.default_generator.set_state(self.state)
             self.state = None
+        if self.others is not None:
+            now = random.getstate(), np.random.get_state()
+            pairs = zip(self.others[1], now[1], strict=True)
+            if self.others[0] != now[0] or any(np.any(one != other) for one, other in pairs):
+                self.recorder.has_other_draws = True
+                random.setstate(self.others[0])
+                np.random.set_state(self.others[1])
+            self.others = None
         super().end()
         if _turn.get("") is self:
             del _turn[""]
@@ -592,6 +599,12 @@ class _Recording(Block):
         """Those of this thread's that are to stay."""
         return self.functions_around
 
+
+# Those of torch.nn.init that stand for their schemes.
+_AS_SCHEMES = (
+    "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_",
+    "sparse_", "eye_", "dirac_",
+)  # fmt: skip
 
 # Who records now: an entry that is there or not, and says whose it is, so that nobody has it without knowing.
 _turn: dict[str, _Recording] = {}
@@ -799,6 +812,11 @@ def _normal(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     return Normal(mean, std) if std > 0.0 else Constant(mean)
 
 
+def _normal_made(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    of_tensors = any(isinstance(argument, Tensor | View) for argument in args)
+    return None if of_tensors else _normal(recorder, (None, *args), {})
+
+
 def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     low, high = _numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
     return Uniform(low, high) if low < high else Constant(low)
@@ -809,36 +827,31 @@ def _numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
     return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
 
 
-def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+def _with_number(recorder: Recorder, args: Any, in_any_order: bool) -> tuple[Law, float]:
+    """The law of an operand, and the number beside it, which is the second where the order matters."""
     first, second = recorder.law(args[0]), recorder.law(args[1])
-    if isinstance(first, Constant):
+    if in_any_order and isinstance(first, Constant):
         first, second = second, first
     if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
-        return None
-    return _moved(_with_numbers(first, args), lambda x: x * second.value, 0.0)
+        return None, math.nan
+    return _with_numbers(first, args), second.value
+
+
+def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    law, number = _with_number(recorder, args, in_any_order=True)
+    return _moved(law, lambda x: x * number, 0.0)
 
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    first, second = recorder.law(args[0]), recorder.law(args[1])
-    if (
-        not isinstance(second, Constant)
-        or second.value == 0.0
-        or kwargs.get("rounding_mode")
-        or not _keeps_shape(recorder, args)
-    ):
-        return None
-    return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
+    law, number = _with_number(recorder, args, in_any_order=False)
+    return None if number == 0.0 or kwargs.get("rounding_mode") else _moved(law, lambda x: x / number, 0.0)
 
 
 def _plus(sign: float) -> _LawOf:
     def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-        first, second = recorder.law(args[0]), recorder.law(args[1])
         alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
-        if isinstance(first, Constant) and not isinstance(second, Constant) and alpha == 1:
-            first, second = second, first
-        if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
-            return None
-        return _moved(_with_numbers(first, args), lambda x: x, alpha * second.value)
+        law, number = _with_number(recorder, args, in_any_order=alpha == 1)
+        return _moved(law, lambda x: x, alpha * number)
 
     return law
 
@@ -919,7 +932,7 @@ _LAWS: dict[str, _LawOf] = {
     "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
     "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
     "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
-    "normal": lambda recorder, args, kwargs: None if isinstance(args[0], Tensor) else _normal(recorder, (0, *args), {}),
+    "normal": _normal_made,
     "empty": lambda *_: Start.UNSET, "empty_like": lambda *_: Start.UNSET, "new_empty": lambda *_: Start.UNSET,
     "empty_strided": lambda *_: Start.UNSET, "new_empty_strided": lambda *_: Start.UNSET,
     "mul": _times, "mul_": _times, "div": _over, "div_": _over, "neg": _negative, "neg_": _negative,
@@ -929,22 +942,19 @@ _LAWS: dict[str, _LawOf] = {
 _OVERWRITE = ("zero_", "fill_", "copy_", "normal_", "uniform_")
 
 
-def _drawn(operation: Operation) -> tuple[str, View | None] | None:
+_DRAWS = ("normal_", "uniform_", "randn", "randn_like", "rand", "rand_like", "normal")
+
+
+def _as_draw(operation: Operation) -> tuple[str, View | None] | None:
     """A draw as a scheme and the tensor it fills, None in place of one that it makes."""
-    args, kwargs = operation.args, operation.kwargs
     if isinstance(operation.function, str):
-        return operation.function, args[0]
+        return operation.function, operation.args[0]
     name = operation.function._schema.name.partition("::")[2]
-    if name in ("normal_", "uniform_"):
-        scheme = as_scheme((_normal if name == "normal_" else _uniform)(None, args, kwargs))  # type: ignore[arg-type]
-        return (str(scheme), args[0]) if isinstance(args[0], View) and scheme is not None else None
-    if name in ("randn", "randn_like"):
-        return "normal", None
-    if name in ("rand", "rand_like"):
-        return "uniform", None
-    if name == "normal" and not any(isinstance(argument, View | Tensor) for argument in args):
-        return f"normal({float(args[0])!r}, {float(args[1])!r})", None
-    return None
+    target = operation.args[0] if name.endswith("_") else None
+    if name not in _DRAWS or isinstance(target, Tensor):
+        return None
+    scheme = as_scheme(_LAWS[name](None, operation.args, operation.kwargs))  # type: ignore[arg-type]
+    return None if scheme is None else (str(scheme), target)
 
 
 def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
@@ -952,37 +962,3 @@ def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
     saved = operation.results[0]
     assert saved is not None
     return torch.empty_strided(saved.size, saved.stride, dtype=saved.dtype, device="cpu")
-
-
-# The functions of torch.nn.init, which stand for their schemes
-
-
-def _truncated(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> str:
-    if std == 0.0:
-        return f"constant({min(max(float(mean), float(a)), float(b))!r})"
-    low, high = _deviations(float(mean), float(std), float(a), float(b))
-    return f"truncated_normal({float(mean)!r}, {float(std)!r}, {low!r}, {high!r})"
-
-
-def _he(name: str) -> Callable[..., str]:
-    def scheme(a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> str:
-        return f"{name}({torch.nn.init.calculate_gain(nonlinearity, a)!r}, {mode.lower()!r})"  # type: ignore[arg-type]
-
-    return scheme
-
-
-def _with_gain(name: str) -> Callable[..., str]:
-    return lambda gain=1.0: f"{name}({float(gain)!r})"
-
-
-_SCHEMES: dict[str, Callable[..., str]] = {
-    "trunc_normal_": _truncated,
-    "xavier_uniform_": _with_gain("xavier_uniform"),
-    "xavier_normal_": _with_gain("xavier_normal"),
-    "kaiming_uniform_": _he("he_uniform"),
-    "kaiming_normal_": _he("he_normal"),
-    "orthogonal_": _with_gain("orthogonal"),
-    "sparse_": lambda sparsity, std=0.01: f"sparse({float(sparsity)!r}, {float(std)!r})",
-    "eye_": lambda: "identity",
-    "dirac_": lambda groups=1: f"dirac({groups!r})",
-}
