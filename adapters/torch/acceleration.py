@@ -350,7 +350,7 @@ _METHODS: dict[Any, Callable[..., Tensor]] = {Tensor.normal_: functions.normal_,
 # The functions of torch.nn.init
 
 
-def _replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
+def _make_replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
     @wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
         return _make(Call(name, original, ours, args, kwargs))
@@ -358,7 +358,7 @@ def _replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> A
     return function
 
 
-def _kept(function: Any) -> Any:
+def _keep(function: Any) -> Any:
     """Keep a replacement where it is found when a model that holds it is pickled after the block."""
     # One name without a dot: `torch.save` has a pickle protocol that knows no others.
     function.__module__, function.__qualname__ = __name__, f"kept_{function.__name__}"
@@ -367,24 +367,24 @@ def _kept(function: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """For pickle: what `_kept` keeps."""
+    """For pickle: what `_keep` keeps."""
     kept = vars(_BY_NAME).get(name.removeprefix("kept_")) if name.startswith("kept_") else None
     if kept is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return kept
 
 
-def _replacements() -> Iterator[tuple[Any, Any]]:
+def _make_replacements() -> Iterator[tuple[Any, Any]]:
     """Each function of torch.nn.init, and what stands for it."""
     for name in (*(name for name in functions.__all__ if name.endswith("_")), "_no_grad_trunc_normal_"):
         original, ours = getattr(torch.nn.init, name), _INSTEAD.get(name, getattr(functions, name, None))
-        yield original, _kept(_replacement(name, original, ours))
+        yield original, _keep(_make_replacement(name, original, ours))
         if hasattr(torch.nn.init, name[:-1]):  # the old name, which warns and calls the new one
-            old = torch.nn.init._make_deprecate(_replacement(name[:-1], original, ours))
+            old = torch.nn.init._make_deprecate(_make_replacement(name[:-1], original, ours))
             yield getattr(torch.nn.init, name[:-1]), old
 
 
-def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
+def _replace_get_rng_state(original: Callable[[], Tensor]) -> Any:
     @wraps(original)
     def function() -> Tensor:
         """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
@@ -393,7 +393,7 @@ def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
             governor.state = b""
         return original()
 
-    return _kept(function)
+    return _keep(function)
 
 
 _DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_", "eye", "dirac", "constant")
@@ -407,5 +407,5 @@ _INSTEAD = {
     "_no_grad_trunc_normal_": functions.trunc_normal_,
 }
 _BY_NAME = SimpleNamespace()  # where older pickles look
-REPLACEMENTS.update(_replacements())
-REPLACEMENTS[torch.get_rng_state] = _replacement_of_get_rng_state(torch.get_rng_state)
+REPLACEMENTS.update(_make_replacements())
+REPLACEMENTS[torch.get_rng_state] = _replace_get_rng_state(torch.get_rng_state)

@@ -26,7 +26,7 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .blocks import Block, within
-from .dtensor import held_by_this_rank, refuse_unusable_here
+from .dtensor import find_local, refuse_unusable_here
 from .parameters import find_parameters, join, meta_buffers, strip_wrappers
 from .plain import refuse_absent
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
@@ -70,7 +70,7 @@ class Values:
     def tensor(self, seed: SupportsIndex = 0, name: str = "") -> Tensor:
         """The values, on the CPU; `name` is the parameter's with what stands before its name in this model."""
         prefix = name.removesuffix(self.name)
-        return self.recorder.replayed(self.view, self.name, as_int("seed", seed), prefix)
+        return self.recorder.compute(self.view, self.name, as_int("seed", seed), prefix)
 
     def check(self, parameter: Tensor) -> None:
         """Raise where they could not be written."""
@@ -84,7 +84,7 @@ class Values:
             if not hasattr(parameter, "placements"):
                 parameter.copy_(values)
                 return
-            local, runs = held_by_this_rank(parameter)  # type: ignore[arg-type]
+            local, runs = find_local(parameter)  # type: ignore[arg-type]
             if local is None:
                 return
             for axis, along in enumerate(runs):
@@ -174,7 +174,7 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
     ValueError
         If that code fails, or draws with a generator other than PyTorch's, or cannot be known without `build`.
     """
-    items = _items(module)
+    items = _find_items(module)
     if build is not None:
         _record_constructor(build, "", items)
     else:
@@ -324,10 +324,10 @@ class _Item:
         return not path or self.path.startswith(f"{path}.")
 
 
-def _items(module: nn.Module) -> list[_Item]:
+def _find_items(module: nn.Module) -> list[_Item]:
     modules = dict(module.named_modules(remove_duplicate=False))
     paths = {id(owner): path for path, owner in reversed(modules.items())}
-    targets = set(_tied(module))
+    targets = set(_find_tied(module))
     inside = {id(part) for model in outermost(module) for part in model.modules()}
     foreign = [path for path, part in modules.items() if id(part) in inside and _library(part) == "timm"]
     items: list[_Item] = []
@@ -351,7 +351,7 @@ def _library(module: nn.Module) -> str:
     return type(module).__module__.partition(".")[0]
 
 
-def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
+def _find_tied(module: nn.Module) -> Iterator[tuple[int, str]]:
     """Places whose parameter transformers replaces by another's, after it has been drawn."""
     for model in module.modules():
         keys = getattr(model, "all_tied_weights_keys", None) if is_transformers(model) else None
@@ -366,14 +366,14 @@ def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
 def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
     recorders = Recorder(), Recorder()
-    found = [_recorded(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
-    unsteady = _compared(module, *recorders)
+    found = [_record_once(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
+    unsteady = _compare(module, *recorders)
     for item, tensor, again in zip(items, *found, strict=True):
         if item.answer is None:
             _answer(item, recorders[0], tensor, again, unsteady)
 
 
-def _recorded(
+def _record_once(
     module: nn.Module, items: list[_Item], run: Callable[[], object], recorder: Recorder, seed: int
 ) -> list[Tensor | None]:
     """Run a model's code once, with stand-ins; what it leaves in their places."""
@@ -395,10 +395,10 @@ def _recorded(
     return within(stand_ins, tensors)
 
 
-def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
+def _compare(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
     """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
     try:
-        return recorders[0].unsteady(recorders[1])
+        return recorders[0].find_unsteady(recorders[1])
     except NotRecordedError as error:
         raise ValueError(
             "module must be a model whose own initialization can be recorded, and for "
@@ -427,7 +427,7 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
         return
-    unsteady = _compared(twins[0], *recorders)
+    unsteady = _compare(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
@@ -476,7 +476,7 @@ def _answer(
         return
     if isinstance(item.tensor, nn.Parameter):
         padding = None
-        row = None if store is None else store.zero_row()
+        row = None if store is None else store.find_zero_row()
         if row is not None:
             law, padding = row
         scheme = as_scheme(law)
@@ -492,7 +492,7 @@ def _answer(
     try:
         values = Values(recorder, recorder.view(tensor), item.name)
         draws = recorder.claim(tensor, item.name)
-        recorder.checked(values.view, item.name, seed=0)
+        recorder.compute_checked(values.view, item.name, seed=0)
     except Exception as error:
         item.why = shown_word(str(error))
         return
@@ -528,10 +528,10 @@ class _StandIns(Block):
                     continue
                 item = self.asked.get((id(part), local))
                 if item is None:  # tied
-                    part._parameters[local] = _parameter(self.recorder.stand_in(parameter, ""), parameter)
+                    part._parameters[local] = _make_parameter(self.recorder.stand_in(parameter, ""), parameter)
                     continue
                 if id(item) not in made:
-                    made[id(item)] = _parameter(self.recorder.stand_in(parameter, item.name), parameter)
+                    made[id(item)] = _make_parameter(self.recorder.stand_in(parameter, item.name), parameter)
                 part._parameters[local] = made[id(item)]  # type: ignore[assignment]
             names: dict[str, Any]
             for names in (part._buffers, part.__dict__):
@@ -567,7 +567,7 @@ class _StandIns(Block):
                 )
 
 
-def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
+def _make_parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
     made = nn.Parameter(memory, requires_grad=original.requires_grad)
     marks = {name: mark for name, mark in vars(original).items() if name not in (_FLAG, "_local_tensor", "_spec")}
     made.__dict__.update(marks)

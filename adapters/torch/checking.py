@@ -204,7 +204,7 @@ def _observe(
 ) -> Observed:
     """Run a model whose weights are taken to be wider by these factors; `names` are its parameters'."""
     watch = _Watch(model, names, factors)
-    with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
+    with _restore_afterwards(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
         with watch:
             output = _run(model, example_input)
         watch.is_on = False  # what checkpointing computes again
@@ -368,7 +368,7 @@ class _Watch(Observed, TorchFunctionMode):
             if isinstance(output, Tensor):
                 self._sources[output] = use, output._version
             return output
-        activation, slope = _named(name, args[1:], kwargs)
+        activation, slope = _name_activation(name, args[1:], kwargs)
         if activation is None:
             return func(*args, **kwargs)
         before = before_activation(_array(source, use.axis), activation)
@@ -402,7 +402,7 @@ class _Watch(Observed, TorchFunctionMode):
             self.targets.append(_target(module, output))
         handed_on: Tensor = output
         if parameter in self._factors:
-            handed_on = _wider(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
+            handed_on = _widen(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
         _take_gradient(use, use.measure(without_activation(_array(handed_on, units.axis))), handed_on)
         self.uses.append(use)
         self._sources[handed_on] = use, handed_on._version
@@ -440,7 +440,7 @@ def _take_gradient(use: Use, place: int, output: Tensor) -> None:
         output.register_hook(lambda gradient: use.take_gradient(_array(gradient, use.axis), gradient.numel(), place))  # type: ignore[no-untyped-call]
 
 
-def _wider(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
+def _widen(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
     """What a layer would hand on with weights that are wider by a factor, and the same bias."""
     if bias is None:
         return output * factor
@@ -448,7 +448,7 @@ def _wider(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Ten
     return (output - added) * factor + added
 
 
-def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
+def _name_activation(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
     """The name of an activation by its function and the arguments behind the first, and its negative slope."""
     if name == "gelu":
         return "gelu_tanh" if kwargs.get("approximate") == "tanh" else "gelu", None
@@ -496,7 +496,7 @@ def _std(weight: Tensor) -> float:
 
 
 @contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+def _restore_afterwards(model: nn.Module) -> Iterator[None]:
     """Restore buffers, modes and the state of generators."""
     scripted = torch.jit.ScriptModule  # whose buffers are TorchScript's to keep
     held = [(part, dict(part._buffers)) for part in model.modules() if not isinstance(part, scripted)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .plain import FillKeywords
 
-__all__ = ["Run", "Runs", "fill_dtensor", "fill_runs", "held_by_this_rank", "refuse_unusable_here"]
+__all__ = ["Run", "Runs", "fill_dtensor", "fill_runs", "find_local", "refuse_unusable_here"]
 
 
 class Run(NamedTuple):
@@ -35,14 +35,14 @@ Runs: TypeAlias = list[list[Run]]  # of each axis
 
 def fill_dtensor(tensor: DTensor, initializer: Initializer, **keywords: Unpack[FillKeywords]) -> None:
     """Fill this rank's part of a `DTensor`."""
-    local, runs = held_by_this_rank(tensor)
+    local, runs = find_local(tensor)
     if local is None:
         return
     fill_runs(local, runs, tuple(tensor.shape), initializer, **keywords)
     torch.autograd.graph.increment_version(tensor)
 
 
-def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, Runs]:
+def find_local(tensor: DTensor) -> tuple[Tensor | None, Runs]:
     """The local tensor of a `DTensor`, None where this rank is no part of its mesh, and what its axes hold.
 
     Raises
@@ -73,7 +73,7 @@ def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, Runs]:
 
 def refuse_unusable_here(tensor: Tensor) -> None:
     """Raise where what this rank holds of a tensor cannot be written to."""
-    held = held_by_this_rank(tensor)[0] if hasattr(tensor, "placements") else tensor  # type: ignore[arg-type]
+    held = find_local(tensor)[0] if hasattr(tensor, "placements") else tensor  # type: ignore[arg-type]
     if held is not None and not is_unreal(held):
         refuse_unusable(held)
 
@@ -101,13 +101,13 @@ def fill_runs(
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
     if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
         runs = [[Run(0, size)] for size in local.shape]
-    for rectangle in product(*map(_placed, runs)):
+    for rectangle in product(*map(_locate, runs)):
         part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
         offset = tuple(run.first for _, run in rectangle)
         fill_tensor(part, initializer, shape=shape, offset=offset, **keywords)
 
 
-def _placed(along: list[Run]) -> Iterator[tuple[int, Run]]:
+def _locate(along: list[Run]) -> Iterator[tuple[int, Run]]:
     at = 0
     for run in along:
         yield at, run

@@ -171,7 +171,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill the kernel of a convolution so that it hands its inputs through, as `torch.nn.init.dirac_`."""
+    """Fill the kernel of a convolution so that it passes its inputs on unchanged, as `torch.nn.init.dirac_`."""
     _needs_dimensions(tensor, 3, 5)
     if _is_torchs(tensor, or_integers=True):
         return _by_torch("dirac_", tensor, groups)
@@ -288,7 +288,7 @@ def below_bound(tensor: Tensor, scheme: str) -> str:
     return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
 
 
-# What the engine has no form of, PyTorch does
+# What the engine cannot fill is left to PyTorch
 
 # In a mapping, not under names of their own: `accelerate` exchanges what modules hold by name.
 _TORCHS = {name: getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "eye_", "dirac_", "sparse_")}
@@ -307,7 +307,7 @@ def _by_torch(name: str, tensor: Tensor, *arguments: Any) -> Tensor:
     return _TORCHS[name](tensor, *arguments)  # type: ignore[no-any-return]
 
 
-# Names of long ago, which warn as PyTorch's do
+# Deprecated names, which warn as PyTorch's do
 
 uniform = _make_deprecate(uniform_)
 normal = _make_deprecate(normal_)

@@ -1,4 +1,4 @@
-"""Sharded by others: TorchRec's tables and Megatron-LM's weights, each rank's part with no communication."""
+"""Shards of other libraries: TorchRec's tables and Megatron-LM's weights, filled on each rank without communication."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ class _MegatronInit(_Counting):
         shape, runs = self._split(weight)
         is_numbered = name is None and self.names is None
         if name is None:
-            name = self._numbered(weight) if self.names is None else self.names()
+            name = self._number(weight) if self.names is None else self.names()
         which = {argument: given for argument, given in self.arguments.items() if argument != "threads"}
         axes = dict(zip(_AXES, self.axes, strict=True))
         initializer = in_torch_layout(len(shape), self.scheme, name=name, **axes, **which)
@@ -383,7 +383,7 @@ class _MegatronInit(_Counting):
         shape[axis] *= self.world_size
         return tuple(shape), runs
 
-    def _numbered(self, weight: Tensor) -> str | int:
+    def _number(self, weight: Tensor) -> str | int:
         """The name of the next weight: of the method, its number, and the ranks that hold other weights."""
         stage, expert = self._rank("pipeline_rank"), self._rank("expert_rank")
         if expert and getattr(weight, "allreduce", None) is None:

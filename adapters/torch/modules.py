@@ -28,7 +28,7 @@ from .tensors import as_dtype, init_
 if TYPE_CHECKING:  # it takes a tenth of a second to import, and few models are asked
     from .asking import Answer, Values
 
-__all__ = ["Entry", "Report", "init_module_", "materialize_"]
+__all__ = ["ModuleEntry", "ModuleReport", "init_module_", "materialize_"]
 
 BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
 
@@ -36,7 +36,7 @@ NOT_WRITTEN = "on the meta device: not written, see materialize_"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModuleEntry:
     """What became of one parameter.
 
     Attributes
@@ -66,27 +66,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ModuleReport:
     """Which rule took which parameter; ``str`` of it is a table.
 
     Attributes
     ----------
-    entries : tuple of Entry
+    entries : tuple of ModuleEntry
         In the order of `named_parameters`.
     unused : tuple of Rule
         Rules that took nothing.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ModuleEntry, ...]
     unused: tuple[Rule, ...]
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> ModuleEntry:
         for entry in self.entries:
             if name == entry.name or name in entry.also:
                 return entry
         raise KeyError(name)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ModuleEntry]:
         return iter(self.entries)
 
     def __len__(self) -> int:
@@ -109,6 +109,9 @@ class Report:
         return "\n".join(lines)
 
 
+Entry, Report = ModuleEntry, ModuleReport  # as they were named first
+
+
 @leaves_graph
 def init_module_(
     module: nn.Module,
@@ -118,7 +121,7 @@ def init_module_(
     prefix: str = "",
     leave: str | Sequence[str] = (),
     threads: SupportsIndex | None = None,
-) -> Report:
+) -> ModuleReport:
     """Initialize every parameter of a model by rules, in place.
 
     The stream of a parameter is its qualified name, and so no other layer that is added, removed or moved changes its
@@ -146,7 +149,7 @@ def init_module_(
 
     Returns
     -------
-    Report
+    ModuleReport
         Which rule took which parameter.
 
     Raises
@@ -201,7 +204,7 @@ def materialize_(
     leave: str | Sequence[str] = (),
     buffers: BufferMaker | None = None,
     threads: SupportsIndex | None = None,
-) -> Report:
+) -> ModuleReport:
     """Bring a model from the meta device straight to initialized memory, one parameter at a time.
 
     Every parameter on the meta device is replaced by a new one that keeps ties, `requires_grad` and the attributes set
@@ -227,7 +230,7 @@ def materialize_(
 
     Returns
     -------
-    Report
+    ModuleReport
         Which rule took which parameter.
 
     Raises
@@ -278,7 +281,7 @@ def materialize_(
 class Slot(NamedTuple):
     """What is to be written: a parameter, or the originals of a tensor that is computed."""
 
-    entry: Entry
+    entry: ModuleEntry
     held: list[FoundParameter]
     arguments: dict[str, Any]
     tensor: ComputedTensor | None
@@ -295,7 +298,7 @@ def _plan(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     is_materializing: bool = False,
-) -> tuple[list[Slot], Report]:
+) -> tuple[list[Slot], ModuleReport]:
     if not isinstance(module, nn.Module):
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
@@ -324,11 +327,11 @@ def _plan(
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
         kind = dtype if is_cast and dtype is not None else parameter.dtype
         shape = () if is_lazy(parameter) else tuple(parameter.shape)
-        entry = Entry(name, tuple(found.also), shape, kind, None, None)
+        entry = ModuleEntry(name, tuple(found.also), shape, kind, None, None)
         if getattr(parameter, "_is_hf_initialized", False):
             entries.append(replace(entry, note="left: _is_hf_initialized"))
             continue
-        if any(matches(known, pattern) for known in _names(found) for pattern in left):
+        if any(matches(known, pattern) for known in _names_of(found) for pattern in left):
             entries.append(replace(entry, note="left: named in leave"))
             continue
         whole = tensor if tensor is not None and not _is_by_originals(tensor, ordered, left) else None
@@ -349,12 +352,12 @@ def _plan(
                 _refuse_formless(each)
         if whole is not None:
             try:
-                like = whole.how.current()
+                like = whole.how.compute_current()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             shape = tuple(like.shape)
             others = tuple(known for original in whole.originals for known in (original.name, *original.also))
-            entry = Entry(name, others, shape, kind, None, None)
+            entry = ModuleEntry(name, others, shape, kind, None, None)
         scheme = rule.scheme_for(owner, name, parameter if whole is None else like)
         answer: Answer | None = None if asked is None else asked(parameter)
         if answer is not None and answer.values is not None:
@@ -423,10 +426,10 @@ def _plan(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="
         )
-    return slots, Report(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+    return slots, ModuleReport(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
 
 
-def _names(found: FoundParameter) -> tuple[str, ...]:
+def _names_of(found: FoundParameter) -> tuple[str, ...]:
     """A parameter's name, and that of the tensor that is computed from it."""
     return (found.name,) if found.tensor is None else (found.name, found.tensor.name)
 
@@ -449,12 +452,12 @@ def _refuse_changing(
     tensor: ComputedTensor, parameters: Sequence[FoundParameter], ordered: Sequence[Rule], left: Sequence[str]
 ) -> None:
     """Raise where a computed tensor is made with parameters that have no values yet, or get others."""
-    added = {id(parameter) for parameter in tensor.how.added()}
+    added = {id(parameter) for parameter in tensor.how.find_added()}
     for found in parameters:
         if id(found.parameter) not in added:
             continue
         is_left = getattr(found.parameter, "_is_hf_initialized", False) or any(
-            matches(name, pattern) for name in (*_names(found), *found.also) for pattern in left
+            matches(name, pattern) for name in (*_names_of(found), *found.also) for pattern in left
         )
         rule = None if is_left else next((r for r in ordered if r.takes(found.name, found.owner, found.around)), None)
         is_written = rule is not None and rule.scheme_for(found.owner, found.name, found.parameter) is not None
@@ -506,7 +509,7 @@ def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: Sup
     """What a tensor that is computed is to be."""
     assert slot.tensor is not None
     assert slot.entry.scheme is not None
-    like, device = slot.tensor.how.current(), _device_of(slot.held[0].parameter, device)
+    like, device = slot.tensor.how.compute_current(), _device_of(slot.held[0].parameter, device)
     value = torch.empty_like(like, device=device, dtype=slot.entry.dtype, requires_grad=False)
     return init_(value, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
 

@@ -8,7 +8,7 @@ from functools import reduce
 
 from torch import Tensor, nn
 
-from .parametrized import Parametrized, parametrized
+from .parametrized import Parametrized, find_parametrized
 from .rules import Rule
 
 __all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "join", "meta_buffers", "strip_wrappers"]
@@ -64,7 +64,7 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
             if (owner, local) not in found[id(parameter)].places:
                 found[id(parameter)].places.append((owner, local))
     for owner in modules.values():
-        for how in parametrized(owner):
+        for how in find_parametrized(owner):
             _mark(how, found)
     return list(found.values())
 
@@ -91,7 +91,7 @@ def strip_wrappers(name: str, modules: Mapping[str, nn.Module]) -> str:
 
 def _mark(how: Parametrized, found: dict[int, FoundParameter]) -> None:
     """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
-    originals = [found[id(parameter)] for parameter in how.held()]
+    originals = [found[id(parameter)] for parameter in how.find_originals()]
     first = originals[0]
     name = first.name.removesuffix(how.suffixes[0]) + how.local
     around = first.around if how.holder is how.owner else first.around[:-2]

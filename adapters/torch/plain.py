@@ -204,7 +204,7 @@ def refuse_computed(tensor: Tensor) -> None:
     if node is None and base is not tensor:
         # Of pieces as `chunk` makes them, PyTorch does not tell once the whole was written to: views of a parameter.
         with suppress(RuntimeError):
-            node = _copied_by(tensor)
+            node = _find_copy(tensor)
     if node is not None:
         raise ValueError(
             "tensor must not be computed from others, which a fill would leave as they are, got the result of "
@@ -239,7 +239,7 @@ def _advice(node: str) -> str:
     return f"{before}; {assign}"
 
 
-def _copied_by(tensor: Tensor) -> Any:
+def _find_copy(tensor: Tensor) -> Any:
     """What made a copy, where a tensor is the local one of a `DTensor` that is a copy itself."""
     node = tensor.grad_fn
     if type(node).__name__ != "_ToTorchTensorBackward":

@@ -323,7 +323,7 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     if not isinstance(base, nn.Module):
         raise TypeError(f"base must be a torch.nn.Module of the base width, got {shown(base)}")
     name = rules if isinstance(rules, str) else rules.name if isinstance(rules, Recipe) else "rules"
-    return _recipe(f"mup {name}", *(_widened(rule, base, prefix) for rule in as_rules(rules)))
+    return _recipe(f"mup {name}", *(_widen(rule, base, prefix) for rule in as_rules(rules)))
 
 
 def named(name: str, module: nn.Module | None = None) -> Recipe:
@@ -460,7 +460,7 @@ def _by_outputs(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
 # Wider models
 
 
-def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
+def _widen(rule: Rule, base: nn.Module, prefix: str) -> Rule:
     def widened(module: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
         path, _, local = name.removeprefix(prefix).rpartition(".")
         try:
@@ -474,14 +474,14 @@ def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
         if scheme is None or narrow.shape == parameter.shape:
             return scheme
         axes = rule.axes(owner, name, narrow.dim(), scheme)
-        factor = _factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
+        factor = _find_factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
         return _scale(Initializer(scheme, **axes), tuple(narrow.shape), factor)
 
     widened.__doc__ = f"{rule.draws}, by muP from the base width"
     return replace(rule, scheme=widened)
 
 
-def _factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
+def _find_factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
     """What the standard deviation is multiplied with, from which axes are wider than the base model's."""
     wider = [axis for axis, (size, base) in enumerate(zip(shape, narrow, strict=True)) if size != base]
     inputs = 0 if isinstance(module, TRANSPOSED) else in_axis % len(shape) if isinstance(in_axis, int) else 1

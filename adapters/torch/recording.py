@@ -77,11 +77,11 @@ class Store:
         if not self.boxes:
             return self.law
         laws = {law for _, law in self.boxes}
-        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._tiled():
+        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._is_tiled():
             return self.boxes[0][1]
         return None
 
-    def zero_row(self) -> tuple[Law, int] | None:
+    def find_zero_row(self) -> tuple[Law, int] | None:
         """A law for all but one row, which is 0, and that row."""
         if len(self.boxes) != 1 or not isinstance(self.law, (*_NUMBERED, Scheme)):
             return None
@@ -91,7 +91,7 @@ class Store:
             return self.law, box[0][0]
         return None
 
-    def _tiled(self) -> bool:
+    def _is_tiled(self) -> bool:
         """Whether the boxes fill it, side by side along one axis."""
         differing = [axis for axis in range(len(self.shape)) if len({box[axis] for box, _ in self.boxes}) > 1]
         along = differing[0] if differing else 0
@@ -201,7 +201,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If these draws are another's already: the two would be equal in the model, and of two streams here.
         """
-        draws = [operation for operation in self.needed([_key(tensor)]) if operation.draws]
+        draws = [operation for operation in self.find_needed([_key(tensor)]) if operation.draws]
         for operation in draws:
             for key in operation.writes:
                 self._give(self.stores[key], name)
@@ -229,7 +229,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_known = any(_key(tensor) in self.stores for tensor in tensors)
         name = func._schema.name.partition("::")[2]
         if is_known and name == "_local_scalar_dense":
-            return self.checked(self.view(args[0]), "").item()
+            return self.compute_checked(self.view(args[0]), "").item()
         draws = torch.Tag.nondeterministic_seeded in func.tags
         generator = kwargs.get("generator")
         if generator is not None:
@@ -243,16 +243,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_foreign = any(not target.is_meta and _key(target) not in self._born for target in targets)
         is_plain = not (is_known or draws or is_foreign or name.startswith(("empty", "new_empty")))
         if is_plain and not _is_meta(kwargs) and not any(tensor.is_meta for tensor in tensors):
-            return self._made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
+            return self._note_made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
         for target in targets:
             self._adopt(target)
-        read = [self._given(tensor) for tensor in tensors]
+        read = [self._freeze(tensor) for tensor in tensors]
         law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
         if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
             for target in targets:
                 if not all(self._ends_in(target, tensor) for tensor in tensors):
                     law = None
-        result = self._done(func, args, kwargs, targets)
+        result = self._do(func, args, kwargs, targets)
         if func.is_view:
             return result
         read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
@@ -270,7 +270,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             if _key(made) not in self.stores:
                 self.stores[_key(made)] = _store_of_result(made, law)
-                self.stores[_key(made)].origins = origins | self._begun(made, draws)
+                self.stores[_key(made)].origins = origins | self._begin_draw(made, draws)
                 made_here.add(_key(made))
             results.append(self.view(made))
         whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
@@ -279,7 +279,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for target in targets:
             before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
             self.write(target, law)
-            self.stores[_key(target)].origins = before | origins | self._begun(target, draws)
+            self.stores[_key(target)].origins = before | origins | self._begin_draw(target, draws)
         if written or made_here:
             self.tape.append(Operation(
                 func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
@@ -292,7 +292,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         offset = int(tensor.storage_offset())
         return View(_key(tensor), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), offset)
 
-    def _given(self, tensor: Tensor) -> View | Tensor:
+    def _freeze(self, tensor: Tensor) -> View | Tensor:
         """An operand for the tape."""
         return self.view(tensor) if self._has_history(tensor) else tensor.detach().to("cpu", copy=True)
 
@@ -307,7 +307,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
         return self.knows(tensor)
 
-    def _done(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
+    def _do(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
         """Run it where there is no memory, or in memory made here; what was there before is not touched."""
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         is_mixed = any(leaf.is_meta for leaf in leaves)
@@ -320,9 +320,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             if "device" in kwargs:
                 kwargs["device"] = torch.device("meta")
-        return self._made(func(*args, **kwargs), leaves)
+        return self._note_made(func(*args, **kwargs), leaves)
 
-    def _made(self, result: Any, operands: list[Tensor]) -> Any:
+    def _note_made(self, result: Any, operands: list[Tensor]) -> Any:
         """Remember what memory was made while recording: that of results, unless they are views of what was there."""
         given = {_key(operand) for operand in operands}
         for made in tree_leaves(result):
@@ -332,7 +332,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # Draws
 
-    def _begun(self, target: Tensor, draws: bool) -> frozenset[int]:
+    def _begin_draw(self, target: Tensor, draws: bool) -> frozenset[int]:
         """The draw that a tensor gets just now."""
         if not draws:
             return frozenset()
@@ -394,25 +394,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = operand.flatten()[0]
         return Constant(float(first)) if bool((operand == first).all()) else None
 
-    def said(self, tensor: Tensor, scheme: str) -> Tensor:
+    def keep_scheme(self, tensor: Tensor, scheme: str) -> Tensor:
         """A function of torch.nn.init was called: keep it as the scheme it is."""
         self._adopt(tensor)
         view, store = self.view(tensor), self.stores[_key(tensor)]
         law: Law = make_scheme(scheme)
         if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
-            law = _numbered(law, tuple(tensor.shape))
+            law = _resolve(law, tuple(tensor.shape))
         covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
         self.tape.append(
             Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
         )
         before = frozenset[int]() if covers else store.origins
         self.write(tensor, law)
-        store.origins = before | self._begun(tensor, True)
+        store.origins = before | self._begin_draw(tensor, True)
         return tensor
 
     # Once more
 
-    def needed(self, keys: Sequence[int]) -> list[Operation]:
+    def find_needed(self, keys: Sequence[int]) -> list[Operation]:
         """The operations that some memory depends on, first to last.
 
         Raises
@@ -420,13 +420,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If one of them draws in a way that has no scheme.
         """
-        found = [self.tape[number] for number in self._numbers(keys)]
+        found = [self.tape[number] for number in self._find_numbers(keys)]
         for operation in found:
             if operation.draws and _as_draw(operation) is None:
                 raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
         return found[::-1]
 
-    def _numbers(self, keys: Sequence[int]) -> Iterator[int]:
+    def _find_numbers(self, keys: Sequence[int]) -> Iterator[int]:
         """Where on the tape the operations stand that some memory depends on, last to first."""
         wanted = set(keys)
         for number in range(len(self.tape) - 1, -1, -1):
@@ -436,7 +436,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 wanted |= operation.reads - operation.covers
                 yield number
 
-    def unsteady(self, again: Recorder) -> frozenset[int]:
+    def find_unsteady(self, again: Recorder) -> frozenset[int]:
         """Where on the tape another recording of the same code has other values.
 
         Raises
@@ -465,20 +465,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
         """Whether a tensor depends on none of these operations."""
-        return not unsteady or unsteady.isdisjoint(self._numbers([_key(tensor)]))
+        return not unsteady or unsteady.isdisjoint(self._find_numbers([_key(tensor)]))
 
-    def checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
+    def compute_checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
         """The values of a recorded tensor, where they do not depend on what nobody wrote."""
-        values = self.replayed(view, stream, seed, unwritten=math.nan)
-        if not torch.equal(values, self.replayed(view, stream, seed, unwritten=77.0)):
+        values = self.compute(view, stream, seed, unwritten=math.nan)
+        if not torch.equal(values, self.compute(view, stream, seed, unwritten=77.0)):
             raise NotRecordedError("it depends on values that were there before, or were never written")
         return values
 
-    def replayed(
+    def compute(
         self, view: View, stream: str, seed: int | None = None, prefix: str = "", unwritten: float = 0.0
     ) -> Tensor:
         """The values of a recorded tensor, on the CPU; without a seed only where nothing is drawn."""
-        operations = self.needed([view.key])
+        operations = self.find_needed([view.key])
         if seed is None and any(operation.draws for operation in operations):
             raise NotRecordedError("the code looks at what it has drawn")
         held: dict[int, Tensor] = {}
@@ -494,7 +494,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 else:
                     nbytes = store.tensor.untyped_storage().nbytes()
                     memory = torch.empty(nbytes // leaf.dtype.itemsize, dtype=leaf.dtype, device="cpu")
-                    held[leaf.key] = _marked(memory, unwritten)
+                    held[leaf.key] = _mark(memory, unwritten)
             flat = held[leaf.key]
             flat = flat if flat.dtype == leaf.dtype else flat.view(leaf.dtype)
             return torch.as_strided(flat, leaf.size, leaf.stride, leaf.offset)
@@ -507,13 +507,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if not operation.draws:
                     result = operation.function(*args, **kwargs)
                     if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
-                        _marked(result, unwritten)
+                        _mark(result, unwritten)
                 else:
                     scheme, target = _as_draw(operation)  # type: ignore[misc]
                     place = target if isinstance(target, View) else operation.results[0]
                     name = self.stores[place.key].name or stream  # type: ignore[union-attr]
                     count = drawn[name] = drawn.get(name, -1) + 1
-                    memory = tensor(target) if isinstance(target, View) else _memory(operation, args, kwargs)
+                    memory = tensor(target) if isinstance(target, View) else _make_memory(operation, args, kwargs)
                     own = f"{prefix}{name}" + (f"#{count}" if count else "")
                     result = init_(memory, scheme, seed=seed, name=own)
                 for made, saved in zip(tree_leaves(result), operation.results, strict=True):
@@ -552,7 +552,7 @@ class _Recording(Block):
 
     def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
         """Keep the scheme; what is drawn is drawn later, from the tensor's own stream."""
-        return self.recorder.said(tensor, scheme)
+        return self.recorder.keep_scheme(tensor, scheme)
 
     def begin(self) -> None:
         """Wait for those that record in other threads, and record."""
@@ -719,7 +719,7 @@ def _store_of_result(made: Tensor, law: Law) -> Store:
     return Store((size,), made, law if isinstance(law, _NUMBERED) or law is Start.UNSET else None)
 
 
-def _marked(memory: Tensor, unwritten: float) -> Tensor:
+def _mark(memory: Tensor, unwritten: float) -> Tensor:
     """Memory in which it can be seen what nobody writes to."""
     return memory.fill_(unwritten if memory.is_floating_point() or unwritten == unwritten else 0.0)
 
@@ -790,7 +790,7 @@ def _number(place: int) -> _LawOf:
     return law
 
 
-def _copied(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+def _copy(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     law = recorder.law(args[1])
     if isinstance(law, Constant):
         return law
@@ -808,7 +808,7 @@ def _cast(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 
 def _normal(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    mean, std = _numbers(args[1:], kwargs, ("mean", 0.0), ("std", 1.0))
+    mean, std = _read_numbers(args[1:], kwargs, ("mean", 0.0), ("std", 1.0))
     return Normal(mean, std) if std > 0.0 else Constant(mean)
 
 
@@ -818,11 +818,11 @@ def _normal_made(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 
 def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    low, high = _numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
+    low, high = _read_numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
     return Uniform(low, high) if low < high else Constant(low)
 
 
-def _numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
+def _read_numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
     numbers = [kwargs.get(name, default) for name, default in named]
     return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
 
@@ -839,25 +839,25 @@ def _with_number(recorder: Recorder, args: Any, in_any_order: bool) -> tuple[Law
 
 def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     law, number = _with_number(recorder, args, in_any_order=True)
-    return _moved(law, lambda x: x * number, 0.0)
+    return _move(law, lambda x: x * number, 0.0)
 
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     law, number = _with_number(recorder, args, in_any_order=False)
-    return None if number == 0.0 or kwargs.get("rounding_mode") else _moved(law, lambda x: x / number, 0.0)
+    return None if number == 0.0 or kwargs.get("rounding_mode") else _move(law, lambda x: x / number, 0.0)
 
 
 def _plus(sign: float) -> _LawOf:
     def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
         alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
         law, number = _with_number(recorder, args, in_any_order=alpha == 1)
-        return _moved(law, lambda x: x, alpha * number)
+        return _move(law, lambda x: x, alpha * number)
 
     return law
 
 
 def _negative(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    return _moved(_with_numbers(recorder.law(args[0]), args), lambda x: -x, 0.0)
+    return _move(_with_numbers(recorder.law(args[0]), args), lambda x: -x, 0.0)
 
 
 def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
@@ -875,7 +875,7 @@ def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     """Bounds change nothing where nothing is beyond them but for rounding."""
     law = recorder.law(args[0])
-    low, high = _numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
+    low, high = _read_numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
                          ("min", -math.inf), ("max", math.inf))  # fmt: skip
     match law:
         case TruncatedNormal(mean, std, least, most):
@@ -901,15 +901,15 @@ def _keeps_shape(recorder: Recorder, args: Any) -> bool:
 def _with_numbers(law: Law, args: Any) -> Law:
     """A scheme by fans with its numbers, which can then be scaled."""
     shapes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return _numbered(law, max(shapes, key=lambda shape: math.prod(shape)))
+    return _resolve(law, max(shapes, key=lambda shape: math.prod(shape)))
 
 
-def _numbered(law: Law, shape: tuple[int, ...]) -> Law:
+def _resolve(law: Law, shape: tuple[int, ...]) -> Law:
     distribution = law.distribution(shape, 1, 0) if isinstance(law, Scheme) else law
     return distribution if isinstance(distribution, _NUMBERED) else None
 
 
-def _moved(law: Law, scaled: Callable[[float], float], by: float) -> Law:
+def _move(law: Law, scaled: Callable[[float], float], by: float) -> Law:
     match law:
         case Constant(value):
             return Constant(scaled(value) + by)
@@ -929,7 +929,7 @@ _LAWS: dict[str, _LawOf] = {
     "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
     "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
     "new_full": _number(2),
-    "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
+    "copy_": _copy, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
     "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
     "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
     "normal": _normal_made,
@@ -957,7 +957,7 @@ def _as_draw(operation: Operation) -> tuple[str, View | None] | None:
     return None if scheme is None else (str(scheme), target)
 
 
-def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
+def _make_memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
     """Memory for what a draw makes."""
     saved = operation.results[0]
     assert saved is not None

@@ -82,7 +82,7 @@ class Rule:
         if self.matrices is not None:
             matrices_of(self.matrices)
         if not callable(self.scheme):
-            _checked(self.scheme)
+            _read_scheme(self.scheme)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.draws}"
@@ -116,7 +116,7 @@ class Rule:
 
     def scheme_for(self, owner: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
         """The scheme for a parameter that the rule takes; None leaves it as it is."""
-        return _checked(self.scheme(owner, name, parameter) if callable(self.scheme) else self.scheme)
+        return _read_scheme(self.scheme(owner, name, parameter) if callable(self.scheme) else self.scheme)
 
     def axes(self, owner: nn.Module, name: str, rank: int, scheme: Scheme) -> dict[str, Any]:
         """The axes and matrices for a parameter of that owner, name and rank, which gets that scheme."""
@@ -186,7 +186,7 @@ def matches(name: str, pattern: str | re.Pattern[str]) -> bool:
     return pattern.fullmatch(name) is not None
 
 
-def _checked(scheme: object) -> Scheme | None:
+def _read_scheme(scheme: object) -> Scheme | None:
     return None if scheme is None else make_scheme(scheme)  # type: ignore[arg-type]  # refuses what is none
 
 
