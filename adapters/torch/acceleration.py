@@ -25,7 +25,7 @@ from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
-from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, Call, block_here
+from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, Call, block_here, call_unseen
 from .functions import below_bound
 from .plain import FILLED, LateSeed, draw_seed, leaves_graph, outside_modes
 from .tensors import init_
@@ -144,7 +144,7 @@ class _Governor(Block):
             self.note_skipped(tensor)
             return tensor
         self.note_written(tensor)
-        if call.ours is not None and _is_ours_to_fill(tensor):
+        if call.ours is not None and call_unseen(_is_ours_to_fill, tensor):
             # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
             with suppress(TypeError, ValueError, ArithmeticError, ImportError):
                 return self.take(call)

@@ -26,8 +26,8 @@ from torch.overrides import TorchFunctionMode
 from .._memory.locks import OneByOne
 
 __all__ = [
-    "REPLACEMENTS", "Block", "BlockMode", "Call", "LeftToTorchError", "block_at_work", "block_here", "modes_here",
-    "within",
+    "REPLACEMENTS", "Block", "BlockMode", "Call", "LeftToTorchError", "block_at_work", "block_here", "call_unseen",
+    "modes_here", "within",
 ]  # fmt: skip
 
 _torch: Any = torch._C  # without its annotations, which are partial
@@ -83,7 +83,7 @@ class Block:
         assert call.ours is not None
         context = copy_context()  # which no interrupt leaves as the caller's
         context.run(_AT_WORK.set, self)
-        return context.run(call.ours, *call.args, **call.kwargs)
+        return context.run(call_unseen, call.ours, *call.args, **call.kwargs)
 
     def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
         """Do what that function would do by `init_`."""
@@ -157,6 +157,21 @@ def within(block: Block, function: Callable[[], Result]) -> Result:
             block.end()
     finally:
         block.end()
+
+
+def call_unseen(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call a function of ours that no mode of this thread needs to see: each look at a tensor would ask them all."""
+    if not _torch._is_torch_function_enabled():
+        return function(*args, **kwargs)
+    guard = _torch.DisableTorchFunction()
+    try:
+        try:
+            guard.__enter__()
+            return function(*args, **kwargs)
+        finally:
+            guard.__exit__(None, None, None)
+    finally:
+        guard.__exit__(None, None, None)  # once more, for what an interrupt kept the first from
 
 
 def modes_here() -> list[TorchFunctionMode]:
