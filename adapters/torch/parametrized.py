@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -179,9 +180,7 @@ def find_parametrized(module: nn.Module) -> Iterator[Parametrized]:
 def _chain(holder: Any) -> Callable[..., Tensor]:
     def compute(*originals: Tensor) -> Tensor:
         first, *rest = list(holder)
-        value: Tensor = first(*originals)
-        for stage in rest:
-            value = stage(value)
+        value: Tensor = reduce(lambda value, stage: stage(value), rest, first(*originals))
         return value
 
     return compute
@@ -200,15 +199,12 @@ def _inverse(holder: Any) -> Callable[[Tensor], Sequence[Tensor]]:
 
 def _weight_norm(module: nn.Module, hook: WeightNorm) -> Parametrized:
     """The older one, of 2016, whose hook computes the weight before each call of the module."""
-
-    def compute(length: Tensor, direction: Tensor) -> Tensor:
-        return torch._weight_norm(direction, length, hook.dim)
-
-    def invert(value: Tensor) -> Sequence[Tensor]:
-        return torch.norm_except_dim(value, 2, hook.dim), value
-
     originals = f"{hook.name}_g", f"{hook.name}_v"
-    return Parametrized(module, hook.name, module, originals, "WeightNorm", compute, invert)
+    return Parametrized(
+        module, hook.name, module, originals, "WeightNorm",
+        compute=lambda length, direction: torch._weight_norm(direction, length, hook.dim),
+        invert=lambda value: (torch.norm_except_dim(value, 2, hook.dim), value),
+    )  # fmt: skip
 
 
 def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrized:
@@ -219,12 +215,10 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrized:
         matrix = hook.reshape_weight_to_matrix(original)
         return original / torch.dot(left, torch.mv(matrix, right))
 
-    def refine() -> None:
-        hook.compute_weight(module, do_power_iteration=True)
-
     return Parametrized(
-        module, hook.name, module, (f"{hook.name}_orig",), "SpectralNorm", compute, lambda value: (value,), refine
-    )
+        module, hook.name, module, (f"{hook.name}_orig",), "SpectralNorm", compute, invert=lambda value: (value,),
+        refine=partial(hook.compute_weight, module, do_power_iteration=True),
+    )  # fmt: skip
 
 
 def _estimates(local: str) -> tuple[str, str]:

@@ -55,7 +55,7 @@ def fill_tensor(tensor: Tensor, initializer: Initializer, **keywords: Unpack[Par
     if plain.is_cpu:
         initializer.fill(array_of(plain), **keywords)
     else:
-        _fill_through_host(plain, initializer, keywords)
+        _fill_through_host(plain, initializer, **keywords)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
 
 
@@ -76,7 +76,7 @@ class PartKeywords(FillKeywords, total=False):
 # Other devices
 
 
-def _fill_through_host(tensor: Tensor, initializer: Initializer, keywords: PartKeywords) -> None:
+def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> None:
     """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
 
     Where elements depend on each other (orthogonal, sparse, ...), every piece would begin with what all of them share:
@@ -139,8 +139,7 @@ def refuse_other_types(tensor: object) -> None:
         "numpy": ": winit_fast.fill and adapters.init_ fill arrays",
         "tensorflow": ": adapters.init_ fills variables of TensorFlow",
         "keras": ": adapters.init_ fills variables of Keras",
-        "jax": ": adapters.jax.init makes arrays of JAX",
-        "jaxlib": ": adapters.jax.init makes arrays of JAX",
+        **dict.fromkeys(("jax", "jaxlib"), ": adapters.jax.init makes arrays of JAX"),
     }
     hint = ": init_module_ initializes modules" if isinstance(tensor, torch.nn.Module) else others.get(root, "")
     raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")

@@ -247,7 +247,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for target in targets:
             self._adopt(target)
         read = [self._freeze(tensor) for tensor in tensors]
-        law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
+        law = _LAWS[name](self, args, kwargs) if name in _LAWS and not func.is_view else None
         if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
             for target in targets:
                 if not all(self._ends_in(target, tensor) for tensor in tensors):
@@ -766,10 +766,6 @@ def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
 # Laws of PyTorch's operations
 
 _LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
-
-
-def _unknown(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    return None
 
 
 def _constant(value: float) -> _LawOf:
