@@ -160,7 +160,7 @@ class _Governor(Block):
         if self.is_following and (state := _state_of_torch()) != self.state:  # somebody else has moved the generator
             self.seed, self.calls, self.state = LateSeed(None), 0, state
         key = self.seed if make_scheme(scheme).draws else 0
-        moves = type(key) is LateSeed and not key.is_drawn
+        moves = type(key) is LateSeed and key.value is None
         init_(tensor, scheme, seed=key, name=self.calls, threads=self.threads)
         self.calls += 1
         if moves and self.is_following:

@@ -295,7 +295,7 @@ _TORCHS = {name: getattr(torch.nn.init, name) for name in ("uniform_", "normal_"
 
 
 def _is_torchs(tensor: Tensor, *, or_integers: bool = False) -> bool:
-    """Whether a tensor is of complex numbers, or of integers and the like."""
+    """Whether a tensor is complex, or of a type without fractions."""
     refuse_other_types(tensor)
     return tensor.is_complex() or (or_integers and tensor.dtype not in FILLED)
 

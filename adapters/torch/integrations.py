@@ -19,17 +19,8 @@ from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
 
-from .dtensor import Run, Runs, fill_runs
-from .plain import (
-    draw_seed,
-    fill_tensor,
-    in_torch_layout,
-    is_unreal,
-    leaves_graph,
-    refuse_absent,
-    refuse_unusable,
-    seed_of,
-)
+from .dtensor import Run, Runs, fill_runs, refuse_unusable_here
+from .plain import draw_seed, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_absent, seed_of
 from .tensors import init_
 
 if TYPE_CHECKING:
@@ -88,8 +79,7 @@ def init_sharded_(
     fill_tensor(empty, initializer, seed=key, shape=shape, offset=nothing, threads=threads)
     shards = tensor.local_shards()
     for shard in shards:
-        if not shard.tensor.is_meta:
-            refuse_unusable(shard.tensor)  # all of them, before the first is written
+        refuse_unusable_here(shard.tensor)  # all of them, before the first is written
     for shard in shards:
         begin = tuple(shard.metadata.shard_offsets)
         fill_tensor(shard.tensor, initializer, seed=key, shape=shape, offset=begin, threads=threads)

@@ -271,23 +271,18 @@ def seed_of(
 class LateSeed:
     """One 64-bit draw of a generator as a seed, taken when it is first asked for: after all else has been checked."""
 
-    __slots__ = ("_generator", "_seed")
+    __slots__ = ("_generator", "value")
 
     def __init__(self, generator: torch.Generator | None) -> None:
         if not isinstance(generator, torch.Generator | None):
             raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
         self._generator = generator
-        self._seed: int | None = None
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether it was asked for."""
-        return self._seed is not None
+        self.value: int | None = None  # until it is asked for
 
     def __index__(self) -> int:
-        if self._seed is None:
-            self._seed = draw_seed(self._generator)
-        return self._seed
+        if self.value is None:
+            self.value = draw_seed(self._generator)
+        return self.value
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
