@@ -154,13 +154,13 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     Verdicts are about the signals that enter layers, and the gradients, by their norms, that layers get back. A layer
     is compared with the layers that come first and with its like in other blocks, ``blocks.0.query`` with
     ``blocks.1.query``. Branches that begin small, or with 0, as the last weights of residual blocks may, are passed by
-    where other signals go around them; what output layers hand on is for the loss to say.
+    where other signals go around them; the loss decides about what output layers return.
 
     Layers are off whose weights are more than 25 % away from the standard deviation that `recommend` gives for their
     activation (5 % where the verdict is not stable), and, where it is not, layers without an activation that are more
     than 2 times away. None is off in a stable model that normalizes its signals, or that has He's weights by fan_out in
     all layers. What `recommend` gives is meant for plain stacks, and knows neither dropout nor residual sums. So it is
-    tried: the model runs once more, with what these layers hand on scaled as their weights would be, and it is
+    tried: the model runs once more, with the outputs of these layers scaled as their weights would be, and it is
     suggested if the model then is stable, or its signals and gradients keep nearer to one size. It cannot be tried, and
     is suggested, where units are all the same. It is all of the layers that are tried, or none.
 
@@ -441,7 +441,7 @@ def _take_gradient(use: Use, place: int, output: Tensor) -> None:
 
 
 def _widen(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
-    """What a layer would hand on with weights that are wider by a factor, and the same bias."""
+    """What a layer would return with weights that are larger by a factor, and the same bias."""
     if bias is None:
         return output * factor
     added = bias.reshape(-1, *(1,) * (-1 - axis))

@@ -87,7 +87,7 @@ def init_sharded_(
 
 
 class MethodKeywords(TypedDict, total=False):
-    """What the two functions below take beside their own arguments, and hand on to `init_`."""
+    """What the two functions below take beside their own arguments, and pass on to `init_`."""
 
     in_axis: Axes | None
     out_axis: Axes | None

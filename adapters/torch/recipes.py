@@ -74,9 +74,9 @@ def torch() -> Recipe:
 def hf(std: float = 0.02) -> Recipe:
     """Hugging Face transformers': N(0, std^2), zeros, ones; `std` is ``config.initializer_range``.
 
-    A table that knows no architecture: some models give other laws (Gemma's norms begin at zeros), and parameters that
-    stand outside of layers (tokens, scales) are each model's affair. By name, ``"hf"``, a model of transformers' is
-    asked instead, as by `own`.
+    It is the same for every architecture, though some models use other distributions (Gemma's norms start at zeros),
+    and parameters outside of layers (tokens, scales) differ from model to model. By name, ``"hf"``, a model of
+    transformers' is asked instead, as by `own`.
     """
     norms = (nn.GroupNorm, *BATCH_NORMS, "*LayerNorm*", "*RMSNorm*")
     layers = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -308,7 +308,7 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     Notes
     -----
     Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, table 3, initial variances alone: learning rates and the
-    1 / d of attention are not an initialization's affair. Weights tied between an embedding and an output count as an
+    1 / d of attention are not part of an initialization. Weights tied between an embedding and an output count as an
     embedding.
 
     Examples
