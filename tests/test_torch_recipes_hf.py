@@ -200,6 +200,17 @@ def test_values_that_code_looks_at_are_there_where_nothing_is_drawn():
     assert scheme_of(reset) == "normal(std=24.0)"
 
 
+def test_code_that_falls_back_where_a_function_refuses_a_shape_falls_back_here_too():
+    def reset(weight):
+        try:
+            init.xavier_uniform_(weight)
+        except ValueError:
+            init.normal_(weight, std=0.5)
+
+    assert scheme_of(reset, (6,)) == "normal(std=0.5)"
+    assert scheme_of(reset) == "xavier_uniform"
+
+
 # What is refused
 
 

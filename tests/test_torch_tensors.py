@@ -140,6 +140,19 @@ def computed():
     }
 
 
+def test_a_large_tensor_goes_through_two_buffers_of_8_mib(monkeypatch):
+    sizes, empty = [], torch.empty
+    tensor = torch.empty(3 << 21, dtype=torch.float64)  # 48 MiB
+
+    def count(size, *, dtype, **others):
+        sizes.append(size * dtype.itemsize)
+        return empty(size, dtype=dtype, **others)
+
+    monkeypatch.setattr(torch, "empty", count)
+    plain._fill_through_host(tensor, plain.Initializer("normal"), seed=7)
+    assert sizes == [8 << 20, 8 << 20]
+
+
 PIECES = {
     "chunk": lambda weight: weight.chunk(3),
     "split": lambda weight: weight.split(4),
