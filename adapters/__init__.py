@@ -7,7 +7,7 @@ every module in it exists once under both names.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -15,17 +15,30 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from winit_fast import Scheme
+    from winit_fast.initializer import Keywords
 
     from . import numpy as numpy
 
-Filled = TypeVar("Filled")
+    class InitKeywords(Keywords, total=False):
+        """What the `init_` of some adapter takes beside what it fills and the scheme."""
+
+        seed: object
+        generator: object
+        shape: Sequence[SupportsIndex] | None
+        offset: Sequence[SupportsIndex] | None
+        threads: SupportsIndex | None
 
 
-def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
+T = TypeVar("T")
+
+
+def init_(x: T, scheme: str | Scheme, **keywords: Unpack[InitKeywords]) -> T:
     """Fill an array, tensor or variable of any framework with starting weights, in place.
 
     Parameters
@@ -35,9 +48,9 @@ def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
         seed where none is given, are its framework's own. Arrays of other libraries are filled by `dlpack`.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
-    **arguments
+    **keywords
         `seed`, `name`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads`, `shape` and `offset`
-        (but for a `keras.Variable`, which is a whole), and what else the `init_` of the adapter takes.
+        (but for a `keras.Variable`, which is a whole), and `generator` for PyTorch.
 
     Returns
     -------
@@ -65,9 +78,9 @@ def init_(x: Filled, scheme: str | Scheme, **arguments: Any) -> Filled:
             adapter = import_module(f"{__name__}.{name}")
             if not hasattr(adapter, "init_"):
                 raise TypeError(f"x must be writable, got {type(x).__name__}: adapters.{name}.init makes a new one")
-            return adapter.init_(x, scheme, **arguments)  # type: ignore[no-any-return]
+            return adapter.init_(x, scheme, **keywords)  # type: ignore[no-any-return]
     if _shares_memory(x):
-        return import_module(f"{__name__}.dlpack").init_(x, scheme, **arguments)  # type: ignore[no-any-return]
+        return import_module(f"{__name__}.dlpack").init_(x, scheme, **keywords)  # type: ignore[no-any-return]
     raise TypeError(
         f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or share its memory "
         f"as adapters.dlpack takes it, got {type(x).__name__}"

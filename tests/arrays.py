@@ -1,16 +1,10 @@
-"""Arrays of every type and layout, and Python in a fresh process: what several test files share."""
+"""Arrays of every type, shape and layout to fill, and the bits in them."""
 
-import os
-import subprocess
-import sys
 from math import prod
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
-
-import winit_fast
 
 DTYPES = {
     "float32": np.dtype("float32"),
@@ -116,33 +110,3 @@ def untouched(shape, dtype):
     """A contiguous array of `UNTOUCHED` bytes."""
     kind = np.dtype(dtype)
     return np.full(prod(shape) * kind.itemsize, UNTOUCHED, np.uint8).view(kind).reshape(shape)
-
-
-def python(*arguments, cwd=None, timeout=600, **environment):
-    """Run a fresh Python, without the variables that winit_fast reads unless given here."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd, env=_environment() | environment, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-
-
-def started(code):
-    """The code in a fresh Python that goes on beside the test."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def _environment():
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WINIT_FAST", "LOCAL_WORLD_SIZE"))
-    }
-    places = [str(Path(winit_fast.__file__).parents[1]), str(Path(__file__).parent), kept.get("PYTHONPATH", "")]
-    return kept | {"PYTHONPATH": os.pathsep.join(place for place in places if place)}
-
-
-def printed(code, *, cwd=None, **environment):
-    """What the code prints in a fresh Python; it must end well."""
-    done = python("-c", code, cwd=cwd, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -6,9 +6,14 @@ import sys
 from importlib import import_module
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from winit_fast import dispatch
 from winit_fast.dispatch import usable_isas
+
+# No claim about time: a busy machine may need seconds for an example.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(params=usable_isas())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import printed
+from processes import printed
 
 import winit_fast
 from winit_fast import adapters

@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from winit_fast import fill, fill_keys, fill_rows, scheme, structures
+from winit_fast import fill, fill_keys, fill_rows, registry, scheme, structures
 from winit_fast.arguments import MOST_VALUES
+from winit_fast.fans import Layout
 from winit_fast.registry import LONGEST_KEPT
 
 engine = import_module("winit_fast.fill")
@@ -57,7 +58,7 @@ def test_an_array_is_not_kept_for_each_shape():
 def test_an_array_that_its_caller_holds_is_prepared_once_for_each_shape_and_type(count):
     held = scheme("array", values=numbers(0, (count,)))
     assert len(str(held)) > LONGEST_KEPT
-    with mock.patch.object(structures, "_numbers", wraps=structures._numbers) as prepare:
+    with mock.patch.object(structures, "_round_values", wraps=structures._round_values) as prepare:
         for _ in range(5):
             fill(np.empty((3, count), "float32"), held)
             fill_rows(np.empty((2, count), "float32"), [1, 0], held, shape=(3, count))
@@ -89,7 +90,7 @@ def test_the_biases_of_lstms_are_not_kept():
 
 
 def test_a_small_kernel_that_interpolates_is_computed_once():
-    with mock.patch.object(structures, "_weights", wraps=structures._weights) as compute:
+    with mock.patch.object(structures, "_make_bilinear", wraps=structures._make_bilinear) as compute:
         for dtype in ("float32", "float64", "float32", "float64"):
             fill(np.empty((4, 4, 5, 7), dtype), "bilinear")
             fill_rows(np.empty((3, 4, 5, 7), dtype), [1, 3, 1], "bilinear", shape=(4, 4, 5, 7))
@@ -133,7 +134,7 @@ def test_what_hangs_on_a_dtype_is_not_kept():
 )
 def test_a_dtype_of_a_caller_is_not_kept(make):
     dtype = make()
-    engine._element_type.cache_clear()
+    engine._element_type_of.cache_clear()
     before = sys.getrefcount(dtype)
     fill(np.empty((3, 2), dtype), "constant(2)")
     fill_rows(np.empty((1, 2), dtype), [0], "he_normal", seed=1, shape=(3, 2))
@@ -164,3 +165,24 @@ def test_what_is_kept_of_the_longest_texts_is_little():
             fill(out[:, :count], text)
 
     assert kept(fill_with) < 64 * 5 * 8192
+
+
+@pytest.mark.parametrize("spec", ["he_normal(gain=1.0625)", "embedding_normal", "orthogonal(gain=1.0625)"])
+@pytest.mark.parametrize("padding_idx", [None, 0])
+def test_a_first_call_builds_its_layout_once_and_a_cached_call_none(spec, padding_idx):
+    built = []
+
+    def count(frame, event, argument):
+        if event == "call" and frame.f_code is Layout.__init__.__code__:
+            built.append(frame)
+
+    engine._resolve.cache_clear()
+    registry._read.cache_clear()
+    for expected in (1, 0):
+        built.clear()
+        sys.setprofile(count)
+        try:
+            fill(np.empty((37, 29), "float32"), spec, seed=1, name="a", padding_idx=padding_idx)
+        finally:
+            sys.setprofile(None)
+        assert len(built) == expected

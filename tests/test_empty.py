@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-from arrays import DTYPES, printed, untouched
+from arrays import DTYPES, untouched
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import printed
 
 import winit_fast
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 FOLDER = Path(__file__).parents[1] / "examples"
 # How many ranks run it (0: no torchrun), what it needs, and what must stand in what it prints.
@@ -37,7 +38,7 @@ def test_an_example_runs(name):
     runner = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
     done = subprocess.run(
         [sys.executable, *runner, str(FOLDER / f"{name}.py"), *ARGUMENTS.get(name, [])],
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for words in expected:

@@ -8,23 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from arrays import (
-    DTYPES,
-    NARROW,
-    SCHEMES,
-    cut,
-    dtype_names,
-    placed,
-    printed,
-    python,
-    regions,
-    same,
-    scheme_texts,
-    shapes,
-    untouched,
-)
+from arrays import DTYPES, NARROW, SCHEMES, cut, dtype_names, placed, regions, same, scheme_texts, shapes, untouched
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from processes import printed, python
 
 import winit_fast
 from winit_fast import fill, random_bits

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from arrays import DTYPES, SCHEMES, dtype_names, placed, printed, same, scheme_texts, shapes, untouched
+from arrays import DTYPES, SCHEMES, dtype_names, placed, same, scheme_texts, shapes, untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import printed
 
 import winit_fast
 from winit_fast import fill, fill_rows

@@ -6,7 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-from arrays import DTYPES, UNTOUCHED, printed, untouched
+from arrays import DTYPES, UNTOUCHED, untouched
+from processes import printed
 
 from winit_fast import fill, fill_keys, fill_rows, random_bits
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from arrays import python
+from processes import python
 
 SCRIPT = str(Path(__file__).parent / "hostile.py")
 CASES = int(os.environ.get("HOSTILE_CASES", "60000"))  # .ci/sanitize takes fewer, being slower

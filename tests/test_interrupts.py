@@ -7,21 +7,24 @@ import time
 from random import Random
 
 import pytest
-from arrays import printed, python, started
+from processes import PATIENCE, printed, python, started
 
 from winit_fast import parallel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
-# Untouched memory and a slow scheme, so that a twentieth of a second is well before the end; no value drawn is 0.
+# Untouched memory and a slow scheme, so that the first values are there well before the end; no value drawn is 0.
 FILL = """
 import _thread, os, signal, threading, time
 import numpy as np
+from clocks import stretch
 from winit_fast import fill, fill_rows
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 out = np.zeros((1 << 13, 1 << 13), "float64")
 sent = []
 def interrupt():
+    while not out[:, 0].any():
+        time.sleep(0.001)
     sent.append(time.monotonic())
     if WAY == "kill":
         os.kill(os.getpid(), signal.SIGINT)
@@ -30,15 +33,18 @@ def interrupt():
     elif WAY == "interrupt_main":
         _thread.interrupt_main()
 def raise_timeout(*_):
+    if not out[:, 0].any():
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        return
     sent.append(time.monotonic())
     raise TimeoutError
 expected = KeyboardInterrupt
 if WAY == "alarm":
     expected = TimeoutError
     signal.signal(signal.SIGALRM, raise_timeout)
-timer = threading.Timer(0.05, interrupt)
+timer = threading.Thread(target=interrupt)
 if WAY == "alarm":
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
 else:
     timer.start()
 scheme = "truncated_normal(low=-3, high=2)"
@@ -48,7 +54,7 @@ try:
     else:
         fill(out.T if KIND == "transposed" else out, scheme, seed=1, threads=THREADS)
 except expected:
-    passed = time.monotonic() - sent[0]
+    passed = (time.monotonic() - sent[0]) / stretch()
     if WAY != "alarm":
         timer.join()
     deadline = time.monotonic() + 20
@@ -76,7 +82,7 @@ else:
 )
 def test_an_interrupt_passes_through_a_fill_within_a_second_and_leaves_no_thread(way, threads, kind):
     settings = f"THREADS, WAY, KIND = {threads}, {way!r}, {kind!r}\n"
-    for _ in range(3):  # whatever else the machine does may take a second, but not each time
+    for _ in range(3):  # the machine may become busy just then, but not each time
         left, was_within, has_ended, seconds = printed(settings + FILL).split()
         assert (left, has_ended) == ("0", "True")
         if float(seconds) < 1 and was_within == "True":
@@ -115,8 +121,8 @@ print(interrupts)
 # The same wherever a signal may hit. In processes of their own, since what is tested for may hang.
 
 
-def lines(code, *, timeout=300):
-    done = python("-c", code, timeout=timeout)
+def lines(code):
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -172,7 +178,7 @@ def under_signals(wanted, pause):
     random = Random(1)
     with started(code) as process:
         assert process.stdout.readline() == "ready\n"
-        deadline = time.monotonic() + 60 + wanted / 20
+        deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(signal.SIGINT)
             time.sleep(random.uniform(0, pause))
@@ -296,7 +302,7 @@ while missed < 5:
 check_that_nobody_worked_later()
 print(pairs > 100)
 """
-    assert lines(code, timeout=3000) == ["True"]
+    assert lines(code) == ["True"]
 
 
 def test_exceptions_at_once_one_after_the_other_leave_no_thread():
@@ -446,15 +452,17 @@ def fork(*_):
     else:
         is_child = True
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)  # a child that hangs
+        signal.alarm(300)  # a child that hangs
 signal.signal(signal.SIGALRM, fork)
 outcomes = []
-for number in range(40):
+while len(outcomes) < 40 or outcomes.count(3) <= 5 and len(outcomes) < 2000:  # until enough of them were in time
     out[...] = 0
+    number = len(outcomes) % 40
     signal.setitimer(signal.ITIMER_REAL, least * (0.2 + 0.05 * number))  # from within the fill to behind it
-    status = 0
+    status, begin = 0, timeit.default_timer()
     try:
         fill(out, "normal", seed=1, threads=3)
+        least = min(least, timeit.default_timer() - begin)  # the machine may have been busy before
         while not children and not is_child:
             time.sleep(0.001)
         status = 1 if (out == expected).all() else 2
@@ -483,7 +491,7 @@ def fork():
     while not is_over:
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(300)
             own = fill(np.zeros_like(out), "normal", seed=1, threads=3)
             os._exit(0 if (own == expected).all() else 1)
         outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

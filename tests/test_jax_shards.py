@@ -1,7 +1,7 @@
 """adapters.jax inside of programs on several devices: each writes its own shard, whoever asks for the sharding."""
 
 import pytest
-from test_adapters_jax import is_written_in_place, jax, sharded
+from test_jax_arrays import is_written_in_place, jax, sharded
 
 pytestmark = [pytest.mark.frameworks, is_written_in_place]
 

@@ -1,6 +1,6 @@
 """adapters.keras: every public name of keras.initializers, by argument, dtype and shape, beside Keras's own.
 
-On each backend in a process of its own, which tests/test_adapters_keras.py starts.
+On each backend in a process of its own, which tests/test_keras_initializers.py starts.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 if "KERAS_INSIDE" not in os.environ:
-    pytest.skip("tests/test_adapters_keras.py starts it", allow_module_level=True)
+    pytest.skip("tests/test_keras_initializers.py starts it", allow_module_level=True)
 
 import keras
 

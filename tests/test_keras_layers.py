@@ -1,6 +1,6 @@
 """adapters.keras: what each layer of Keras makes of a scheme has the spread of Keras's initializer of that meaning.
 
-On each backend in a process of its own, which tests/test_adapters_keras.py starts; the whole, with -m sweep, here.
+On each backend in a process of its own, which tests/test_keras_initializers.py starts; the whole, with -m sweep, here.
 """
 
 import inspect
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import python
+from processes import PATIENCE, python
 
 IS_INSIDE = "KERAS_INSIDE" in os.environ
 
@@ -29,11 +29,12 @@ def test_the_whole_sweep_passes_on_a_backend(backend):
     pytest.importorskip(backend)
     files = sorted(map(str, Path(__file__).parent.glob("test_keras_*.py")))
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1"}
-    done = python("-m", "pytest", "-q", "-m", "sweep", "-p", "no:cacheprovider", *files, timeout=1200, **environment)
+    options = ["-q", "-m", "sweep", "-p", "no:cacheprovider"]
+    done = python("-m", "pytest", *options, *files, timeout=2 * PATIENCE, **environment)
     assert done.returncode == 0, done.stdout
 
 
-inside = pytest.mark.skipif(not IS_INSIDE, reason="tests/test_adapters_keras.py starts it")
+inside = pytest.mark.skipif(not IS_INSIDE, reason="tests/test_keras_initializers.py starts it")
 
 # Every layer class with an initializer of kernels or tables: its arguments, and the shapes that it is built for.
 IMAGE = {"filters": 24, "kernel_size": 3}

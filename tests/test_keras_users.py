@@ -1,6 +1,6 @@
 """adapters.keras: what people do with initializers of Keras besides handing them to layers.
 
-On each backend in a process of its own, which tests/test_adapters_keras.py starts.
+On each backend in a process of its own, which tests/test_keras_initializers.py starts.
 """
 
 import copy
@@ -15,12 +15,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from arrays import python, same
+from arrays import same
+from processes import python
 
 import winit_fast
 
 if "KERAS_INSIDE" not in os.environ:
-    pytest.skip("tests/test_adapters_keras.py starts it", allow_module_level=True)
+    pytest.skip("tests/test_keras_initializers.py starts it", allow_module_level=True)
 
 import keras
 

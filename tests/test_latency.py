@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-from arrays import printed
 from large import ARITHMETIC, KINDS, tensors
+from processes import printed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from arrays import DTYPES, python
+from arrays import DTYPES
+from processes import PATIENCE, python
 
 import winit_fast
 from winit_fast import demo, publish
@@ -356,7 +357,7 @@ def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path
         time.sleep(0.001)
     time.sleep(delay)
     child.send_signal(number)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=PATIENCE)
     found = [path.name for path in tmp_path.iterdir()]
     if "dlrm.npy" in found:  # the signal came when that was published, at the end or after it
         assert np.load(tmp_path / "dlrm.npy", mmap_mode="r").shape[0] == 300000

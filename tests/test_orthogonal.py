@@ -11,9 +11,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from arrays import DTYPES, NARROW, cut, placed, printed, same, untouched
+from arrays import DTYPES, NARROW, cut, placed, same, untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import printed
 from scipy import special, stats
 from test_statistics import LARGEST_MOMENT_ERROR, assert_plausible, two_sided
 

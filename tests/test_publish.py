@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from arrays import printed
+from processes import printed
 
 from winit_fast import publish
 from winit_fast.publish import PartialFile, reserve

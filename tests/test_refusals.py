@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from arrays import DTYPES, UNTOUCHED, python, untouched
+from arrays import DTYPES, UNTOUCHED, untouched
+from processes import python
 
 import winit_fast
 from winit_fast import fill, fill_rows, random_bits

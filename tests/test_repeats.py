@@ -14,7 +14,7 @@ from winit_fast.streams import UNNAMED
 
 @pytest.fixture(autouse=True)
 def _nothing_was_filled(monkeypatch):
-    monkeypatch.setattr(repeats, "_filled", {})
+    monkeypatch.setattr(repeats, "_addresses", {})
 
 
 def warned(*calls):
@@ -126,7 +126,7 @@ def test_what_draws_nothing_is_not_warned_of():
 def test_memory_of_what_was_filled_does_not_grow_without_end():
     for size in range(3 * repeats._MOST):
         fill(np.empty(1), "normal", seed=size)
-    assert len(repeats._filled) <= repeats._MOST
+    assert len(repeats._addresses) <= repeats._MOST
 
 
 def test_the_default_name_is_0_to_everyone_else():
@@ -141,7 +141,7 @@ def test_threads_that_fill_at_once_warn_once():
     kept = [np.empty(3, "float32") for _ in range(2)]
 
     for _ in range(20):
-        repeats._filled.clear()
+        repeats._addresses.clear()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             threads = [threading.Thread(target=_noted, args=(barrier, out)) for out in kept]

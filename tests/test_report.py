@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import python
+from processes import python
 from scipy import special, stats
 
 import winit_fast

@@ -256,7 +256,7 @@ VALUES = {
     for kind, values in {
         catalogue.Finite: numbers,
         catalogue.NotNegative: st.floats(0.0, 1e300),
-        catalogue.Part: st.floats(0.0, 1.0),
+        catalogue.Proportion: st.floats(0.0, 1.0),
         catalogue.Count: st.integers(1, 2**31 - 1),
         catalogue.CountOrNone: st.integers(0, 2**31 - 1),
         catalogue.Values: st.lists(st.integers(1, 3), min_size=1, max_size=3).flatmap(nested),
@@ -268,10 +268,10 @@ VALUES = {
         catalogue.Slope: st.one_of(st.none(), st.floats(-1e150, 1e150)),
         catalogue.Gain: st.one_of(st.none(), st.floats(0.0, 1e300)),
         catalogue.Rounding: st.sampled_from(["nearest", "below_high"]),
-        catalogue.Side: st.sampled_from(["in", "out"]),
+        catalogue.Per: st.sampled_from(["in", "out"]),
         catalogue.Coder: st.sampled_from(["encoder", "decoder"]),
         catalogue.CoderOrNone: st.sampled_from([None, "encoder", "decoder"]),
-        catalogue.Place: st.sampled_from(["input", "hidden", "output"]),
+        catalogue.Role: st.sampled_from(["input", "hidden", "output"]),
         catalogue.GateOrder: st.sampled_from(["ifgo", "iofg", "ofig"]),
     }.items()
 }
@@ -467,7 +467,7 @@ def test_one_function_makes_a_scheme():
 def test_one_function_makes_a_family():
     ours = [registry.Equivalent(text) for text in ("test_high(2)", "test_low", "test_high")]
 
-    @registry.family({"low": "At -1", "high": "At 1"}, *ours, aliases=("also_test",))
+    @registry.register_family({"low": "At -1", "high": "At 1"}, *ours, aliases=("also_test",))
     def test(kind: catalogue.Kind, /, factor: catalogue.Finite = 1.0) -> registry.Law:
         """Here it is times factor."""
         return Constant(factor if kind == "high" else -factor)

@@ -1,7 +1,7 @@
 """Threads with a small stack: musl's have 128 KiB by default, and a program may ask for less."""
 
 import pytest
-from arrays import printed
+from processes import printed
 
 CODE = """
 import _thread, threading

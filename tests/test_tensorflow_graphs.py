@@ -8,7 +8,8 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
-from arrays import DTYPES, python, same
+from arrays import DTYPES, same
+from processes import python
 
 import winit_fast
 from winit_fast import adapters

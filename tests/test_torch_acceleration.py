@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import ClassVar
 
 import pytest
+from processes import PATIENCE
 
 torch = pytest.importorskip("torch")
 
@@ -737,7 +738,7 @@ class Drawing(torch.utils.data.Dataset):
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
 def test_workers_of_a_data_loader():
-    loader = torch.utils.data.DataLoader(Drawing(), num_workers=2, multiprocessing_context="fork", timeout=120)
+    loader = torch.utils.data.DataLoader(Drawing(), num_workers=2, multiprocessing_context="fork", timeout=PATIENCE)
     with warnings.catch_warnings(), accelerate(seed=5):
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking while other threads run
         nn.Linear(1 << 10, 1 << 10)
@@ -1209,7 +1210,7 @@ assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()
 assert all(getattr(torch.nn.init, name) is kept for name, kept in initialization.TORCH_INIT_FUNCTIONS.items())
 assert torch.nn.init.normal_.__module__ == "torch.nn.init"
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_no_tensor_is_kept():
@@ -1246,3 +1247,42 @@ def test_bfloat16_without_ml_dtypes_is_torchs(monkeypatch):
         weight = torch.nn.init.normal_(torch.empty(8, dtype=torch.bfloat16))
     torch.manual_seed(5)
     assert torch.equal(weight, torch.empty(8, dtype=torch.bfloat16).normal_())
+
+
+# Who sees a call
+
+
+def test_a_call_of_ours_in_a_block_is_no_call_of_the_block():
+    torch.manual_seed(3)
+    alone = adapters.torch.normal_(torch.empty(9))
+    with accelerate(seed=5):
+        torch.manual_seed(3)
+        assert torch.equal(adapters.torch.normal_(torch.empty(9)), alone)
+        first = nn.init.normal_(torch.empty(9))
+    assert torch.equal(first, init_(torch.empty(9), "normal", seed=5, name=0))
+
+
+class Seen(torch.overrides.TorchFunctionMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names.append(getattr(function, "__name__", str(function)))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["normal_", "xavier_uniform_", "kaiming_normal_", "orthogonal_", "trunc_normal_"])
+def test_no_mode_sees_what_a_block_does_to_fill(name):
+    weight = torch.empty(8, 8)
+    with accelerate(seed=5), Seen() as seen:
+        getattr(nn.init, name)(weight)
+    assert seen.names == []
+    assert torch._C._is_torch_function_enabled()
+
+
+def test_modes_see_pytorch_again_where_a_block_leaves_a_call_to_it():
+    weight = torch.empty(8, 8, dtype=torch.complex64)
+    with accelerate(seed=5), Seen() as seen:
+        nn.init.normal_(weight)
+    assert "normal_" in seen.names

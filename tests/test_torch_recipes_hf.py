@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from winit_fast import adapters
 
@@ -197,6 +198,17 @@ def test_values_that_code_looks_at_are_there_where_nothing_is_drawn():
         init.normal_(weight, std=scale)
 
     assert scheme_of(reset) == "normal(std=24.0)"
+
+
+def test_code_that_falls_back_where_a_function_refuses_a_shape_falls_back_here_too():
+    def reset(weight):
+        try:
+            init.xavier_uniform_(weight)
+        except ValueError:
+            init.normal_(weight, std=0.5)
+
+    assert scheme_of(reset, (6,)) == "normal(std=0.5)"
+    assert scheme_of(reset) == "xavier_uniform"
 
 
 # What is refused
@@ -533,7 +545,7 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
         for rank in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
 
 

@@ -13,6 +13,7 @@ import traceback
 from datetime import timedelta
 
 import pytest
+from processes import PATIENCE
 
 import winit_fast
 from winit_fast import adapters
@@ -406,7 +407,7 @@ def run_checks(rank, world, folder):
     """What one rank does: all checks of this number of ranks, and a report of those that failed."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=PATIENCE)
     )
     for name, (function, worlds) in CHECKS.items():
         if world in worlds:
@@ -436,7 +437,7 @@ def reports(tmp_path_factory):
             for process in ranks:
                 process.start()
             for process in ranks:
-                process.join(240)
+                process.join(PATIENCE)
                 if process.is_alive():
                     process.kill()
         paths = [folders[world] / f"{name}.{rank}" for rank in range(world)]

@@ -1,7 +1,7 @@
 """Fill memory you own with the starting weights of a neural network: fast, in place, the same bits everywhere.
 
-`fill` an array or its part of a larger tensor, `fill_rows` of an embedding, `fill_keys` of a table of hashed ids, or
-hand over to a framework through ``winit_fast.adapters``. README.md shows how; STREAM.md says what every value is.
+`fill` writes an array or its part of a larger tensor, `fill_rows` rows of an embedding, `fill_keys` rows of a table of
+hashed ids; ``winit_fast.adapters`` hand them to a framework. README.md shows how; STREAM.md says what every value is.
 """
 
 from importlib import import_module
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Make ``winit_fast.adapters`` there without an import of its own, and not imported before it is used."""
+    """Import ``winit_fast.adapters`` when it is first used, so that nobody has to import it by name."""
     if name == "adapters":
         return import_module("winit_fast.adapters")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,24 @@ cdef enum transform_name:  # in the order of TRANSFORMS in _plan.pyx
 cdef enum store_name:  # in the order of STORES
     AS_IT_IS, BFLOAT16, FLOAT16, FLOAT8_E5M2, FLOAT8_E4M3FN
 
-cdef enum:
+cdef extern from "sizes.h":
+    cpdef enum:
+        GROUP_WORDS, ROW, GROUPS, BATCH, MATRIX_BLOCK, TILE_UNITS, FEW_ENTRIES, MOST_MARKS
+
+cpdef enum:
     MOST_AXES = 64  # NumPy's own limit
-    CONSTANTS = 10
+
+# The index of each constant of a transform. lowering.py writes the constants under these names and transforms.pxi reads
+# them so; the names are those of STREAM.md.
+cpdef enum:
+    CONSTANT_VALUE = 0
+    UNIFORM_LOW = 0, UNIFORM_WIDTH, UNIFORM_MAXIMUM
+    NORMAL_MEAN = 0, NORMAL_STD
+    CENTRE_MEAN = 0, CENTRE_STD, CENTRE_SCALE, CENTRE_MINIMUM, CENTRE_MAXIMUM
+    TRUNCATED_MEAN = 0, TRUNCATED_STD, TRUNCATED_MINIMUM, TRUNCATED_MAXIMUM, TRUNCATED_THRESHOLD
+    TRUNCATED_LEFT, TRUNCATED_RIGHT, TRUNCATED_SLOPE, TRUNCATED_BASE, TRUNCATED_MEDIAN  # the last in float64 alone
+    DISK_RADIUS = 0, DISK_BASE, DISK_SLOPE  # the last two where the disk is truncated
+    CONSTANTS = 10  # as many as any transform has
 
 cdef struct axis_t:
     int64_t extent
@@ -26,7 +41,7 @@ cdef struct plan_t:
     int item_size
     int group_shift        # log2 of the values in a group of 32 words: 5, or 4 where a value takes two words
     char* data             # the element at index 0 of every axis ...
-    uint64_t first_group   # ... and where it stands in the stream
+    uint64_t first_group   # ... and its group and place in the stream
     int first_place
     # The array as panels: `rows` (its memory-fastest axis but one, or the fastest if the logical order runs across the
     # memory) times `columns` (the last logical axis); outer axes pick the panel. A list of rows replaces the step of

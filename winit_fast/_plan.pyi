@@ -7,6 +7,43 @@ from numpy.typing import NDArray
 TRANSFORMS: tuple[str, ...]
 STORES: tuple[str, ...]
 
+# include/sizes.h and _plan.pxd
+GROUP_WORDS: int
+ROW: int
+GROUPS: int
+BATCH: int
+MATRIX_BLOCK: int
+TILE_UNITS: int
+FEW_ENTRIES: int
+MOST_MARKS: int
+MOST_AXES: int
+
+CONSTANTS: int
+CONSTANT_VALUE: int
+UNIFORM_LOW: int
+UNIFORM_WIDTH: int
+UNIFORM_MAXIMUM: int
+NORMAL_MEAN: int
+NORMAL_STD: int
+CENTRE_MEAN: int
+CENTRE_STD: int
+CENTRE_SCALE: int
+CENTRE_MINIMUM: int
+CENTRE_MAXIMUM: int
+TRUNCATED_MEAN: int
+TRUNCATED_STD: int
+TRUNCATED_MINIMUM: int
+TRUNCATED_MAXIMUM: int
+TRUNCATED_THRESHOLD: int
+TRUNCATED_LEFT: int
+TRUNCATED_RIGHT: int
+TRUNCATED_SLOPE: int
+TRUNCATED_BASE: int
+TRUNCATED_MEDIAN: int
+DISK_RADIUS: int
+DISK_BASE: int
+DISK_SLOPE: int
+
 Result = TypeVar("Result")
 
 def refuse_overlap(out: NDArray[Any]) -> None: ...

@@ -27,8 +27,7 @@ TRANSFORMS = (
 STORES = ("as_it_is", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
 
 cdef enum:
-    GROUP_WORDS = 32
-    TILE_VALUES = 32768        # some 20 microseconds of work: threads share it evenly, and its cost of starting is lost
+    TILE_VALUES = 32768        # some 20 microseconds of work: little enough to share evenly, and starting costs little
     ACROSS_ROWS = 512          # a tile of a transposed target: rows fill cache lines, columns fill groups;
     ACROSS_COLUMNS = 64        # 256 x 64, 128 x 128 and 1024 x 32 were slower
 
@@ -40,7 +39,7 @@ cdef int64_t magnitude(int64_t value) noexcept nogil:
 
 
 cdef bint strides_nest(const axis_t* axes, int rank, int64_t item_size) noexcept nogil:
-    """Whether no two elements share a byte, judged as NumPy users build views: each stride spans the next smaller axis."""
+    """Whether no two elements share a byte, for views as NumPy users build them: each stride spans the next smaller axis."""
     cdef bint used[MOST_AXES]
     cdef int64_t reach = item_size
     cdef int k, smallest
@@ -86,7 +85,7 @@ def writable_view_of(cnp.ndarray array not None):
 
 
 def bases_of(cnp.ndarray array not None) -> list:
-    """The arrays that an array is a view of, one below the other, and what the last of them stands on."""
+    """The arrays that an array is a view of, one below the other, and the object that owns the memory of the last."""
     found = []
     base = <object> cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) != NULL else None
     while base is not None:
@@ -99,7 +98,7 @@ def bases_of(cnp.ndarray array not None) -> list:
 
 
 def is_there(cnp.ndarray view not None) -> bool:
-    """Whether the array that owns the memory of a view still has it: a resize that checks no references moves it."""
+    """Whether the owner of a view's memory still has it: a resize that checks no references moves it."""
     cdef cnp.PyArrayObject* owner = <cnp.PyArrayObject*> cnp.PyArray_BASE(view)
     cdef char* low = <char*> cnp.PyArray_DATA(view)
     cdef char* high = low + cnp.PyArray_ITEMSIZE(view)
@@ -147,7 +146,7 @@ def are_within(cnp.ndarray rows not None, int64_t count) -> bool:
 
 
 def address_of(cnp.ndarray out not None) -> int:
-    """Where the memory of an array that has elements begins: 20 times as fast as to ask the array itself."""
+    """Where the memory of an array with elements begins: 20 times as fast as to ask the array."""
     cdef uintptr_t address = <uintptr_t> cnp.PyArray_DATA(out)
     cdef int k
     for k in range(cnp.PyArray_NDIM(out)):
@@ -179,9 +178,9 @@ cdef class Plan:
     out : ndarray
         Writable, non-empty, of the type that `transform` and `store` produce. Its elements are addressed in logical order.
     transform, store : int
-        Places in `TRANSFORMS` and `STORES`.
+        Indices in `TRANSFORMS` and `STORES`.
     constants : tuple of float
-        What the transform takes.
+        Those of the transform, in the order of _plan.pxd.
     seed, stream : int
         Key and stream of Philox, each in [0, 2^64).
     shape, offset : tuple of int or None

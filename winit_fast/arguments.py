@@ -1,6 +1,6 @@
-"""Kinds of arguments of schemes: each takes the argument's name and what was given, and returns the canonical value.
+"""Kinds of arguments of schemes: each takes the name and the value of an argument, and returns the value to keep.
 
-What cannot be used raises with the argument's name, what it got and what it needs.
+A value that cannot be used raises an error that names the argument, the value and what is needed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
+from winit_fast._plan import MOST_AXES
 from winit_fast.messages import as_int, shown
 
 __all__ = [
+    "MOST_AXES",
+    "MOST_VALUES",
     "Value",
     "did_you_mean",
     "finite",
@@ -25,7 +28,7 @@ __all__ = [
     "numbers_of_array",
     "one_of",
     "optional",
-    "part",
+    "proportion",
     "shape_of_array",
     "upper_bound",
     "whole_from",
@@ -63,7 +66,7 @@ def not_negative(argument: str, value: Any) -> float:
     return abs(number)
 
 
-def part(argument: str, value: Any) -> float:
+def proportion(argument: str, value: Any) -> float:
     """A number in [0, 1]."""
     number = finite(argument, value)
     if not 0.0 <= number <= 1.0:
@@ -72,7 +75,7 @@ def part(argument: str, value: Any) -> float:
 
 
 def whole_from(smallest: int) -> Callable[[str, Any], int]:
-    """An int that is not too small, nor beyond 2^31."""
+    """An int from `smallest` up to 2^31, not included."""
 
     def check(argument: str, value: Any) -> int:
         needed = f"an int in [{smallest}, 2^31)"
@@ -102,22 +105,22 @@ def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
         raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
-    return _nested(argument, nested, 1, count())
+    return _read_nested(argument, nested, 1, count())
 
 
-def _nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Value, ...]:
+def _read_nested(argument: str, value: Any, depth: int, met: count[int]) -> tuple[Value, ...]:
     if depth > MOST_AXES:
         raise ValueError(f"{argument} must have at most {MOST_AXES} axes, got lists nested deeper")
     if len(value) > MOST_VALUES:
         raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {len(value)}")
 
     def number(member: Any) -> float:
-        if next(met) >= MOST_VALUES:  # at once: lists that hold each other may be more than anybody can count
+        if next(met) >= MOST_VALUES:  # at once: lists that hold each other may have no end
             raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got more")
         return finite(argument, member)
 
     read: tuple[Value, ...] = tuple(
-        _nested(argument, member, depth + 1, met) if isinstance(member, list | tuple) else number(member)
+        _read_nested(argument, member, depth + 1, met) if isinstance(member, list | tuple) else number(member)
         for member in value
     )
     if not read or len({shape_of_array(member) for member in read}) > 1:
@@ -173,15 +176,14 @@ def optional(check: Callable[[str, Any], Value]) -> Callable[[str, Any], Value]:
     return lambda argument, value: None if value is None else check(argument, value)
 
 
-# Of an array in a scheme's text; a larger one is copied by NumPy just as well.
+# In the text of a scheme. Larger arrays are better copied by NumPy.
 MOST_VALUES = 1 << 16
-MOST_AXES = 64  # NumPy's own limit
 
-# N(0, 1) holds 6e-300 beyond 37 standard deviations; much farther out float64 has no number for what is left.
+# N(0, 1) has a probability of 6e-300 beyond 37 standard deviations; much farther out it is no float64.
 _FARTHEST = 37.0
 
 
-# No known word is as long, and difflib would look at all of it.
+# Longer than any known word; difflib would read all of it.
 _LONGEST_WORD = 1000
 
 
@@ -192,7 +194,7 @@ def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
 
 
 def nearest_word(word: str, known: Sequence[str] | Mapping[str, object]) -> str | None:
-    """The known word that is most like this one, if any is."""
+    """The known word most like this one, or None."""
     if len(word) > _LONGEST_WORD:
         return None
     from difflib import get_close_matches  # 2 ms, and only ever needed for a misspelt word

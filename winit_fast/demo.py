@@ -30,11 +30,11 @@ from winit_fast.distributions import (
     ComplexUniform,
     Constant,
     Distribution,
+    GivenValues,
     Identity,
     Normal,
     Orthogonal,
     Sparse,
-    Table,
     TruncatedNormal,
     Uniform,
 )
@@ -431,7 +431,7 @@ def predict_moments(distribution: Distribution, element_type: ElementType, shape
             return given([gain], [1])
         case Identity(gain):
             return given([gain, 0.0], [min(shape), count - min(shape)])
-        case Table(_, numbers):
+        case GivenValues(_, numbers):
             return given([float(number) for number in numbers], [1] * len(numbers))
         case Uniform(low, high, rounding):
             below = format.below(high) if rounding == "below_high" else None

@@ -1,7 +1,7 @@
 """Chooses which compiled copy of the kernels runs, and imports only that one.
 
-An AVX-512 module's own start-up code may use AVX-512, so that importing all of them to choose later would crash on an
-older CPU. ``WINIT_FAST_ISA`` forces a lower ISA than the best; the bits are the same.
+The start-up code of an AVX-512 module may itself use AVX-512, so importing all of them first would crash an older CPU.
+``WINIT_FAST_ISA`` forces a lower ISA than the best; the bits are the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def compiled_isas() -> tuple[str, ...]:
 
 
 def usable_isas() -> tuple[str, ...]:
-    """Those of them that this CPU runs, best first."""
+    """The compiled ISAs that this CPU runs, best first."""
     compiled = compiled_isas()
     return tuple(isa for isa in cpu_isas() if isa in compiled)
 

@@ -1,7 +1,7 @@
 """What a scheme becomes once shape and fans are known: a distribution with numbers in it.
 
 All numbers are float64. Two distributions are equal, and hash alike, only where every element drawn from them is. The
-first four, and the three of complex numbers, draw each element by itself; the others say how elements hang together.
+first four, and the three of complex numbers, draw each element by itself; in the others elements depend on each other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = [
     "Dirac",
     "Distribution",
     "Elementwise",
+    "GivenValues",
     "Identity",
     "Normal",
     "Orthogonal",
     "Sparse",
-    "Table",
     "TruncatedNormal",
     "Uniform",
 ]
@@ -264,7 +264,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Dirac:
-    """A convolution kernel that hands the inputs through: 1 at its centre, for one input of each output.
+    """A convolution kernel that passes the inputs on: 1 at its centre, for one input of each output.
 
     Parameters
     ----------
@@ -283,12 +283,12 @@ class Dirac:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """N(0, std^2), and 0 at as many places of every unit, chosen at random.
+    """N(0, std^2), and 0 for as many weights of every unit, chosen at random.
 
     Parameters
     ----------
     sparsity : float
-        In (0, 1]: the part of a unit's weights that is 0, rounded up to a whole number.
+        In (0, 1]: the proportion of a unit's weights that is 0, rounded up to a whole number.
     std : float
         Finite, std > 0.
     per : str
@@ -306,13 +306,13 @@ class Sparse:
 
     @property
     def draws(self) -> bool:
-        """Whether any place is not 0."""
+        """Whether any weight is not 0."""
         return self.sparsity < 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Given values, each of them the same over an equal part of every axis: all of it where the table's size is 1.
+class GivenValues:
+    """Given values, each of them for an equal stretch of every axis: for all of it where `shape` has a 1.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ class Table:
 
     Examples
     --------
-    >>> Table((1, 2), (0.0, 0.5)).draws
+    >>> GivenValues((1, 2), (0.0, 0.5)).draws
     False
     """
 
@@ -336,7 +336,7 @@ class Table:
 class Bilinear:
     """A kernel that interpolates: the product of 1 - abs(k / f - c) over its axes, rounded once.
 
-    Of an axis, f is half the size, rounded up, and c is 1 - (1 + f % 2) / (2 f).
+    Along an axis, f is half the size, rounded up, and c is 1 - (1 + f % 2) / (2 f).
 
     Parameters
     ----------
@@ -357,5 +357,13 @@ Elementwise: TypeAlias = (
     Constant | Uniform | Normal | TruncatedNormal | ComplexNormal | ComplexUniform | ComplexTruncatedNormal
 )
 Distribution: TypeAlias = (
-    Elementwise | Orthogonal | DeltaOrthogonal | ConvolutionOrthogonal | Identity | Dirac | Sparse | Table | Bilinear
+    Elementwise
+    | Orthogonal
+    | DeltaOrthogonal
+    | ConvolutionOrthogonal
+    | Identity
+    | Dirac
+    | Sparse
+    | GivenValues
+    | Bilinear
 )

@@ -1,4 +1,4 @@
-"""Schemes whose elements stand each by itself: one plan for the kernels."""
+"""Schemes that draw each element by itself: one plan for the kernels."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from winit_fast import dispatch
 from winit_fast._plan import Plan
-from winit_fast.lowering import Recipe
+from winit_fast.lowering import Conversion
 from winit_fast.parallel import fill_plan, run
-from winit_fast.target import Target
+from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Writer", "fill_elements"]
 
-#: Writes a target; the others are the seed, the stream and the number of threads.
-Writer: TypeAlias = "Callable[[Target, int, int, int | None], None]"
+#: Writes what a call asks for to a target.
+Writer: TypeAlias = "Callable[[Target, Call], None]"
 
 
-def fill_elements(recipe: Recipe, target: Target, seed: int, stream: int, threads: int | None) -> None:
-    """Fill a target by a recipe."""
+def fill_elements(conversion: Conversion, target: Target, call: Call) -> None:
+    """Fill a target with words that are converted to values."""
     is_whole = target.rows is None and target.shape == target.out.shape
     whole, start = (None, None) if is_whole else (target.shape, target.start)
-    plan = Plan(target.out, *recipe, seed, stream, whole, start, 0, target.rows, is_keyed=target.is_keyed)
+    plan = Plan(target.out, *conversion, call.seed, call.stream, whole, start, 0, target.rows, is_keyed=target.is_keyed)
     if target.out.size > _LARGE and _runs_across(target.out):
-        run(partial(dispatch.kernels.fill_units, plan), plan.units, _TOUCHED * plan.unit_values, threads)
+        run(partial(dispatch.kernels.fill_units, plan), plan.units, _TOUCHED * plan.unit_values, call.threads)
     else:
-        fill_plan(plan, threads)
+        fill_plan(plan, call.threads)
 
 
-# The first values written across fresh memory wait for a huge page each: 64 in a unit, so that a share of the usual
-# size may wait for GiBs of them, and an interrupt with it. Shares of two units take 3 % longer in touched memory.
+# In fresh memory, the first value of each huge page waits for that page. Written across, a unit meets 64 of them, so a
+# share of the usual size could wait for GiBs, and an interrupt with it. Such a target is therefore filled in shares of
+# two units, which takes 3 % longer in touched memory.
 _LARGE, _TOUCHED = 1 << 20, 16
 
 

@@ -1,6 +1,6 @@
 """Exact numbers: normal probabilities to 60 digits, and rational numbers rounded to a floating-point format.
 
-Constants that decide bits must come out alike on every platform, so nothing here touches the C library's functions:
+Constants that decide bits must be the same on every platform, so nothing here calls the C library's functions:
 `decimal`'s exp and sqrt are correctly rounded, and the rest is integer arithmetic.
 """
 
@@ -53,7 +53,7 @@ def upper_tail(x: float) -> Decimal:
     Returns
     -------
     Decimal
-        Right to 60 significant digits, but for the last.
+        Correct to 60 significant digits, except for the last.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def upper_tail(x: float) -> Decimal:
     with localcontext(with_precision(DIGITS + GUARD + cancelled)):
         half = _probability_between_0_and(abs(x))
         tail = Decimal("0.5") - half if x > 0 else Decimal("0.5") + half
-    return _rounded(tail)
+    return _round_to_digits(tail)
 
 
 def erf_over_sqrt2(x: float) -> Decimal:
@@ -90,7 +90,7 @@ def erf_over_sqrt2(x: float) -> Decimal:
     Returns
     -------
     Decimal
-        Right to 60 significant digits, but for the last.
+        Correct to 60 significant digits, except for the last.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def erf_over_sqrt2(x: float) -> Decimal:
     with localcontext(with_precision(DIGITS + GUARD)):
         half = _probability_between_0_and(abs(x))
         between = half + half if x > 0 else -half - half
-    return _rounded(between)
+    return _round_to_digits(between)
 
 
 def power(base: int, exponent: Fraction) -> float:
@@ -133,8 +133,8 @@ def power(base: int, exponent: Fraction) -> float:
     """
     context = with_precision(DIGITS + GUARD)
     logarithm = context.divide(context.multiply(context.ln(Decimal(base)), exponent.numerator), exponent.denominator)
-    # To 60 digits: what is exact comes out exact, and nothing else lies so close to a tie.
-    return FLOAT64.nearest(Fraction(_rounded(context.exp(logarithm))))
+    # To 60 digits: exact results stay exact, and no other lies so close to a tie.
+    return FLOAT64.nearest(Fraction(_round_to_digits(context.exp(logarithm))))
 
 
 def _refuse_nan(x: float) -> None:
@@ -143,7 +143,7 @@ def _refuse_nan(x: float) -> None:
 
 
 def with_precision(digits: int) -> Context:
-    """A context of so many digits that owes nothing to the process's own."""
+    """A context of so many digits, independent of the process's own."""
     return Context(
         prec=digits,
         rounding=ROUND_HALF_EVEN,
@@ -154,7 +154,7 @@ def with_precision(digits: int) -> Context:
     )
 
 
-def _rounded(value: Decimal) -> Decimal:
+def _round_to_digits(value: Decimal) -> Decimal:
     return value.normalize(with_precision(DIGITS))
 
 
@@ -257,7 +257,7 @@ class Format:
         return None if largest is None else 0.0 - largest
 
     def _step(self, exact: Fraction) -> Fraction:
-        """The distance between neighbours of the format around exact, had it no largest value."""
+        """The distance between neighbours of the format around exact, as if it had no largest value."""
         numerator, denominator = abs(exact.numerator), exact.denominator
         exponent = numerator.bit_length() - denominator.bit_length()  # floor(log2(exact)), or one more
         if Fraction(numerator, denominator) < Fraction(2) ** exponent:

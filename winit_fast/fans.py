@@ -1,4 +1,4 @@
-"""Fans: how many inputs and outputs one unit of a layer has, read off the shape of its weights."""
+"""Fans: how many inputs and outputs one unit of a layer has, read from the shape of its weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
         The global shape of the weights.
     in_axis, out_axis, batch_axis : int or sequence of int
         The axes of the inputs, of the outputs and of the stack; negative ones count from the end and ``()`` is none.
-        The same axis may be in and out, as in Flax's embedding: it then counts in neither fan.
+        One axis may be both, as in Flax's embedding; it then counts in neither fan.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
     Raises
     ------
     TypeError
-        If the shape or an axis is not made of integers; a bool is no axis.
+        If the shape or an axis is not made of integers; a bool is not an axis.
     ValueError
         If a size is negative; if an axis is out of range, repeated, or both a batch axis and another; if the one axis
         of a vector is both in and out.
@@ -58,8 +58,8 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
     Notes
     -----
     fan_in is the product of all axes but the out and batch ones, fan_out of all but the in and batch ones. That is
-    `jax.nn.initializers.variance_scaling`'s ``in_size * receptive_field`` with the divisions carried out, and so
-    exact for empty tensors too.
+    ``in_size * receptive_field`` of `jax.nn.initializers.variance_scaling` without its divisions, so that it is exact
+    for empty tensors too.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The global shape of a tensor, and what its axes and elements are; checked where it is asked.
+    """The global shape of a tensor, and what its axes and elements are. Checked when it is asked.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Layout:
     is_complex: bool = False
 
     def fans(self) -> Fans:
-        """The fans of one unit, as the function of that name."""
+        """The fans of one unit, as the function `fans` returns them."""
         ins, outs, batch = self.roles()
         fan_in = fan_out = 1
         for axis, size in enumerate(self.shape):
@@ -133,11 +133,11 @@ class Layout:
         return tuple(sorted(_positions("batch_axis", self.batch_axis, self.shape)))
 
     def lacks_an_axis(self) -> bool:
-        """Whether the shape has no two axes for the inputs and outputs of a unit, and nobody said which it has."""
+        """Whether the shape lacks an axis of inputs or outputs, and the caller did not say which."""
         return len(self.shape) < 2 and (self.in_axis, self.out_axis) in ((-2, -1), (1, 0))
 
     def split(self, matrices: int | tuple[int, int]) -> tuple[Layout, int | None]:
-        """The layout with an axis for the matrices that follow each other along one, and which axis that is.
+        """The layout with an axis of its own for the matrices that follow each other, and which axis that is.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Layout:
             axis stands before that one, and is a batch axis. A vector, whose axis is neither, stays as it is.
         """
         count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
-        if self.lacks_an_axis():  # a bias: what has fans will say that it lacks them
+        if self.lacks_an_axis():  # a bias: a scheme with fans will refuse it
             if not self.shape or self.shape[0] % count:
                 raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {shown(count)}")
             return self, None
@@ -162,11 +162,11 @@ class Layout:
             where = f"axis {axis} of shape {shown(self.shape)}{default}"
             raise ValueError(f"matrices must divide {where}, got {shown(count)}")
 
-        def moved(axes: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(place + (place >= axis) for place in axes)
+        def shift(axes: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(other + (other >= axis) for other in axes)
 
         shape = (*self.shape[:axis], count, size, *self.shape[axis + 1 :])
-        return Layout(shape, moved(ins), moved(outs), (*moved(batch), axis), self.is_complex), axis
+        return Layout(shape, shift(ins), shift(outs), (*shift(batch), axis), self.is_complex), axis
 
     def matrix(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The axes of the rows, of the columns and of the stack, where the tensor is a matrix of inputs and outputs.
@@ -190,7 +190,7 @@ _NEEDS_TWO_AXES = f": its fans need an input and an output axis; {_GIVE_AXES}"
 
 
 class MissingAxisError(ValueError):
-    """A shape without the two axes that fans need; whoever knows the scheme says whose fans."""
+    """A shape without the two axes that fans need. Whoever knows the scheme adds its name."""
 
 
 def sizes_of(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import astuple
 from functools import lru_cache, partial
 from itertools import islice, pairwise
 from math import prod
@@ -29,7 +28,7 @@ from winit_fast._plan import (
     writable_view_of,
 )
 from winit_fast.arguments import MOST_AXES
-from winit_fast.distributions import Constant, Distribution, Elementwise, Table
+from winit_fast.distributions import Constant, Distribution, Elementwise, GivenValues
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.floating_point import default_floating_point
@@ -39,10 +38,9 @@ from winit_fast.parallel import checked_threads, fill_plan
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_filled, warn_of_repeats
-from winit_fast.schemes import Scheme
-from winit_fast.schemes import scheme as make_scheme
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED, seed_key, stream_of
-from winit_fast.target import Target
+from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -85,25 +83,26 @@ def fill(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `schemes`.
     seed : int, optional
-        In [0, 2^64). It may be left out where the scheme draws nothing.
+        In [0, 2^64). It may be left out if the scheme draws nothing.
     name : str or int, default 0
-        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
-        parameter its name.
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values, so give
+        each parameter a name.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `out` begins. Left out: `out` is the whole tensor.
-        Where `out` is smaller than `shape`, both are needed. Fans are the global tensor's.
+        The shape of the global tensor, and the index in it where `out` begins. By default `out` is the whole tensor. If
+        `out` is smaller than `shape`, both are needed. Fans are the global tensor's.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values, the groups of a convolution. ``(count, axis)`` names another axis.
         The values are those of the tensor reshaped so that the matrices are an axis of their own, one of `batch_axis`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme: the embedding of padding. It counts along the first
-        axis that is none of `batch_axis`, from the end where negative; each table of a stack has it.
+        A row of the global tensor that is 0 under every scheme: the embedding of padding. Rows are counted along the
+        first axis that is not in `batch_axis`, from the end if negative; each table of a stack has it.
     threads : int, optional
-        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+        How many threads. By default as many as the CPUs this process may use, and one for little work. The values do
+        not depend on it.
 
     Returns
     -------
@@ -126,27 +125,27 @@ def fill(
     >>> bool((lower_half == table[500:]).all())
     True
     """
-    memory = _checked_array(out)
+    memory = _read_array(out)
     global_shape, start = checked_region(memory.shape, shape, offset)
-    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
+    resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     stream = stream_of(name)
-    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
+    padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
     thread_count = checked_threads(threads)
-    key = _key(seed, prepared.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
+    key = _read_seed(seed, resolution.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if memory.size:
         values = None
-        if name is UNNAMED and prepared.draws and (type(seed) is int or isinstance(seed, np.integer)):
-            values, address = (key, prepared.values, global_shape, start), address_of(memory)
+        if name is UNNAMED and resolution.draws and (type(seed) is int or isinstance(seed, np.integer)):
+            values, address = (key, resolution.values, global_shape, start), address_of(memory)
             warn_of_repeats(values, address)
         if not is_unchanged(out, memory):
             raise ValueError(f"out {_CHANGED}")
-        prepared.write(Target(memory, global_shape, start), key, stream, thread_count)
+        resolution.write(Target(memory, global_shape, start), Call(key, stream, thread_count))
         if values is not None:
             note_filled(values, address)
         if padding is not None:
-            axis, place = padding
-            if 0 <= place - start[axis] < memory.shape[axis]:
-                write_zeros(np.moveaxis(memory, axis, 0)[place - start[axis], ...])
+            axis, row = padding
+            if 0 <= row - start[axis] < memory.shape[axis]:
+                write_zeros(np.moveaxis(memory, axis, 0)[row - start[axis], ...])
     return out
 
 
@@ -172,10 +171,10 @@ def fill_rows(
     out : ndarray
         Shape ``(len(rows), *shape[1:])``; otherwise as in `fill`.
     rows : array_like of int
-        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read where it stands; it is
-        copied where it shares memory, or may share a mapped file, with `out`.
+        One axis, each in [0, shape[0]), in any order, repeated or not. An int64 array is read in place, but
+        copied if it shares memory, or may share a mapped file, with `out`.
     scheme, seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
-        As in `fill`. Of an orthogonal matrix that is taller than wide, every call computes what all rows share.
+        As in `fill`. For an orthogonal matrix that is taller than wide, every call computes again what all rows share.
     shape : sequence of int
         The shape of the global tensor.
 
@@ -199,25 +198,26 @@ def fill_rows(
     >>> bool((rows == table[[998, 3]]).all())
     True
     """
-    memory = _checked_array(out, is_whole=False)
-    global_shape = _global_shape(shape, "; fill_keys takes any 64-bit number for a row")
-    row_list = _checked_rows(rows, memory, global_shape)
-    prepared = _writer(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
-    if prepared.split_axis == 0:
+    memory = _read_array(out, is_whole=False)
+    global_shape = _read_shape(shape, "; fill_keys takes any 64-bit number for a row")
+    row_list = _read_rows(rows, memory, global_shape)
+    resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
+    if resolution.split_axis == 0:
         raise ValueError(
             f"matrices must not follow each other along the axis of the rows where {shown(str(scheme))} has rows that "
-            f"hang together, got {shown(matrices)}: fill the matrices, or parts of them"
+            f"depend on each other, got {shown(matrices)}: fill the matrices, or parts of them"
         )
     stream = stream_of(name)
-    padding = None if padding_idx is None else _checked_padding(padding_idx, global_shape, batch_axis)
+    padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
     thread_count = checked_threads(threads)
-    key = _key(seed, prepared.draws, scheme)
+    key = _read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
             raise ValueError(f"out {_CHANGED}")
         if not is_there(row_list) or not are_within(row_list, global_shape[0]):
             raise ValueError(f"the array of rows {_CHANGED}")
-        prepared.write(Target(memory, global_shape, (0,) * memory.ndim, row_list), key, stream, thread_count)
+        target = Target(memory, global_shape, (0,) * memory.ndim, row_list)
+        resolution.write(target, Call(key, stream, thread_count))
         if padding is not None and padding[0] == 0:
             write_zero_rows(memory, row_list, padding[1])
         elif padding is not None:
@@ -240,8 +240,8 @@ def fill_keys(
 ) -> Array:
     """Fill ``out[k]`` with the row of ``keys[k]``, any 64-bit number: a table of hashed ids, which has no last row.
 
-    A row depends on `seed`, `name` and its key alone, on every machine: it is made when its key is first met, and again
-    after it was evicted. It is a tensor of its own, with its key for a name, under a seed that the table draws once:
+    A row depends on `seed`, `name` and its key alone, on every machine: it is made when its key is first met, and made
+    again after it was evicted. It is a tensor of its own, named by its key, under a seed that the table draws once:
     ``random_bits(words, seed=seed, name=name, offset=2**66 - 2)`` of two words gives it, the low half first.
 
     Parameters
@@ -249,20 +249,20 @@ def fill_keys(
     out : ndarray
         Shape ``(len(keys), ...)``, with fewer than 2^31 elements a row; otherwise as in `fill`.
     keys : array_like of int
-        One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as itself plus 2^64,
-        as a cast from int64 to uint64 has it. Contiguous arrays of int64 and uint64 are read where they stand, others
-        are copied.
+        One axis, each in [-2^63, 2^64), in any order, repeated or not. A negative key is the same as that key plus
+        2^64, as in a cast from int64 to uint64. Contiguous arrays of int64 and uint64 are read in place, others are
+        copied.
     scheme : str or Scheme
         One that draws each element by itself: not orthogonal, sparse or a table of given values.
     seed, name, threads
         As in `fill`. Give every table its name.
     shape : sequence of int, optional
-        The shape of the table with as many rows as you count on. Needed by schemes that scale with it (he_normal,
-        embedding_normal), and decides nothing but that scale.
+        The shape of the table, with the number of rows that you expect. Schemes that scale with it (he_normal,
+        embedding_normal) need it, and it decides nothing but that scale.
     in_axis, out_axis : int or sequence of int, optional
         As in `fill`, of `shape`.
     padding_key : int, optional
-        The key whose row is 0 whatever the scheme.
+        The key whose row is 0 under every scheme.
 
     Returns
     -------
@@ -295,23 +295,23 @@ def fill_keys(
     >>> bool((row == rows[1]).all())
     True
     """
-    memory = _checked_array(out, is_whole=False)
-    streams = _checked_keys(keys, memory)
-    whole = _checked_table(shape, memory.shape, scheme)
-    prepared = _writer(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
-    if not prepared.is_elementwise:
+    memory = _read_array(out, is_whole=False)
+    streams = _read_keys(keys, memory)
+    whole = _read_table_shape(shape, memory.shape, scheme)
+    resolution = _look_up(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
+    if not resolution.is_elementwise:
         raise ValueError(f"scheme must draw each element by itself where there are keys, got {shown(str(scheme))}")
     stream = stream_of(name)
     padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
     thread_count = checked_threads(threads)
-    key = _key(seed, prepared.draws, scheme)
+    key = _read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
             raise ValueError(f"out {_CHANGED}")
         if not is_there(streams):
             raise ValueError(f"the array of keys {_CHANGED}")
         target = Target(memory, memory.shape, (0,) * memory.ndim, streams, True)
-        prepared.write(target, _table_seed(key, stream), 0, thread_count)
+        resolution.write(target, Call(_seed_of_table(key, stream), 0, thread_count))
         if padding is not None:
             write_zero_rows(memory, streams, padding if padding < 1 << 63 else padding - (1 << 64))
     return out
@@ -325,7 +325,7 @@ def random_bits(
     offset: SupportsIndex = 0,
     threads: SupportsIndex | None = None,
 ) -> Array:
-    """Fill an array with the raw words of Philox4x32-10, for whoever wants to check them.
+    """Fill an array with the raw words of Philox4x32-10, to check the values built on them.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def random_bits(
     name : str or int, default 0
         The stream: the high half of the counter.
     offset : int, default 0
-        The first word to take, of 2^66.
+        The first word to take, in [0, 2^66 - out.size].
     threads : int, optional
         As in `fill`.
 
@@ -359,7 +359,7 @@ def random_bits(
     >>> [hex(word) for word in winit_fast.random_bits(np.empty(4, "uint32"), seed=0)]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    memory = _checked_memory(out)
+    memory = _read_memory(out)
     if memory.dtype != np.uint32 or not memory.dtype.isnative:
         raise TypeError(f"out must be of dtype uint32 in native byte order, got {shown(memory.dtype)}")
     start = as_int("offset", offset)
@@ -375,8 +375,8 @@ def random_bits(
     return out
 
 
-def _checked_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
-    """The memory of `out` by itself: a subclass may say anything of it, and what arguments run may change `out`."""
+def _read_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+    """A view of `out` of our own: a subclass may misreport its memory, and code that arguments run may change it."""
     if type(out) is not _ndarray:
         _refuse_class(out, is_whole)
     memory = writable_view_of(out)
@@ -403,18 +403,18 @@ def _is_masked(value: object) -> bool:
     return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)  # not imported to ask for it
 
 
-def _checked_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
-    memory = _checked_memory(out, is_whole)
+def _read_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+    memory = _read_memory(out, is_whole)
     dtype = memory.dtype
-    (_element_type if dtype.metadata is None and dtype.fields is None else _element_type.__wrapped__)(dtype)
+    (_element_type_of if dtype.metadata is None and dtype.fields is None else _element_type_of.__wrapped__)(dtype)
     return memory
 
 
 @lru_cache(maxsize=256)
-def _element_type(dtype: np.dtype[Any]) -> ElementType:
+def _element_type_of(dtype: np.dtype[Any]) -> ElementType:
     # By name: bfloat16 and the 8-bit types are ml_dtypes', which need not be installed.
     found = ELEMENT_TYPES.get(dtype.name)
-    if issubclass(dtype.type, np.void):  # a class may be called float, and its items be called float64
+    if issubclass(dtype.type, np.void):  # a class named float has items named float64
         found = None
     is_nameless = dtype.type is np.void and dtype.names is None and dtype.subdtype is None
     if found is None and is_nameless and dtype.itemsize in (1, 2):
@@ -429,7 +429,7 @@ def _element_type(dtype: np.dtype[Any]) -> ElementType:
     return found
 
 
-def _global_shape(shape: object, hint: str = "") -> tuple[int, ...]:
+def _read_shape(shape: object, hint: str = "") -> tuple[int, ...]:
     sizes = as_sizes("shape", shape)
     if prod(sizes) >= 1 << 63 or max(sizes, default=0) >= 1 << 63:
         raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}{hint}")
@@ -442,12 +442,12 @@ def checked_region(
     offset: Sequence[SupportsIndex] | None,
     argument: str = "out",
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of the global tensor and where in it a part of that extent, the argument of that name, begins."""
+    """The shape of the global tensor, and the index in it where the part begins that `argument` names."""
     if shape is None:
         if offset is not None:
             raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
         return extent, (0,) * len(extent)
-    whole = _global_shape(shape)
+    whole = _read_shape(shape)
     start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
     if not len(extent) == len(whole) == len(start):
         raise ValueError(
@@ -466,7 +466,7 @@ def checked_region(
     return whole, start
 
 
-def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     extent = out.shape
     row_list, _ = _as_array("rows", rows, extent)
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
@@ -478,18 +478,18 @@ def _checked_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) ->
     needed = (row_list.size, *shape[1:])
     if extent != needed:
         raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
-    words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on it is negative, and outside as well
+    words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on they become negative, so outside as well
     if not are_within(words, shape[0]):
-        worst = _farthest(row_list)
+        worst = _find_farthest(row_list)
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
-    return _kept_apart(words, out)
+    return _keep_apart(words, out)
 
 
 def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tuple[NDArray[Any], Any]:
-    """What the caller gave for `rows` or `keys` as an array, in a view of our own, and what it was made of.
+    """`rows` or `keys` as an array, in a view of our own, and what that was made of.
 
-    NumPy would read sequences to their end, which those of a caller's class need not have: more members than `out` has
-    rows are too many, however many they are.
+    NumPy would read a sequence to its end, and one of a caller's class may have none. So no more members are read than
+    `out` has rows, and one more.
     """
     refusal = f"{argument} must be integers along one axis, got "
     given: Any = values
@@ -498,11 +498,11 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
     if type(given) not in (list, tuple) and not isinstance(given, NO_SEQUENCES) and not _is_memory(given):
         try:
             is_empty = len(given) == 0
-        except (TypeError, OverflowError, ValueError):  # it has none, a range one beyond Python's, a class one below 0
+        except (TypeError, OverflowError, ValueError):  # no length, or one beyond Python's (a range), or below 0
             raise TypeError(f"{refusal}{shown(values)}") from None
         try:
             given = [] if is_empty else list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1))
-        except TypeError:  # it cannot be walked
+        except TypeError:  # it cannot be iterated
             raise TypeError(f"{refusal}{shown(values)}") from None
     kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
     if kinds == {int}:
@@ -530,8 +530,8 @@ def _is_memory(value: object) -> bool:
         return False
 
 
-def _kept_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.int64]:
-    """The list, or a copy where writing to `out` could change it: by address, or by a file that is mapped twice."""
+def _keep_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.int64]:
+    """The list, or a copy if writing to `out` could change it: through its memory, or through a file mapped twice."""
     if np.may_share_memory(row_list, out):
         return row_list.copy()
     if (file := _file_of(row_list)) is None or (other := _file_of(out)) is None:
@@ -543,7 +543,7 @@ def _kept_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.in
 
 
 def _file_of(array: NDArray[Any]) -> str | None:
-    """The file that an array is a mapping of, empty where nobody knows it; None: it is none."""
+    """The file that an array maps: empty if its name is unknown, None if it maps no file."""
     bases = bases_of(array)
     if not bases or type(bases[-1]) is np.ndarray:
         return None
@@ -556,12 +556,12 @@ def _file_of(array: NDArray[Any]) -> str | None:
     return next((os.fspath(name) for name in names if name), "") if isinstance(last, mmap.mmap) else None
 
 
-def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
+def _read_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     """The streams of some keys, as the int64 of the same 64 bits."""
     found, given = _as_array("keys", keys, out.shape)
     if isinstance(given, list | tuple) and found.ndim == 1 and found.dtype.kind not in "iu":
-        # What passes 2^63 beside what is negative NumPy makes floats of.
-        found = np.array([_word_of_key(f"keys[{place}]", key) for place, key in enumerate(given)], np.uint64)
+        # NumPy turns negative keys beside keys from 2^63 on into floats.
+        found = np.array([_word_of_key(f"keys[{index}]", key) for index, key in enumerate(given)], np.uint64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
     if out.ndim == 0 or len(out) != len(found):
@@ -569,7 +569,7 @@ def _checked_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     if prod(out.shape[1:]) >= 1 << 31:
         raise ValueError(f"out must have rows of fewer than 2^31 elements, got {shown(out.shape)}")
     words = np.require(found, np.uint64 if found.dtype.kind == "u" else np.int64, ["C", "A"]).view(np.int64)
-    return _kept_apart(words, out)
+    return _keep_apart(words, out)
 
 
 def _word_of_key(argument: str, key: object) -> int:
@@ -580,37 +580,37 @@ def _word_of_key(argument: str, key: object) -> int:
     return number % (1 << 64)
 
 
-def _checked_table(
+def _read_table_shape(
     shape: Sequence[SupportsIndex] | None, extent: tuple[int, ...], scheme: str | Scheme
 ) -> tuple[int, ...]:
-    """The shape that a table of keys has where it matters, for its scale."""
+    """The shape of a table of keys, which decides its scale."""
     if shape is None:
-        if make_scheme(scheme).depends_on_shape:
+        if read_scheme(scheme).depends_on_shape:
             raise ValueError(
                 f"shape must be given where there are keys: {shown(str(scheme))} depends on it; its first size is how "
                 "many rows you count on"
             )
         return (1, *extent[1:])
-    whole = _global_shape(shape)
+    whole = _read_shape(shape)
     if len(whole) != len(extent) or whole[1:] != extent[1:]:
         raise ValueError(f"shape must be (rows, *out.shape[1:]), got {shown(whole)} for out of shape {shown(extent)}")
     return whole
 
 
 @lru_cache(maxsize=1024)
-def _table_seed(key: int, stream: int) -> int:
+def _seed_of_table(key: int, stream: int) -> int:
     """The seed of the rows of a table of keys: the last two words of its stream."""
     words = np.empty(2, np.uint32)
     fill_plan(Plan(words, _WORDS, 0, (), key, stream, None, None, (1 << 66) - 2), 1)
     return int(words[0]) | int(words[1]) << 32
 
 
-def _farthest(row_list: NDArray[Any]) -> int:
+def _find_farthest(row_list: NDArray[Any]) -> int:
     lowest, highest = int(row_list.min()), int(row_list.max())
     return lowest if lowest < 0 else highest
 
 
-def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
+def _read_seed(seed: object, draws: bool, scheme: str | Scheme) -> int:
     if seed is None and not draws:
         return 0
     if seed is None:
@@ -618,23 +618,23 @@ def _key(seed: object, draws: bool, scheme: str | Scheme) -> int:
     return seed_key(seed)
 
 
-def _axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """Plain ints, since those alone tell apart what `_resolve` remembers: (1,), (1.0,) and (True,) are equal."""
+def _read_axes(argument: str, axes: Axes | None, default: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """Axes as plain ints: the cache of `_resolve` could not tell (1,), (1.0,) and (True,) apart."""
     if axes is None:
         return default
-    if type(axes) is int:
+    if type(axes) is int or (type(axes) is tuple and not axes):
         return axes
-    if type(axes) is tuple and len(axes) == 1 and type(axes[0]) is int:  # as an `Initializer` has one axis
+    if type(axes) is tuple and len(axes) == 1 and type(axes[0]) is int:  # one axis, as an `Initializer` keeps it
         return axes[0]
     if isinstance(axes, np.ndarray):
         axes = axes.item() if axes.ndim == 0 else as_members(argument, axes, "an integer or a sequence of integers")
     return axes_tuple(argument, axes)
 
 
-def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_axis: Axes) -> tuple[int, int]:
-    """The axis along which rows count, the first that does not stack, and the row of padding."""
-    index = as_int("padding_idx", padding_idx, "an int or None")
-    batch = Layout(shape, batch_axis=_axes("batch_axis", batch_axis, ())).batch()
+def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]:
+    """The axis along which rows are counted, the first that does not stack, and the row of padding."""
+    index, shape = as_int("padding_idx", padding_idx, "an int or None"), layout.shape
+    batch = layout.batch()
     axis = next((axis for axis in range(len(shape)) if axis not in batch), None)
     if axis is None:
         raise ValueError(
@@ -646,27 +646,26 @@ def _checked_padding(padding_idx: SupportsIndex, shape: tuple[int, ...], batch_a
     return axis, index % shape[axis]
 
 
-class Prepared(NamedTuple):
-    """What is known of a fill before its target: what writes it, and what else depends on scheme, shape and type.
+class Resolution(NamedTuple):
+    """What is known of a fill before its target: all that follows from the scheme, the shape, the axes and the type.
 
-    `values` is equal where the values drawn are. `split_axis` is the axis of several matrices whose elements hang
-    together.
+    `values` is equal for equal draws. `split_axis` is the axis along which several matrices follow each other whose
+    elements depend on each other; else None.
     """
 
     write: Writer
+    layout: Layout
     draws: bool
     is_elementwise: bool
     values: str
     split_axis: int | None = None
 
 
-def _writer(
+def _look_up(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
-) -> Prepared:  # fmt: skip
-    if (
-        dtype.metadata is not None or dtype.fields is not None
-    ):  # whatever its owner hung on it, which is not ours to keep
+) -> Resolution:  # fmt: skip
+    if dtype.metadata is not None or dtype.fields is not None:  # what its owner attached is not ours to keep
         dtype = np.dtype(dtype.type)
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
@@ -675,7 +674,11 @@ def _writer(
         scheme = str.__str__(scheme)  # what a subclass holds, whatever it says
     if (in_axis is None) != (out_axis is None):
         _refuse_shared_axis(shape, in_axis, out_axis)
-    axes = (_axes("in_axis", in_axis, -2), _axes("out_axis", out_axis, -1), _axes("batch_axis", batch_axis, ()))
+    axes = (
+        _read_axes("in_axis", in_axis, -2),
+        _read_axes("out_axis", out_axis, -1),
+        _read_axes("batch_axis", batch_axis, ()),
+    )
     split = matrices if type(matrices) is int and matrices == 1 else matrices_of(matrices)
     length = len(scheme if isinstance(scheme, str) else str(scheme))
     if length <= LONGEST_KEPT:
@@ -687,10 +690,10 @@ def _writer(
 
 
 def _refuse_shared_axis(shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None) -> None:
-    """Both may be one axis on purpose, but not because the default of the one left out meets the other."""
+    """Refuse one axis for both by default: it may be meant where both are given, but not where one is left out."""
     given, name, other = (out_axis, "out_axis", "in_axis") if in_axis is None else (in_axis, "in_axis", "out_axis")
     default = len(shape) - (2 if in_axis is None else 1)
-    axes = _axes(name, given, ())
+    axes = _read_axes(name, given, ())
     for axis in (axes,) if isinstance(axes, int) else axes:
         if axis in (default, default - len(shape)):
             raise ValueError(f"{other} must be given with {name}={axis}, which is the axis that {other} is by default")
@@ -706,89 +709,87 @@ def _resolve(
     batch_axis: int | tuple[int, ...],
     matrices: int | tuple[int, int],
     dtype: np.dtype[Any],
-) -> Prepared:
-    element_type = _element_type(dtype)
+) -> Resolution:
+    element_type = _element_type_of(dtype)
     layout = Layout(shape, in_axis, out_axis, batch_axis, element_type.is_complex)
-    made = make_scheme(scheme)
+    scheme = read_scheme(scheme)
     whole, split_axis = layout, None
     if len(shape) + element_type.is_complex > MOST_AXES:
         raise ValueError(f"out must have at most {MOST_AXES - 1} axes where it is complex, got {len(shape)}")
     if matrices != 1:
         layout, split_axis = layout.split(matrices)
-    distribution = made.distribution(*astuple(layout))
+    distribution = scheme.fit(layout)
     if element_type.is_complex:
-        write = _complex_writer(made.name, distribution, whole, element_type, dtype)
-        return Prepared(write, distribution.draws, True, str(distribution))
+        write = _make_complex_writer(scheme.name, distribution, whole, element_type, dtype)
+        return Resolution(write, whole, distribution.draws, True, str(distribution))
     if isinstance(distribution, Elementwise):
         write = partial(fill_elements, lower(distribution, element_type))
-        return Prepared(write, distribution.draws, True, str(distribution))
+        return Resolution(write, whole, distribution.draws, True, str(distribution))
     if len(layout.shape) > MOST_AXES:
         raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
-    from winit_fast.structures import prepare  # what few calls need is not imported with the package
+    from winit_fast.structures import prepare  # few calls need it, so that it is not imported with the package
 
     try:
         write = prepare(distribution, layout, element_type, dtype)
     except ValueError as error:
-        raise ValueError(f"{made.name}: {error}") from None
+        raise ValueError(f"{scheme.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
     values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
-    return Prepared(write, distribution.draws, False, values, split_axis)
+    return Resolution(write, whole, distribution.draws, False, values, split_axis)
 
 
-def _resolve_held(scheme: ref[Scheme], *others: Any) -> Prepared:
-    """Of a scheme that its caller holds, and that is not kept for his sake: an array, which takes long to prepare."""
+def _resolve_held(scheme: ref[Scheme], *others: Any) -> Resolution:
+    """As `_resolve`, for an array: kept while its caller holds the scheme, since it takes long to prepare."""
     held = scheme()
     assert held is not None
     return _resolve.__wrapped__(held, *others)
 
 
-# What is kept are the numbers, of at most 8 bytes. A text has 5 characters for each: 3.3 MB of short texts at most, and
-# as many of long ones, which have 2^16 numbers at most.
+# The numbers are kept, at most 8 bytes each. A text has at least 5 characters for each number, so that short texts take
+# 3.3 MB at most; long ones have at most 2^16 numbers, and take 4.2 MB.
 _LONG = 1 << 14
 _resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
 _resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
 
 
-def _write_matrices(
-    write: Writer, axis: int, shape: tuple[int, ...], target: Target, seed: int, stream: int, threads: int | None
-) -> None:
-    """Write a target of which an axis is two, matrices and what each has of it: so `shape` has it."""
+def _write_matrices(write: Writer, axis: int, shape: tuple[int, ...], target: Target, call: Call) -> None:
+    """Write a target whose axis is two axes in `shape`: the matrices, and what each has along it."""
     refuse_overlap(target.out)  # all of it, before the first part is written
     size, first = shape[axis + 1], target.start[axis]
     last = first + target.out.shape[axis]
     # The rest of the first matrix, then whole ones, then what there is of the last.
     edges = sorted({first, min(last, -(-first // size) * size), max(first, last // size * size), last})
     for begin, end in pairwise(edges):
-        part = target.out[(*(slice(None),) * axis, slice(begin - first, end - first))]
+        stretch = target.out[(*(slice(None),) * axis, slice(begin - first, end - first))]
         count = max(1, (end - begin) // size)
         # A view: to split an axis never takes a copy.
-        out = part.reshape((*part.shape[:axis], count, (end - begin) // count, *part.shape[axis + 1 :]))
+        out = stretch.reshape((*stretch.shape[:axis], count, (end - begin) // count, *stretch.shape[axis + 1 :]))
         start = (*target.start[:axis], *divmod(begin, size), *target.start[axis + 1 :])
-        write(Target(out, shape, start, target.rows), seed, stream, threads)
+        write(Target(out, shape, start, target.rows), call)
 
 
-def _complex_writer(
+def _make_complex_writer(
     name: str, distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
 ) -> Writer:
-    """Two real numbers in a row: one more axis."""
+    """A writer of two real numbers for each complex one, along one more axis."""
     write: Writer
     if not isinstance(distribution, Elementwise) or (
-        isinstance(distribution, Constant) and distribution != Constant(0.0)  # -0 has another imaginary part
+        isinstance(distribution, Constant) and distribution != Constant(0.0)  # that of -0 has another imaginary part
     ):
         from winit_fast.structures import prepare
 
         if isinstance(distribution, Constant):
-            distribution = Table((1,) * len(layout.shape) + (2,), (distribution.value, 0.0))
+            distribution = GivenValues((1,) * len(layout.shape) + (2,), (distribution.value, 0.0))
             write = prepare(distribution, layout, element_type, dtype)
         else:
             refuse_complex(name, element_type)
     else:
         write = partial(fill_elements, lower(distribution, element_type, name))
 
-    def parts(target: Target, seed: int, stream: int, threads: int | None) -> None:
+    def write_both(target: Target, call: Call) -> None:
         real = target.out.real
         both = as_strided(real, (*real.shape, 2), (*real.strides, real.itemsize))
-        write(Target(both, (*target.shape, 2), (*target.start, 0), *target[3:]), seed, stream, threads)
+        write(Target(both, (*target.shape, 2), (*target.start, 0), *target[3:]), call)
 
-    return parts
+    return write_both

@@ -1,4 +1,4 @@
-"""Numbers computed in Python must not depend on the rounding mode that a thread happens to be in."""
+"""Keeps numbers that are computed in Python independent of the rounding mode of the thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def default_floating_point(function: Callable[Arguments, Result]) -> Callable[Ar
     """Make a function run under rounding to nearest and without flush-to-zero, as kernels do by themselves."""
 
     @wraps(function)
-    def wrapped(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         return with_default_floating_point(function, arguments, named)
 
-    return wrapped
+    return call

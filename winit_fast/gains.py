@@ -1,4 +1,4 @@
-"""Gains: by how much weights must be wider to keep the scale of signals through a nonlinearity."""
+"""Gains: the factor on the std of weights that keeps the scale of signals through a nonlinearity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["GAINS", "SLOPED", "calculate_gain"]
 
 @default_floating_point
 def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
-    """The factor by which weights must be wider to keep the scale of signals through a nonlinearity.
+    """The factor on the std of weights that keeps the scale of signals through a nonlinearity.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
         approximation by tanh) 1.53358, ``silu`` or ``swish`` 1.67653, ``hard_swish`` 1.73666, ``mish`` 1.48685,
         ``softplus`` 1.04187, ``softsign`` 2.33753; ``prelu`` as leaky_relu.
     slope : float, optional
-        The negative slope of ``leaky_relu``, 0.01 where left out, or the one that ``prelu`` starts with, 0.25 where
-        left out. The others have none.
+        The negative slope of ``leaky_relu``, 0.01 by default, or the one that ``prelu`` starts with, 0.25 by default.
+        The others have none.
 
     Returns
     -------
@@ -35,14 +35,14 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     Raises
     ------
     TypeError, ValueError
-        If the nonlinearity is unknown, or the slope is not a finite number or has no use.
+        If the nonlinearity is unknown, or if the slope is not a finite number or is given where there is none.
 
     Notes
     -----
     The derived gains are 1 / sqrt(E[f(z)^2]), z ~ N(0, 1): where z enters a nonlinearity f and the weights behind it
-    have mean 0 and std gain / sqrt(fan_in), what comes out of them has second moment 1 again. So He et al. argue for
-    relu [1]_, and so relu and leaky_relu have their gains; 0.25 is their slope of prelu. tools/derive_gains.py takes
-    the integrals.
+    have mean 0 and std gain / sqrt(fan_in), their output has second moment 1 again. He et al. argue so for relu [1]_,
+    and relu and leaky_relu have their gains; 0.25 is their slope of prelu. tools/derive_gains.py computes the
+    integrals.
 
     Three of PyTorch's gains are not what this rule gives: tanh would have 1.59254 (5/3 is 4.65 % more), selu 1 (3/4
     is 25 % less; PyTorch found it by trial, and advises gain 1 for self-normalizing networks), and sigmoid, most of

@@ -1,9 +1,9 @@
-"""All that decides a tensor's values but the seed, read once: what the adapters stand on."""
+"""All that decides a tensor's values but the seed, read once. The adapters are built on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
 
 import numpy as np
@@ -13,8 +13,7 @@ from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
 from winit_fast.fill import fill
 from winit_fast.memory import empty
 from winit_fast.messages import as_int
-from winit_fast.schemes import Scheme
-from winit_fast.schemes import scheme as make_scheme
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED, stream_of
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ Own = TypeVar("Own", bound="Initializer")
 
 
 class Keywords(TypedDict, total=False):
-    """What an `Initializer` takes beside its scheme, for functions that hand it on."""
+    """The arguments of an `Initializer` beside its scheme, for functions that pass them on."""
 
     name: str | SupportsIndex
     in_axis: Axes | None
@@ -39,7 +38,7 @@ class Keywords(TypedDict, total=False):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Initializer:
-    """A scheme, the name of a tensor, and what its axes and rows are: all that decides its values but the seed.
+    """A scheme, the name of a tensor, and its axes and rows: all that decides its values but the seed.
 
     Equal ones give equal values. They can be hashed and pickled.
 
@@ -86,7 +85,7 @@ class Initializer:
         padding_idx: SupportsIndex | None = None,
     ) -> None:
         vars(self).update(
-            scheme=make_scheme(scheme),
+            scheme=read_scheme(scheme),
             name=_read_name(name),
             in_axis=None if in_axis is None else axes_tuple("in_axis", in_axis),
             out_axis=None if out_axis is None else axes_tuple("out_axis", out_axis),
@@ -134,7 +133,7 @@ class Initializer:
         seed: SupportsIndex | None = 0,
         threads: SupportsIndex | None = None,
     ) -> None:
-        """Raise what `fill` would for a tensor of that shape and dtype, which needs no memory for that.
+        """Raise what `fill` would raise for a tensor of that shape and dtype, without its memory.
 
         Examples
         --------
@@ -144,7 +143,7 @@ class Initializer:
         ValueError: seed must be an int in [0, 2^64), got -1
         """
         nothing = (0,) * len(shape)
-        # Nothing is filled, so that there is nothing to repeat either.
+        # Under the stream's number: nothing is filled, so nothing is repeated.
         unnamed = self.named(self.stream)
         unnamed.fill(empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads)
 
@@ -165,16 +164,16 @@ class Initializer:
         layout = Layout(shape, *axes, self.batch_axis, is_complex)
         if self.matrices != 1:
             layout, _ = layout.split(self.matrices)
-        return self.scheme.distribution(*astuple(layout))
+        return self.scheme.fit(layout)
 
     def is_elementwise(self, shape: tuple[int, ...]) -> bool:
-        """Whether a part costs its share of the whole, as no element of a tensor of that shape needs others."""
+        """Whether each element is drawn by itself, so that a part of the tensor costs no more than its share."""
         return isinstance(self.distribution(shape), Elementwise)
 
     def padding(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
-        """Along which axis rows count, the first that does not stack, and which of them is padding; None without it.
+        """The axis along which rows are counted (the first that does not stack) and the row of padding, or None.
 
-        `check` has passed: there is such an axis, and such a row.
+        Call `check` first: it refuses a shape without such an axis or row.
 
         Examples
         --------
@@ -188,14 +187,14 @@ class Initializer:
         return axis, self.padding_idx % shape[axis]
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this one again, of JSON's types."""
+        """The arguments that make this initializer again, in JSON's types."""
         config = {field.name: getattr(self, field.name) for field in fields(Initializer)}
         listed = {key: list(value) for key, value in config.items() if isinstance(value, tuple)}
         return {**config, "scheme": str(self.scheme), "name": self._plain_name(), **listed}
 
     @classmethod
     def from_config(cls: type[Own], config: Mapping[str, Any]) -> Own:
-        """Make an initializer of what `get_config` gave."""
+        """Make an initializer from what `get_config` returned."""
         return cls(**config)
 
     def _plain_name(self) -> str | int:

@@ -1,4 +1,4 @@
-"""What error messages share: values shown in short, and integers checked alike everywhere."""
+"""What error messages share: values in short form, and integers checked in the same way everywhere."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
 
 
 def shown(value: object) -> str:
-    """Repr, shortened; no more of it is made than is shown, and a value that has none is named by its type."""
+    """The repr of a value, cut short. Only what is shown is computed. If the repr raises, the type is named instead."""
     text = ""
     try:
         for piece in _pieces(value):
             text += piece
             if len(text) > _LONGEST:
                 break
-    except Exception:  # whatever the repr of a caller's class raises, or lists of such a class nested too deep
+    except Exception:  # from the repr of a caller's class, or from lists nested too deep
         text = f"an object of {class_name(value)}"
     return shown_word(text)
 
 
 def class_name(value: object) -> str:
-    """The name of a value's class, whatever the class of that class says of it."""
+    """The name of a value's class, even if its metaclass hides it."""
     name: str = _NAME(type(value))
     return name
 
@@ -45,9 +45,9 @@ _NAME, _MODULE, _BASES = (type.__dict__[name].__get__ for name in ("__name__", "
 
 
 def _pieces(value: object) -> Iterator[str]:
-    """Repr, piece after piece: a nested list, or one that contains itself, has no end that anybody would wait for."""
+    """The repr, piece by piece: that of a nested list, or of one that contains itself, may never end."""
     kind = type(value)
-    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:  # Python prints none that is much longer
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:  # Python refuses to print much longer ones
         yield f"a very long {class_name(value)}"
     elif kind in (str, bytes):
         yield repr(value[: _LONGEST + 1])  # type: ignore[index]
@@ -62,7 +62,7 @@ def _pieces(value: object) -> Iterator[str]:
                 yield from _pieces(value[member])  # type: ignore[index]
         yield ",)" if kind is tuple and len(value) == 1 else closing  # type: ignore[arg-type]
     else:
-        yield "".join([repr(value)])  # of a str that may be of a caller's class, a plain one
+        yield "".join([repr(value)])  # a plain str, even if the repr is of a caller's class
 
 
 _LONGEST = 80
@@ -71,19 +71,19 @@ _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), s
 
 
 def shown_word(text: str) -> str:
-    """A text as it is, shortened."""
+    """A text as it is, cut short."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def library_of(value: object) -> str:
-    """The name of the library that a value comes from, among those with an adapter; empty for others."""
+    """The library that a value comes from, if it has an adapter; else empty."""
     roots = roots_of(value)
     aliases = {"jaxlib": "jax"}
     return next((aliases.get(root, root) for root in _LIBRARIES if root in roots), "")
 
 
 def roots_of(value: object) -> set[str]:
-    """The packages that the class of a value and those that it is made of say they come from."""
+    """The packages that the class of a value and its bases come from, by their own word."""
     roots = set()
     for base in _BASES(type(value)):
         with suppress(AttributeError):
@@ -92,12 +92,12 @@ def roots_of(value: object) -> set[str]:
     return roots
 
 
-# A Keras variable is one of another library too.
+# Keras first: its variables are another library's too.
 _LIBRARIES = ("keras", "torch", "tensorflow", "jax", "jaxlib")
 
 
 def as_int(argument: str, value: object, needed: str = "an int") -> int:
-    """The integer that a caller gave for `argument`; a bool is none."""
+    """The integer that a caller gave for `argument`; a bool is refused."""
     if type(value) is int:
         return value
     if not isinstance(value, bool):
@@ -109,9 +109,9 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
 
 
 def as_members(argument: str, values: object, needed: str = "a sequence of int") -> list[Any]:
-    """The members of the sequence that a caller gave for `argument`: in order, and not without end.
+    """The members of the sequence that a caller gave for `argument`: in order, and not endless.
 
-    Iterators are none, as for NumPy: they may never end, and a second look finds them empty.
+    Iterators are refused, as by NumPy: they may never end, and a second look finds them empty.
     """
     count = -1
     if not isinstance(values, NO_SEQUENCES) and getattr(values, "ndim", 1) == 1:
@@ -120,7 +120,7 @@ def as_members(argument: str, values: object, needed: str = "a sequence of int")
             count = _length(values)
     if count < 0:
         raise TypeError(f"{argument} must be {needed}, got {shown(values)}")
-    # Whatever its length says.
+    # Counted again: a length may be wrong.
     members = list(islice(values, _MOST_MEMBERS + 1)) if count <= _MOST_MEMBERS else []  # type: ignore[call-overload]
     if max(count, len(members)) > _MOST_MEMBERS:
         raise ValueError(f"{argument} must have at most {_MOST_MEMBERS} members, got {shown(values)}")
@@ -136,7 +136,7 @@ def _length(values: object) -> int:
         return -1
 
 
-#: What can be read from its first member to its last but has no members in order, or those of a text.
+#: Types that can be iterated but are not sequences of numbers: texts, and collections without an order.
 NO_SEQUENCES = (str, bytes, bytearray, Set, Mapping)
 
 # More axes than any array has.

@@ -17,7 +17,6 @@ from libc.string cimport memset
 cimport numpy as cnp
 
 cdef extern from "matrix.h" nogil:
-    enum: MATRIX_BLOCK
     void multiply_add_float(
         float* c, const float* a, Py_ssize_t a_row, Py_ssize_t a_term, const float* b, int rows, int columns, int terms)
     void multiply_add_double(
@@ -25,8 +24,9 @@ cdef extern from "matrix.h" nogil:
     void subtract_row_float(float* target, float factor, const float* source)
     void subtract_row_double(double* target, double factor, const double* source)
 
+from winit_fast._plan cimport MATRIX_BLOCK as BLOCK
+
 cdef enum:
-    BLOCK = 64                 # MATRIX_BLOCK
     SQUARE = BLOCK * BLOCK
     WORKSPACE = 2 * SQUARE * 8  # bytes: two blocks of float64
 
@@ -78,19 +78,19 @@ cdef void sum_squares(double* squares, const real* v, int64_t length) noexcept n
 
 
 cdef void sum_products(
-    double* products, const real* left, const real* right, int64_t length, int row, int rows, int columns, real* part
+    double* products, const real* left, const real* right, int64_t length, int row, int rows, int columns, real* partial
 ) noexcept nogil:
     """products[j][k] += left[0][j] right[0][k] + left[1][j] right[1][k] + ..., for rows j from `row` on."""
     cdef int64_t block, start
     cdef int j
     for block in range(blocks_of(length)):
         start = block * BLOCK
-        memset(part, 0, SQUARE * sizeof(real))
+        memset(partial, 0, SQUARE * sizeof(real))
         multiply_add(
-            part, left + start * BLOCK + row, 1, BLOCK, right + start * BLOCK, rows, columns,
+            partial, left + start * BLOCK + row, 1, BLOCK, right + start * BLOCK, rows, columns,
             <int> min(<int64_t> BLOCK, length - start))
         for j in range(rows * BLOCK):
-            products[row * BLOCK + j] = products[row * BLOCK + j] + <double> part[j]
+            products[row * BLOCK + j] = products[row * BLOCK + j] + <double> partial[j]
 
 
 cdef void panel_of_reflectors(real* v, real* s, int64_t length, int width, char* workspace) noexcept nogil:
@@ -188,7 +188,7 @@ cdef void set_heads(
 
 
 cdef void take_heads(real* v, real* heads, int width) noexcept nogil:
-    """From the positions of the heads of a panel of normals: the normals that stand there, and 0 at and above them."""
+    """From the positions of the heads of a panel of normals: take the normals there, and leave 0 at and above them."""
     cdef int i, k
     for i in range(width):
         heads[i] = v[i * BLOCK + i]
@@ -206,7 +206,7 @@ cdef void store_values(
     cdef real* tile = <real*> workspace
     cdef uint16_t* narrow = <uint16_t*> (tile + SQUARE)
     cdef char* out[GROUPS]
-    cdef const char* made
+    cdef const char* rounded
     cdef const int64_t* line_offsets = lane_offsets if is_across else position_offsets
     cdef const int64_t* item_offsets
     cdef int64_t block, start, line_first
@@ -225,20 +225,20 @@ cdef void store_values(
             for line in range(lines):
                 for item in range(BLOCK):
                     tile[line * BLOCK + item] = scale[item] * x[(start + line) * BLOCK + item]
-        made = <const char*> tile
+        rounded = <const char*> tile
         if store != NULL:
             for i in range((lines * BLOCK + BATCH - 1) // BATCH):
                 for line in range(GROUPS):
                     out[line] = <char*> narrow + (i * BATCH + 2 * ROW * line) * item_size
                 store(<const float*> &tile[i * BATCH], out)
-            made = <const char*> narrow
+            rounded = <const char*> narrow
         for line in range(lines):
             if is_joined:
                 memcpy(target + line_offsets[line_first + line] + item_offsets[0],
-                       made + line * BLOCK * item_size, items * item_size)
+                       rounded + line * BLOCK * item_size, items * item_size)
             else:
                 scatter_items(
-                    target + line_offsets[line_first + line], item_offsets, made + line * BLOCK * item_size, items,
+                    target + line_offsets[line_first + line], item_offsets, rounded + line * BLOCK * item_size, items,
                     item_size)
 
 
@@ -415,20 +415,20 @@ def solve_block(
     cdef void* numbers = cnp.PyArray_DATA(v)
     cdef bint is_single = cnp.PyArray_ITEMSIZE(v) == 4
     cdef int64_t blocks = cnp.PyArray_DIM(n, 0), below
-    cdef double* made = every + (row * blocks + column) * SQUARE
+    cdef double* block = every + (row * blocks + column) * SQUARE
     cdef floating_point_state found
     cdef int j, k
     with nogil:
         found = floating_point_default()
         for k in range(BLOCK):
             for j in range(BLOCK):
-                made[k * BLOCK + j] = (
+                block[k * BLOCK + j] = (
                     <double> (<float*> numbers)[j * BLOCK + k] if is_single else (<double*> numbers)[j * BLOCK + k])
         for below in range(row + 1, column + 1):
             multiply_add_double(
-                made, products + below * SQUARE, BLOCK, 1, every + (below * blocks + column) * SQUARE, width, BLOCK,
+                block, products + below * SQUARE, BLOCK, 1, every + (below * blocks + column) * SQUARE, width, BLOCK,
                 BLOCK)
-        solve_square(made, products + row * SQUARE, width)
+        solve_square(block, products + row * SQUARE, width)
         floating_point_restore(found)
 
 

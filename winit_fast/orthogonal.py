@@ -1,13 +1,13 @@
-"""Orthogonal matrices of any size: what reflectors are drawn, in what blocks, by which threads. STREAM.md, section 8.
+"""Orthogonal matrices of any size: which reflectors are drawn, in which blocks, by which threads. STREAM.md, section 8.
 
 (a) Q is a product of random Householder reflections H_0 H_1 ... times signs (Stewart 1980), `long` x `short`.
     Reflector k is drawn from the stream like column k of a `long` x `short` normal, so that any panel of 64 reflectors,
-    and any stretch of positions of it, can be made again where it is needed instead of being kept.
-(b) Near-square matrices: each of the `short` vectors Q e_j stands by itself. They are reflected in blocks of 64, as
+    and any run of its positions, can be made again when it is needed instead of being kept.
+(b) Near-square matrices: the `short` vectors Q e_j are independent. They are reflected in blocks of 64, as
     many blocks at a time as the budget holds, panel after panel; threads share first the panels, then the blocks.
-(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where each of the `long` positions stands by itself once N
-    is there. N takes a pass over all positions and `short`^2 float64 numbers (the UT transform, Joffrain et al. 2006).
-(d) Which of the two is used, and so every bit, depends on the global shape alone.
+(c) Tall and wide ones: Q = [I; 0] + V N, N = -S^-1 V_top^T, where the `long` positions are independent once N is
+    known. N takes a pass over all positions and `short`^2 float64 numbers (the UT transform, Joffrain et al. 2006).
+(d) The global shape alone decides which of the two is used, and so every bit.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from winit_fast import dispatch
-from winit_fast._plan import TRANSFORMS, Plan
+from winit_fast._plan import MATRIX_BLOCK as BLOCK
+from winit_fast._plan import Plan
+from winit_fast.distributions import Normal
 from winit_fast.floating_point import default_floating_point
-from winit_fast.lowering import ElementType
+from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower
 from winit_fast.memory import empty
 from winit_fast.parallel import run
-from winit_fast.target import Side, Target
+from winit_fast.target import Call, Side, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,22 +38,21 @@ __all__ = [
     "PanelBuffer",
     "Reflectors",
     "fill_orthogonal",
-    "one_by_one",
-    "padded",
-    "rounded_up",
-    "signed",
+    "pad_lanes",
+    "round_up",
+    "sign_gain",
+    "walk",
 ]
 
-BLOCK = 64
 BUDGET = 24 << 20  # bytes of vectors, and as many of panels
 SLAB_VALUES = 1 << 17  # of a panel, that one unit of work draws
 _PLACES_AT_ONCE = 1 << 12
+_STANDARD_NORMAL = {bits: lower(Normal(0.0, 1.0), ELEMENT_TYPES[f"float{bits}"]) for bits in (32, 64)}
 
 
 def fill_orthogonal(
-    target: Target, axes: tuple[tuple[int, ...], ...], gain: float, element_type: ElementType, seed: int, stream: int,
-    threads: int | None,
-) -> None:  # fmt: skip
+    target: Target, axes: tuple[tuple[int, ...], ...], gain: float, element_type: ElementType, call: Call
+) -> None:
     """Fill with orthogonal matrices: one for each place of the batch axes.
 
     Parameters
@@ -61,15 +62,15 @@ def fill_orthogonal(
         Those of the rows, the columns and the batch, as `Layout.matrix` returns them.
     gain : float
         Rounded to the element type's working type.
-    element_type, seed, stream, threads
-        As for `fill`; checked.
+    element_type : ElementType
+    call : Call
     """
     rows, columns, batch = (target.side(side) for side in axes)
-    is_tall = rows.total > columns.total  # of a square matrix each row stands by itself
+    is_tall = rows.total > columns.total  # the rows of a square matrix are independent
     long, short = (rows, columns) if is_tall else (columns, rows)
-    reflectors = Reflectors(long.total, short.total, element_type.bits, seed, stream, threads)
+    reflectors = Reflectors(long.total, short.total, element_type.bits, call)
     fill = _fill_near_square if long.total < 2 * short.total else _fill_tall
-    for index, offset in one_by_one(batch):
+    for index, offset in walk(batch):
         output = Output(target.out, offset, long, short, gain, element_type.store)
         fill(reflectors._replace(first_row=index * long.total), output)
 
@@ -83,9 +84,7 @@ class Reflectors(NamedTuple):
     long: int
     short: int
     bits: int
-    seed: int
-    stream: int
-    threads: int | None
+    call: Call
     first_row: int = 0
     row_length: int = 0
 
@@ -104,18 +103,18 @@ class Reflectors(NamedTuple):
         return min(BLOCK, self.short - BLOCK * panel)
 
     def normals(self, panel: int, out: NDArray[Any], first: int | NDArray[np.int64]) -> Plan:
-        """The plan that draws what stands in a panel at positions from `first` on, or at those of a list.
+        """The plan that draws a panel at positions from `first` on, or at those of a list.
 
         Columns of `out` beyond the panel's width are left alone.
         """
         shape = (1 << 62, self.row_length or self.short)
-        transform = TRANSFORMS.index(f"normal{self.bits}")
         rows = first + self.first_row if isinstance(first, np.ndarray) else None
         start = (0 if isinstance(first, np.ndarray) else self.first_row + first, panel * BLOCK)
         # A list replaces the row alone; the column where the panel begins is part of the plan's start.
         return Plan(
-            out[:, : self.width(panel)], transform, 0, (0.0, 1.0), self.seed, self.stream, shape, start, 0, rows, True
-        )
+            out[:, : self.width(panel)], *_STANDARD_NORMAL[self.bits], self.call.seed, self.call.stream, shape, start,
+            0, rows, True,
+        )  # fmt: skip
 
     def draw(self, panel: int, out: NDArray[Any], first: int | NDArray[np.int64]) -> None:
         """Draw it in this thread."""
@@ -153,15 +152,15 @@ def _is_joined(offsets: NDArray[np.int64], size: int) -> bool:
 
 
 def _fill_near_square(reflectors: Reflectors, output: Output) -> None:
-    height = rounded_up(reflectors.long)
+    height = round_up(reflectors.long)
     at_once = max(1, BUDGET // (height * BLOCK * reflectors.dtype.itemsize))  # blocks of vectors
     count = output.short.count
     vectors = empty((min(at_once, -(-count // BLOCK)), height, BLOCK), reflectors.dtype)
-    parts = [(first, min(first + at_once * BLOCK, count)) for first in range(0, count, at_once * BLOCK)]
-    last = max(int(output.short.places(*part)[0].max()) for part in parts)
+    stretches = [(first, min(first + at_once * BLOCK, count)) for first in range(0, count, at_once * BLOCK)]
+    last = max(int(output.short.places(*stretch)[0].max()) for stretch in stretches)
     panels = PanelBuffer(reflectors, last // BLOCK)
-    for part in parts:
-        _reflect_vectors(reflectors, output, panels, vectors, *output.short.places(*part))
+    for stretch in stretches:
+        _reflect_vectors(reflectors, output, panels, vectors, *output.short.places(*stretch))
 
 
 def _reflect_vectors(
@@ -171,14 +170,14 @@ def _reflect_vectors(
     """Make Q e_j for the lanes j: as many blocks of them as `vectors` has."""
     long = reflectors.long
     blocks = [lanes[first : first + BLOCK] for first in range(0, len(lanes), BLOCK)]
-    tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors are not
+    tops = [int(block.max()) // BLOCK for block in blocks]  # e_j is 0 where later reflectors differ from 0
     heads = np.empty(reflectors.panels * BLOCK, reflectors.dtype)
     columns, column_offsets = output.long.places(0, output.long.count)
     is_run = bool((np.diff(columns) == 1).all())
     wanted = slice(int(columns[0]), int(columns[-1]) + 1) if is_run else columns
 
     def reflect(group: list[int], first: int, last: int) -> None:
-        for block in range(len(blocks) - last, len(blocks) - first):  # the longest way first
+        for block in range(len(blocks) - last, len(blocks) - first):  # the longest work first
             if group[0] == max(tops):
                 vectors[block].fill(0)
                 vectors[block, blocks[block], np.arange(len(blocks[block]))] = 1
@@ -189,7 +188,7 @@ def _reflect_vectors(
                 x = vectors[block][wanted] if isinstance(wanted, slice) else vectors[block].take(wanted, 0)
                 output.put(
                     x,
-                    signed(output.gain, heads[padded(blocks[block])]),
+                    sign_gain(output.gain, heads[pad_lanes(blocks[block])]),
                     column_offsets,
                     offsets[BLOCK * block :][:BLOCK],
                 )
@@ -197,7 +196,7 @@ def _reflect_vectors(
     for group in panels.groups(range(max(tops), -1, -1)):
         length = long - group[-1] * BLOCK
         panels.make(group, heads)
-        run(partial(reflect, group), len(blocks), 250 * length * len(group), reflectors.threads)
+        run(partial(reflect, group), len(blocks), 250 * length * len(group), reflectors.call.threads)
 
 
 class PanelBuffer:
@@ -210,7 +209,7 @@ class PanelBuffer:
         self.places: dict[int, int] = {}
 
     def _size(self, panel: int) -> int:
-        return rounded_up(self.reflectors.long - panel * BLOCK) * BLOCK + BLOCK * BLOCK  # V and S
+        return round_up(self.reflectors.long - panel * BLOCK) * BLOCK + BLOCK * BLOCK  # V and S
 
     def groups(self, order: Sequence[int]) -> Iterator[list[int]]:
         """The panels in this order, in groups that fit; the memory is that of the current one."""
@@ -244,7 +243,7 @@ class PanelBuffer:
                 heads[panel * BLOCK : panel * BLOCK + width] = v[:width].diagonal()
 
         longest = max(reflectors.long - panel * BLOCK for panel in group)
-        run(make, len(group), 200 * longest, reflectors.threads)
+        run(make, len(group), 200 * longest, reflectors.call.threads)
 
     def reflect(self, panel: int, vectors: NDArray[Any], lanes: int, is_reversed: bool = False) -> None:
         """Apply a panel, or its transpose, to a block of vectors (all their positions) in this thread."""
@@ -258,14 +257,14 @@ class PanelBuffer:
 
 def _fill_tall(reflectors: Reflectors, output: Output) -> None:
     dtype, blocks = reflectors.dtype, reflectors.panels
-    positions = max(BLOCK, min(BUDGET // (blocks * BLOCK * dtype.itemsize), rounded_up(reflectors.long)))
+    positions = max(BLOCK, min(BUDGET // (blocks * BLOCK * dtype.itemsize), round_up(reflectors.long)))
     panels = np.zeros((blocks, positions // BLOCK * BLOCK, BLOCK), dtype)
     heads = np.zeros((blocks, BLOCK), dtype)
-    n = _solve(reflectors, _products(reflectors, panels, heads), heads)
+    n = _solve(reflectors, _sum_products(reflectors, panels, heads), heads)
     _combine(reflectors, output, panels, heads, n)
 
 
-def _products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any]) -> NDArray[np.float64]:
+def _sum_products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any]) -> NDArray[np.float64]:
     """Make S, in blocks of 64 x 64 on and above the diagonal, and the heads of the reflectors."""
     blocks, positions = panels.shape[:2]
     long, kernels = reflectors.long, dispatch.kernels
@@ -296,8 +295,8 @@ def _products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any])
 
     for begin in range(0, long, positions):
         length = min(positions, long - begin)
-        run(partial(draw, begin), *_slab_units(reflectors, length), reflectors.threads)
-        run(partial(add, length), len(pairs) * strips, 125 * length // strips, reflectors.threads)
+        run(partial(draw, begin), *_slab_units(reflectors, length), reflectors.call.threads)
+        run(partial(add, length), len(pairs) * strips, 125 * length // strips, reflectors.call.threads)
     kernels.make_heads(heads.reshape(-1), squares.reshape(-1))
 
     def complete(first: int, last: int) -> None:
@@ -310,7 +309,7 @@ def _products(reflectors: Reflectors, panels: NDArray[Any], heads: NDArray[Any])
                     products[j, k], v, heads[k], reflectors.width(j), width, squares[k] if j == k else None
                 )
 
-    run(complete, blocks, blocks * 8 * BLOCK * BLOCK, reflectors.threads)
+    run(complete, blocks, blocks * 8 * BLOCK * BLOCK, reflectors.call.threads)
     return products
 
 
@@ -330,7 +329,7 @@ def _solve(reflectors: Reflectors, products: NDArray[np.float64], heads: NDArray
 
     for row in range(blocks - 1, -1, -1):
         s = products[row].copy()
-        run(partial(solve, row, s), blocks - row, 16_000 * (blocks - row), reflectors.threads)
+        run(partial(solve, row, s), blocks - row, 16_000 * (blocks - row), reflectors.call.threads)
     if reflectors.dtype == np.float64:
         return products
     kernels.narrow_numbers(products)
@@ -344,8 +343,8 @@ def _combine(
     blocks, positions = panels.shape[:2]
     kernels, count = dispatch.kernels, output.long.count
     lanes, lane_offsets = output.short.places(0, output.short.count)
-    scale = signed(output.gain, heads)
-    wanted = []  # lanes of one block of N each, and no more than that
+    scale = sign_gain(output.gain, heads)
+    wanted = []  # lanes, at most a block, all of one block of N
     for block in np.unique(lanes // BLOCK).tolist():
         here = np.flatnonzero(lanes // BLOCK == block)
         wanted += [(block, here[begin : begin + BLOCK]) for begin in range(0, len(here), BLOCK)]
@@ -373,39 +372,39 @@ def _combine(
                     kernels.combine(x, panels[:, some.start :], n, indices[some], block, most, reflectors.short)
                     values, factors = x, scale[block]
                     if not np.array_equal(within, np.arange(most)):  # some are missing, repeated or in another order
-                        values, factors = x.take(padded(within), 1), factors[padded(within)]
+                        values, factors = x.take(pad_lanes(within), 1), factors[pad_lanes(within)]
                     output.put(values, factors, offsets[some], lane_offsets[here])
 
-        run(draw, *_slab_units(reflectors, len(indices)), reflectors.threads)
+        run(draw, *_slab_units(reflectors, len(indices)), reflectors.call.threads)
         units = -(-len(indices) // height)
-        run(combine, units, 125 * height * blocks * len(wanted), reflectors.threads)
+        run(combine, units, 125 * height * blocks * len(wanted), reflectors.call.threads)
 
 
 # What both share
 
 
-def one_by_one(side: Side) -> Iterator[tuple[int, int]]:
-    """The index and the offset of every place; as numbers of Python's, few at a time."""
+def walk(side: Side) -> Iterator[tuple[int, int]]:
+    """The index and the offset of every place, as Python ints; few are held at a time."""
     for first in range(0, side.count, _PLACES_AT_ONCE):
         indices, offsets = side.places(first, min(first + _PLACES_AT_ONCE, side.count))
         yield from zip(indices.tolist(), offsets.tolist(), strict=True)
 
 
-def rounded_up(count: int) -> int:
+def round_up(count: int) -> int:
     """Up to a whole number of blocks."""
     return -(-count // BLOCK) * BLOCK
 
 
-def padded(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
+def pad_lanes(lanes: NDArray[np.int64]) -> NDArray[np.int64]:
     """At least a block of them: kernels read whole blocks."""
     return np.concatenate([lanes, np.zeros(max(0, BLOCK - len(lanes)), np.int64)])
 
 
 @default_floating_point  # the gain may be subnormal
-def signed(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
-    """The gain with the sign D_k, against that of reflector k's head."""
-    signed: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
-    return signed
+def sign_gain(gain: float, heads: NDArray[Any]) -> NDArray[Any]:
+    """The gain times the sign D_k, which is opposite to that of reflector k's head."""
+    gains: NDArray[Any] = np.where(heads < 0, heads.dtype.type(gain), heads.dtype.type(-gain))
+    return gains
 
 
 def _slab_height(reflectors: Reflectors) -> int:
@@ -430,5 +429,5 @@ def _slabs(
     for unit in range(first, last):
         panel, slab = divmod(unit, slabs)
         end = min((slab + 1) * height, length)
-        panels[panel, end : rounded_up(end)] = 0
+        panels[panel, end : round_up(end)] = 0
         yield panel, panels[panel, slab * height : end], slab * height

@@ -1,6 +1,6 @@
-"""Arrays in pieces: what NumPy writes is written bit by bit.
+"""Arrays in pieces, for what NumPy writes.
 
-Between two pieces Python sees signals, and what a piece needs beside the array does not grow with it.
+Python handles signals between two pieces, and the memory needed beside the array does not grow with it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PIECE", "Pieces", "places_of", "write_zero_rows", "write_zeros"]
+__all__ = ["PIECE", "Pieces", "find_row", "write_zero_rows", "write_zeros"]
 
 PIECE = 1 << 18  # values: a MiB of float32; some milliseconds in memory that was never touched
 
 
 class Pieces:
-    """An array that is not empty, cut into rectangles of at most so many values, which lie close together in memory.
+    """An array, not empty, cut into blocks of at most `most` values that lie close together in memory.
 
     Attributes
     ----------
@@ -52,19 +52,19 @@ class Pieces:
     def __getitem__(self, number: int) -> tuple[slice, ...]:
         index = [slice(None)] * len(self.order)
         for axis in self.order:
-            number, place = divmod(number, self.counts[axis])
-            first = place * self.sizes[axis]
+            number, nth = divmod(number, self.counts[axis])
+            first = nth * self.sizes[axis]
             index[axis] = slice(first, min(first + self.sizes[axis], self.extents[axis]))
         return tuple(index)
 
 
-def places_of(rows: NDArray[np.int64], row: int, most: int) -> Iterator[NDArray[np.intp]]:
-    """Where a list has a row: at most so many places at a time."""
-    looked_at = PIECE >> 1
-    for first in range(0, len(rows), looked_at):
-        places = first + np.flatnonzero(rows[first : first + looked_at] == row)
-        for begin in range(0, len(places), most):
-            yield places[begin : begin + most]
+def find_row(rows: NDArray[np.int64], row: int, most: int) -> Iterator[NDArray[np.intp]]:
+    """The indices at which a list has a row: at most so many at a time."""
+    searched = PIECE >> 1
+    for first in range(0, len(rows), searched):
+        indices = first + np.flatnonzero(rows[first : first + searched] == row)
+        for begin in range(0, len(indices), most):
+            yield indices[begin : begin + most]
 
 
 def write_zeros(out: NDArray[Any]) -> None:
@@ -81,7 +81,7 @@ def write_zeros(out: NDArray[Any]) -> None:
 def write_zero_rows(out: NDArray[Any], rows: NDArray[np.int64], row: int) -> None:
     """Write 0 where a list has this row."""
     pieces = Pieces(out[0, ...])
-    for places in places_of(rows, row, max(1, PIECE // pieces.values)):
+    for indices in find_row(rows, row, max(1, PIECE // pieces.values)):
         for number in range(pieces.count):
             index: tuple[Any, ...] = pieces[number]
-            out[(places, *index)] = 0
+            out[(indices, *index)] = 0

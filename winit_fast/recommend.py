@@ -9,7 +9,7 @@ from typing import Any
 from winit_fast.arguments import one_of
 from winit_fast.gains import GAINS, SLOPED
 from winit_fast.messages import shown
-from winit_fast.registry import Scheme, scheme
+from winit_fast.registry import Scheme, read_scheme
 
 __all__ = ["Recommendation", "recommend"]
 
@@ -48,7 +48,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
         A nonlinearity that `calculate_gain` knows, in any spelling (``"leaky_relu"``, ``"LeakyReLU"``), or a function,
         class or layer of that name: ``torch.nn.GELU()``, ``jax.nn.silu``, ``keras.activations.relu``.
     slope : float, optional
-        The negative slope of ``leaky_relu`` or ``prelu``. Left out: the layer's own, or 0.01 and 0.25. The others have
+        The negative slope of ``leaky_relu`` or ``prelu``. By default the layer's own, or 0.01 and 0.25. The others have
         none.
 
     Returns
@@ -60,7 +60,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
     Raises
     ------
     TypeError, ValueError
-        If the activation is unknown, or the slope is not a finite number or has no use.
+        If the activation is unknown, or if the slope is not a finite number or is given where there is none.
 
     See Also
     --------
@@ -80,33 +80,33 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
         ...
     ValueError: activation 'rellu' is unknown; did you mean 'relu'? It must be one of linear, conv, ...
     """
-    name, own_slope = _nonlinearity(activation)
+    name, own_slope = _find_nonlinearity(activation)
     slope = own_slope if slope is None else slope
     activation = one_of(*GAINS)("activation", name)
     if slope is not None and activation not in SLOPED:
         raise ValueError(f"slope needs activation='leaky_relu' or 'prelu', got {shown(slope)} with {activation!r}")
     if activation in _XAVIER:
-        return Recommendation(scheme("xavier_normal"), f"{_GLOROT} {_XAVIER[activation]}")
+        return Recommendation(read_scheme("xavier_normal"), f"{_GLOROT} {_XAVIER[activation]}")
     if activation == "selu":
-        return Recommendation(scheme("lecun_normal"), _SELU)
+        return Recommendation(read_scheme("lecun_normal"), _SELU)
     if activation == "linear" or activation.startswith("conv"):
-        return Recommendation(scheme("lecun_normal"), _LINEAR)
+        return Recommendation(read_scheme("lecun_normal"), _LINEAR)
     if activation == "relu":
-        return Recommendation(scheme("he_normal"), _RELU)
+        return Recommendation(read_scheme("he_normal"), _RELU)
     if activation in SLOPED:
         given = {} if slope is None else {"slope": slope}
-        return Recommendation(scheme("he_normal", nonlinearity=activation, **given), _SLOPE)
+        return Recommendation(read_scheme("he_normal", nonlinearity=activation, **given), _SLOPE)
     drifts = _DRIFTS if activation in _DRIFTING else ""
-    return Recommendation(scheme("he_normal", nonlinearity=activation), f"{_HE} {activation}{_DERIVED}{drifts}")
+    return Recommendation(read_scheme("he_normal", nonlinearity=activation), f"{_HE} {activation}{_DERIVED}{drifts}")
 
 
-def _nonlinearity(activation: Any) -> tuple[str, float | None]:
-    """The name that gains go by, and the slope that a layer has."""
+def _find_nonlinearity(activation: Any) -> tuple[str, float | None]:
+    """The name of the nonlinearity in the table of gains, and the slope of a layer."""
     name = getattr(activation, "__name__", None)
     if not isinstance(name, str):
         name = activation if isinstance(activation, str) else type(activation).__name__
-    bare = "linear" if _bare(name) == "identity" else _bare(name)
-    known = next((known for known in GAINS if _bare(known) == bare), None)
+    bare = "linear" if _strip_name(name) == "identity" else _strip_name(name)
+    known = next((known for known in GAINS if _strip_name(known) == bare), None)
     if isinstance(activation, str):
         return (activation if known is None else known), None
     if known is None and callable(activation):
@@ -119,7 +119,7 @@ def _nonlinearity(activation: Any) -> tuple[str, float | None]:
     return known, float(own) if isinstance(own, Real) else None
 
 
-def _bare(name: str) -> str:
+def _strip_name(name: str) -> str:
     return name.replace("_", "").lower()
 
 

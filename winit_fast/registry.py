@@ -1,6 +1,6 @@
-"""Schemes: what a user asks for by name, with arguments checked and one text form that reads back.
+"""Schemes: what a user asks for by name, with checked arguments and one text form that can be read back.
 
-What they are stands in schemes.py, which registers them here.
+schemes.py defines them and registers them here.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ __all__ = [
     "Equivalent",
     "Law",
     "Scheme",
+    "SchemeInfo",
     "ShapeLaw",
-    "family",
+    "read_scheme",
     "register",
+    "register_family",
     "scheme",
     "schemes",
 ]
@@ -42,7 +44,7 @@ class _Referable:  # a dataclass has no such slot of its own before Python 3.11
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scheme(_Referable):
-    """A scheme with its arguments, made by `scheme`. Hashable; ``str`` of it reads back to an equal one.
+    """A scheme with its arguments, made by `scheme`. Hashable; its ``str`` reads back to an equal one.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ class Scheme(_Referable):
 
     @property
     def depends_on_shape(self) -> bool:
-        """Whether values depend on the shape of the tensor: its fans, or how many entries it has.
+        """Whether values depend on the shape of the tensor: its fans, or how many embeddings it has.
 
         Examples
         --------
@@ -90,7 +92,6 @@ class Scheme(_Referable):
         """
         return isinstance(self._law, ShapeLaw)
 
-    @default_floating_point
     def distribution(
         self,
         shape: Sequence[SupportsIndex],
@@ -104,7 +105,7 @@ class Scheme(_Referable):
         Parameters
         ----------
         shape, in_axis, out_axis, batch_axis
-            As in `fans`; not looked at by schemes without fans.
+            As in `fans`; ignored by schemes without fans.
         is_complex : bool, default False
             Whether the elements are complex numbers.
 
@@ -125,10 +126,17 @@ class Scheme(_Referable):
         >>> scheme("truncated_normal", std=0.02).distribution(())
         TruncatedNormal(mean=0.0, std=0.02, low=-2.0, high=2.0)
         """
+        if not isinstance(self._law, ShapeLaw):
+            return self._law
+        return self.fit(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+
+    @default_floating_point
+    def fit(self, layout: Layout) -> Distribution:
+        """As `distribution`, for a layout that is known."""
         law = self._law
         if isinstance(law, ShapeLaw):
             try:
-                return law.distribution(Layout(sizes_of(shape), in_axis, out_axis, batch_axis, is_complex))
+                return law.distribution(layout)
             except MissingAxisError as error:
                 raise ValueError(str(error).replace("fans need", f"{self.name} needs", 1)) from None
         return law
@@ -146,20 +154,20 @@ class Scheme(_Referable):
         return self._text == other._text if isinstance(other, Scheme) else NotImplemented
 
     def __reduce__(self) -> tuple[Callable[..., Scheme], tuple[str]]:
-        return scheme, (self._text,)
+        return read_scheme, (self._text,)
 
 
 @default_floating_point
-def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
+def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
 
     Parameters
     ----------
     spec : str or Scheme
         A name, an alias, or a call of one with literal arguments, by position or by name. It is parsed, never
-        evaluated; besides literals only ``inf`` may stand in it.
+        evaluated; apart from literals it may contain only ``inf``.
     **arguments
-        Arguments of the scheme; they replace those that `spec` has. NumPy scalars do; a bool is no number.
+        Arguments of the scheme; they replace those in `spec`. NumPy scalars are accepted; a bool is not a number.
 
     Returns
     -------
@@ -189,32 +197,36 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """
     if not arguments:
         if isinstance(spec, str):
-            text = str.__str__(spec)  # what a subclass holds, whatever it says
+            text = str.__str__(spec)  # the text itself, even of a subclass that claims another
             return _read(text) if len(text) <= LONGEST_KEPT else _read.__wrapped__(text)
         if isinstance(spec, Scheme):
             return spec
     elif isinstance(spec, str):
-        entry, given = _parse(spec)
-        return entry.scheme({**given, **arguments})
+        info, given = _parse(spec)
+        return info.make_scheme({**given, **arguments})
     elif isinstance(spec, Scheme):
-        return _registry[spec.name].scheme({**spec.arguments, **arguments})
+        return _registry[spec.name].make_scheme({**spec.arguments, **arguments})
     raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
 
 
-def schemes() -> tuple[Entry, ...]:
+#: The public name. Within the package, `scheme` is the name of an argument.
+scheme = read_scheme
+
+
+def schemes() -> tuple[SchemeInfo, ...]:
     """List every scheme.
 
     Returns
     -------
-    tuple of Entry
+    tuple of SchemeInfo
         Each with `name`, `aliases`, `formula`, `arguments` and `source`; ``str`` of one is its line of a table.
 
     Examples
     --------
-    >>> entry = next(entry for entry in schemes() if entry.name == "he_normal")
-    >>> entry.aliases
+    >>> info = next(info for info in schemes() if info.name == "he_normal")
+    >>> info.aliases
     ('kaiming_normal', 'msra_normal')
-    >>> print(next(entry for entry in schemes() if entry.name == "normal"))
+    >>> print(next(info for info in schemes() if info.name == "normal"))
     normal(mean=0.0, std=1.0): N(mean, std^2)
     """
     return tuple(dict.fromkeys(_registry.values()))
@@ -224,7 +236,7 @@ def schemes() -> tuple[Entry, ...]:
 
 
 class ShapeLaw(ABC):
-    """What a scheme says before any shape is known, where its distribution depends on the shape."""
+    """A scheme whose distribution depends on the shape, before any shape is known."""
 
     draws: ClassVar[bool] = True
 
@@ -250,12 +262,12 @@ class Argument(NamedTuple):
 
 
 class Equivalent(NamedTuple):
-    """One call of a scheme, and what to call for the same distribution elsewhere; empty where there is nothing.
+    """One call of a scheme, and what to call elsewhere for the same distribution; empty if there is nothing.
 
     Attributes
     ----------
     scheme : str
-        The text of ours.
+        The text of our scheme.
     torch : str
         In terms of `torch.nn.init`, for a tensor ``w``; `in_axis`, `out_axis` are then 1 and 0.
     keras, jax : str
@@ -269,7 +281,7 @@ class Equivalent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Entry:
+class SchemeInfo:
     """A registered scheme.
 
     Attributes
@@ -285,7 +297,7 @@ class Entry:
     equivalents : tuple of Equivalent
         Calls of this scheme and the same calls of other libraries.
     differs : str
-        Where another library means something else by the name, or does something else on purpose; may be empty.
+        How another library's scheme of that name differs from this one; may be empty.
     """
 
     name: str
@@ -303,7 +315,7 @@ class Entry:
     def __repr__(self) -> str:
         return f"<scheme {self.name}({', '.join(map(str, self.arguments))})>"
 
-    def scheme(self, given: Mapping[str, Any]) -> Scheme:
+    def make_scheme(self, given: Mapping[str, Any]) -> Scheme:
         """Check the arguments given and make the scheme."""
         known = [argument.name for argument in self.arguments]
         for name in given:
@@ -319,7 +331,7 @@ class Entry:
                     raise TypeError(f"argument {name!r} is missing")
                 values[name] = check(name, value)
                 if repr(values[name]) != repr(default):
-                    changed.append(f"{name}={_written(values[name])}")
+                    changed.append(f"{name}={_format_literal(values[name])}")
             law = self._law(**values)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
@@ -327,7 +339,9 @@ class Entry:
         return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
 
 
-_registry: dict[str, Entry] = {}  # every name and alias
+Entry = SchemeInfo  # its older name
+
+_registry: dict[str, SchemeInfo] = {}  # every name and alias
 
 
 def register(
@@ -336,7 +350,7 @@ def register(
     """Register a scheme under the name of the function that turns its checked arguments into a law.
 
     The function's signature gives the names, kinds and defaults of the arguments, its docstring the formula and, in
-    paragraphs that begin ``Source:`` and ``Differs:``, where that comes from and what others mean by the name.
+    paragraphs that begin ``Source:`` and ``Differs:``, the paper and what others mean by the name.
     """
 
     def decorate(function: Callable[..., Law]) -> Callable[..., Law]:
@@ -346,10 +360,10 @@ def register(
     return decorate
 
 
-def family(
+def register_family(
     kinds: Mapping[str, str], *equivalents: Equivalent, aliases: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
-    """Register a scheme for each of the `kinds`, ``NAME_KIND``, with its own formula before what the docstring says.
+    """Register a scheme for each of the `kinds`, ``NAME_KIND``; its own formula stands before the docstring's.
 
     The kind is the function's first argument.
     """
@@ -381,35 +395,35 @@ def _add(
     parameters = inspect.signature(law).parameters.values()
     arguments = tuple(Argument(p.name, p.default, p.annotation.__metadata__[0]) for p in parameters)
     formula = prefix + " ".join(formula.split()).rstrip(".")
-    entry = Entry(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
+    info = SchemeInfo(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
     names = (name, *aliases)
     for known in names:
         if known in _registry:
             raise ValueError(f"scheme {known!r} is registered already")
-    _registry.update(dict.fromkeys(names, entry))
+    _registry.update(dict.fromkeys(names, info))
 
 
 # Reading a text
 
-#: Longer texts, which are arrays, are not remembered: what is kept of those that are takes some 20 MB at most.
+#: Longer texts, which are arrays, are not kept: the others take some 20 MB at most.
 LONGEST_KEPT = 160
 
 _LONGEST = 1000  # characters: ast.parse may exhaust the stack on a deeply nested text; the values of an array are JSON
 
 
-def _written(value: Value) -> str:
+def _format_literal(value: Value) -> str:
     """The literal that reads back to an argument's value."""
-    return f"[{', '.join(map(_written, value))}]" if isinstance(value, tuple) else repr(value)
+    return f"[{', '.join(map(_format_literal, value))}]" if isinstance(value, tuple) else repr(value)
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Scheme:
-    entry, given = _parse(text)
-    return entry.scheme(given)
+    info, given = _parse(text)
+    return info.make_scheme(given)
 
 
-def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
-    """The entry that a text names, and the arguments it gives."""
+def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
+    """The scheme that a text names, and the arguments it gives."""
     if text in _registry:
         return _registry[text], {}
     try:
@@ -423,47 +437,49 @@ def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
             return _registry["array"], {"values": json.loads(values[1])}
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _unreadable(text) from None
+        raise _make_error(text) from None
     match call:
         case ast.Name(id=name):
             call = ast.Call(func=call, args=[], keywords=[])
         case ast.Call(func=ast.Name(id=name)):
             pass
         case _:
-            raise _unreadable(text)
+            raise _make_error(text)
     if name not in _registry:
         raise ValueError(f"scheme {shown(name)} is unknown; {did_you_mean(name, _registry)}")
-    entry = _registry[name]
-    if len(call.args) > len(entry.arguments):
-        raise TypeError(f"{entry.name}: takes at most {len(entry.arguments)} arguments, got {len(call.args)}")
-    given = {argument.name: _literal(node, text) for argument, node in zip(entry.arguments, call.args, strict=False)}
+    info = _registry[name]
+    if len(call.args) > len(info.arguments):
+        raise TypeError(f"{info.name}: takes at most {len(info.arguments)} arguments, got {len(call.args)}")
+    given = {
+        argument.name: _read_literal(node, text) for argument, node in zip(info.arguments, call.args, strict=False)
+    }
     for keyword in call.keywords:
         if keyword.arg is None:
-            raise _unreadable(text)
+            raise _make_error(text)
         if keyword.arg in given:
-            raise TypeError(f"{entry.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
-        given[keyword.arg] = _literal(keyword.value, text)
-    return entry, given
+            raise TypeError(f"{info.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
+        given[keyword.arg] = _read_literal(keyword.value, text)
+    return info, given
 
 
-def _literal(node: ast.expr, text: str) -> Any:
+def _read_literal(node: ast.expr, text: str) -> Any:
     match node:
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            number = _literal(operand, text) if not isinstance(operand, ast.UnaryOp) else None
+            number = _read_literal(operand, text) if not isinstance(operand, ast.UnaryOp) else None
             if isinstance(number, int | float) and not isinstance(number, bool):
                 return -number if isinstance(sign, ast.USub) else number
         case ast.Constant(value=value):
             return value
         case ast.List(elts=members) | ast.Tuple(elts=members):
-            return tuple(_literal(member, text) for member in members)
+            return tuple(_read_literal(member, text) for member in members)
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
         case ast.Name(id=word):
             raise ValueError(f"scheme {shown(text)} cannot be read at {word[:80]}; a word needs quotes: {shown(word)}")
-    raise _unreadable(text)
+    raise _make_error(text)
 
 
-def _unreadable(text: str) -> ValueError:
+def _make_error(text: str) -> ValueError:
     close = nearest_word(text, _registry)
     hint = f"; did you mean {close!r}?" if close else ""
     return ValueError(

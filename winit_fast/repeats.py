@@ -1,4 +1,4 @@
-"""A warning where two tensors hold the same values because nobody gave them names."""
+"""A warning if two tensors hold the same values because neither was given a name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["RepeatedValuesWarning", "note_filled", "warn_of_repeats"]
 
 
 class RepeatedValuesWarning(UserWarning):
-    """Two tensors of one seed, shape and scheme, and without names, hold the same values.
+    """Two tensors without names, of one seed, shape and scheme, hold the same values.
 
-    `fill` and what stands on it warn, once for each seed, shape and scheme. `fill_rows` and `fill_keys` do not: rows
-    are made again on purpose.
+    `fill` and all that use it warn once for each seed, shape and scheme. `fill_rows` and `fill_keys` do not: they make
+    rows again on purpose.
 
     Examples
     --------
@@ -28,31 +28,32 @@ class RepeatedValuesWarning(UserWarning):
     """
 
 
-# What was filled without a name, and at which address: enough for the layers of any model, and forgotten all at once.
-# In a pair with the claim: who warns of it. Each entry is made at once, so that threads have no other order to keep.
+# What was filled without a name, and at which address. The limit is enough for the layers of any model; at it, all is
+# forgotten. Under (_CLAIM, what) is the token of the thread that warns. Each change is one call of a dict method, so
+# threads need no lock.
 _MOST = 4096
-_filled: dict[Hashable, object] = {}
+_addresses: dict[Hashable, object] = {}
 _CLAIM = "warned"
 
 
 def note_filled(what: Hashable, address: int) -> None:
-    """Remember what decides of the values without a name, and where they were written."""
-    if len(_filled) >= _MOST:
-        _filled.clear()
-    if _filled.setdefault(what, address) != address:  # as another thread did meanwhile
+    """Remember where values without a name were written, under what decides them."""
+    if len(_addresses) >= _MOST:
+        _addresses.clear()
+    if _addresses.setdefault(what, address) != address:  # as another thread did meanwhile
         _warn_once(what)
 
 
 def warn_of_repeats(what: Hashable, address: int) -> None:
-    """Warn where the same was written to other memory before; once for each."""
-    if _filled.get(what, address) != address:
+    """Warn, once, if the same values were written to other memory before."""
+    if _addresses.get(what, address) != address:
         _warn_once(what)
 
 
 def _warn_once(what: Hashable) -> None:
     claim, me = (_CLAIM, what), object()
     try:
-        if _filled.setdefault(claim, me) is me:
+        if _addresses.setdefault(claim, me) is me:
             warnings.warn(
                 "two tensors of one seed, shape and scheme get the same values, since neither has a name: "
                 "give each parameter its name=, or a seed of its own",
@@ -61,15 +62,15 @@ def _warn_once(what: Hashable) -> None:
             )
     except RepeatedValuesWarning:
         raise
-    except BaseException:  # an interrupt: nobody has seen the warning
-        if _filled.get(claim) is me:
-            del _filled[claim]
+    except BaseException:  # an interrupt: the warning was not seen
+        if _addresses.get(claim) is me:
+            del _addresses[claim]
         raise
 
 
 def _forget() -> None:
-    """In a forked process, which may make again what its parent made, as where each rank builds the model."""
-    _filled.clear()
+    """Forget all in a forked process, which may build its parent's model again, as each rank does."""
+    _addresses.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -77,7 +78,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _levels_to_the_caller() -> int:
-    """How many calls up the code is that is none of this package or its adapters."""
+    """How many calls up the first code is that belongs neither to this package nor to its adapters."""
     folder = Path(__file__).parent
     adapters = getattr(sys.modules.get("winit_fast.adapters"), "__file__", None)  # in a clone another folder
     ours = tuple(f"{path}{os.sep}" for path in (folder, Path(adapters).parent if adapters else folder))

@@ -1,12 +1,12 @@
 """The catalogue: every scheme, with its formula, its arguments, its paper, and what other libraries call it.
 
-To add a scheme, write one function under `register` (or `family`) in this file. Its signature gives the names, kinds
-and defaults of the arguments, its docstring the formula; it returns a distribution, or a law that makes one from the
-shape.
+To add a scheme, write one function under `register` (or `register_family`) in this file. Its signature gives the names,
+kinds and defaults of the arguments, its docstring the formula. It returns a distribution, or a law that makes one from
+the shape.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, ClassVar, TypeAlias
@@ -21,7 +21,7 @@ from winit_fast.arguments import (
     numbers_of_array,
     one_of,
     optional,
-    part,
+    proportion,
     shape_of_array,
     upper_bound,
     whole_from,
@@ -36,11 +36,11 @@ from winit_fast.distributions import (
     DeltaOrthogonal,
     Dirac,
     Distribution,
+    GivenValues,
     Identity,
     Normal,
     Orthogonal,
     Sparse,
-    Table,
     TruncatedNormal,
     Uniform,
 )
@@ -55,14 +55,16 @@ from winit_fast.registry import (
     Equivalent,
     Law,
     Scheme,
+    SchemeInfo,
     ShapeLaw,
-    family,
+    read_scheme,
     register,
+    register_family,
     scheme,
     schemes,
 )
 
-__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Scheme", "scheme", "schemes"]
+__all__ = ["REQUIRED", "Argument", "Entry", "Equivalent", "Scheme", "SchemeInfo", "read_scheme", "scheme", "schemes"]
 
 # What scales with a fan
 
@@ -108,7 +110,7 @@ class FanScaled(ShapeLaw):
     kind: str
 
     def distribution(self, layout: Layout) -> Distribution:
-        """The distribution for the fans of this layout; a fan below 1 (an empty tensor's) counts as 1."""
+        """The distribution for the fans of this layout."""
         fans = layout.fans()
         try:
             fan = _FANS[self.mode](float(fans.fan_in), float(fans.fan_out))
@@ -116,14 +118,17 @@ class FanScaled(ShapeLaw):
             fan = math.inf
         if math.isinf(fan):
             raise ValueError(f"shape must have fans within float64, got {shown(tuple(fans))}")
+        return self.of_fan(fan, _COMPLEX_KINDS if layout.is_complex else _KINDS)
+
+    def of_fan(self, fan: float, kinds: Mapping[str, Callable[[float], Distribution]]) -> Distribution:
+        """The distribution for this fan; one below 1 (an empty tensor's) counts as 1."""
         std = self.std(max(1.0, fan))
-        kinds = _COMPLEX_KINDS if layout.is_complex else _KINDS
         return kinds[self.kind](std) if std > 0.0 else Constant(0.0)
 
 
-def _fan_scaled(std: Callable[[float], float], mode: str, kind: str) -> Law:
+def _scale_by_fan(std: Callable[[float], float], mode: str, kind: str) -> Law:
     law = FanScaled(std, mode, kind)
-    match law.distribution(Layout((1, 1))):  # the widest it gets
+    match law.of_fan(1.0, _KINDS):  # the largest std it has
         case Constant() as constant:
             return constant
         case Uniform(high=spread) | Normal(std=spread) | TruncatedNormal(std=spread) if math.isinf(spread):
@@ -135,7 +140,7 @@ def _fan_scaled(std: Callable[[float], float], mode: str, kind: str) -> Law:
 
 Finite: TypeAlias = Annotated[float, finite]
 NotNegative: TypeAlias = Annotated[float, not_negative]
-Part: TypeAlias = Annotated[float, part]
+Proportion: TypeAlias = Annotated[float, proportion]
 Count: TypeAlias = Annotated[int, whole_from(1)]
 CountOrNone: TypeAlias = Annotated[int, whole_from(0)]
 Values: TypeAlias = Annotated[tuple[Value, ...], numbers_of_array]
@@ -147,10 +152,10 @@ Nonlinearity: TypeAlias = Annotated[str | None, optional(one_of(*GAINS))]
 Slope: TypeAlias = Annotated[float | None, optional(finite)]
 Gain: TypeAlias = Annotated[float | None, optional(not_negative)]
 Rounding: TypeAlias = Annotated[str, one_of("nearest", "below_high")]
-Side: TypeAlias = Annotated[str, one_of("in", "out")]
+Per: TypeAlias = Annotated[str, one_of("in", "out")]
 Coder: TypeAlias = Annotated[str, one_of("encoder", "decoder")]
 CoderOrNone: TypeAlias = Annotated[str | None, optional(one_of("encoder", "decoder"))]
-Place: TypeAlias = Annotated[str, one_of("input", "hidden", "output")]
+Role: TypeAlias = Annotated[str, one_of("input", "hidden", "output")]
 GateOrder: TypeAlias = Annotated[str, gate_order]
 
 # The schemes
@@ -248,10 +253,10 @@ def variance_scaling(scale: NotNegative = 1.0, mode: Mode = "fan_in", distributi
     Differs: Keras's distribution "normal" is the truncated normal; here and in JAX it is not. JAX widens a complex
     truncated normal by 1 / 0.9531..., which is 0.9 % too much: what the cut leaves has std 0.9619618280082135
     """
-    return _fan_scaled(lambda fan: math.sqrt(scale / fan), mode, distribution)
+    return _scale_by_fan(lambda fan: math.sqrt(scale / fan), mode, distribution)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "he_normal",
@@ -288,10 +293,10 @@ def he(
         raise ValueError(f"gain must be left out where a nonlinearity sets it, got {gain} and {nonlinearity!r}")
     else:
         factor = calculate_gain(nonlinearity, slope)
-    return _fan_scaled(lambda fan: factor / math.sqrt(fan), mode, kind)
+    return _scale_by_fan(lambda fan: factor / math.sqrt(fan), mode, kind)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "xavier_normal",
@@ -311,10 +316,10 @@ def xavier(kind: Kind, /, gain: NotNegative = 1.0, mode: Mode = "fan_avg") -> La
     Differs: Keras and JAX give the name glorot_normal to xavier_truncated_normal. Complex xavier_uniform_ fills a
     square with sqrt(2) times the rms of here and of JAX, which is std
     """
-    return _fan_scaled(lambda fan: gain / math.sqrt(fan), mode, kind)
+    return _scale_by_fan(lambda fan: gain / math.sqrt(fan), mode, kind)
 
 
-@family(
+@register_family(
     _FORMULAS,
     Equivalent(
         "lecun_normal",
@@ -332,10 +337,10 @@ def lecun(kind: Kind, /, mode: Mode = "fan_in") -> Law:
 
     Differs: Keras and JAX give the name lecun_normal to lecun_truncated_normal
     """
-    return _fan_scaled(lambda fan: 1.0 / math.sqrt(fan), mode, kind)
+    return _scale_by_fan(lambda fan: 1.0 / math.sqrt(fan), mode, kind)
 
 
-# What hangs together: matrices, convolution kernels
+# Whose elements depend on each other: matrices, convolution kernels
 
 
 @register(
@@ -399,7 +404,7 @@ def dirac(groups: Count = 1) -> Law:
 
 
 @register(Equivalent("sparse(0.1)", "sparse_(w, 0.1)"), Equivalent("sparse(0.9, std=1.0)", "sparse_(w, 0.9, std=1.0)"))
-def sparse(sparsity: Part, std: NotNegative = 0.01, per: Side = "in") -> Law:
+def sparse(sparsity: Proportion, std: NotNegative = 0.01, per: Per = "in") -> Law:
     """N(0, std^2), but 0 at ceil(sparsity n) of the n weights of every input (per="in") or output (per="out").
 
     Source: Martens 2010, "Deep learning via Hessian-free optimization"
@@ -411,19 +416,19 @@ def sparse(sparsity: Part, std: NotNegative = 0.01, per: Side = "in") -> Law:
     return Sparse(sparsity, std, per) if sparsity > 0.0 else Normal(0.0, std)
 
 
-# What is given: values that stand somewhere
+# Values that are given, each where it stands
 
 
 @dataclass(frozen=True, slots=True)
-class Given(ShapeLaw):
-    """A table that fits the shape."""
+class ShapedValues(ShapeLaw):
+    """Values that are given, arranged for the shape."""
 
-    table: Callable[[Layout], Table | Bilinear]
+    arrange: Callable[[Layout], GivenValues | Bilinear]
     draws: ClassVar[bool] = False
 
     def distribution(self, layout: Layout) -> Distribution:
-        """The table for this shape."""
-        return self.table(layout)
+        """The values for this shape."""
+        return self.arrange(layout)
 
 
 @register(aliases=("assign",))
@@ -431,15 +436,15 @@ def array(values: Values) -> Law:
     """The values of an array, which broadcasts to the shape as NumPy's do: from the last axis on."""
     sizes, numbers = shape_of_array(values), leaves_of_array(values)
 
-    def table(layout: Layout) -> Table:
+    def arrange(layout: Layout) -> GivenValues:
         spread = (1,) * (len(layout.shape) - len(sizes)) + sizes
         if len(spread) != len(layout.shape) or any(
             size not in (1, whole) for size, whole in zip(spread, layout.shape, strict=True)
         ):
             raise ValueError(f"values must broadcast to shape {shown(layout.shape)}, got an array of shape {sizes}")
-        return Table(spread, numbers)
+        return GivenValues(spread, numbers)
 
-    return Given(table)
+    return ShapedValues(arrange)
 
 
 @register(aliases=("bilinear_upsampling",))
@@ -450,7 +455,7 @@ def bilinear() -> Law:
     MXNet's and Paddle's Bilinear
     """
 
-    def table(layout: Layout) -> Bilinear:
+    def arrange(layout: Layout) -> Bilinear:
         ins, outs, batch = layout.roles()
         kernel = [axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch)]
         if not 1 <= len(kernel) <= 3:
@@ -459,7 +464,7 @@ def bilinear() -> Law:
             )
         return Bilinear(tuple(size if axis in kernel else 1 for axis, size in enumerate(layout.shape)))
 
-    return Given(table)
+    return ShapedValues(arrange)
 
 
 @register(aliases=("unit_forget_gate",))
@@ -471,28 +476,28 @@ def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
     fill one
     """
 
-    def table(layout: Layout) -> Table:
+    def arrange(layout: Layout) -> GivenValues:
         rank = len(layout.shape)
         outs = (rank - 1,) if rank == 1 else layout.roles()[1]
         if len(outs) != 1 or layout.shape[outs[0]] % 4:
             raise ValueError(f"lstm_bias: shape must have four gates along out_axis, got {shown(layout.shape)}")
         spread = tuple(4 if axis == outs[0] else 1 for axis in range(rank))
-        return Table(spread, tuple(forget if gate == "f" else 0.0 for gate in order))
+        return GivenValues(spread, tuple(forget if gate == "f" else 0.0 for gate in order))
 
-    return Given(table)
+    return ShapedValues(arrange)
 
 
-# Embeddings: the first axis (after batch axes) counts the entries, the others are the vector of one
+# Embeddings: the first axis (after batch axes) counts them, the others are the vector of one
 
 
 @dataclass(frozen=True, slots=True)
-class EntryScaled(ShapeLaw):
-    """A distribution that depends on the number of entries of a table and the width of one."""
+class EmbeddingScaled(ShapeLaw):
+    """A distribution that depends on how many embeddings there are, and on the width of one."""
 
     make: Callable[[float, float], Distribution]
 
     def distribution(self, layout: Layout) -> Distribution:
-        """The distribution for this table."""
+        """The distribution for this shape."""
         batch = layout.batch()
         sizes = [size for axis, size in enumerate(layout.shape) if axis not in batch]
         if not sizes:
@@ -509,7 +514,7 @@ def embedding_uniform() -> Law:
 
     Source: Naumov et al. 2019, "Deep Learning Recommendation Model", arXiv:1906.00091; TorchRec's default
     """
-    return EntryScaled(lambda entries, width: Uniform(-1.0 / math.sqrt(entries), 1.0 / math.sqrt(entries)))
+    return EmbeddingScaled(lambda count, width: Uniform(-1.0 / math.sqrt(count), 1.0 / math.sqrt(count)))
 
 
 @register(Equivalent("embedding_normal", jax="variance_scaling(1, 'fan_in', 'normal', out_axis=0)"))
@@ -518,7 +523,7 @@ def embedding_normal() -> Law:
 
     Source: Flax's default for nn.Embed
     """
-    return EntryScaled(lambda entries, width: Normal(0.0, 1.0 / math.sqrt(width)))
+    return EmbeddingScaled(lambda count, width: Normal(0.0, 1.0 / math.sqrt(width)))
 
 
 # Depth and width: what keeps very deep or wide networks trainable
@@ -586,14 +591,14 @@ def deepnet(
 
 
 @register()
-def mup(base_fan: Count, std: NotNegative = 0.02, place: Place = "hidden", distribution: Kind = "normal") -> Law:
+def mup(base_fan: Count, std: NotNegative = 0.02, place: Role = "hidden", distribution: Kind = "normal") -> Law:
     """Around 0 with std times (fan_in / base_fan)^-1/2 in hidden weights, ^-1 in output and ^0 in input weights.
 
     Source: Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, table 3: std was found at a width of base_fan
     """
-    widened: dict[str, Callable[[float], float]] = {
+    std_of_role: dict[str, Callable[[float], float]] = {
         "input": lambda fan: std,
         "hidden": lambda fan: std * math.sqrt(base_fan / fan),
         "output": lambda fan: std * (base_fan / fan),
     }
-    return _fan_scaled(widened[place], "fan_in", distribution)
+    return _scale_by_fan(std_of_role[place], "fan_in", distribution)

@@ -1,11 +1,11 @@
 # Which entries of a unit are empty: STREAM.md, section 9. Every unit has its own permutation of its entries, and those
 # that come first in it are empty.
 #
-# (a) A unit of few entries is permuted by the ranks of as many words. A larger one stands as a grid, filled row by row,
-#     whose rows and columns are turned round in turn, each by a distance of its own: an entry's place costs eight look-ups.
-# (b) Where many entries of a unit are wanted, look-ups are too slow (7 ns an entry). The grid then starts with a mark at
-#     each place that is kept, and the turns are undone: each row stands twice in a row, so that one copy from the distance on
-#     turns it, and that copy transposes the grid for the next turn.
+# (a) A unit of few entries is permuted by the ranks of as many words. A larger one is a grid, filled row by row,
+#     whose rows and columns are rotated in turn, each by a distance of its own: an entry's place costs eight look-ups.
+# (b) If many entries of a unit are wanted, look-ups are too slow (7 ns an entry). The grid then starts with a mark at each
+#     place that is kept, and the turns are undone: each row is kept twice, side by side, so that one copy from the distance
+#     on rotates it, and that copy transposes the grid for the next turn.
 # (c) Some units at once, so that either of entries and units may be what lies side by side in memory.
 
 cdef extern from "transpose.h" nogil:
@@ -13,11 +13,10 @@ cdef extern from "transpose.h" nogil:
         char* target, Py_ssize_t target_stride, const char* source, Py_ssize_t source_stride, const int32_t* turns,
         Py_ssize_t rows, Py_ssize_t columns)
 
+from winit_fast._plan cimport FEW_ENTRIES, MOST_MARKS, TILE_UNITS
+
 cdef enum:
-    TILE_UNITS = 16
-    FEW_ENTRIES = 128
     TURNS = 4                  # of all rows, and of all columns
-    MOST_MARKS = 1 << 22       # bytes of marks for all units of a tile; a grid takes six times as much beside them
 
 cdef struct grid_t:
     int32_t rows, columns      # as far as columns go in the last row, they are full
@@ -114,7 +113,7 @@ cdef inline void double_row(char* row, int32_t size) noexcept nogil:
 
 
 cdef void mark_grid(char* tall, const grid_t* grid, int64_t zeros) noexcept nogil:
-    """A mark at every place that is kept, column by column; each column twice in a row."""
+    """A mark at every place that is kept, column by column; each column is kept twice."""
     cdef int64_t stride = doubled(grid.rows)
     cdef int32_t row, column
     for column in range(grid.columns):
@@ -151,7 +150,7 @@ cdef void keep_grid(
 
 
 cdef inline int64_t doubled(int64_t count) noexcept nogil:
-    """Bytes of a row that stands twice, with what is written and read beyond it in pieces of 16."""
+    """Bytes of a row that is kept twice, with what is written and read beyond it in pieces of 16."""
     return 2 * ((count + 15) // 16 * 16) + 16
 
 

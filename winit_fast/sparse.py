@@ -1,4 +1,4 @@
-"""Sparse weights: a normal fill, of which every unit keeps some entries and loses the others. STREAM.md, section 9."""
+"""Sparse weights: a normal fill, in which some entries of every unit become 0. STREAM.md, section 9."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from winit_fast import dispatch
+from winit_fast._plan import FEW_ENTRIES, MOST_MARKS, TILE_UNITS
 from winit_fast.floating_point import default_floating_point
 from winit_fast.parallel import run
-from winit_fast.target import Target
+from winit_fast.target import Call, Target
 
 __all__ = ["empty_entries", "zeros_of"]
 
-TILE_UNITS = 16
-FEW_ENTRIES = 128
 MOST_ENTRIES = 1 << 18  # of one piece of work
-LONG_UNIT = 1 << 22  # the kernel's MOST_MARKS: it makes longer ones entry by entry
 
 
 @default_floating_point
@@ -27,9 +25,8 @@ def zeros_of(sparsity: float, entries: int) -> int:
 
 
 def empty_entries(
-    target: Target, units: tuple[int, ...], entries: tuple[int, ...], sparsity: float, seed: int, stream: int,
-    threads: int | None,
-) -> None:  # fmt: skip
+    target: Target, units: tuple[int, ...], entries: tuple[int, ...], sparsity: float, call: Call
+) -> None:
     """Make the empty entries 0.
 
     Parameters
@@ -37,13 +34,14 @@ def empty_entries(
     target : Target
     units, entries : tuple of int
         The axes that tell units apart (those of the batch first), and those of one unit's entries.
-    sparsity, seed, stream, threads
-        As for the scheme and `fill`; checked.
+    sparsity : float
+        The scheme's argument.
+    call : Call
     """
     unit_side, entry_side = target.side(units), target.side(entries)
     total = entry_side.total
-    stream_of_zeros = (total, zeros_of(sparsity, total), seed, stream)
-    # Of one unit, beside its entries: as if so many values were drawn. The smallest takes a microsecond too.
+    stream_of_zeros = (total, zeros_of(sparsity, total), call.seed, call.stream)
+    # The cost of one unit beside its entries, in values drawn. The smallest unit takes a microsecond too.
     words = max(FEW_ENTRIES, 8 * math.isqrt(total))
     tiles = -(-unit_side.count // TILE_UNITS)
 
@@ -52,13 +50,13 @@ def empty_entries(
             tile = unit_side.places(first * TILE_UNITS, min(last * TILE_UNITS, unit_side.count))
             dispatch.kernels.empty_entries(target.out, *tile, *stream_of_zeros, *which)
 
-        run(work, tiles, TILE_UNITS * (count + words), threads)
+        run(work, tiles, TILE_UNITS * (count + words), call.threads)
 
     line = entry_side.line()
     if line is not None:
         first, stride = line
-        # The kernel needs a byte for each entry of a very long unit that it is asked for.
-        most = MOST_ENTRIES if total > LONG_UNIT else entry_side.count
+        # The kernel marks a long unit entry by entry, and needs a byte for each that it is asked for.
+        most = MOST_ENTRIES if total > MOST_MARKS else entry_side.count
         for begin in range(0, entry_side.count, most):
             count = min(most, entry_side.count - begin)
             empty(count, first + begin, count, begin * stride, stride)

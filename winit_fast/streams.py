@@ -10,10 +10,10 @@ __all__ = ["UNNAMED", "seed_key", "stream_of"]
 
 
 class _Unnamed(int):
-    """The number 0 where nobody gave a name: such streams repeat themselves by accident, others on purpose."""
+    """The number 0 as the default name: such streams repeat by accident, others on purpose."""
 
     def __reduce__(self) -> str:
-        return "UNNAMED"  # copies and pickles are itself
+        return "UNNAMED"  # copied and unpickled, it stays the same object
 
 
 #: The default of `name`.
@@ -52,17 +52,19 @@ def stream_of(name: object) -> int:
     '0x2879a7cec01d2b2'
     """
     if isinstance(name, str):
-        text = str.__str__(name)  # what a subclass holds, whatever it says
-        return _hashed(text) if len(text) <= _LONGEST_KEPT else _hashed.__wrapped__(text)
+        text = str.__str__(name)  # the text itself, even of a subclass that claims another
+        return _hash_name(text) if len(text) <= _LONGEST_KEPT else _hash_name.__wrapped__(text)
     return _word64("name", name, "a str or an int")
 
 
-_LONGEST_KEPT = 256  # characters: longer names are hashed anew each time, so that little memory is kept
+_LONGEST_KEPT = 256  # characters; longer names are hashed each time, to keep little memory
 
 
 @lru_cache(maxsize=4096)
-def _hashed(name: str) -> int:
-    from hashlib import blake2b  # loads OpenSSL, a tenth of the package's import time, for string names alone
+def _hash_name(name: str) -> int:
+    from hashlib import (
+        blake2b,
+    )  # it loads OpenSSL, a tenth of the package's import time, and only names that are texts need it
 
     try:
         encoded = name.encode("utf-8")
@@ -71,8 +73,8 @@ def _hashed(name: str) -> int:
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def _takes_it(value: object) -> str:
-    """Who takes a generator or a key in place of a seed."""
+def _name_adapter(value: object) -> str:
+    """A hint at the adapter that takes this generator or key."""
     roots = roots_of(value)
     if "numpy" in roots and class_name(value) in ("Generator", "SeedSequence"):
         return "; winit_fast.adapters.numpy takes it"
@@ -88,7 +90,7 @@ def _word64(argument: str, value: object, kind: str) -> int:
     try:
         word = as_int(argument, value, needed)
     except TypeError as error:
-        raise TypeError(f"{error}{_takes_it(value)}") from None
+        raise TypeError(f"{error}{_name_adapter(value)}") from None
     if not 0 <= word < 1 << 64:
         raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
     return word

@@ -1,6 +1,6 @@
-"""Schemes whose elements hang together: each becomes a function that writes the part of it that a target holds.
+"""Schemes whose elements depend on each other: each becomes a function that writes the part that a target holds.
 
-`prepare` checks all that depends on the shape, before anything is written.
+`prepare` checks all that depends on the shape before anything is written.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from winit_fast.distributions import (
     DeltaOrthogonal,
     Dirac,
     Distribution,
+    GivenValues,
     Identity,
     Normal,
     Orthogonal,
     Sparse,
-    Table,
 )
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.exact import FLOAT32, FLOAT64
 from winit_fast.fans import Layout
 from winit_fast.floating_point import default_floating_point
-from winit_fast.lowering import ElementType, Recipe, lower, refuse_overflow
+from winit_fast.lowering import Conversion, ElementType, lower, refuse_overflow
 from winit_fast.messages import shown
 from winit_fast.orthogonal import fill_orthogonal
 from winit_fast.parallel import run
-from winit_fast.pieces import PIECE, Pieces, places_of
+from winit_fast.pieces import PIECE, Pieces, find_row
 from winit_fast.sparse import empty_entries, zeros_of
-from winit_fast.target import Target
+from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,15 +68,15 @@ def prepare(distribution: Distribution, layout: Layout, element_type: ElementTyp
                 raise ValueError(f"shape must be that of a matrix (dirac takes kernels), got {shown(layout.shape)}")
             return _prepare_ones(Ones(rows[0], columns[0], layout.shape[columns[0]], {}), gain, element_type)
         case Dirac(groups):
-            return _prepare_ones(_centres(layout, groups), 1.0, element_type)
+            return _prepare_ones(_find_centres(layout, groups), 1.0, element_type)
         case Sparse(sparsity, std, per):
             return _prepare_sparse(sparsity, std, per, layout, element_type)
-        case Table():
-            return partial(_write_table, _numbers(distribution, element_type, dtype))
+        case GivenValues():
+            return partial(_write_values, _round_values(distribution, element_type, dtype))
         case Bilinear(shape):
             working = np.dtype(f"float{element_type.bits}")
             if 0 < math.prod(shape) <= _FEW:
-                return partial(_write_table, _weights(shape, working, dtype, list(map(np.arange, shape))))
+                return partial(_write_values, _make_bilinear(shape, working, dtype, list(map(np.arange, shape))))
             return partial(_write_bilinear, shape, working)
     raise AssertionError(distribution)
 
@@ -94,11 +94,10 @@ def _prepare_orthogonal(gain: float, layout: Layout, element_type: ElementType) 
 
 
 def _write_orthogonal(
-    axes: tuple[tuple[int, ...], ...], gain: float, element_type: ElementType, target: Target, seed: int, stream: int,
-    threads: int | None,
-) -> None:  # fmt: skip
+    axes: tuple[tuple[int, ...], ...], gain: float, element_type: ElementType, target: Target, call: Call
+) -> None:
     refuse_overlap(target.out)
-    fill_orthogonal(target, axes, gain, element_type, seed, stream, threads)
+    fill_orthogonal(target, axes, gain, element_type, call)
 
 
 def _prepare_convolution(gain: float, layout: Layout, element_type: ElementType) -> Writer:
@@ -110,10 +109,10 @@ def _prepare_convolution(gain: float, layout: Layout, element_type: ElementType)
 
 def _write_convolution(
     ins: int, outs: int, kernel: tuple[int, ...], batch: tuple[int, ...], gain: float, element_type: ElementType,
-    target: Target, seed: int, stream: int, threads: int | None,
+    target: Target, call: Call,
 ) -> None:  # fmt: skip
     refuse_overlap(target.out)
-    fill_convolution(target, ins, outs, kernel, batch, gain, element_type, seed, stream, threads)
+    fill_convolution(target, ins, outs, kernel, batch, gain, element_type, call)
 
 
 def _widening_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
@@ -140,45 +139,37 @@ def _prepare_delta(gain: float, layout: Layout, element_type: ElementType) -> Wr
     return partial(_write_delta, zeros, centre, _prepare_orthogonal(gain, matrix, element_type))
 
 
-def _write_delta(
-    zeros: Recipe,
-    centre: dict[int, int],
-    orthogonal: Writer,
-    target: Target,
-    seed: int,
-    stream: int,
-    threads: int | None,
-) -> None:
-    fill_elements(zeros, target, seed, stream, threads)
+def _write_delta(zeros: Conversion, centre: dict[int, int], write_matrix: Writer, target: Target, call: Call) -> None:
+    fill_elements(zeros, target, call)
     here = {axis: place - target.start[axis] for axis, place in centre.items() if axis != 0 or target.rows is None}
     if any(not 0 <= place < target.out.shape[axis] for axis, place in here.items()):
         return
-    is_listed = len(here) < len(centre)  # a row of the kernel, which may be there any number of times
+    is_listed = len(here) < len(centre)  # a row of the kernel, which a list may have any number of times
     index = tuple(here.get(axis, slice(None)) for axis in range(len(target.shape)))
     left = [axis for axis in range(len(target.shape)) if axis not in centre]
     shape, start = (tuple(sizes[axis] for axis in left) for sizes in (target.shape, target.start))
-    part = target.out[index]
+    centre_values = target.out[index]
     if not is_listed:
         rows = None if 0 in centre else target.rows
-        orthogonal(Target(part, shape, start, rows), seed, stream, threads)
+        write_matrix(Target(centre_values, shape, start, rows), call)
         return
     assert target.rows is not None
-    integers, first = _as_integers(part), -1
-    pieces = Pieces(part[0])
-    for places in places_of(target.rows, centre[0], max(1, PIECE // pieces.values)):
+    integers, first = _as_integers(centre_values), -1
+    pieces = Pieces(centre_values[0])
+    for places in find_row(target.rows, centre[0], max(1, PIECE // pieces.values)):
         if first < 0:
             first = int(places[0])
-            orthogonal(Target(part[first], shape, start), seed, stream, threads)
+            write_matrix(Target(centre_values[first], shape, start), call)
         for number in range(pieces.count):
             piece: tuple[Any, ...] = pieces[number]
             integers[(places, *piece)] = integers[(first, *piece)]
 
 
-# Ones at places
+# Ones at given indices
 
 
 class Ones(NamedTuple):
-    """Where a kernel has its ones: for each output of a group the input of the same number, at `centre`.
+    """Where a kernel has its ones: for each output of a group, at the input of the same number and at `centre`.
 
     `ins`, `outs` and the keys of `centre` are axes; a group has `outputs` outputs.
     """
@@ -194,17 +185,15 @@ def _prepare_ones(ones: Ones, value: float, element_type: ElementType) -> Writer
     return partial(_write_ones, ones, *constants)
 
 
-# Ones lie far apart, each in a line of the cache by itself: a piece has fewer of them, by so many bits.
+# Ones lie far apart, each in a cache line of its own: a piece has fewer of them, by so many bits.
 _APART = 5
 
 
-def _write_ones(
-    ones: Ones, zeros: Recipe, constant: Recipe, target: Target, seed: int, stream: int, threads: int | None
-) -> None:
+def _write_ones(ones: Ones, zeros: Conversion, constant: Conversion, target: Target, call: Call) -> None:
     """0 everywhere, then the constant at the ones, all along the other axes."""
-    fill_elements(zeros, target, seed, stream, threads)
+    fill_elements(zeros, target, call)
     value = np.empty(1, target.out.dtype)
-    fill_elements(constant, Target(value, (1,), (0,)), seed, stream, 1)
+    fill_elements(constant, Target(value, (1,), (0,)), call._replace(threads=1))
     bits = _as_integers(value)[0]
     here = {axis: place - target.start[axis] for axis, place in ones.centre.items() if axis != 0 or target.rows is None}
     if any(not 0 <= place < target.out.shape[axis] for axis, place in here.items()):
@@ -212,21 +201,21 @@ def _write_ones(
     first = (ones.ins, ones.outs, *ones.centre)
     stacked = tuple(axis for axis in range(target.out.ndim) if axis not in first)
     out = _as_integers(target.out.transpose(first + stacked))
-    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that merely stack
+    pieces = Pieces(out[(0,) * len(first) + (...,)], PIECE >> _APART)  # of the axes that only stack
     if len(here) == len(ones.centre):
         kernels: Iterator[NDArray[np.intp] | int] = iter([0])
     else:
         assert target.rows is not None
-        kernels = places_of(target.rows, ones.centre[0], 1 << _APART)
-    for listed in kernels:  # of where a list has the centre's row, one place or more
+        kernels = find_row(target.rows, ones.centre[0], 1 << _APART)
+    for listed in kernels:  # the indices at which a list has the row of the centre
         centre = [here.get(axis, listed) for axis in ones.centre]
-        for ins, outs in _pairs(ones, target, max(1, (PIECE >> _APART) // pieces.values)):
+        for ins, outs in _find_pairs(ones, target, max(1, (PIECE >> _APART) // pieces.values)):
             for number in range(pieces.count):
                 out[(ins[:, None], outs[:, None], *centre, *pieces[number])] = bits
 
 
-def _pairs(ones: Ones, target: Target, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Inputs and outputs of the ones that a target has, counted from where it begins: at most so many at a time."""
+def _find_pairs(ones: Ones, target: Target, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Inputs and outputs of a target's ones, counted from its start: at most so many at a time."""
     (ins, outs, outputs, _), rows = ones, target.rows
     first_in, first_out = target.start[ins], target.start[outs]
     count_in, count_out = target.out.shape[ins], target.out.shape[outs]
@@ -270,7 +259,7 @@ def _kernel_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
     return ins[0], outs[0], kernel
 
 
-def _centres(layout: Layout, groups: int) -> Ones:
+def _find_centres(layout: Layout, groups: int) -> Ones:
     ins, outs, kernel = _kernel_axes(layout)
     if layout.shape[outs] % groups:
         raise ValueError(f"groups must divide the {layout.shape[outs]} outputs of {shown(layout.shape)}, got {groups}")
@@ -295,44 +284,43 @@ def _prepare_sparse(sparsity: float, std: float, per: str, layout: Layout, eleme
 
 
 def _write_sparse(
-    normal: Recipe, units: tuple[int, ...], entries: tuple[int, ...], sparsity: float, target: Target, seed: int,
-    stream: int, threads: int | None,
-) -> None:  # fmt: skip
-    fill_elements(normal, target, seed, stream, threads)
-    empty_entries(target, units, entries, sparsity, seed, stream, threads)
+    normal: Conversion, units: tuple[int, ...], entries: tuple[int, ...], sparsity: float, target: Target, call: Call
+) -> None:
+    fill_elements(normal, target, call)
+    empty_entries(target, units, entries, sparsity, call)
 
 
-# Tables
+# Given values, and weights that interpolate
 
 
 @np.errstate(all="ignore")
-def _numbers(table: Table, element_type: ElementType, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _round_values(given: GivenValues, element_type: ElementType, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The values, each rounded to the working type and from there once to the array's."""
-    numbers = np.array(table.values)
+    numbers = np.array(given.values)
     largest = float(numbers[np.abs(numbers).argmax()])
     refuse_overflow(Constant(largest), element_type, largest)
     narrowed = numbers.astype(f"float{element_type.bits}")
-    narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what is too small becomes +0, as everywhere
+    narrowed[(narrowed == 0) & (numbers != 0)] = 0  # what underflows becomes +0, as everywhere
     real = dtype.type(0).real.dtype if dtype.kind == "c" else dtype
-    return _as_integers(narrowed.astype(real)).reshape(table.shape)
+    return _as_integers(narrowed.astype(real)).reshape(given.shape)
 
 
-def _write_table(numbers: NDArray[Any], target: Target, seed: int, stream: int, threads: int | None) -> None:
+def _write_values(values: NDArray[Any], target: Target, call: Call) -> None:
     refuse_overlap(target.out)
-    _copy(_as_integers(target.out), partial(_part, numbers, target), threads)
+    _copy(_as_integers(target.out), partial(_take_piece, values, target), call.threads)
 
 
-def _copy(out: NDArray[Any], part: Callable[[tuple[slice, ...]], NDArray[Any]], threads: int | None) -> None:
-    """Copy to each piece of an array what `part` has for it."""
+def _copy(out: NDArray[Any], take: Callable[[tuple[slice, ...]], NDArray[Any]], threads: int | None) -> None:
+    """Copy to each piece of an array what `take` gives for it."""
     if out.size <= PIECE:
-        out[...] = part(tuple(map(slice, _ORIGIN[: out.ndim], out.shape)))
+        out[...] = take(tuple(map(slice, _ORIGIN[: out.ndim], out.shape)))
         return
     pieces = Pieces(out)
 
     def copy(first: int, last: int) -> None:
         for number in range(first, last):
             piece = pieces[number]
-            np.copyto(out[piece], part(piece))
+            np.copyto(out[piece], take(piece))
 
     run(copy, pieces.count, pieces.values, threads)
 
@@ -340,34 +328,32 @@ def _copy(out: NDArray[Any], part: Callable[[tuple[slice, ...]], NDArray[Any]], 
 _ORIGIN = (0,) * MOST_AXES
 
 
-def _part(table: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDArray[Any]:
-    """What a piece of the target has of a table: no larger than the piece."""
-    for axis in reversed(range(table.ndim)):  # a list of rows comes last: it may repeat them
-        if table.shape[axis] == 1:
+def _take_piece(values: NDArray[Any], target: Target, piece: tuple[slice, ...]) -> NDArray[Any]:
+    """What a piece of the target has of given values: no larger than the piece."""
+    for axis in reversed(range(values.ndim)):  # a list of rows last: it may repeat rows
+        if values.shape[axis] == 1:
             continue
-        here, each = piece[axis], target.shape[axis] // table.shape[axis]
+        here, each = piece[axis], target.shape[axis] // values.shape[axis]
         if axis == 0 and target.rows is not None:
-            table = table.take(target.rows[here] // each, axis)
+            values = values.take(target.rows[here] // each, axis)
             continue
         first, last = here.start + target.start[axis], here.stop + target.start[axis]
         lowest = first // each
-        table = table[(*(slice(None),) * axis, slice(lowest, (last - 1) // each + 1))]
-        if each == 1 or table.shape[axis] == 1:
+        values = values[(*(slice(None),) * axis, slice(lowest, (last - 1) // each + 1))]
+        if each == 1 or values.shape[axis] == 1:
             continue
         if first % each == last % each == 0:
-            table = table.repeat(each, axis)
+            values = values.repeat(each, axis)
         else:
-            table = table.take(np.arange(first, last) // each - lowest, axis)
-    return table
+            values = values.take(np.arange(first, last) // each - lowest, axis)
+    return values
 
 
-_FEW = 1 << 8  # weights that are kept: thousands of kernels, for as many shapes, take no more than some MB
+_FEW = 1 << 8  # weights that are kept: thousands of kernels of other shapes take some MB
 
 
-def _write_bilinear(
-    shape: tuple[int, ...], working: np.dtype[Any], target: Target, seed: int, stream: int, threads: int | None
-) -> None:
-    """Make each part of the kernel once, then copy it to all inputs and outputs."""
+def _write_bilinear(shape: tuple[int, ...], working: np.dtype[Any], target: Target, call: Call) -> None:
+    """Compute each tile of the kernel once, then copy it to all inputs and outputs."""
     refuse_overlap(target.out)
     tiles = Pieces(target.out[tuple(slice(None) if size > 1 else slice(1) for size in shape)], PIECE >> 5)
     for number in range(tiles.count):
@@ -375,24 +361,24 @@ def _write_bilinear(
         places = [np.arange(along.start, along.stop) + first for along, first in zip(tile, target.start, strict=True)]
         if target.rows is not None:
             places[0] = target.rows[tile[0]]
-        weights = _weights(shape, working, target.out.dtype, places)
+        weights = _make_bilinear(shape, working, target.out.dtype, places)
         out = target.out[tuple(along if size > 1 else slice(None) for size, along in zip(shape, tile, strict=True))]
-        _copy(_as_integers(out), partial(_within, weights), threads)
+        _copy(_as_integers(out), partial(_take_slices, weights), call.threads)
 
 
-def _within(table: NDArray[Any], piece: tuple[slice, ...]) -> NDArray[Any]:
-    part: NDArray[Any] = table[
-        tuple(along if size > 1 else slice(None) for size, along in zip(table.shape, piece, strict=True))
-    ]
-    return part
+def _take_slices(weights: NDArray[Any], piece: tuple[slice, ...]) -> NDArray[Any]:
+    """What a piece has of weights: all of an axis along which they are the same."""
+    slices = (along if size > 1 else slice(None) for size, along in zip(weights.shape, piece, strict=True))
+    taken: NDArray[Any] = weights[tuple(slices)]
+    return taken
 
 
 @default_floating_point
 @np.errstate(all="ignore")
-def _weights(
+def _make_bilinear(
     shape: tuple[int, ...], working: np.dtype[Any], dtype: np.dtype[Any], places: Sequence[NDArray[np.int64]]
 ) -> NDArray[Any]:
-    """The kernel's values at some places of each axis, rounded to the working type and from there once to `dtype`."""
+    """The kernel's values at some indices of each axis, rounded to the working type and from there once to `dtype`."""
     below = math.prod(size + size % 2 for size in shape if size > 1)
     is_exact = below < 1 << 53  # all whole numbers on the way are float64
     whole = np.float64 if is_exact else object
@@ -400,26 +386,26 @@ def _weights(
     for axis, size in enumerate(shape):
         if size == 1:
             continue
-        # 1 - abs(k / f - c) is a whole number by 2 f.
+        # 2 f (1 - abs(k / f - c)) is a whole number.
         half = -(-size // 2)
         numbers = 2 * half - abs(2 * places[axis].astype(whole) - (2 * half - 1 - half % 2))
         above = above * numbers.reshape([-1 if other == axis else 1 for other in range(len(shape))])
     if is_exact:
         quotients = above / below
-        weights = quotients if working == np.float64 else _rounded_to_odd(quotients, above, float(below))
+        weights = quotients if working == np.float64 else _round_to_odd(quotients, above, float(below))
     else:
         nearest = (FLOAT32 if working == np.float32 else FLOAT64).nearest
         weights = np.array([nearest(Fraction(number) / below) for number in above.flat]).reshape(above.shape)
     return _as_integers(weights.astype(working).astype(dtype))
 
 
-def _rounded_to_odd(quotients: NDArray[np.float64], above: NDArray[np.float64], below: float) -> NDArray[np.float64]:
-    """Quotients not rounded to nearest but, where they are not exact, to the odd one of their two neighbours.
+def _round_to_odd(quotients: NDArray[np.float64], above: NDArray[np.float64], below: float) -> NDArray[np.float64]:
+    """Round quotients that are not exact to the odd one of their two neighbours instead of to the nearest.
 
-    A narrower type of at most 51 bits then gets what one rounding gives (Boldo and Melquiond 2008).
+    Rounded again to a type of at most 51 bits, they are as if rounded once (Boldo and Melquiond 2008).
     """
     products = quotients * below
-    (high, low), (high_below, low_below) = _halves(quotients), _halves(below)
+    (high, low), (high_below, low_below) = _split_halves(quotients), _split_halves(below)
     errors = products - high * high_below - high * low_below - low * high_below - low * low_below  # Dekker 1971
     left = (above - products) + errors
     bits = quotients.view(np.int64) - (left < 0)
@@ -427,7 +413,7 @@ def _rounded_to_odd(quotients: NDArray[np.float64], above: NDArray[np.float64], 
     return odd
 
 
-def _halves(number: Any) -> tuple[Any, Any]:
+def _split_halves(number: Any) -> tuple[Any, Any]:
     """A float64, or an array of them, as a sum of two of at most 26 bits."""
     shifted = number * ((1 << 27) + 1.0)
     high = shifted - (shifted - number)
@@ -435,5 +421,5 @@ def _halves(number: Any) -> tuple[Any, Any]:
 
 
 def _as_integers(array: NDArray[Any]) -> NDArray[Any]:
-    """The same memory, copied as it is by whatever NumPy does with it."""
+    """The same memory as integers, which NumPy copies bit by bit."""
     return array.view(f"u{array.itemsize}")

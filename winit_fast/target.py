@@ -11,7 +11,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Side", "Target"]
+__all__ = ["Call", "Side", "Target"]
+
+
+class Call(NamedTuple):
+    """What a call of fill says beside its target; checked.
+
+    Attributes
+    ----------
+    seed, stream : int
+        Key and stream of Philox, each in [0, 2^64).
+    threads : int or None
+        At most so many; None: one for little work, else the default.
+    """
+
+    seed: int
+    stream: int
+    threads: int | None
 
 
 class Target(NamedTuple):
@@ -28,7 +44,7 @@ class Target(NamedTuple):
     rows : ndarray of int64 or None
         Which row of the global tensor each index of axis 0 is, in place of `start[0]`.
     is_keyed : bool
-        Whether `rows` holds streams instead: each row is a tensor of its own, of the shape of what follows axis 0.
+        Whether `rows` holds streams instead: each row is then a tensor of its own, of shape ``out.shape[1:]``.
     """
 
     out: NDArray[Any]
@@ -38,7 +54,7 @@ class Target(NamedTuple):
     is_keyed: bool = False
 
     def side(self, axes: tuple[int, ...]) -> Side:
-        """Some axes, in this order, taken together."""
+        """Some axes, in this order, as one."""
 
         def of(sizes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(sizes[axis] for axis in axes)
@@ -79,7 +95,7 @@ class Side:
         return prod(self.sizes)
 
     def line(self) -> tuple[int, int] | None:
-        """The index of the first place and the bytes from one to the next, where all places are neighbours in order."""
+        """The index of the first place and the bytes to the next, if all are neighbours in order; else None."""
         long = [axis for axis, extent in enumerate(self.extents) if extent > 1]
         if self.listed >= 0 or len(long) > 1 or (long and prod(self.sizes[long[0] + 1 :]) > 1):
             return None

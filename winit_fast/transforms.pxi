@@ -37,10 +37,11 @@ cdef extern from "coefficients.h" nogil:
     const double TAIL64_ABOVE[3][8]
     const double TAIL64_BELOW[3][8]
 
-cdef enum:
-    ROW = 16
-    GROUPS = 8
-    BATCH = 256      # values of 32 bits in a batch
+from winit_fast._plan cimport (
+    BATCH, CENTRE_MAXIMUM, CENTRE_MEAN, CENTRE_MINIMUM, CENTRE_SCALE, CENTRE_STD, CONSTANT_VALUE, DISK_BASE, DISK_RADIUS,
+    DISK_SLOPE, GROUPS, NORMAL_MEAN, NORMAL_STD, ROW, TRUNCATED_BASE, TRUNCATED_LEFT, TRUNCATED_MAXIMUM, TRUNCATED_MEAN,
+    TRUNCATED_MEDIAN, TRUNCATED_MINIMUM, TRUNCATED_RIGHT, TRUNCATED_SLOPE, TRUNCATED_STD, TRUNCATED_THRESHOLD,
+    UNIFORM_LOW, UNIFORM_MAXIMUM, UNIFORM_WIDTH)
 
 
 # ---------------------------------------------------------------------------------------------------------------- float32
@@ -133,7 +134,8 @@ cdef inline void scaled_uniform32(
 
 
 cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    cdef float low = <float> constants[0], width = <float> constants[1], maximum = <float> constants[2]
+    cdef float low = <float> constants[UNIFORM_LOW], width = <float> constants[UNIFORM_WIDTH]
+    cdef float maximum = <float> constants[UNIFORM_MAXIMUM]
     cdef float scale = <float> 5.9604644775390625e-08  # 2^-24
     if width * scale / scale == width:  # exact: one multiplication gives the same product as two
         scaled_uniform32(even, odd, low, 1.0, width * scale, maximum, out)
@@ -143,7 +145,7 @@ cdef void uniform32(const uint32_t* even, const uint32_t* odd, const double* con
 
 cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """Box and Muller (1958): the sign of the first of the pair is that of its word, the angle covers half a turn."""
-    cdef float mean = <float> constants[0], std = <float> constants[1]
+    cdef float mean = <float> constants[NORMAL_MEAN], std = <float> constants[NORMAL_STD]
     cdef float* values
     cdef float x, y, radius, cosine
     cdef uint32_t signed_bits
@@ -163,8 +165,8 @@ cdef void normal32(const uint32_t* even, const uint32_t* odd, const double* cons
 
 cdef void truncated_centre32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """Bounds -b and b, b <= 2: the quantile is x times a rational in x * x; a pair of elements shares one division."""
-    cdef float mean = <float> constants[0], std = <float> constants[1], scale = <float> constants[2]
-    cdef float minimum = <float> constants[3], maximum = <float> constants[4]
+    cdef float mean = <float> constants[CENTRE_MEAN], std = <float> constants[CENTRE_STD], scale = <float> constants[CENTRE_SCALE]
+    cdef float minimum = <float> constants[CENTRE_MINIMUM], maximum = <float> constants[CENTRE_MAXIMUM]
     cdef float* values
     cdef float x0, x1, t0, t1, below0, below1, inverse
     cdef int group, k
@@ -213,22 +215,23 @@ cdef inline void complex32(
 
 
 cdef void disk32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    complex32(even, odd, <float> constants[0], 0, 0, out, False)
+    complex32(even, odd, <float> constants[DISK_RADIUS], 0, 0, out, False)
 
 
 cdef void truncated_disk32(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """|z|^2 is exponential, cut at 4: the inverse of its distribution is -ln(e^-4 + (1 - e^-4) (1 - v))."""
-    complex32(even, odd, <float> constants[0], <float> constants[1], <float> constants[2], out, True)
+    complex32(
+        even, odd, <float> constants[DISK_RADIUS], <float> constants[DISK_BASE], <float> constants[DISK_SLOPE], out, True)
 
 
 cdef inline void truncated_any32(
     const uint32_t* even, const uint32_t* odd, const double* constants, char** out, bint far
 ) noexcept nogil:
-    cdef float mean = <float> constants[0], std = <float> constants[1]
-    cdef float minimum = <float> constants[2], maximum = <float> constants[3]
-    cdef int32_t threshold = <int32_t> constants[4]
-    cdef float left = <float> constants[5], right = <float> constants[6]
-    cdef float slope = <float> constants[7], base = <float> constants[8]
+    cdef float mean = <float> constants[TRUNCATED_MEAN], std = <float> constants[TRUNCATED_STD]
+    cdef float minimum = <float> constants[TRUNCATED_MINIMUM], maximum = <float> constants[TRUNCATED_MAXIMUM]
+    cdef int32_t threshold = <int32_t> constants[TRUNCATED_THRESHOLD]
+    cdef float left = <float> constants[TRUNCATED_LEFT], right = <float> constants[TRUNCATED_RIGHT]
+    cdef float slope = <float> constants[TRUNCATED_SLOPE], base = <float> constants[TRUNCATED_BASE]
     cdef float* values
     cdef float z
     cdef int group, k
@@ -303,8 +306,8 @@ cdef inline double quantile64(
     cdef uint32_t high = ~even if is_right else even
     cdef uint32_t low = ~odd if is_right else odd
     cdef double whole = <double> <int32_t> (high >> 1) * 2.0 + <double> <int32_t> (high & 1)
-    cdef double part = (<double> <int32_t> (low >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
-    cdef double v = (whole + part) * 2.3283064365386963e-10  # 2^-32
+    cdef double rest = (<double> <int32_t> (low >> 1) + 0.5) * 4.656612873077393e-10  # 2^-31
+    cdef double v = (whole + rest) * 2.3283064365386963e-10  # 2^-32
     cdef double tail = (right if is_right else left) + slope * v
     cdef double h = 0.5 - tail
     cdef double r = sqrt((base + squared_radius64(tail)) * 0.5)
@@ -328,7 +331,7 @@ cdef inline double clamp64(double value, double minimum, double maximum) noexcep
 
 
 cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    cdef double low = constants[0], width = constants[1], maximum = constants[2]
+    cdef double low = constants[UNIFORM_LOW], width = constants[UNIFORM_WIDTH], maximum = constants[UNIFORM_MAXIMUM]
     cdef double* values
     cdef double u, value
     cdef int group, k
@@ -344,7 +347,7 @@ cdef void uniform64(const uint32_t* even, const uint32_t* odd, const double* con
 
 cdef void normal64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
     """As normal32; the pair is element k of the group's first half and element k of its second."""
-    cdef double mean = constants[0], std = constants[1]
+    cdef double mean = constants[NORMAL_MEAN], std = constants[NORMAL_STD]
     cdef double* values
     cdef double x, y, radius, cosine
     cdef uint64_t signed_bits
@@ -395,18 +398,20 @@ cdef inline void complex64(
 
 
 cdef void disk64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    complex64(even, odd, constants[0], 0, 0, out, False)
+    complex64(even, odd, constants[DISK_RADIUS], 0, 0, out, False)
 
 
 cdef void truncated_disk64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    complex64(even, odd, constants[0], constants[1], constants[2], out, True)
+    complex64(even, odd, constants[DISK_RADIUS], constants[DISK_BASE], constants[DISK_SLOPE], out, True)
 
 
 cdef void truncated64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
-    cdef double mean = constants[0], std = constants[1], minimum = constants[2], maximum = constants[3]
-    cdef int32_t threshold = <int32_t> constants[4]
-    cdef double left = constants[5], right = constants[6], slope = constants[7], base = constants[8]
-    cdef double centre = constants[9]
+    cdef double mean = constants[TRUNCATED_MEAN], std = constants[TRUNCATED_STD]
+    cdef double minimum = constants[TRUNCATED_MINIMUM], maximum = constants[TRUNCATED_MAXIMUM]
+    cdef int32_t threshold = <int32_t> constants[TRUNCATED_THRESHOLD]
+    cdef double left = constants[TRUNCATED_LEFT], right = constants[TRUNCATED_RIGHT]
+    cdef double slope = constants[TRUNCATED_SLOPE], base = constants[TRUNCATED_BASE]
+    cdef double centre = constants[TRUNCATED_MEDIAN]
     cdef double* values
     cdef double z
     cdef int group, k
@@ -437,7 +442,7 @@ cdef void constant32(const uint32_t* even, const uint32_t* odd, const double* co
     for group in range(GROUPS):
         values = <float*> out[group]
         for k in range(2 * ROW):
-            values[k] = <float> constants[0]
+            values[k] = <float> constants[CONSTANT_VALUE]
 
 
 cdef void constant64(const uint32_t* even, const uint32_t* odd, const double* constants, char** out) noexcept nogil:
@@ -446,7 +451,7 @@ cdef void constant64(const uint32_t* even, const uint32_t* odd, const double* co
     for group in range(GROUPS):
         values = <double*> out[group]
         for k in range(ROW):
-            values[k] = constants[0]
+            values[k] = constants[CONSTANT_VALUE]
 
 
 cdef void store_bfloat16(const float* values, char** out) noexcept nogil:

@@ -9,27 +9,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["FILLED", "array_of", "tensor_of"]
+__all__ = ["FILLED", "array_of", "name_of", "tensor_of"]
 
-# What NumPy has no type of its own for passes through as integers of the same size: the integers, and the name of
-# ml_dtypes' type.
-_VIEWED = {
-    torch.bfloat16: ("int16", "bfloat16"),
-    torch.float8_e4m3fn: ("uint8", "float8_e4m3fn"),
-    torch.float8_e5m2: ("uint8", "float8_e5m2"),
-}
-_PLAIN = {
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.float16: "float16",
-    torch.complex64: "complex64",
-    torch.complex128: "complex128",
-}
+# ml_dtypes' types, which NumPy does not know by itself, pass through as integers of the same size.
+_INTEGERS = {torch.bfloat16: "int16", torch.float8_e4m3fn: "uint8", torch.float8_e5m2: "uint8"}
+FILLED = (torch.float32, torch.float64, torch.float16, torch.complex64, torch.complex128, *_INTEGERS)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The name that NumPy, ml_dtypes and PyTorch have for a dtype.
+
+    Examples
+    --------
+    >>> name_of(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
 # How NumPy's array interface writes the type of what stands in memory.
-_TYPES = {dtype: np.dtype(name).str for dtype, name in _PLAIN.items()} | {
-    dtype: np.dtype(integers).str for dtype, (integers, _) in _VIEWED.items()
-}
-FILLED = tuple(_TYPES)
+_TYPES = {dtype: np.dtype(_INTEGERS.get(dtype, name_of(dtype))).str for dtype in FILLED}
 
 
 def tensor_of(array: NDArray[Any]) -> Tensor:
@@ -56,8 +55,8 @@ def tensor_of(array: NDArray[Any]) -> Tensor:
     >>> tensor_of(winit_fast.fill(winit_fast.empty(2, "bfloat16"), "ones"))
     tensor([1., 1.], dtype=torch.bfloat16)
     """
-    for dtype, (integers, name) in _VIEWED.items():
-        if array.dtype.name == name:
+    for dtype, integers in _INTEGERS.items():
+        if array.dtype.name == name_of(dtype):
             return torch.from_numpy(array.view(integers)).view(dtype)
     return torch.from_numpy(array)
 
@@ -94,13 +93,13 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     if tensor.dtype not in FILLED:
         raise TypeError(f"tensor must be of dtype {', '.join(map(str, FILLED))}, got {tensor.dtype}")
     array = np.asarray(_Memory(tensor))
-    if tensor.dtype not in _VIEWED:
+    if tensor.dtype not in _INTEGERS:
         return array
     try:
         import ml_dtypes
     except ImportError:
         raise ModuleNotFoundError(f"tensors of {tensor.dtype} need ml_dtypes: pip install ml_dtypes") from None
-    return array.view(getattr(ml_dtypes, _VIEWED[tensor.dtype][1]))
+    return array.view(getattr(ml_dtypes, name_of(tensor.dtype)))
 
 
 class _Memory:

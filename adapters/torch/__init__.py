@@ -11,83 +11,18 @@ with needs("torch"):
 from . import recipes
 from .acceleration import accelerate
 from .checking import check
-from .functions import (
-    _calculate_correct_fan,
-    _calculate_fan_in_and_fan_out,
-    calculate_gain,
-    constant,
-    constant_,
-    dirac,
-    dirac_,
-    eye,
-    eye_,
-    kaiming_normal,
-    kaiming_normal_,
-    kaiming_uniform,
-    kaiming_uniform_,
-    normal,
-    normal_,
-    ones_,
-    orthogonal,
-    orthogonal_,
-    sparse,
-    sparse_,
-    trunc_normal_,
-    uniform,
-    uniform_,
-    xavier_normal,
-    xavier_normal_,
-    xavier_uniform,
-    xavier_uniform_,
-    zeros_,
-)
+from .functions import *  # noqa: F403
+from .functions import __all__ as _functions
 from .integrations import init_sharded_, megatron_init_method, torchrec_init_fn
 from .modules import init_module_, materialize_
 from .rules import Recipe, Rule
 from .tensors import init, init_
 
 __all__ = [
-    "Recipe",
-    "Rule",
-    "_calculate_correct_fan",
-    "_calculate_fan_in_and_fan_out",
-    "accelerate",
-    "calculate_gain",
-    "check",
-    "constant",
-    "constant_",
-    "dirac",
-    "dirac_",
-    "eye",
-    "eye_",
-    "init",
-    "init_",
-    "init_module_",
-    "init_sharded_",
-    "kaiming_normal",
-    "kaiming_normal_",
-    "kaiming_uniform",
-    "kaiming_uniform_",
-    "materialize_",
-    "megatron_init_method",
-    "normal",
-    "normal_",
-    "ones_",
-    "orthogonal",
-    "orthogonal_",
-    "recipes",
-    "sparse",
-    "sparse_",
-    "torchrec_init_fn",
-    "trunc_normal_",
-    "uniform",
-    "uniform_",
-    "xavier_normal",
-    "xavier_normal_",
-    "xavier_uniform",
-    "xavier_uniform_",
-    "zeros_",
-]
+    "Recipe", "Rule", "accelerate", "check", "init", "init_", "init_module_", "init_sharded_", "materialize_",
+    "megatron_init_method", "recipes", "torchrec_init_fn",
+]  # fmt: skip
+__all__ += _functions
 
 
 def __dir__() -> list[str]:

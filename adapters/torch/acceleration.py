@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial, wraps
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple, SupportsIndex
 
 import torch
@@ -25,8 +25,9 @@ from winit_fast import scheme as make_scheme
 from winit_fast.messages import shown
 
 from . import functions
-from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, block_here
-from .plain import FILLED, Drawn, draw_seed, leaves_graph, outside_modes
+from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, Call, block_here, call_unseen
+from .functions import below_bound
+from .plain import FILLED, LateSeed, draw_seed, leaves_graph, outside_modes
 from .tensors import init_
 
 __all__ = ["accelerate"]
@@ -120,57 +121,51 @@ class _Governor(Block):
         self, seed: SupportsIndex | None, until_reseeded: bool, skip: bool, threads: SupportsIndex | None
     ) -> None:
         super().__init__()
-        self.seed: SupportsIndex = Drawn(None) if seed is None else seed
+        self.seed: SupportsIndex = LateSeed(None) if seed is None else seed
         self.is_following = seed is None or until_reseeded
         if seed is not None and until_reseeded:
             draw_seed(None)
         self.skip = skip
         self.threads = threads
-        self.drawn = 0
+        self.calls = 0
         self.mode = _MethodsThatWrite(self) if skip else _Methods(self)
         self.state = _state_of_torch() if self.is_following else b""  # of PyTorch's generator, when we last looked
         self.skipped: dict[tuple[int, int], _Skipped] = {}
         self.sources: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self.has_loaded = False
 
-    def called(
-        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def answer(self, call: Call) -> Any:
         """Fill by `init_` what can be filled."""
-        tensor = args[0] if args else kwargs.get("tensor")
+        tensor = call.tensor
         if getattr(tensor, "_is_hf_initialized", False):
             return tensor
-        if (
-            self.skip
-            and name not in _DRAW_NOTHING
-            and isinstance(tensor, Tensor)
-            and not _is_called_by("from_pretrained", "transformers.")
-        ):
+        is_skipped = self.skip and call.name not in _DRAW_NOTHING and isinstance(tensor, Tensor)
+        if is_skipped and not _is_called_by("from_pretrained", "transformers."):
             self.note_skipped(tensor)
             return tensor
         self.note_written(tensor)
-        if ours is not None and _is_ours_to_fill(tensor):
+        if call.ours is not None and call_unseen(_is_ours_to_fill, tensor):
             # What cannot be filled raises before anything is written: the original knows what to do, or what to raise.
             with suppress(TypeError, ValueError, ArithmeticError, ImportError):
-                return ours(*args, **kwargs)
+                return self.take(call)
         context = copy_context()  # what the original is made of is the original too
         context.run(_BLOCK.set, None)
-        return context.run(original, *args, **kwargs)
+        return context.run(call.by_torch)
 
-    def follow(self) -> None:
-        """Begin anew where somebody else has moved PyTorch's generator."""
-        if self.is_following and (state := _state_of_torch()) != self.state:
-            self.seed, self.drawn, self.state = Drawn(None), 0, state
-
-    def fill(self, tensor: Tensor, scheme: str) -> None:
-        """`init_` with the next stream of the seed."""
-        self.follow()
-        seed = self.seed if make_scheme(scheme).draws else 0
-        moves = type(seed) is Drawn and not seed.is_drawn  # PyTorch's generator
-        init_(tensor, scheme, seed=seed, name=self.drawn, threads=self.threads)
-        self.drawn += 1
+    def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
+        """`init_` with the next stream of the block's seed, where the call does not say which."""
+        scheme = below_bound(tensor, scheme)
+        if seed is not None or generator is not None:
+            return init_(tensor, scheme, seed=seed, generator=generator, threads=self.threads)
+        if self.is_following and (state := _state_of_torch()) != self.state:  # somebody else has moved the generator
+            self.seed, self.calls, self.state = LateSeed(None), 0, state
+        key = self.seed if make_scheme(scheme).draws else 0
+        moves = type(key) is LateSeed and key.value is None
+        init_(tensor, scheme, seed=key, name=self.calls, threads=self.threads)
+        self.calls += 1
         if moves and self.is_following:
             self.state = _state_of_torch()
+        return tensor
 
     def note_source(self, view: Any, source: Any) -> None:
         """Remember what `data` or `detach` was asked of: it is there when the view is long gone."""
@@ -254,12 +249,10 @@ def _state_of_torch() -> bytes:
 
 
 @leaves_graph
-def _call(
-    name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _make(call: Call) -> Any:
     """Call a function or method, or what a block has in its place."""
     block = block_here()
-    return original(*args, **kwargs) if block is None else block.called(name, original, ours, args, kwargs)
+    return call.by_torch() if block is None else block.answer(call)
 
 
 def _is_called_by(name: str, package: str) -> bool:
@@ -293,35 +286,6 @@ def _is_ours_to_fill(tensor: Any) -> bool:
 
 
 _NO_OVERRIDES = (Tensor.__torch_function__.__func__, torch.nn.Parameter.__torch_function__)  # type: ignore[attr-defined]
-
-
-def _fill(
-    tensor: Tensor, scheme: str, *, seed: SupportsIndex | None = None, generator: torch.Generator | None = None
-) -> Tensor:
-    """`init_` as a block would have it: the next stream of its seed, where the call does not say which."""
-    governor = block_here()
-    assert isinstance(governor, _Governor)
-    if seed is not None or generator is not None:
-        return init_(tensor, scheme, seed=seed, generator=generator, threads=governor.threads)
-    governor.fill(tensor, scheme)
-    return tensor
-
-
-def _leave_to_torch(name: str, tensor: Tensor, *_: Any) -> Tensor:
-    raise TypeError(f"{name} of {tensor.dtype} is PyTorch's")  # `_call` then goes to the original
-
-
-def _filling() -> dict[str, Any]:
-    """The functions of functions.py once more, with `_fill` where those have `init_`."""
-    names = dict(vars(functions), init_=_fill, _by_torch=_leave_to_torch)
-    for name, value in vars(functions).items():
-        if type(value) is FunctionType and value.__module__ == functions.__name__:
-            names[name] = FunctionType(value.__code__, names, name, value.__defaults__, value.__closure__)
-            names[name].__kwdefaults__ = value.__kwdefaults__
-    return names
-
-
-_OURS = _filling()
 
 
 # Tensor's methods
@@ -363,7 +327,7 @@ def _writes(name: str) -> bool:
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__") and name not in _NOT_VALUES)
 
 
-# The first two say so themselves, in `_call`.
+# The first two say so themselves, in `_make`.
 _NOT_VALUES = ("normal_", "uniform_", "requires_grad_", "detach_", "retain_grad_", "share_memory_")
 
 
@@ -372,30 +336,29 @@ def _call_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     is_watched = torch.is_grad_enabled() and isinstance(args[0], Tensor) and args[0].requires_grad
     if is_watched:  # autograd refuses it, or keeps track of it
         return method(*args, **kwargs)
-    return _call(method.__name__, method, _METHODS[method], args, kwargs)
+    return _make(Call(method.__name__, method, _METHODS[method], args, kwargs))
 
 
-def _uniform_method(tensor: Tensor, *bounds: float, generator: torch.Generator | None = None, **named: float) -> Any:
+def _uniform_method(*args: Any, **kwargs: Any) -> Tensor:
     names = {"from": "a", "to": "b"}  # in the method's signature, and in the function's
-    named = {names.get(name, name): bound for name, bound in named.items()}
-    return _OURS["uniform_"](tensor, *bounds, generator=generator, **named)
+    return functions.uniform_(*args, **{names.get(name, name): given for name, given in kwargs.items()})
 
 
-_METHODS = {Tensor.normal_: _OURS["normal_"], Tensor.uniform_: _uniform_method}
+_METHODS: dict[Any, Callable[..., Tensor]] = {Tensor.normal_: functions.normal_, Tensor.uniform_: _uniform_method}
 
 
 # The functions of torch.nn.init
 
 
-def _replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
+def _make_replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
     @wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _call(name, original, ours, args, kwargs)
+        return _make(Call(name, original, ours, args, kwargs))
 
     return function
 
 
-def _kept(function: Any) -> Any:
+def _keep(function: Any) -> Any:
     """Keep a replacement where it is found when a model that holds it is pickled after the block."""
     # One name without a dot: `torch.save` has a pickle protocol that knows no others.
     function.__module__, function.__qualname__ = __name__, f"kept_{function.__name__}"
@@ -404,37 +367,33 @@ def _kept(function: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """For pickle: what `_kept` keeps."""
+    """For pickle: what `_keep` keeps."""
     kept = vars(_BY_NAME).get(name.removeprefix("kept_")) if name.startswith("kept_") else None
     if kept is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return kept
 
 
-def _replacements() -> Iterator[tuple[Any, Any]]:
+def _make_replacements() -> Iterator[tuple[Any, Any]]:
     """Each function of torch.nn.init, and what stands for it."""
-    for name in (
-        "uniform_", "normal_", "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_",
-        "kaiming_normal_", "orthogonal_", "sparse_", "eye_", "dirac_", "constant_", "ones_", "zeros_",
-        "_no_grad_trunc_normal_",
-    ):  # fmt: skip
-        original, ours = getattr(torch.nn.init, name), _INSTEAD.get(name, _OURS.get(name))
-        yield original, _kept(_replacement(name, original, ours))
+    for name in (*(name for name in functions.__all__ if name.endswith("_")), "_no_grad_trunc_normal_"):
+        original, ours = getattr(torch.nn.init, name), _INSTEAD.get(name, getattr(functions, name, None))
+        yield original, _keep(_make_replacement(name, original, ours))
         if hasattr(torch.nn.init, name[:-1]):  # the old name, which warns and calls the new one
-            old = torch.nn.init._make_deprecate(_replacement(name[:-1], original, ours))
+            old = torch.nn.init._make_deprecate(_make_replacement(name[:-1], original, ours))
             yield getattr(torch.nn.init, name[:-1]), old
 
 
-def _replacement_of_get_rng_state(original: Callable[[], Tensor]) -> Any:
+def _replace_get_rng_state(original: Callable[[], Tensor]) -> Any:
     @wraps(original)
     def function() -> Tensor:
         """Whoever asks for the state means to come back to it: what is drawn next must follow from it alone."""
         governor = block_here()
-        if isinstance(governor, _Governor) and isinstance(governor.seed, Drawn):
+        if isinstance(governor, _Governor) and isinstance(governor.seed, LateSeed):
             governor.state = b""
         return original()
 
-    return _kept(function)
+    return _keep(function)
 
 
 _DRAW_NOTHING = ("eye_", "dirac_", "constant_", "ones_", "zeros_", "eye", "dirac", "constant")
@@ -445,8 +404,8 @@ _INSTEAD = {
     "zeros_": None,
     # What trunc_normal_ is made of, for those who hold that in a partial or a default argument. It draws until all
     # values fit, so it would not end in a block that skips.
-    "_no_grad_trunc_normal_": _OURS["trunc_normal_"],
+    "_no_grad_trunc_normal_": functions.trunc_normal_,
 }
 _BY_NAME = SimpleNamespace()  # where older pickles look
-REPLACEMENTS.update(_replacements())
-REPLACEMENTS[torch.get_rng_state] = _replacement_of_get_rng_state(torch.get_rng_state)
+REPLACEMENTS.update(_make_replacements())
+REPLACEMENTS[torch.get_rng_state] = _replace_get_rng_state(torch.get_rng_state)

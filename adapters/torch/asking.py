@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-import random
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -28,16 +26,15 @@ from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shown_word
 
 from .blocks import Block, within
-from .dtensor import held_by_this_rank
-from .parameters import find_parameters, strip_wrappers
-from .plain import refuse_absent, refuse_unusable
+from .dtensor import find_local, refuse_unusable_here
+from .parameters import find_parameters, join, meta_buffers, strip_wrappers
+from .plain import refuse_absent
 from .recording import NotRecordedError, Recorder, Start, View, WithoutMemory, _is_same, as_scheme, recorder_here
 from .rules import Rule
 
 __all__ = ["Answer", "Asked", "ask", "buffer_maker", "is_transformers", "outermost"]
 
 _FLAG = "_is_hf_initialized"
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +70,12 @@ class Values:
     def tensor(self, seed: SupportsIndex = 0, name: str = "") -> Tensor:
         """The values, on the CPU; `name` is the parameter's with what stands before its name in this model."""
         prefix = name.removesuffix(self.name)
-        return self.recorder.replayed(self.view, self.name, as_int("seed", seed), prefix)
+        return self.recorder.compute(self.view, self.name, as_int("seed", seed), prefix)
 
     def check(self, parameter: Tensor) -> None:
         """Raise where they could not be written."""
-        held: Tensor | None = parameter
-        if hasattr(parameter, "placements"):
-            held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-        if held is not None and held.is_floating_point() and not held.is_meta:
-            refuse_unusable(held)
+        if parameter.is_floating_point():
+            refuse_unusable_here(parameter)
 
     def write_(self, parameter: Tensor, seed: SupportsIndex, name: str) -> None:
         """Compute them, and copy what this rank holds."""
@@ -90,7 +84,7 @@ class Values:
             if not hasattr(parameter, "placements"):
                 parameter.copy_(values)
                 return
-            local, runs = held_by_this_rank(parameter)  # type: ignore[arg-type]
+            local, runs = find_local(parameter)  # type: ignore[arg-type]
             if local is None:
                 return
             for axis, along in enumerate(runs):
@@ -150,12 +144,10 @@ def buffer_maker(
     """
     asked = [rule for rule in rules if isinstance(rule, Asked)] or list(map(ask, outermost(module)))
     known = {place: values for rule in asked for place, values in rule.buffers.items()}
-    for owner in module.modules():
-        for local, buffer in owner._buffers.items():
-            is_asked = buffer is not None and buffer.is_meta and buffer.numel()
-            is_reset = isinstance(owner, nn.modules.batchnorm._NormBase)
-            if is_asked and not is_reset and (id(owner), local) not in known:
-                return None
+    for _, owner, local, buffer in meta_buffers(module):
+        is_reset = isinstance(owner, nn.modules.batchnorm._NormBase)
+        if buffer.numel() and not is_reset and (id(owner), local) not in known:
+            return None
 
     def value(owner: nn.Module, name: str, buffer: Tensor) -> Tensor | None:
         values = known.get((id(owner), name.rpartition(".")[2]))
@@ -182,7 +174,7 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
     ValueError
         If that code fails, or draws with a generator other than PyTorch's, or cannot be known without `build`.
     """
-    items = _items(module)
+    items = _find_items(module)
     if build is not None:
         _record_constructor(build, "", items)
     else:
@@ -213,16 +205,9 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
         else:
             left = Answer(None, "left: no code of the model's writes to it again")
             answers[id(item.tensor)] = (item.tensor, item.answer or left)
-    return Asked(
-        "*",
-        None,
-        in_axis=1,  # torch.nn.init's fans, whoever owns the weight
-        out_axis=0,
-        answers=answers,
-        refused=refused,
-        buffers=buffers,
-        owners=frozenset(map(id, module.modules())),
-    )
+    parts = frozenset(map(id, module.modules()))
+    # With torch.nn.init's fans, whoever owns the weight.
+    return Asked("*", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts)
 
 
 def is_transformers(module: nn.Module) -> bool:
@@ -339,10 +324,10 @@ class _Item:
         return not path or self.path.startswith(f"{path}.")
 
 
-def _items(module: nn.Module) -> list[_Item]:
+def _find_items(module: nn.Module) -> list[_Item]:
     modules = dict(module.named_modules(remove_duplicate=False))
     paths = {id(owner): path for path, owner in reversed(modules.items())}
-    targets = set(_tied(module))
+    targets = set(_find_tied(module))
     inside = {id(part) for model in outermost(module) for part in model.modules()}
     foreign = [path for path, part in modules.items() if id(part) in inside and _library(part) == "timm"]
     items: list[_Item] = []
@@ -354,12 +339,9 @@ def _items(module: nn.Module) -> list[_Item]:
         if is_lazy(found.parameter):
             continue
         places = [place for place in found.places if (id(place[0]), place[1]) not in targets] or found.places[:1]
-        items.append(_Item(found.name, found.parameter, places, _joined(paths[id(places[0][0])], places[0][1])))
-    for owner in module.modules():
-        for local, buffer in owner._buffers.items():
-            if buffer is not None and buffer.is_meta:
-                path = _joined(paths[id(owner)], local)
-                items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
+        items.append(_Item(found.name, found.parameter, places, join(paths[id(places[0][0])], places[0][1])))
+    for path, owner, local, buffer in meta_buffers(module):
+        items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
     for item in items:
         item.is_foreign = any(item.is_in(path) for path in foreign)
     return items
@@ -369,11 +351,7 @@ def _library(module: nn.Module) -> str:
     return type(module).__module__.partition(".")[0]
 
 
-def _joined(path: str, local: str) -> str:
-    return f"{path}.{local}" if path else local
-
-
-def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
+def _find_tied(module: nn.Module) -> Iterator[tuple[int, str]]:
     """Places whose parameter transformers replaces by another's, after it has been drawn."""
     for model in module.modules():
         keys = getattr(model, "all_tied_weights_keys", None) if is_transformers(model) else None
@@ -388,14 +366,14 @@ def _tied(module: nn.Module) -> Iterator[tuple[int, str]]:
 def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) -> None:
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
     recorders = Recorder(), Recorder()
-    found = [_recorded(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
-    unsteady = _compared(module, *recorders)
+    found = [_record_once(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
+    unsteady = _compare(module, *recorders)
     for item, tensor, again in zip(items, *found, strict=True):
         if item.answer is None:
             _answer(item, recorders[0], tensor, again, unsteady)
 
 
-def _recorded(
+def _record_once(
     module: nn.Module, items: list[_Item], run: Callable[[], object], recorder: Recorder, seed: int
 ) -> list[Tensor | None]:
     """Run a model's code once, with stand-ins; what it leaves in their places."""
@@ -409,21 +387,18 @@ def _recorded(
                 "module must be a model whose own initialization can be recorded; "
                 f"{type(module).__name__}'s raised {type(error).__name__}: {error}"
             ) from error
+        _refuse_other_draws(recorder)
+        stand_ins.refuse_new(module)
         places = [item.places[0] for item in items]
         return [owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places]
 
-    def checked() -> list[Tensor | None]:
-        found = _only_pytorch_draws(tensors)
-        stand_ins.refuse_new(module)
-        return found
-
-    return within(stand_ins, checked)
+    return within(stand_ins, tensors)
 
 
-def _compared(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
+def _compare(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
     """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
     try:
-        return recorders[0].unsteady(recorders[1])
+        return recorders[0].find_unsteady(recorders[1])
     except NotRecordedError as error:
         raise ValueError(
             "module must be a model whose own initialization can be recorded, and for "
@@ -446,12 +421,13 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
 
     try:
         for seed, each in enumerate(recorders):
-            twins.append(_only_pytorch_draws(partial(each.record, built, seed)))
+            twins.append(each.record(built, seed))
+            _refuse_other_draws(each)
     except Exception as error:
         for item in items:
             item.why += f"; it cannot be built once more: {shown_word(str(error))}"
         return
-    unsteady = _compared(twins[0], *recorders)
+    unsteady = _compare(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
@@ -500,7 +476,7 @@ def _answer(
         return
     if isinstance(item.tensor, nn.Parameter):
         padding = None
-        row = None if store is None else store.zero_row()
+        row = None if store is None else store.find_zero_row()
         if row is not None:
             law, padding = row
         scheme = as_scheme(law)
@@ -516,7 +492,7 @@ def _answer(
     try:
         values = Values(recorder, recorder.view(tensor), item.name)
         draws = recorder.claim(tensor, item.name)
-        recorder.checked(values.view, item.name, seed=0)
+        recorder.compute_checked(values.view, item.name, seed=0)
     except Exception as error:
         item.why = shown_word(str(error))
         return
@@ -552,10 +528,10 @@ class _StandIns(Block):
                     continue
                 item = self.asked.get((id(part), local))
                 if item is None:  # tied
-                    part._parameters[local] = _parameter(self.recorder.stand_in(parameter, ""), parameter)
+                    part._parameters[local] = _make_parameter(self.recorder.stand_in(parameter, ""), parameter)
                     continue
                 if id(item) not in made:
-                    made[id(item)] = _parameter(self.recorder.stand_in(parameter, item.name), parameter)
+                    made[id(item)] = _make_parameter(self.recorder.stand_in(parameter, item.name), parameter)
                 part._parameters[local] = made[id(item)]  # type: ignore[assignment]
             names: dict[str, Any]
             for names in (part._buffers, part.__dict__):
@@ -591,40 +567,17 @@ class _StandIns(Block):
                 )
 
 
-def _parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
+def _make_parameter(memory: Tensor, original: nn.Parameter) -> nn.Parameter:
     made = nn.Parameter(memory, requires_grad=original.requires_grad)
     marks = {name: mark for name, mark in vars(original).items() if name not in (_FLAG, "_local_tensor", "_spec")}
     made.__dict__.update(marks)
     return made
 
 
-def _only_pytorch_draws(function: Callable[[], Result]) -> Result:
-    """Call a function, and refuse one that draws with Python's or NumPy's generator, of which nothing is seen.
-
-    They are the process's: what another thread draws meanwhile is taken for the function's, and is drawn again.
-    """
-    before = random.getstate(), np.random.get_state()
-
-    def put_back() -> bool:
-        after = random.getstate(), np.random.get_state()
-        pairs = zip(before[1], after[1], strict=True)
-        if before[0] == after[0] and not any(np.any(one != other) for one, other in pairs):
-            return False
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        return True
-
-    try:
-        try:
-            result = function()
-            has_drawn = put_back()
-        finally:
-            put_back()
-    finally:
-        put_back()  # what an interrupt left
-    if has_drawn:
+def _refuse_other_draws(recorder: Recorder) -> None:
+    """Raise where code drew with Python's or NumPy's generator, of which nothing is seen."""
+    if recorder.has_other_draws:
         raise ValueError(
             "module must draw with PyTorch alone to be asked, and its own initialization draws with Python's or "
             "NumPy's generator (or another thread did meanwhile: ask while none does)"
         )
-    return result

@@ -16,15 +16,19 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import Any, ClassVar, TypeVar
+from contextvars import ContextVar, copy_context
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .._memory.locks import OneByOne
 
-__all__ = ["REPLACEMENTS", "Block", "BlockMode", "block_here", "modes_here", "within"]
+__all__ = [
+    "REPLACEMENTS", "Block", "BlockMode", "Call", "LeftToTorchError", "block_at_work", "block_here", "call_unseen",
+    "modes_here", "within",
+]  # fmt: skip
 
 _torch: Any = torch._C  # without its annotations, which are partial
 
@@ -32,6 +36,29 @@ Result = TypeVar("Result")
 
 #: What stands for which function while a block is open.
 REPLACEMENTS: dict[Any, Any] = {}
+
+
+class Call(NamedTuple):
+    """A call of a function or method of PyTorch's, and which of functions.py stands for it, if any."""
+
+    name: str
+    original: Callable[..., Any]
+    ours: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def tensor(self) -> Any:
+        """What it is to fill."""
+        return self.args[0] if self.args else self.kwargs.get("tensor")
+
+    def by_torch(self) -> Any:
+        """Do what PyTorch does."""
+        return self.original(*self.args, **self.kwargs)
+
+
+class LeftToTorchError(TypeError):
+    """The function of functions.py has nothing of its own for this call."""
 
 
 class Block:
@@ -47,11 +74,20 @@ class Block:
         self._is_in_mode = False
         self._modes_left: list[TorchFunctionMode] | None = None
 
-    def called(
-        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Do what a function or method of that name is to do here; `ours` does it by `init_`."""
-        return original(*args, **kwargs)
+    def answer(self, call: Call) -> Any:
+        """Do what a call is to do here."""
+        return call.by_torch()
+
+    def take(self, call: Call) -> Any:
+        """Call the function of functions.py, whose `_draw` then asks `draw`."""
+        assert call.ours is not None
+        context = copy_context()  # which no interrupt leaves as the caller's
+        context.run(_AT_WORK.set, self)
+        return context.run(call_unseen, call.ours, *call.args, **call.kwargs)
+
+    def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
+        """Do what that function would do by `init_`."""
+        raise NotImplementedError
 
     def begin(self) -> None:
         """Have a say."""
@@ -123,6 +159,21 @@ def within(block: Block, function: Callable[[], Result]) -> Result:
         block.end()
 
 
+def call_unseen(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call a function of ours that no mode of this thread needs to see: each look at a tensor would ask them all."""
+    if not _torch._is_torch_function_enabled():
+        return function(*args, **kwargs)
+    guard = _torch.DisableTorchFunction()
+    try:
+        try:
+            guard.__enter__()
+            return function(*args, **kwargs)
+        finally:
+            guard.__exit__(None, None, None)
+    finally:
+        guard.__exit__(None, None, None)  # once more, for what an interrupt kept the first from
+
+
 def modes_here() -> list[TorchFunctionMode]:
     """Those that this thread is in."""
     return [_torch._get_function_stack_at(place) for place in range(_torch._len_torch_function_stack())]
@@ -141,7 +192,13 @@ def block_here() -> Block | None:
     return block
 
 
+def block_at_work() -> Block | None:
+    """The block that took the call of functions.py that is running; None where a user made it."""
+    return _AT_WORK.get()
+
+
 _BLOCK: ContextVar[Block | None] = ContextVar("winit_fast.adapters.torch.blocks", default=None)
+_AT_WORK: ContextVar[Block | None] = ContextVar("winit_fast.adapters.torch.blocks.at_work", default=None)
 
 
 # What modules hold

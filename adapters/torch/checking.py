@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from winit_fast.check import Check as SharedCheck
@@ -36,7 +37,7 @@ from winit_fast.check import (
 from winit_fast.messages import shown
 
 from .parameters import PARALLEL, find_parameters, strip_wrappers
-from .rules import Rule
+from .rules import Rule, axes_of_weight, is_conv1d
 from .tensors import init_
 
 __all__ = ["Check", "check"]
@@ -153,13 +154,13 @@ def check(model: nn.Module, example_input: Inputs, *, loss: Callable[[Any], Tens
     Verdicts are about the signals that enter layers, and the gradients, by their norms, that layers get back. A layer
     is compared with the layers that come first and with its like in other blocks, ``blocks.0.query`` with
     ``blocks.1.query``. Branches that begin small, or with 0, as the last weights of residual blocks may, are passed by
-    where other signals go around them; what output layers hand on is for the loss to say.
+    where other signals go around them; the loss decides about what output layers return.
 
     Layers are off whose weights are more than 25 % away from the standard deviation that `recommend` gives for their
     activation (5 % where the verdict is not stable), and, where it is not, layers without an activation that are more
     than 2 times away. None is off in a stable model that normalizes its signals, or that has He's weights by fan_out in
     all layers. What `recommend` gives is meant for plain stacks, and knows neither dropout nor residual sums. So it is
-    tried: the model runs once more, with what these layers hand on scaled as their weights would be, and it is
+    tried: the model runs once more, with the outputs of these layers scaled as their weights would be, and it is
     suggested if the model then is stable, or its signals and gradients keep nearer to one size. It cannot be tried, and
     is suggested, where units are all the same. It is all of the layers that are tried, or none.
 
@@ -203,7 +204,7 @@ def _observe(
 ) -> Observed:
     """Run a model whose weights are taken to be wider by these factors; `names` are its parameters'."""
     watch = _Watch(model, names, factors)
-    with _left_as_it_was(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
+    with _restore_afterwards(model), watch.hooks(), torch.inference_mode(False), torch.enable_grad():
         with watch:
             output = _run(model, example_input)
         watch.is_on = False  # what checkpointing computes again
@@ -225,7 +226,7 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             "example_input must be a tensor, a tuple of positional arguments or a mapping of keyword arguments, got "
             f"{type(example_input).__name__}"
         )
-    if _has_nan(example_input):
+    if any(not part.is_meta and bool(part.isnan().any()) for part in _tensors(example_input)):
         raise ValueError("example_input must be numbers, got nan among them")
     if loss is not None and not callable(loss):
         raise TypeError(f"loss must be a callable of the model's output, got {shown(loss)}")
@@ -238,27 +239,12 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
             raise ValueError(f"model must be made outside of torch.inference_mode, but {name} was made inside of it")
 
 
-def _has_nan(part: Any) -> bool:
-    if isinstance(part, Tensor):
-        return part.is_floating_point() and not part.is_meta and bool(part.isnan().any())
-    if isinstance(part, Mapping):
-        return any(map(_has_nan, part.values()))
-    return isinstance(part, tuple | list) and any(map(_has_nan, part))
-
-
 def _run(model: nn.Module, example_input: Inputs) -> Any:
+    """Run it on copies: models may write into an input, and autograd takes none made under inference mode."""
     if isinstance(example_input, Mapping):
-        return model(**{name: _copied(part) for name, part in example_input.items()})
-    return model(*map(_copied, example_input if isinstance(example_input, tuple) else (example_input,)))
-
-
-def _copied(part: Any) -> Any:
-    """A copy of an input's tensors: models may write into them, and autograd takes none made under inference mode."""
-    if isinstance(part, Tensor):
-        return part.clone()
-    if type(part) in (tuple, list):
-        return type(part)(map(_copied, part))
-    return {name: _copied(one) for name, one in part.items()} if type(part) is dict else part
+        return model(**tree_map_only(Tensor, torch.clone, dict(example_input)))
+    given = example_input if isinstance(example_input, tuple) else (example_input,)
+    return model(*tree_map_only(Tensor, torch.clone, given))
 
 
 def _ends(output: Any, loss: Callable[[Any], Tensor] | None, is_trained: bool) -> list[Tensor]:
@@ -295,7 +281,7 @@ def _projection(end: Tensor, number: int) -> Tensor:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The floating-point tensors of an output, in lists, tuples and mappings too (transformers' outputs are such)."""
+    """The floating-point tensors in lists, tuples and mappings too (transformers' outputs are such)."""
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output
@@ -317,14 +303,11 @@ class _Units(NamedTuple):
 
 def _units(module: nn.Module) -> _Units | None:
     """None of modules that are no weighted layer."""
-    if isinstance(module, nn.Linear):
-        return _Units(-1, 1, 0)
-    if isinstance(module, nn.modules.conv._ConvNd):
-        axis = -1 - len(module.kernel_size)
-        return _Units(axis, 0, 1) if module.transposed else _Units(axis, 1, 0)
-    if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
-        return _Units(-1, 0, 1)
-    return None
+    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
+    if not (is_convolution or isinstance(module, nn.Linear) or is_conv1d(module)):
+        return None
+    axis = -1 - len(module.kernel_size) if is_convolution else -1  # type: ignore[arg-type]
+    return _Units(axis, *axes_of_weight(module)[:2])
 
 
 class _Watch(Observed, TorchFunctionMode):
@@ -385,7 +368,7 @@ class _Watch(Observed, TorchFunctionMode):
             if isinstance(output, Tensor):
                 self._sources[output] = use, output._version
             return output
-        activation, slope = _named(name, args[1:], kwargs)
+        activation, slope = _name_activation(name, args[1:], kwargs)
         if activation is None:
             return func(*args, **kwargs)
         before = before_activation(_array(source, use.axis), activation)
@@ -419,7 +402,7 @@ class _Watch(Observed, TorchFunctionMode):
             self.targets.append(_target(module, output))
         handed_on: Tensor = output
         if parameter in self._factors:
-            handed_on = _wider(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
+            handed_on = _widen(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
         _take_gradient(use, use.measure(without_activation(_array(handed_on, units.axis))), handed_on)
         self.uses.append(use)
         self._sources[handed_on] = use, handed_on._version
@@ -457,15 +440,15 @@ def _take_gradient(use: Use, place: int, output: Tensor) -> None:
         output.register_hook(lambda gradient: use.take_gradient(_array(gradient, use.axis), gradient.numel(), place))  # type: ignore[no-untyped-call]
 
 
-def _wider(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
-    """What a layer would hand on with weights that are wider by a factor, and the same bias."""
+def _widen(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
+    """What a layer would return with weights that are larger by a factor, and the same bias."""
     if bias is None:
         return output * factor
     added = bias.reshape(-1, *(1,) * (-1 - axis))
     return (output - added) * factor + added
 
 
-def _named(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
+def _name_activation(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:
     """The name of an activation by its function and the arguments behind the first, and its negative slope."""
     if name == "gelu":
         return "gelu_tanh" if kwargs.get("approximate") == "tanh" else "gelu", None
@@ -513,7 +496,7 @@ def _std(weight: Tensor) -> float:
 
 
 @contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+def _restore_afterwards(model: nn.Module) -> Iterator[None]:
     """Restore buffers, modes and the state of generators."""
     scripted = torch.jit.ScriptModule  # whose buffers are TorchScript's to keep
     held = [(part, dict(part._buffers)) for part in model.modules() if not isinstance(part, scripted)]

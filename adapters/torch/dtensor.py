@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from winit_fast.initializer import Initializer
 
-from .plain import fill_tensor
+from .plain import fill_tensor, is_unreal, refuse_unusable
 
-if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a DTensor
+if TYPE_CHECKING:
+    # It takes half a second to import, and is there already where there is a DTensor.
     from torch.distributed.tensor import DTensor
+    from typing_extensions import Unpack
 
-__all__ = ["Run", "fill_dtensor", "fill_runs", "held_by_this_rank"]
+    from .plain import FillKeywords
+
+__all__ = ["Run", "Runs", "fill_dtensor", "fill_runs", "find_local", "refuse_unusable_here"]
 
 
 class Run(NamedTuple):
@@ -26,18 +30,19 @@ class Run(NamedTuple):
     size: int
 
 
-def fill_dtensor(
-    tensor: DTensor, initializer: Initializer, *, seed: SupportsIndex | None, threads: SupportsIndex | None
-) -> None:
+Runs: TypeAlias = list[list[Run]]  # of each axis
+
+
+def fill_dtensor(tensor: DTensor, initializer: Initializer, **keywords: Unpack[FillKeywords]) -> None:
     """Fill this rank's part of a `DTensor`."""
-    local, runs = held_by_this_rank(tensor)
+    local, runs = find_local(tensor)
     if local is None:
         return
-    fill_runs(local, runs, tuple(tensor.shape), initializer, seed=seed, threads=threads)
+    fill_runs(local, runs, tuple(tensor.shape), initializer, **keywords)
     torch.autograd.graph.increment_version(tensor)
 
 
-def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, list[list[Run]]]:
+def find_local(tensor: DTensor) -> tuple[Tensor | None, Runs]:
     """The local tensor of a `DTensor`, None where this rank is no part of its mesh, and what its axes hold.
 
     Raises
@@ -66,6 +71,13 @@ def held_by_this_rank(tensor: DTensor) -> tuple[Tensor | None, list[list[Run]]]:
     return local, runs
 
 
+def refuse_unusable_here(tensor: Tensor) -> None:
+    """Raise where what this rank holds of a tensor cannot be written to."""
+    held = find_local(tensor)[0] if hasattr(tensor, "placements") else tensor  # type: ignore[arg-type]
+    if held is not None and not is_unreal(held):
+        refuse_unusable(held)
+
+
 def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
     """Split as `torch.chunk` does, into `count` parts of which the last may be shorter or empty."""
     total = sum(run.size for run in runs)
@@ -84,24 +96,18 @@ def _part(runs: list[Run], first: int, last: int) -> list[Run]:
 
 
 def fill_runs(
-    local: Tensor,
-    runs: list[list[Run]],
-    shape: tuple[int, ...],
-    initializer: Initializer,
-    *,
-    seed: SupportsIndex | None,
-    threads: SupportsIndex | None,
+    local: Tensor, runs: Runs, shape: tuple[int, ...], initializer: Initializer, **keywords: Unpack[FillKeywords]
 ) -> None:
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
     if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
         runs = [[Run(0, size)] for size in local.shape]
-    for rectangle in product(*map(_placed, runs)):
+    for rectangle in product(*map(_locate, runs)):
         part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
         offset = tuple(run.first for _, run in rectangle)
-        fill_tensor(part, initializer, seed=seed, shape=shape, offset=offset, threads=threads)
+        fill_tensor(part, initializer, shape=shape, offset=offset, **keywords)
 
 
-def _placed(along: list[Run]) -> Iterator[tuple[int, Run]]:
+def _locate(along: list[Run]) -> Iterator[tuple[int, Run]]:
     at = 0
     for run in along:
         yield at, run

@@ -1,8 +1,9 @@
 """What `torch.nn.init` has, by its names, arguments, defaults and meanings.
 
-``from winit_fast.adapters import torch as init`` can stand where ``from torch.nn import init`` stood. Every random
-function draws one 64-bit number from `generator` (PyTorch's default one where it is None), whatever the size of the
-tensor, and fills with the scheme of that name under it. The values are not PyTorch's, whose generator is another.
+``from winit_fast.adapters import torch as init`` is a drop-in replacement for ``from torch.nn import init``.
+Every random function draws one 64-bit number from `generator` (PyTorch's default one where it is None), whatever the
+size of the tensor, and fills with the scheme of that name under it. The values are not PyTorch's, whose generator is
+another.
 """
 
 from __future__ import annotations
@@ -22,39 +23,17 @@ from winit_fast.distributions import Uniform
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
 
+from .._memory.torch import name_of
+from .blocks import LeftToTorchError, block_at_work
 from .plain import FILLED, refuse_absent, refuse_computed, refuse_other_types
 from .tensors import init_
 
 __all__ = [
-    "_calculate_correct_fan",
-    "_calculate_fan_in_and_fan_out",
-    "calculate_gain",
-    "constant",
-    "constant_",
-    "dirac",
-    "dirac_",
-    "eye",
-    "eye_",
-    "kaiming_normal",
-    "kaiming_normal_",
-    "kaiming_uniform",
-    "kaiming_uniform_",
-    "normal",
-    "normal_",
-    "ones_",
-    "orthogonal",
-    "orthogonal_",
-    "sparse",
-    "sparse_",
-    "trunc_normal_",
-    "uniform",
-    "uniform_",
-    "xavier_normal",
-    "xavier_normal_",
-    "xavier_uniform",
-    "xavier_uniform_",
-    "zeros_",
-]
+    "_calculate_correct_fan", "_calculate_fan_in_and_fan_out", "calculate_gain", "constant", "constant_", "dirac",
+    "dirac_", "eye", "eye_", "kaiming_normal", "kaiming_normal_", "kaiming_uniform", "kaiming_uniform_", "normal",
+    "normal_", "ones_", "orthogonal", "orthogonal_", "sparse", "sparse_", "trunc_normal_", "uniform", "uniform_",
+    "xavier_normal", "xavier_normal_", "xavier_uniform", "xavier_uniform_", "zeros_",
+]  # fmt: skip
 
 Generator = torch.Generator | None
 Mode = Literal["fan_in", "fan_out"]
@@ -75,7 +54,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     _needs_order(low, high)
     if low < high and _is_empty(low, high, tensor.dtype):
         return _by_torch("uniform_", tensor, a, b, generator)
-    return init_(tensor, f"uniform({low!r}, {high!r}, 'below_high')", generator=generator)
+    return _draw(tensor, f"uniform({low!r}, {high!r}, 'below_high')", generator)
 
 
 @lru_cache(maxsize=256)
@@ -86,7 +65,7 @@ def _is_empty(low: float, high: float, dtype: torch.dtype) -> bool:
     if not is_drawn or not max(abs(low), abs(high), high - low) <= torch.finfo(dtype).max:
         return False
     try:
-        lower(Uniform(low, high, "below_high"), ELEMENT_TYPES[str(dtype).removeprefix("torch.")])
+        lower(Uniform(low, high, "below_high"), ELEMENT_TYPES[name_of(dtype)])
     except ValueError:
         return True
     return False
@@ -103,7 +82,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     """
     if _is_torchs(tensor):
         return _by_torch("normal_", tensor, mean, std, generator)
-    return init_(tensor, f"normal({float(mean)!r}, {float(std)!r})", generator=generator)
+    return _draw(tensor, f"normal({float(mean)!r}, {float(std)!r})", generator)
 
 
 def trunc_normal_(
@@ -121,7 +100,7 @@ def trunc_normal_(
     True
     """
     refuse_other_types(tensor)
-    if tensor.is_meta:
+    if tensor.is_meta and block_at_work() is None:  # PyTorch looks at nothing else
         return tensor
     mean, std, a, b = float(mean), float(std), float(a), float(b)
     _needs_order(a, b)
@@ -130,12 +109,13 @@ def trunc_normal_(
         mean, std = a, 0.0
     is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
     low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
-    cut = make_scheme(f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})")
+    scheme = f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})"
+    make_scheme(scheme)  # refuses before the warning
     if is_outside:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: all values come from one tail.", stacklevel=2
         )
-    return init_(tensor, cut, generator=generator)
+    return _draw(tensor, scheme, generator)
 
 
 @lru_cache(maxsize=256)
@@ -187,15 +167,15 @@ def eye_(tensor: Tensor) -> Tensor:
     _needs_dimensions(tensor, 2, 2)
     if _is_torchs(tensor, or_integers=True):
         return _by_torch("eye_", tensor)
-    return init_(tensor, "identity", seed=0)
+    return _draw(tensor, "identity", seed=0)
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill the kernel of a convolution so that it hands its inputs through, as `torch.nn.init.dirac_`."""
+    """Fill the kernel of a convolution so that it passes its inputs on unchanged, as `torch.nn.init.dirac_`."""
     _needs_dimensions(tensor, 3, 5)
     if _is_torchs(tensor, or_integers=True):
         return _by_torch("dirac_", tensor, groups)
-    return init_(tensor, f"dirac({groups!r})", seed=0)
+    return _draw(tensor, f"dirac({groups!r})", seed=0)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
@@ -205,21 +185,17 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator = No
     rms is sqrt(2) times that.
     """
     _needs_dimensions(tensor, 2)
-    return init_(tensor, _below_bound(f"xavier_uniform({float(gain)!r})", tensor), generator=generator)
+    return _draw(tensor, f"xavier_uniform({float(gain)!r})", generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator = None) -> Tensor:
     """Fill with N(0, 2 gain^2 / (fan_in + fan_out)), as `torch.nn.init.xavier_normal_`."""
     _needs_dimensions(tensor, 2)
-    return init_(tensor, f"xavier_normal({float(gain)!r})", generator=generator)
+    return _draw(tensor, f"xavier_normal({float(gain)!r})", generator)
 
 
 def kaiming_uniform_(
-    tensor: Tensor,
-    a: float = 0,
-    mode: Mode = "fan_in",
-    nonlinearity: str = "leaky_relu",
-    generator: Generator = None,
+    tensor: Tensor, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator = None
 ) -> Tensor:
     """Fill with U(-bound, bound), bound = gain sqrt(3 / fan), as `torch.nn.init.kaiming_uniform_`.
 
@@ -230,11 +206,7 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: Tensor,
-    a: float = 0,
-    mode: Mode = "fan_in",
-    nonlinearity: str = "leaky_relu",
-    generator: Generator = None,
+    tensor: Tensor, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator = None
 ) -> Tensor:
     """Fill with N(0, gain^2 / fan), as `torch.nn.init.kaiming_normal_`.
 
@@ -253,22 +225,10 @@ def _kaiming(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: Any, 
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         if not tensor.is_meta:  # draws as others do: some ranks hold nothing of a tensor
-            init_(torch.empty(0, device="cpu"), "normal", generator=generator)
+            _draw(torch.empty(0, device="cpu"), "normal", generator)
         return tensor
     _needs_dimensions(tensor, 2)
-    scheme = f"{name}{_he_arguments(a, mode, nonlinearity)}"
-    return init_(tensor, _below_bound(scheme, tensor), generator=generator)
-
-
-_NARROW = frozenset(kind for kind in FILLED if kind.itemsize < 4)
-
-
-def _below_bound(scheme: str, tensor: Tensor) -> str:
-    """A scheme with the values that a type narrower than float32 rounds to the upper bound kept below it."""
-    if tensor.dtype not in _NARROW:
-        return scheme
-    bounds = make_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
-    return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
+    return _draw(tensor, f"{name}{_he_arguments(a, mode, nonlinearity)}", generator)
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -281,7 +241,7 @@ def _he_arguments(a: float, mode: str, nonlinearity: Any) -> str:
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator = None) -> Tensor:
     """Fill with an orthogonal matrix, rows by all other dimensions, times gain, as `torch.nn.init.orthogonal_`."""
     _needs_dimensions(tensor, 2)
-    return init_(tensor, f"orthogonal({float(gain)!r})", generator=generator)
+    return _draw(tensor, f"orthogonal({float(gain)!r})", generator)
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator = None) -> Tensor:
@@ -289,7 +249,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     _needs_dimensions(tensor, 2, 2)
     if _is_torchs(tensor):
         return _by_torch("sparse_", tensor, sparsity, std, generator)
-    return init_(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator=generator)
+    return _draw(tensor, f"sparse({float(sparsity)!r}, {float(std)!r})", generator)
 
 
 def _needs_order(a: float, b: float) -> None:
@@ -306,24 +266,48 @@ def _needs_dimensions(tensor: Tensor, fewest: int, most: int | None = None) -> N
         raise ValueError(f"tensor must have {needed} dimensions, got {count}")
 
 
-# What the engine has no form of, PyTorch does
+# Who fills
+
+
+def _draw(tensor: Tensor, scheme: str, generator: Generator = None, seed: int | None = None) -> Tensor:
+    """Fill as the block wants it that took this call (blocks.py), or else by `init_`."""
+    block = block_at_work()
+    if block is not None:
+        return block.draw(tensor, scheme, generator, seed)
+    return init_(tensor, below_bound(tensor, scheme), seed=seed, generator=generator)
+
+
+_NARROW = frozenset(kind for kind in FILLED if kind.itemsize < 4)
+
+
+def below_bound(tensor: Tensor, scheme: str) -> str:
+    """A scheme with the values that a type narrower than float32 rounds to the upper bound kept below it."""
+    if tensor.dtype not in _NARROW or not scheme.startswith(("xavier_uniform", "he_uniform")):
+        return scheme
+    bounds = make_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
+    return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
+
+
+# What the engine cannot fill is left to PyTorch
 
 # In a mapping, not under names of their own: `accelerate` exchanges what modules hold by name.
 _TORCHS = {name: getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "eye_", "dirac_", "sparse_")}
 
 
 def _is_torchs(tensor: Tensor, *, or_integers: bool = False) -> bool:
-    """Whether a tensor is of complex numbers, or of integers and the like."""
+    """Whether a tensor is complex, or of a type without fractions."""
     refuse_other_types(tensor)
     return tensor.is_complex() or (or_integers and tensor.dtype not in FILLED)
 
 
 def _by_torch(name: str, tensor: Tensor, *arguments: Any) -> Tensor:
+    if block_at_work() is not None:
+        raise LeftToTorchError(f"{name} of {tensor.dtype} is PyTorch's")
     refuse_computed(tensor)
     return _TORCHS[name](tensor, *arguments)  # type: ignore[no-any-return]
 
 
-# Names of long ago, which warn as PyTorch's do
+# Deprecated names, which warn as PyTorch's do
 
 uniform = _make_deprecate(uniform_)
 normal = _make_deprecate(normal_)

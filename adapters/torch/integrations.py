@@ -1,11 +1,11 @@
-"""Sharded by others: TorchRec's tables and Megatron-LM's weights, each rank's part with no communication."""
+"""Shards of other libraries: TorchRec's tables and Megatron-LM's weights, filled on each rank without communication."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,21 +19,14 @@ from winit_fast.messages import as_int, as_sizes, shown
 from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
 
-from .dtensor import Run, fill_runs
-from .plain import (
-    draw_seed,
-    fill_tensor,
-    in_torch_layout,
-    is_unreal,
-    leaves_graph,
-    refuse_absent,
-    refuse_unusable,
-    seed_of,
-)
+from .dtensor import Run, Runs, fill_runs, refuse_unusable_here
+from .plain import draw_seed, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_absent, seed_of
 from .tensors import init_
 
-if TYPE_CHECKING:  # it takes half a second to import, and is there already where there is a ShardedTensor
+if TYPE_CHECKING:
+    # It takes half a second to import, and is there already where there is a ShardedTensor.
     from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+    from typing_extensions import Unpack
 
 __all__ = ["MegatronInit", "init_sharded_", "megatron_init_method", "torchrec_init_fn"]
 
@@ -86,12 +79,21 @@ def init_sharded_(
     fill_tensor(empty, initializer, seed=key, shape=shape, offset=nothing, threads=threads)
     shards = tensor.local_shards()
     for shard in shards:
-        if not shard.tensor.is_meta:
-            refuse_unusable(shard.tensor)  # all of them, before the first is written
+        refuse_unusable_here(shard.tensor)  # all of them, before the first is written
     for shard in shards:
         begin = tuple(shard.metadata.shard_offsets)
         fill_tensor(shard.tensor, initializer, seed=key, shape=shape, offset=begin, threads=threads)
     return tensor
+
+
+class MethodKeywords(TypedDict, total=False):
+    """What the two functions below take beside their own arguments, and pass on to `init_`."""
+
+    in_axis: Axes | None
+    out_axis: Axes | None
+    batch_axis: Axes
+    matrices: Matrices
+    threads: SupportsIndex | None
 
 
 def torchrec_init_fn(
@@ -101,7 +103,7 @@ def torchrec_init_fn(
     seed: SupportsIndex | None = None,
     name: str | SupportsIndex = UNNAMED,
     generator: torch.Generator | None = None,
-    **arguments: Any,
+    **keywords: Unpack[MethodKeywords],
 ) -> Callable[[Tensor], Tensor]:
     """An `init_fn` for TorchRec's `EmbeddingConfig` and `EmbeddingBagConfig`.
 
@@ -117,7 +119,7 @@ def torchrec_init_fn(
         Of the whole table: ``(num_embeddings, embedding_dim)``.
     seed, name, generator
         As in `init_`. Give every table its name.
-    **arguments
+    **keywords
         `in_axis`, `out_axis`, `batch_axis`, `matrices`, `threads` of `init_`.
 
     Returns
@@ -144,19 +146,19 @@ def torchrec_init_fn(
     False
     """
     sizes = as_sizes("shape", shape)
-    _checked_arguments("torchrec_init_fn", seed, arguments)
-    return _TorchrecInit(make_scheme(scheme), sizes, seed, name, generator, arguments)
+    _refuse_keywords("torchrec_init_fn", seed, keywords)
+    return _TorchrecInit(make_scheme(scheme), sizes, seed, name, generator, keywords)
 
 
-def _checked_arguments(function: str, seed: SupportsIndex | None, arguments: dict[str, Any]) -> None:
+def _refuse_keywords(function: str, seed: SupportsIndex | None, keywords: MethodKeywords) -> None:
     """Raise now for what `init_` would refuse when it is called, maybe on another machine."""
-    known = (*_AXES, "matrices", "threads")
-    for argument in arguments:
+    known = list(MethodKeywords.__annotations__)
+    for argument in keywords:
         if argument not in known:
             close = nearest_word(argument, [*known, "seed", "name"])
             hint = f"; did you mean {close!r}?" if close else ""
             raise TypeError(f"{function} must get {', '.join(known)} beside its own arguments, got {argument!r}{hint}")
-    Initializer("normal").check((0,), seed=0 if seed is None else seed, threads=arguments.get("threads"))
+    Initializer("normal").check((0,), seed=0 if seed is None else seed, threads=keywords.get("threads"))
 
 
 class _Counting:
@@ -178,21 +180,24 @@ class _TorchrecInit(_Counting):
     seed: SupportsIndex | None
     name: str | SupportsIndex
     generator: torch.Generator | None
-    arguments: dict[str, Any]
+    arguments: MethodKeywords
     parts: int = 0
 
     def __call__(self, weight: Tensor) -> Tensor:
-        arguments = {"seed": self.seed, "generator": self.generator, **self.arguments}
-        if tuple(weight.shape) == self.shape:
-            return init_(weight, self.scheme, name=self.name, **arguments)
-        if weight.numel() == 0:  # this rank holds nothing of the table, but the others draw
-            if self.seed is None and self.scheme.draws:
-                draw_seed(self.generator)
-            return weight
-        rank = torch.distributed.get_rank() if _processes() > 1 else 0
-        stream = f"{self.name}, part {self.parts} of rank {rank}"
-        self.parts += 1
-        return init_(weight, self.scheme, name=stream, shape=self.shape, offset=(0,) * weight.dim(), **arguments)
+        name, is_part = self.name, tuple(weight.shape) != self.shape
+        if is_part:
+            if weight.numel() == 0:  # this rank holds nothing of the table, but the others draw
+                if self.seed is None and self.scheme.draws:
+                    draw_seed(self.generator)
+                return weight
+            rank = torch.distributed.get_rank() if _processes() > 1 else 0
+            name = f"{name}, part {self.parts} of rank {rank}"
+            self.parts += 1
+        shape, offset = (self.shape, (0,) * weight.dim()) if is_part else (None, None)
+        return init_(
+            weight, self.scheme, seed=self.seed, name=name, generator=self.generator, shape=shape, offset=offset,
+            **self.arguments,
+        )  # fmt: skip
 
 
 def _processes() -> int:
@@ -219,7 +224,7 @@ def megatron_init_method(
     pipeline_rank: SupportsIndex | None = None,
     expert_rank: SupportsIndex | None = None,
     partition_dim: SupportsIndex | None = None,
-    **arguments: Any,
+    **keywords: Unpack[MethodKeywords],
 ) -> MegatronInit:
     """An `init_method` for Megatron-LM: fills a weight, or this rank's partition of it by the attributes it carries.
 
@@ -248,7 +253,7 @@ def megatron_init_method(
         Of weights that carry no attribute of that name: the axis along which they are split, -1 for whole ones. Left
         out, they are refused where `world_size` is above 1: TransformerEngine marks its weights after they are filled,
         and ``use_cpu_initialization`` fills whole ones.
-    **arguments
+    **keywords
         `in_axis`, `out_axis`, `batch_axis`, `matrices`, `threads` of `init_`.
 
     Returns
@@ -293,9 +298,10 @@ def megatron_init_method(
     axis = None if partition_dim is None else as_int("partition_dim", partition_dim, "an int or None")
     if axis is not None and axis < -1:
         raise ValueError(f"partition_dim must be an axis, or -1 for whole weights, got {shown(axis)}")
-    _checked_arguments("megatron_init_method", seed, arguments)
-    axes = tuple(arguments.pop(argument, default) for argument, default in _AXES.items())
-    return _MegatronInit(make_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, arguments)
+    _refuse_keywords("megatron_init_method", seed, keywords)
+    others: dict[str, Any] = dict(keywords)
+    axes = tuple(others.pop(argument, default) for argument, default in _AXES.items())
+    return _MegatronInit(make_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, others)
 
 
 def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
@@ -333,7 +339,7 @@ class _MegatronInit(_Counting):
         shape, runs = self._split(weight)
         is_numbered = name is None and self.names is None
         if name is None:
-            name = self._numbered(weight) if self.names is None else self.names()
+            name = self._number(weight) if self.names is None else self.names()
         which = {argument: given for argument, given in self.arguments.items() if argument != "threads"}
         axes = dict(zip(_AXES, self.axes, strict=True))
         initializer = in_torch_layout(len(shape), self.scheme, name=name, **axes, **which)
@@ -342,7 +348,7 @@ class _MegatronInit(_Counting):
         self.count += is_numbered
         return weight
 
-    def _split(self, weight: Tensor) -> tuple[tuple[int, ...], list[list[Run]]]:
+    def _split(self, weight: Tensor) -> tuple[tuple[int, ...], Runs]:
         """The shape of the whole weight, and what of it is here."""
         shape, stride = list(weight.shape), getattr(weight, "partition_stride", 1)
         axis = getattr(weight, "partition_dim", self.partition_dim)
@@ -367,7 +373,7 @@ class _MegatronInit(_Counting):
         shape[axis] *= self.world_size
         return tuple(shape), runs
 
-    def _numbered(self, weight: Tensor) -> str | int:
+    def _number(self, weight: Tensor) -> str | int:
         """The name of the next weight: of the method, its number, and the ranks that hold other weights."""
         stage, expert = self._rank("pipeline_rank"), self._rank("expert_rank")
         if expert and getattr(weight, "allreduce", None) is None:

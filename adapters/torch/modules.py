@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import torch
@@ -17,9 +17,10 @@ from winit_fast.fans import matrices_of
 from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, shown
 
-from .dtensor import held_by_this_rank
-from .parameters import ComputedTensor, FoundParameter, find_parameters, strip_wrappers
-from .plain import FILLED, is_unreal, leaves_graph, refuse_absent, refuse_unusable
+from .._memory.torch import name_of
+from .dtensor import refuse_unusable_here
+from .parameters import ComputedTensor, FoundParameter, find_parameters, meta_buffers, strip_wrappers
+from .plain import FILLED, is_unreal, leaves_graph, refuse_absent
 from .recipes import as_rules
 from .rules import Rule, Rules, matches
 from .tensors import as_dtype, init_
@@ -27,7 +28,7 @@ from .tensors import as_dtype, init_
 if TYPE_CHECKING:  # it takes a tenth of a second to import, and few models are asked
     from .asking import Answer, Values
 
-__all__ = ["Entry", "Report", "init_module_", "materialize_"]
+__all__ = ["ModuleEntry", "ModuleReport", "init_module_", "materialize_"]
 
 BufferMaker: TypeAlias = Callable[[nn.Module, str, Tensor], Tensor | None]
 
@@ -35,7 +36,7 @@ NOT_WRITTEN = "on the meta device: not written, see materialize_"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModuleEntry:
     """What became of one parameter.
 
     Attributes
@@ -65,27 +66,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ModuleReport:
     """Which rule took which parameter; ``str`` of it is a table.
 
     Attributes
     ----------
-    entries : tuple of Entry
+    entries : tuple of ModuleEntry
         In the order of `named_parameters`.
     unused : tuple of Rule
         Rules that took nothing.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ModuleEntry, ...]
     unused: tuple[Rule, ...]
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> ModuleEntry:
         for entry in self.entries:
             if name == entry.name or name in entry.also:
                 return entry
         raise KeyError(name)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ModuleEntry]:
         return iter(self.entries)
 
     def __len__(self) -> int:
@@ -95,7 +96,7 @@ class Report:
         rows = [("parameter", "shape", "dtype", "scheme", "rule")]
         for entry in self.entries:
             scheme = "-" if entry.scheme is None else str(entry.scheme)
-            dtype = str(entry.dtype).removeprefix("torch.")
+            dtype = name_of(entry.dtype)
             notes = [entry.rule.place] if entry.rule is not None else []
             notes += [entry.note] if entry.note else []
             notes += [f"also {', '.join(entry.also)}"] if entry.also else []
@@ -108,6 +109,9 @@ class Report:
         return "\n".join(lines)
 
 
+Entry, Report = ModuleEntry, ModuleReport  # as they were named first
+
+
 @leaves_graph
 def init_module_(
     module: nn.Module,
@@ -117,7 +121,7 @@ def init_module_(
     prefix: str = "",
     leave: str | Sequence[str] = (),
     threads: SupportsIndex | None = None,
-) -> Report:
+) -> ModuleReport:
     """Initialize every parameter of a model by rules, in place.
 
     The stream of a parameter is its qualified name, and so no other layer that is added, removed or moved changes its
@@ -145,7 +149,7 @@ def init_module_(
 
     Returns
     -------
-    Report
+    ModuleReport
         Which rule took which parameter.
 
     Raises
@@ -182,7 +186,7 @@ def init_module_(
     2.weight   4 x 16  float32  he_normal  *.weight
     2.bias     4       float32  zeros      *.bias
     """
-    slots, report = _planned(module, rules, seed, prefix, leave, threads)
+    slots, report = _plan(module, rules, seed, prefix, leave, threads)
     for slot in slots:
         _write(slot, seed, threads)
     return report
@@ -200,7 +204,7 @@ def materialize_(
     leave: str | Sequence[str] = (),
     buffers: BufferMaker | None = None,
     threads: SupportsIndex | None = None,
-) -> Report:
+) -> ModuleReport:
     """Bring a model from the meta device straight to initialized memory, one parameter at a time.
 
     Every parameter on the meta device is replaced by a new one that keeps ties, `requires_grad` and the attributes set
@@ -226,7 +230,7 @@ def materialize_(
 
     Returns
     -------
-    Report
+    ModuleReport
         Which rule took which parameter.
 
     Raises
@@ -245,25 +249,25 @@ def materialize_(
     >>> model.weight.device, model.weight.dtype
     (device(type='cpu'), torch.bfloat16)
     """
-    place = None if device is None else torch.device(device)
-    if place is not None and place.type == "meta":
-        raise ValueError(f"device must have memory, got {place}")
+    target = None if device is None else torch.device(device)
+    if target is not None and target.type == "meta":
+        raise ValueError(f"device must have memory, got {target}")
     dtype = as_dtype(dtype)
     if dtype is not None and (dtype not in FILLED or dtype.is_complex):
         raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
     ordered = as_rules(rules, module)
-    slots, report = _planned(module, ordered, seed, prefix, leave, threads, dtype, place, is_materializing=True)
-    if buffers is None and any(buffer.is_meta for buffer in module.buffers()):
+    slots, report = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
+    if buffers is None and any(meta_buffers(module)):
         from .asking import buffer_maker
 
         buffers = buffer_maker(ordered, module, seed)
-    _materialize_buffers(module, prefix, place, buffers)
+    _materialize_buffers(module, prefix, target, buffers)
     for slot in slots:
         for found in slot.held:
             if found.parameter.is_meta:
-                found.parameter = _materialized(found.parameter, place, slot.entry.dtype)
+                found.parameter = _materialize(found.parameter, target, slot.entry.dtype)
                 for owner, local in found.places:
                     owner._parameters[local] = found.parameter
         _write(slot, seed, threads)
@@ -277,14 +281,14 @@ def materialize_(
 class Slot(NamedTuple):
     """What is to be written: a parameter, or the originals of a tensor that is computed."""
 
-    entry: Entry
+    entry: ModuleEntry
     held: list[FoundParameter]
     arguments: dict[str, Any]
     tensor: ComputedTensor | None
     values: Values | None = None  # that take the place of a scheme
 
 
-def _planned(
+def _plan(
     module: nn.Module,
     rules: Rules,
     seed: SupportsIndex,
@@ -294,7 +298,7 @@ def _planned(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     is_materializing: bool = False,
-) -> tuple[list[Slot], Report]:
+) -> tuple[list[Slot], ModuleReport]:
     if not isinstance(module, nn.Module):
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
@@ -323,12 +327,12 @@ def _planned(
         is_cast = dtype is not None and parameter.is_meta and parameter.is_floating_point()
         kind = dtype if is_cast and dtype is not None else parameter.dtype
         shape = () if is_lazy(parameter) else tuple(parameter.shape)
-        entry = Entry(name, tuple(found.also), shape, kind, None, None)
+        entry = ModuleEntry(name, tuple(found.also), shape, kind, None, None)
         if getattr(parameter, "_is_hf_initialized", False):
-            entries.append(_with(entry, note="left: _is_hf_initialized"))
+            entries.append(replace(entry, note="left: _is_hf_initialized"))
             continue
-        if any(matches(known, pattern) for known in _names(found) for pattern in left):
-            entries.append(_with(entry, note="left: named in leave"))
+        if any(matches(known, pattern) for known in _names_of(found) for pattern in left):
+            entries.append(replace(entry, note="left: named in leave"))
             continue
         whole = tensor if tensor is not None and not _is_by_originals(tensor, ordered, left) else None
         if whole is not None:
@@ -348,22 +352,22 @@ def _planned(
                 _refuse_formless(each)
         if whole is not None:
             try:
-                like = whole.how.current()
+                like = whole.how.compute_current()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             shape = tuple(like.shape)
             others = tuple(known for original in whole.originals for known in (original.name, *original.also))
-            entry = Entry(name, others, shape, kind, None, None)
+            entry = ModuleEntry(name, others, shape, kind, None, None)
         scheme = rule.scheme_for(owner, name, parameter if whole is None else like)
         answer: Answer | None = None if asked is None else asked(parameter)
         if answer is not None and answer.values is not None:
             answer.values.check(parameter)
             on_meta = parameter.is_meta and not is_materializing
-            entries.append(_with(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
+            entries.append(replace(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
             slots.append(Slot(entries[-1], held, {}, None, answer.values))
             continue
         if scheme is None:
-            entries.append(_with(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
+            entries.append(replace(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
             continue
         if whole is None and tensor is not None and tensor.is_taken(rule):
             raise ValueError(
@@ -380,15 +384,17 @@ def _planned(
         if answer is not None and answer.padding is not None:
             padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
+        slot = Slot(replace(entry, rule=rule, scheme=scheme), held, arguments, whole)
         on_meta = parameter.is_meta and not is_materializing
         is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
-            _check(parameter if whole is None else like, kind, scheme, shape, key, arguments)
+            if kind not in FILLED:
+                raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {kind}")
+            refuse_unusable_here(parameter if whole is None else like)
+            Initializer(scheme, **arguments).check(shape, name_of(kind), seed=key)
             if whole is not None and not on_meta and not is_fake:
                 _refuse_changing(whole, parameters, ordered, left)
-                place = device if parameter.is_meta and device is not None else _device_of(parameter)
-                trial = _drawn(like, place, kind, scheme, key, name, threads, arguments)
-                whole.how.refuse(trial, key, name)
+                whole.how.refuse(_make_value(slot, device, key, threads), key, name)
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{name} of shape {shape}, by rule {rule.place!r}, cannot take {scheme}: {error}"
@@ -406,11 +412,10 @@ def _planned(
             notes = ["fake: not written"]
         elif not math.prod(shape):
             notes = ["no elements: nothing written"]
-        elif whole is None and not parameter.is_meta and _is_elsewhere(parameter):
+        elif whole is None and not parameter.is_meta and not getattr(parameter, "_local_tensor", parameter).numel():
             notes = ["no part of it on this rank: nothing written"]
-        entry = _with(entry, rule=rule, scheme=scheme, note="; ".join(notes))
-        entries.append(entry)
-        slots.append(Slot(entry, held, arguments, whole))
+        entries.append(replace(slot.entry, note="; ".join(notes)))
+        slots.append(slot)
     if untaken:
         if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
             raise ValueError(
@@ -421,10 +426,10 @@ def _planned(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="
         )
-    return slots, Report(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+    return slots, ModuleReport(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
 
 
-def _names(found: FoundParameter) -> tuple[str, ...]:
+def _names_of(found: FoundParameter) -> tuple[str, ...]:
     """A parameter's name, and that of the tensor that is computed from it."""
     return (found.name,) if found.tensor is None else (found.name, found.tensor.name)
 
@@ -447,12 +452,12 @@ def _refuse_changing(
     tensor: ComputedTensor, parameters: Sequence[FoundParameter], ordered: Sequence[Rule], left: Sequence[str]
 ) -> None:
     """Raise where a computed tensor is made with parameters that have no values yet, or get others."""
-    added = {id(parameter) for parameter in tensor.how.added()}
+    added = {id(parameter) for parameter in tensor.how.find_added()}
     for found in parameters:
         if id(found.parameter) not in added:
             continue
         is_left = getattr(found.parameter, "_is_hf_initialized", False) or any(
-            matches(name, pattern) for name in (*_names(found), *found.also) for pattern in left
+            matches(name, pattern) for name in (*_names_of(found), *found.also) for pattern in left
         )
         rule = None if is_left else next((r for r in ordered if r.takes(found.name, found.owner, found.around)), None)
         is_written = rule is not None and rule.scheme_for(found.owner, found.name, found.parameter) is not None
@@ -476,10 +481,6 @@ def _refuse_formless(found: FoundParameter) -> None:
         raise ValueError(f"{found.name}: {error}") from None
 
 
-def _with(entry: Entry, scheme: Scheme | None = None, rule: Rule | None = None, note: str = "") -> Entry:
-    return Entry(entry.name, entry.also, entry.shape, entry.dtype, scheme, rule, note)
-
-
 def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
     """The row of padding, where one of the modules that share the parameter is an embedding that has one."""
     rows = [
@@ -488,31 +489,6 @@ def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
         if isinstance(owner, nn.Embedding | nn.EmbeddingBag) and local == "weight" and owner.padding_idx is not None
     ]
     return int(rows[0]) if rows else None
-
-
-def _check(
-    parameter: Tensor,
-    dtype: torch.dtype,
-    scheme: Scheme,
-    shape: tuple[int, ...],
-    seed: SupportsIndex,
-    arguments: dict[str, Any],
-) -> None:
-    """Refuse what `init_` would, before anything is written."""
-    if dtype not in FILLED:
-        raise TypeError(f"it must be of dtype {', '.join(map(str, FILLED))}, got {dtype}")
-    held: Tensor | None = parameter
-    if hasattr(parameter, "placements"):
-        held, _ = held_by_this_rank(parameter)  # type: ignore[arg-type]
-    if held is not None and not is_unreal(held):
-        refuse_unusable(held)
-    Initializer(scheme, **arguments).check(shape, str(dtype).removeprefix("torch."), seed=seed)
-
-
-def _is_elsewhere(parameter: Tensor) -> bool:
-    """Whether a sharded parameter has no element on this rank."""
-    local: Tensor | None = getattr(parameter, "_local_tensor", None)
-    return local is not None and local.numel() == 0
 
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
@@ -525,38 +501,25 @@ def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> No
     if slot.tensor is None:
         init_(first, entry.scheme, seed=seed, name=entry.name, threads=threads, **slot.arguments)
     elif not is_unreal(first):
-        how, key = slot.tensor.how, as_int("seed", seed)
-        like, place = how.current(), _device_of(first)
-        value = _drawn(like, place, entry.dtype, entry.scheme, key, entry.name, threads, slot.arguments)
-        how.assign(value, key, entry.name)
+        key = as_int("seed", seed)
+        slot.tensor.how.assign(_make_value(slot, None, key, threads), key, entry.name)
 
 
-def _drawn(
-    like: Tensor,
-    device: torch.device,
-    dtype: torch.dtype,
-    scheme: Scheme,
-    seed: int,
-    name: str,
-    threads: SupportsIndex | None,
-    arguments: dict[str, Any],
-) -> Tensor:
-    """A new tensor like another, filled."""
-    value = torch.empty_like(like, device=device, dtype=dtype, requires_grad=False)
-    return init_(value, scheme, seed=seed, name=name, threads=threads, **arguments)
-
-
-def _device_of(parameter: Tensor) -> torch.device:
-    return _device(parameter) if parameter.is_meta else parameter.device
+def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: SupportsIndex | None) -> Tensor:
+    """What a tensor that is computed is to be."""
+    assert slot.tensor is not None
+    assert slot.entry.scheme is not None
+    like, device = slot.tensor.how.compute_current(), _device_of(slot.held[0].parameter, device)
+    value = torch.empty_like(like, device=device, dtype=slot.entry.dtype, requires_grad=False)
+    return init_(value, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
 
 
 # From the meta device
 
 
-def _materialized(parameter: nn.Parameter, device: torch.device | None, dtype: torch.dtype) -> nn.Parameter:
+def _materialize(parameter: nn.Parameter, device: torch.device | None, dtype: torch.dtype) -> nn.Parameter:
     """A parameter with memory in place of one without."""
-    place = _device(parameter) if device is None else device
-    memory = torch.empty_like(parameter.detach(), device=place, dtype=dtype)
+    memory = torch.empty_like(parameter.detach(), device=_device_of(parameter, device), dtype=dtype)
     if issubclass(type(parameter), nn.Parameter) and type(parameter) is not nn.Parameter:
         new: nn.Parameter = torch.Tensor._make_subclass(type(parameter), memory, parameter.requires_grad)
     else:
@@ -565,52 +528,41 @@ def _materialized(parameter: nn.Parameter, device: torch.device | None, dtype: t
     return new
 
 
-def _device(tensor: Tensor) -> torch.device:
+def _device_of(tensor: Tensor, asked: torch.device | None = None) -> torch.device:
+    """Where a tensor is, or is to come to from the meta device."""
+    if not tensor.is_meta:
+        return tensor.device
     mesh = getattr(tensor, "device_mesh", None)
-    return torch.device("cpu" if mesh is None else mesh.device_type)
+    return asked or torch.device("cpu" if mesh is None else mesh.device_type)
 
 
 def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | None, make: BufferMaker | None) -> None:
-    known: dict[int, nn.Module] = {}
+    found, modules = list(meta_buffers(module)), dict(module.named_modules(remove_duplicate=False))
+    norms = dict.fromkeys(owner for _, owner, *_ in found if isinstance(owner, nn.modules.batchnorm._NormBase))
     others: dict[int, tuple[nn.Module, str, str]] = {}
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    modules = dict(module.named_modules(remove_duplicate=False))
-    for path, owner in module.named_modules():
-        for local, buffer in owner._buffers.items():
-            if buffer is None or not buffer.is_meta:
-                continue
-            places.setdefault(id(buffer), []).append((owner, local))
-            if isinstance(owner, nn.modules.batchnorm._NormBase):
-                known[id(owner)] = owner
-            else:
-                name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
-                others.setdefault(id(buffer), (owner, local, name))
+    for path, owner, local, buffer in found:
+        if owner not in norms:
+            others.setdefault(id(buffer), (owner, local, prefix + strip_wrappers(path, modules)))
     if others and make is None:
         names = ", ".join(name for *_, name in others.values())
         raise ValueError(
             f"buffers must say how to fill what is on the meta device: {names}; give a callable of owner, name "
             "and buffer, or build it with its buffers on a device, or take recipes.own(model, build)"
         )
-    for sharing in places.values():
-        first, local = sharing[0]
-        memory = _empty_like(first._buffers[local], device)
-        for owner, local in sharing:
-            owner._buffers[local] = memory
+    made: dict[int, Tensor] = {}
+    for _, owner, local, buffer in found:
+        if id(buffer) not in made:
+            made[id(buffer)] = torch.empty_like(buffer, device=_device_of(buffer, device))
+        owner._buffers[local] = made[id(buffer)]
     with torch.no_grad():
-        for norm in known.values():
-            norm.reset_running_stats()  # type: ignore[operator]
+        for norm in norms:
+            norm.reset_running_stats()
         for owner, local, name in others.values():
             assert make is not None
-            buffer = owner._buffers[local]
-            assert buffer is not None
+            buffer = owner.get_buffer(local)
             value = make(owner, name, buffer)
             if value is not None and value is not buffer:
                 buffer.copy_(value)
-
-
-def _empty_like(buffer: Tensor | None, device: torch.device | None) -> Tensor:
-    assert buffer is not None
-    return torch.empty_like(buffer, device=_device(buffer) if device is None else device)
 
 
 def _tell_fsdp(module: nn.Module) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from torch import nn
+from torch import Tensor, nn
 
-from .parametrized import Parametrized, parametrized
+from .parametrized import Parametrized, find_parametrized
 from .rules import Rule
 
-__all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "strip_wrappers"]
+__all__ = ["PARALLEL", "ComputedTensor", "FoundParameter", "find_parameters", "join", "meta_buffers", "strip_wrappers"]
 
 # What wrappers put into names, and torch.distributed's checkpoints leave out: the same layer keeps its stream.
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
@@ -54,7 +54,7 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
         for local, parameter in owner._parameters.items():
             if parameter is None:
                 continue
-            name = prefix + strip_wrappers(f"{path}.{local}" if path else local, modules)
+            name = prefix + strip_wrappers(join(path, local), modules)
             if id(parameter) not in found:
                 parts = path.split(".") if path else []
                 around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
@@ -64,9 +64,22 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
             if (owner, local) not in found[id(parameter)].places:
                 found[id(parameter)].places.append((owner, local))
     for owner in modules.values():
-        for how in parametrized(owner):
+        for how in find_parametrized(owner):
             _mark(how, found)
     return list(found.values())
+
+
+def meta_buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Every buffer of a model that is on the meta device: its whole name, its owner, its name there, and itself."""
+    for path, owner in module.named_modules():
+        for local, buffer in owner._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                yield join(path, local), owner, local, buffer
+
+
+def join(path: str, local: str) -> str:
+    """The qualified name of what has that name in the module of that path."""
+    return f"{path}.{local}" if path else local
 
 
 def strip_wrappers(name: str, modules: Mapping[str, nn.Module]) -> str:
@@ -78,7 +91,7 @@ def strip_wrappers(name: str, modules: Mapping[str, nn.Module]) -> str:
 
 def _mark(how: Parametrized, found: dict[int, FoundParameter]) -> None:
     """Tell originals which tensor is computed from them; one that stands elsewhere too is not that tensor's alone."""
-    originals = [found[id(parameter)] for parameter in how.held()]
+    originals = [found[id(parameter)] for parameter in how.find_originals()]
     first = originals[0]
     name = first.name.removesuffix(how.suffixes[0]) + how.local
     around = first.around if how.holder is how.owner else first.around[:-2]

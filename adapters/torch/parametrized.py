@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from winit_fast.streams import stream_of
 
-__all__ = ["Parametrized", "parametrized"]
+__all__ = ["Parametrized", "find_parametrized"]
 
 _POWER_ITERATIONS = 15  # as many as spectral_norm takes when it is registered
 
@@ -59,15 +60,15 @@ class Parametrized:
         before = "" if self.holder is self.owner else f"parametrizations.{self.local}."
         return [before + original for original in self.originals]
 
-    def held(self) -> list[nn.Parameter]:
+    def find_originals(self) -> list[nn.Parameter]:
         """The originals."""
         return [self.holder.get_parameter(original) for original in self.originals]
 
-    def current(self) -> Tensor:
+    def compute_current(self) -> Tensor:
         """The tensor as it is now, by itself."""
         try:
-            with torch.no_grad(), self._still():
-                return self.compute(*self.held())
+            with torch.no_grad(), self._keep_still():
+                return self.compute(*self.find_originals())
         except RuntimeError as error:  # such as buffers that are not sharded beside originals that are
             raise ValueError(f"its parametrization {self.kind} cannot be computed as it stands: {error}") from None
 
@@ -79,7 +80,7 @@ class Parametrized:
         try:
             if any(buffer is not None and buffer.is_meta for _, held in buffers for buffer in held.values()):
                 raise ValueError("its buffers are on the meta device")
-            with torch.no_grad(), self._still(), _repeatable(value, seed, name):
+            with torch.no_grad(), self._keep_still(), _seed_generator(value, seed, name):
                 result = self.compute(*self._parts(value))
         except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError and LinAlgError are RuntimeErrors
             raise ValueError(f"its parametrization {self.kind} cannot take it: {str(error) or repr(error)}") from None
@@ -106,26 +107,26 @@ class Parametrized:
     def assign(self, value: Tensor, seed: int, name: str) -> None:
         """Have the tensor be this value, or where it is scaled by its norm, that scaled."""
         with torch.no_grad():
-            with _repeatable(value, seed, name):
+            with _seed_generator(value, seed, name):
                 parts = self._parts(value)
-            for original, part in zip(self.held(), parts, strict=True):
+            for original, part in zip(self.find_originals(), parts, strict=True):
                 original.copy_(part)
             if self._has(_SpectralNorm):
-                with self._still(training=True):  # each time it is computed the estimate of the norm comes closer
+                with self._keep_still(training=True):  # each time it is computed the estimate of the norm comes closer
                     for _ in range(_POWER_ITERATIONS):
-                        self.compute(*self.held())
+                        self.compute(*self.find_originals())
             if self.refine is not None:
                 for _ in range(_POWER_ITERATIONS):
                     self.refine()
         if self.holder is self.owner:
-            setattr(self.owner, self.local, self.compute(*self.held()))
+            setattr(self.owner, self.local, self.compute(*self.find_originals()))
 
     def _parts(self, value: Tensor) -> list[Tensor]:
         """What the originals must become, sharded as they are."""
         parts = []
         original: Any
         part: Any
-        for original, part in zip(self.held(), self.invert(value), strict=True):
+        for original, part in zip(self.find_originals(), self.invert(value), strict=True):
             if part.shape != original.shape:
                 raise ValueError(f"its inverse has shape {tuple(part.shape)} where {tuple(original.shape)} is held")
             if hasattr(part, "placements") and hasattr(original, "placements"):
@@ -133,7 +134,7 @@ class Parametrized:
             parts.append(part)
         return parts
 
-    def added(self) -> list[nn.Parameter]:
+    def find_added(self) -> list[nn.Parameter]:
         """Parameters of the parametrizations themselves, with which the tensor is computed too."""
         return [parameter for stage in self._stages()[1:] for parameter in stage.parameters(recurse=False)]
 
@@ -149,7 +150,7 @@ class Parametrized:
         return any(isinstance(stage, kind) for stage in self._stages())
 
     @contextmanager
-    def _still(self, training: bool = False) -> Iterator[None]:
+    def _keep_still(self, training: bool = False) -> Iterator[None]:
         """Out of training, in which a norm changes its estimate whenever it is computed."""
         modes = [(stage, stage.training) for stage in self._stages()]
         try:
@@ -161,7 +162,7 @@ class Parametrized:
                 stage.training = mode
 
 
-def parametrized(module: nn.Module) -> Iterator[Parametrized]:
+def find_parametrized(module: nn.Module) -> Iterator[Parametrized]:
     """Every tensor of one module that is computed from parameters."""
     if parametrize.is_parametrized(module):
         for local, holder in module.parametrizations.items():  # type: ignore[union-attr, operator]
@@ -179,9 +180,7 @@ def parametrized(module: nn.Module) -> Iterator[Parametrized]:
 def _chain(holder: Any) -> Callable[..., Tensor]:
     def compute(*originals: Tensor) -> Tensor:
         first, *rest = list(holder)
-        value: Tensor = first(*originals)
-        for stage in rest:
-            value = stage(value)
+        value: Tensor = reduce(lambda value, stage: stage(value), rest, first(*originals))
         return value
 
     return compute
@@ -200,15 +199,12 @@ def _inverse(holder: Any) -> Callable[[Tensor], Sequence[Tensor]]:
 
 def _weight_norm(module: nn.Module, hook: WeightNorm) -> Parametrized:
     """The older one, of 2016, whose hook computes the weight before each call of the module."""
-
-    def compute(length: Tensor, direction: Tensor) -> Tensor:
-        return torch._weight_norm(direction, length, hook.dim)
-
-    def invert(value: Tensor) -> Sequence[Tensor]:
-        return torch.norm_except_dim(value, 2, hook.dim), value
-
     originals = f"{hook.name}_g", f"{hook.name}_v"
-    return Parametrized(module, hook.name, module, originals, "WeightNorm", compute, invert)
+    return Parametrized(
+        module, hook.name, module, originals, "WeightNorm",
+        compute=lambda length, direction: torch._weight_norm(direction, length, hook.dim),
+        invert=lambda value: (torch.norm_except_dim(value, 2, hook.dim), value),
+    )  # fmt: skip
 
 
 def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrized:
@@ -219,12 +215,10 @@ def _spectral_norm(module: nn.Module, hook: SpectralNorm) -> Parametrized:
         matrix = hook.reshape_weight_to_matrix(original)
         return original / torch.dot(left, torch.mv(matrix, right))
 
-    def refine() -> None:
-        hook.compute_weight(module, do_power_iteration=True)
-
     return Parametrized(
-        module, hook.name, module, (f"{hook.name}_orig",), "SpectralNorm", compute, lambda value: (value,), refine
-    )
+        module, hook.name, module, (f"{hook.name}_orig",), "SpectralNorm", compute, invert=lambda value: (value,),
+        refine=partial(hook.compute_weight, module, do_power_iteration=True),
+    )  # fmt: skip
 
 
 def _estimates(local: str) -> tuple[str, str]:
@@ -233,7 +227,7 @@ def _estimates(local: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _repeatable(value: Tensor, seed: int, name: str) -> Iterator[None]:
+def _seed_generator(value: Tensor, seed: int, name: str) -> Iterator[None]:
     """Have PyTorch's generator, from which orthogonal's inverse draws, begin by seed and name; leave it as it was."""
     is_cuda = value.is_cuda
     with torch.random.fork_rng(devices=[value.device.index] if is_cuda else []):

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "FILLED", "PLAIN", "Drawn", "Place", "draw_seed", "fill_tensor", "in_torch_layout", "is_unreal", "leaves_graph",
-    "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of",
-    "torch_axes",
+    "FILLED", "PLAIN", "FillKeywords", "LateSeed", "PartKeywords", "draw_seed", "fill_tensor", "in_torch_layout",
+    "is_unreal", "leaves_graph", "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types",
+    "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
 Parameters = ParamSpec("Parameters")
@@ -46,47 +46,44 @@ PLAIN = (torch.nn.Parameter, Tensor)
 _WORD = torch.empty((), dtype=torch.int64, device="cpu")
 
 
-def fill_tensor(tensor: Tensor, initializer: Initializer, **place: Unpack[Place]) -> None:
+def fill_tensor(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> None:
     """Fill a tensor that is no `DTensor`."""
     if is_unreal(tensor):
         return
     refuse_unusable(tensor)
     plain = tensor.detach()
     if plain.is_cpu:
-        initializer.fill(array_of(plain), **place)
+        initializer.fill(array_of(plain), **keywords)
     else:
-        _fill_through_host(plain, initializer, **place)
+        _fill_through_host(plain, initializer, **keywords)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
 
 
-class Place(TypedDict, total=False):
-    """What decides a part's values beside its `Initializer`, and how many threads make them."""
+class FillKeywords(TypedDict, total=False):
+    """What decides a tensor's values beside its `Initializer`, and how many threads make them."""
 
     seed: SupportsIndex | None
+    threads: SupportsIndex | None
+
+
+class PartKeywords(FillKeywords, total=False):
+    """The same for a part of a larger tensor: of which shape, and from which index on."""
+
     shape: Sequence[SupportsIndex] | None
     offset: Sequence[SupportsIndex] | None
-    threads: SupportsIndex | None
 
 
 # Other devices
 
 
-def _fill_through_host(
-    tensor: Tensor,
-    initializer: Initializer,
-    *,
-    seed: SupportsIndex | None = None,
-    shape: Sequence[SupportsIndex] | None = None,
-    offset: Sequence[SupportsIndex] | None = None,
-    threads: SupportsIndex | None = None,
-) -> None:
+def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> None:
     """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
 
-    Where elements hang together (orthogonal, sparse, ...), every piece would begin with what all of them share: such a
-    tensor is one piece, and as large in the host's memory. A kernel of the device's own can stand here.
+    Where elements depend on each other (orthogonal, sparse, ...), every piece would begin with what all of them share:
+    such a tensor is one piece, and as large in the host's memory. A kernel of the device's own could do this.
     """
-    extent = tuple(tensor.shape)
-    whole, start = checked_region(extent, shape, offset)
+    extent, seed = tuple(tensor.shape), keywords.get("seed")
+    whole, start = checked_region(extent, keywords.get("shape"), keywords.get("offset"))
     distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
     is_elementwise = isinstance(distribution, Elementwise)
     values = None
@@ -105,10 +102,10 @@ def _fill_through_host(
         if copied[turn] is not None:
             copied[turn].synchronize()
         staged = buffers[turn][: prod(sizes)].view(sizes)
-        place = tuple(map(sum, zip(start, begin, strict=True)))
-        initializer.fill(array_of(staged), seed=seed, shape=whole, offset=place, threads=threads)
-        part = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
-        part.copy_(staged, non_blocking=is_cuda)
+        offset = tuple(map(sum, zip(start, begin, strict=True)))
+        initializer.fill(array_of(staged), seed=seed, shape=whole, offset=offset, threads=keywords.get("threads"))
+        piece = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
+        piece.copy_(staged, non_blocking=is_cuda)
         if is_cuda:
             copied[turn] = torch.cuda.current_stream(tensor.device).record_event()
     for event in copied:
@@ -142,8 +139,7 @@ def refuse_other_types(tensor: object) -> None:
         "numpy": ": winit_fast.fill and adapters.init_ fill arrays",
         "tensorflow": ": adapters.init_ fills variables of TensorFlow",
         "keras": ": adapters.init_ fills variables of Keras",
-        "jax": ": adapters.jax.init makes arrays of JAX",
-        "jaxlib": ": adapters.jax.init makes arrays of JAX",
+        **dict.fromkeys(("jax", "jaxlib"), ": adapters.jax.init makes arrays of JAX"),
     }
     hint = ": init_module_ initializes modules" if isinstance(tensor, torch.nn.Module) else others.get(root, "")
     raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}{hint}")
@@ -207,7 +203,7 @@ def refuse_computed(tensor: Tensor) -> None:
     if node is None and base is not tensor:
         # Of pieces as `chunk` makes them, PyTorch does not tell once the whole was written to: views of a parameter.
         with suppress(RuntimeError):
-            node = _copied_by(tensor)
+            node = _find_copy(tensor)
     if node is not None:
         raise ValueError(
             "tensor must not be computed from others, which a fill would leave as they are, got the result of "
@@ -242,7 +238,7 @@ def _advice(node: str) -> str:
     return f"{before}; {assign}"
 
 
-def _copied_by(tensor: Tensor) -> Any:
+def _find_copy(tensor: Tensor) -> Any:
     """What made a copy, where a tensor is the local one of a `DTensor` that is a copy itself."""
     node = tensor.grad_fn
     if type(node).__name__ != "_ToTorchTensorBackward":
@@ -268,30 +264,25 @@ def seed_of(
     scheme: str | Scheme, seed: SupportsIndex | None, generator: torch.Generator | None
 ) -> SupportsIndex | None:
     """The seed that was given, or a draw of the generator; none where the scheme draws nothing."""
-    drawn = Drawn(generator)
-    return drawn if seed is None and make_scheme(scheme).draws else seed
+    late = LateSeed(generator)
+    return late if seed is None and make_scheme(scheme).draws else seed
 
 
-class Drawn:
+class LateSeed:
     """One 64-bit draw of a generator as a seed, taken when it is first asked for: after all else has been checked."""
 
-    __slots__ = ("_generator", "_seed")
+    __slots__ = ("_generator", "value")
 
     def __init__(self, generator: torch.Generator | None) -> None:
         if not isinstance(generator, torch.Generator | None):
             raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
         self._generator = generator
-        self._seed: int | None = None
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether it was asked for."""
-        return self._seed is not None
+        self.value: int | None = None  # until it is asked for
 
     def __index__(self) -> int:
-        if self._seed is None:
-            self._seed = draw_seed(self._generator)
-        return self._seed
+        if self.value is None:
+            self.value = draw_seed(self._generator)
+        return self.value
 
 
 def draw_seed(generator: torch.Generator | None) -> int:

@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.arguments import did_you_mean
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
-from winit_fast.fans import Axes, Layout, Matrices, matrices_of
+from winit_fast.fans import Axes
+from winit_fast.initializer import Initializer
 from winit_fast.messages import shown
 
 from .rules import Recipe, Rule, Rules
@@ -73,9 +74,9 @@ def torch() -> Recipe:
 def hf(std: float = 0.02) -> Recipe:
     """Hugging Face transformers': N(0, std^2), zeros, ones; `std` is ``config.initializer_range``.
 
-    A table that knows no architecture: some models give other laws (Gemma's norms begin at zeros), and parameters that
-    stand outside of layers (tokens, scales) are each model's affair. By name, ``"hf"``, a model of transformers' is
-    asked instead, as by `own`.
+    It is the same for every architecture, though some models use other distributions (Gemma's norms start at zeros),
+    and parameters outside of layers (tokens, scales) differ from model to model. By name, ``"hf"``, a model of
+    transformers' is asked instead, as by `own`.
     """
     norms = (nn.GroupNorm, *BATCH_NORMS, "*LayerNorm*", "*RMSNorm*")
     layers = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -307,7 +308,7 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     Notes
     -----
     Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, table 3, initial variances alone: learning rates and the
-    1 / d of attention are not an initialization's affair. Weights tied between an embedding and an output count as an
+    1 / d of attention are not part of an initialization. Weights tied between an embedding and an output count as an
     embedding.
 
     Examples
@@ -322,7 +323,7 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     if not isinstance(base, nn.Module):
         raise TypeError(f"base must be a torch.nn.Module of the base width, got {shown(base)}")
     name = rules if isinstance(rules, str) else rules.name if isinstance(rules, Recipe) else "rules"
-    return _recipe(f"mup {name}", *(_widened(rule, base, prefix) for rule in as_rules(rules)))
+    return _recipe(f"mup {name}", *(_widen(rule, base, prefix) for rule in as_rules(rules)))
 
 
 def named(name: str, module: nn.Module | None = None) -> Recipe:
@@ -459,7 +460,7 @@ def _by_outputs(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
 # Wider models
 
 
-def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
+def _widen(rule: Rule, base: nn.Module, prefix: str) -> Rule:
     def widened(module: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
         path, _, local = name.removeprefix(prefix).rpartition(".")
         try:
@@ -473,14 +474,14 @@ def _widened(rule: Rule, base: nn.Module, prefix: str) -> Rule:
         if scheme is None or narrow.shape == parameter.shape:
             return scheme
         axes = rule.axes(owner, name, narrow.dim(), scheme)
-        factor = _factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
-        return _scaled(scheme, tuple(narrow.shape), factor, **axes)
+        factor = _find_factor(axes["in_axis"], module, tuple(parameter.shape), tuple(narrow.shape))
+        return _scale(Initializer(scheme, **axes), tuple(narrow.shape), factor)
 
     widened.__doc__ = f"{rule.draws}, by muP from the base width"
     return replace(rule, scheme=widened)
 
 
-def _factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
+def _find_factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tuple[int, ...]) -> float:
     """What the standard deviation is multiplied with, from which axes are wider than the base model's."""
     wider = [axis for axis, (size, base) in enumerate(zip(shape, narrow, strict=True)) if size != base]
     inputs = 0 if isinstance(module, TRANSPOSED) else in_axis % len(shape) if isinstance(in_axis, int) else 1
@@ -490,17 +491,14 @@ def _factor(in_axis: Axes, module: nn.Module, shape: tuple[int, ...], narrow: tu
     return math.sqrt(ratio) if len(wider) > 1 else ratio
 
 
-def _scaled(scheme: Scheme, shape: tuple[int, ...], factor: float, matrices: Matrices = 1, **axes: Any) -> Scheme:
-    layout = Layout(shape, **axes)
-    if matrices != 1:
-        layout, _ = layout.split(matrices_of(matrices))
-    match scheme.distribution(*astuple(layout)):
+def _scale(initializer: Initializer, shape: tuple[int, ...], factor: float) -> Scheme:
+    match initializer.distribution(shape):
         case Constant():
-            return scheme
+            return initializer.scheme
         case Normal(mean, std):
             return make_scheme("normal", mean=mean, std=std * factor)
         case Uniform(low, high):
             return make_scheme("uniform", low=low * factor, high=high * factor)
         case TruncatedNormal(mean, std, low, high):
             return make_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
-    raise ValueError(f"mup takes schemes of independent elements, got {scheme}")
+    raise ValueError(f"mup takes schemes of independent elements, got {initializer.scheme}")

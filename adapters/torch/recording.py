@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -32,8 +35,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
-from .blocks import Block, BlockMode, block_here, modes_here, within
-from .functions import _deviations
+from .blocks import Block, BlockMode, Call, LeftToTorchError, block_here, modes_here, within
 from .plain import outside_modes
 from .tensors import init_
 
@@ -75,11 +77,11 @@ class Store:
         if not self.boxes:
             return self.law
         laws = {law for _, law in self.boxes}
-        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._tiled():
+        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._is_tiled():
             return self.boxes[0][1]
         return None
 
-    def zero_row(self) -> tuple[Law, int] | None:
+    def find_zero_row(self) -> tuple[Law, int] | None:
         """A law for all but one row, which is 0, and that row."""
         if len(self.boxes) != 1 or not isinstance(self.law, (*_NUMBERED, Scheme)):
             return None
@@ -89,7 +91,7 @@ class Store:
             return self.law, box[0][0]
         return None
 
-    def _tiled(self) -> bool:
+    def _is_tiled(self) -> bool:
         """Whether the boxes fill it, side by side along one axis."""
         differing = [axis for axis in range(len(self.shape)) if len({box[axis] for box, _ in self.boxes}) > 1]
         along = differing[0] if differing else 0
@@ -137,6 +139,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.stores: dict[int, Store] = {}
         self.tape: list[Operation] = []
+        self.has_other_draws = False  # of Python's generator or NumPy's, by this thread or another meanwhile
         self._generators: dict[torch.Generator, Tensor] = {}  # how those were that the code draws with
         self._draws: list[int] = []  # the memory that each draw was written to
         self._ends: dict[int, list[tuple[int, View | None, int]]] = {}  # from where to where a draw was written
@@ -198,7 +201,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If these draws are another's already: the two would be equal in the model, and of two streams here.
         """
-        draws = [operation for operation in self.needed([_key(tensor)]) if operation.draws]
+        draws = [operation for operation in self.find_needed([_key(tensor)]) if operation.draws]
         for operation in draws:
             for key in operation.writes:
                 self._give(self.stores[key], name)
@@ -226,7 +229,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_known = any(_key(tensor) in self.stores for tensor in tensors)
         name = func._schema.name.partition("::")[2]
         if is_known and name == "_local_scalar_dense":
-            return self.checked(self.view(args[0]), "").item()
+            return self.compute_checked(self.view(args[0]), "").item()
         draws = torch.Tag.nondeterministic_seeded in func.tags
         generator = kwargs.get("generator")
         if generator is not None:
@@ -240,16 +243,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_foreign = any(not target.is_meta and _key(target) not in self._born for target in targets)
         is_plain = not (is_known or draws or is_foreign or name.startswith(("empty", "new_empty")))
         if is_plain and not _is_meta(kwargs) and not any(tensor.is_meta for tensor in tensors):
-            return self._made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
+            return self._note_made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
         for target in targets:
             self._adopt(target)
-        read = [self._given(tensor) for tensor in tensors]
-        law = None if func.is_view else _LAWS.get(name, _unknown)(self, args, kwargs)
+        read = [self._freeze(tensor) for tensor in tensors]
+        law = _LAWS[name](self, args, kwargs) if name in _LAWS and not func.is_view else None
         if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
             for target in targets:
                 if not all(self._ends_in(target, tensor) for tensor in tensors):
                     law = None
-        result = self._done(func, args, kwargs, targets)
+        result = self._do(func, args, kwargs, targets)
         if func.is_view:
             return result
         read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
@@ -267,7 +270,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 continue
             if _key(made) not in self.stores:
                 self.stores[_key(made)] = _store_of_result(made, law)
-                self.stores[_key(made)].origins = origins | self._begun(made, draws)
+                self.stores[_key(made)].origins = origins | self._begin_draw(made, draws)
                 made_here.add(_key(made))
             results.append(self.view(made))
         whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
@@ -276,7 +279,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for target in targets:
             before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
             self.write(target, law)
-            self.stores[_key(target)].origins = before | origins | self._begun(target, draws)
+            self.stores[_key(target)].origins = before | origins | self._begin_draw(target, draws)
         if written or made_here:
             self.tape.append(Operation(
                 func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
@@ -289,23 +292,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         offset = int(tensor.storage_offset())
         return View(_key(tensor), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), offset)
 
-    def _given(self, tensor: Tensor) -> View | Tensor:
+    def _freeze(self, tensor: Tensor) -> View | Tensor:
         """An operand for the tape."""
-        if _key(tensor) in self.stores:
-            return self.view(tensor)
-        if tensor.is_meta:
-            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
-        return tensor.detach().to("cpu", copy=True)
+        return self.view(tensor) if self._has_history(tensor) else tensor.detach().to("cpu", copy=True)
 
     def _adopt(self, target: Tensor) -> None:
         """Keep the history of a tensor that something known or drawn is written into."""
-        if _key(target) in self.stores:
-            return
-        if target.is_meta:
-            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
-        self.keep(target)
+        if not self._has_history(target):
+            self.keep(target)
 
-    def _done(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
+    def _has_history(self, tensor: Tensor) -> bool:
+        """Whether it has the history of a tensor; where not, the tensor must have values."""
+        if not self.knows(tensor) and tensor.is_meta:
+            raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
+        return self.knows(tensor)
+
+    def _do(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
         """Run it where there is no memory, or in memory made here; what was there before is not touched."""
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         is_mixed = any(leaf.is_meta for leaf in leaves)
@@ -318,9 +320,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             if "device" in kwargs:
                 kwargs["device"] = torch.device("meta")
-        return self._made(func(*args, **kwargs), leaves)
+        return self._note_made(func(*args, **kwargs), leaves)
 
-    def _made(self, result: Any, operands: list[Tensor]) -> Any:
+    def _note_made(self, result: Any, operands: list[Tensor]) -> Any:
         """Remember what memory was made while recording: that of results, unless they are views of what was there."""
         given = {_key(operand) for operand in operands}
         for made in tree_leaves(result):
@@ -330,7 +332,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # Draws
 
-    def _begun(self, target: Tensor, draws: bool) -> frozenset[int]:
+    def _begin_draw(self, target: Tensor, draws: bool) -> frozenset[int]:
         """The draw that a tensor gets just now."""
         if not draws:
             return frozenset()
@@ -392,25 +394,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = operand.flatten()[0]
         return Constant(float(first)) if bool((operand == first).all()) else None
 
-    def said(self, tensor: Tensor, scheme: str) -> Tensor:
+    def keep_scheme(self, tensor: Tensor, scheme: str) -> Tensor:
         """A function of torch.nn.init was called: keep it as the scheme it is."""
         self._adopt(tensor)
         view, store = self.view(tensor), self.stores[_key(tensor)]
         law: Law = make_scheme(scheme)
         if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
-            law = _numbered(law, tuple(tensor.shape))
+            law = _resolve(law, tuple(tensor.shape))
         covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
         self.tape.append(
             Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
         )
         before = frozenset[int]() if covers else store.origins
         self.write(tensor, law)
-        store.origins = before | self._begun(tensor, True)
+        store.origins = before | self._begin_draw(tensor, True)
         return tensor
 
     # Once more
 
-    def needed(self, keys: Sequence[int]) -> list[Operation]:
+    def find_needed(self, keys: Sequence[int]) -> list[Operation]:
         """The operations that some memory depends on, first to last.
 
         Raises
@@ -418,13 +420,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         NotRecordedError
             If one of them draws in a way that has no scheme.
         """
-        found = [self.tape[number] for number in self._numbers(keys)]
+        found = [self.tape[number] for number in self._find_numbers(keys)]
         for operation in found:
-            if operation.draws and _drawn(operation) is None:
+            if operation.draws and _as_draw(operation) is None:
                 raise NotRecordedError(f"it is drawn by {operation.function}, which is no scheme")
         return found[::-1]
 
-    def _numbers(self, keys: Sequence[int]) -> Iterator[int]:
+    def _find_numbers(self, keys: Sequence[int]) -> Iterator[int]:
         """Where on the tape the operations stand that some memory depends on, last to first."""
         wanted = set(keys)
         for number in range(len(self.tape) - 1, -1, -1):
@@ -434,7 +436,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 wanted |= operation.reads - operation.covers
                 yield number
 
-    def unsteady(self, again: Recorder) -> frozenset[int]:
+    def find_unsteady(self, again: Recorder) -> frozenset[int]:
         """Where on the tape another recording of the same code has other values.
 
         Raises
@@ -463,20 +465,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
         """Whether a tensor depends on none of these operations."""
-        return not unsteady or unsteady.isdisjoint(self._numbers([_key(tensor)]))
+        return not unsteady or unsteady.isdisjoint(self._find_numbers([_key(tensor)]))
 
-    def checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
+    def compute_checked(self, view: View, stream: str, seed: int | None = None) -> Tensor:
         """The values of a recorded tensor, where they do not depend on what nobody wrote."""
-        values = self.replayed(view, stream, seed, unwritten=math.nan)
-        if not torch.equal(values, self.replayed(view, stream, seed, unwritten=77.0)):
+        values = self.compute(view, stream, seed, unwritten=math.nan)
+        if not torch.equal(values, self.compute(view, stream, seed, unwritten=77.0)):
             raise NotRecordedError("it depends on values that were there before, or were never written")
         return values
 
-    def replayed(
+    def compute(
         self, view: View, stream: str, seed: int | None = None, prefix: str = "", unwritten: float = 0.0
     ) -> Tensor:
         """The values of a recorded tensor, on the CPU; without a seed only where nothing is drawn."""
-        operations = self.needed([view.key])
+        operations = self.find_needed([view.key])
         if seed is None and any(operation.draws for operation in operations):
             raise NotRecordedError("the code looks at what it has drawn")
         held: dict[int, Tensor] = {}
@@ -492,7 +494,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 else:
                     nbytes = store.tensor.untyped_storage().nbytes()
                     memory = torch.empty(nbytes // leaf.dtype.itemsize, dtype=leaf.dtype, device="cpu")
-                    held[leaf.key] = _marked(memory, unwritten)
+                    held[leaf.key] = _mark(memory, unwritten)
             flat = held[leaf.key]
             flat = flat if flat.dtype == leaf.dtype else flat.view(leaf.dtype)
             return torch.as_strided(flat, leaf.size, leaf.stride, leaf.offset)
@@ -505,13 +507,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if not operation.draws:
                     result = operation.function(*args, **kwargs)
                     if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
-                        _marked(result, unwritten)
+                        _mark(result, unwritten)
                 else:
-                    scheme, target = _drawn(operation)  # type: ignore[misc]
+                    scheme, target = _as_draw(operation)  # type: ignore[misc]
                     place = target if isinstance(target, View) else operation.results[0]
                     name = self.stores[place.key].name or stream  # type: ignore[union-attr]
                     count = drawn[name] = drawn.get(name, -1) + 1
-                    memory = tensor(target) if isinstance(target, View) else _memory(operation, args, kwargs)
+                    memory = tensor(target) if isinstance(target, View) else _make_memory(operation, args, kwargs)
                     own = f"{prefix}{name}" + (f"#{count}" if count else "")
                     result = init_(memory, scheme, seed=seed, name=own)
                 for made, saved in zip(tree_leaves(result), operation.results, strict=True):
@@ -537,24 +539,20 @@ class _Recording(Block):
         self.was_enabled = torch.is_grad_enabled()
         self.flags: dict[str, bool] = {}  # of PyTorch's, whether anybody is in a mode
         self.state: Tensor | None = None  # of PyTorch's generator
+        self.others: tuple[Any, Any] | None = None  # of Python's and NumPy's
 
-    def called(
-        self, name: str, original: Any, ours: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def answer(self, call: Call) -> Any:
         """Keep functions of torch.nn.init that stand for a scheme as that."""
-        if name not in _SCHEMES:
-            return original(*args, **kwargs)
+        if call.name in _AS_SCHEMES and isinstance(call.tensor, Tensor):
+            if not call.tensor.numel():
+                return call.tensor
+            with suppress(LeftToTorchError):
+                return self.take(call)
+        return call.by_torch()
 
-        def said(tensor: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
-            if not isinstance(tensor, Tensor):
-                named = {} if generator is None else {"generator": generator}
-                return original(tensor, *args, **kwargs, **named)
-            if not tensor.numel():
-                return tensor
-            numbers = [argument for argument in args if not isinstance(argument, torch.Generator)]
-            return self.recorder.said(tensor, _SCHEMES[name](*numbers, **kwargs))
-
-        return said(*args, **kwargs)
+    def draw(self, tensor: Tensor, scheme: str, generator: torch.Generator | None, seed: int | None) -> Tensor:
+        """Keep the scheme; what is drawn is drawn later, from the tensor's own stream."""
+        return self.recorder.keep_scheme(tensor, scheme)
 
     def begin(self) -> None:
         """Wait for those that record in other threads, and record."""
@@ -563,6 +561,7 @@ class _Recording(Block):
         self.flags = {name: flag for name, flag in vars(_modes).items() if type(flag) is bool}
         with outside_modes():
             self.state = torch.default_generator.get_state()
+        self.others = random.getstate(), np.random.get_state()
         super().begin()
         torch._C._set_grad_enabled(False)
         self.recorder.__enter__()  # type: ignore[no-untyped-call]
@@ -584,6 +583,14 @@ class _Recording(Block):
                 if not torch.equal(self.state, torch.default_generator.get_state()):
                     torch.default_generator.set_state(self.state)
             self.state = None
+        if self.others is not None:
+            now = random.getstate(), np.random.get_state()
+            pairs = zip(self.others[1], now[1], strict=True)
+            if self.others[0] != now[0] or any(np.any(one != other) for one, other in pairs):
+                self.recorder.has_other_draws = True
+                random.setstate(self.others[0])
+                np.random.set_state(self.others[1])
+            self.others = None
         super().end()
         if _turn.get("") is self:
             del _turn[""]
@@ -592,6 +599,12 @@ class _Recording(Block):
         """Those of this thread's that are to stay."""
         return self.functions_around
 
+
+# Those of torch.nn.init that stand for their schemes.
+_AS_SCHEMES = (
+    "trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_",
+    "sparse_", "eye_", "dirac_",
+)  # fmt: skip
 
 # Who records now: an entry that is there or not, and says whose it is, so that nobody has it without knowing.
 _turn: dict[str, _Recording] = {}
@@ -706,7 +719,7 @@ def _store_of_result(made: Tensor, law: Law) -> Store:
     return Store((size,), made, law if isinstance(law, _NUMBERED) or law is Start.UNSET else None)
 
 
-def _marked(memory: Tensor, unwritten: float) -> Tensor:
+def _mark(memory: Tensor, unwritten: float) -> Tensor:
     """Memory in which it can be seen what nobody writes to."""
     return memory.fill_(unwritten if memory.is_floating_point() or unwritten == unwritten else 0.0)
 
@@ -755,10 +768,6 @@ def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
 _LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
 
 
-def _unknown(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    return None
-
-
 def _constant(value: float) -> _LawOf:
     return lambda recorder, args, kwargs: Constant(value)
 
@@ -777,7 +786,7 @@ def _number(place: int) -> _LawOf:
     return law
 
 
-def _copied(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+def _copy(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     law = recorder.law(args[1])
     if isinstance(law, Constant):
         return law
@@ -795,56 +804,56 @@ def _cast(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 
 def _normal(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    mean, std = _numbers(args[1:], kwargs, ("mean", 0.0), ("std", 1.0))
+    mean, std = _read_numbers(args[1:], kwargs, ("mean", 0.0), ("std", 1.0))
     return Normal(mean, std) if std > 0.0 else Constant(mean)
 
 
+def _normal_made(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    of_tensors = any(isinstance(argument, Tensor | View) for argument in args)
+    return None if of_tensors else _normal(recorder, (None, *args), {})
+
+
 def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    low, high = _numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
+    low, high = _read_numbers(args[1:], kwargs, ("from", 0.0), ("to", 1.0))
     return Uniform(low, high) if low < high else Constant(low)
 
 
-def _numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
+def _read_numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
     numbers = [kwargs.get(name, default) for name, default in named]
     return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
 
 
-def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+def _with_number(recorder: Recorder, args: Any, in_any_order: bool) -> tuple[Law, float]:
+    """The law of an operand, and the number beside it, which is the second where the order matters."""
     first, second = recorder.law(args[0]), recorder.law(args[1])
-    if isinstance(first, Constant):
+    if in_any_order and isinstance(first, Constant):
         first, second = second, first
     if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
-        return None
-    return _moved(_with_numbers(first, args), lambda x: x * second.value, 0.0)
+        return None, math.nan
+    return _with_numbers(first, args), second.value
+
+
+def _times(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    law, number = _with_number(recorder, args, in_any_order=True)
+    return _move(law, lambda x: x * number, 0.0)
 
 
 def _over(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    first, second = recorder.law(args[0]), recorder.law(args[1])
-    if (
-        not isinstance(second, Constant)
-        or second.value == 0.0
-        or kwargs.get("rounding_mode")
-        or not _keeps_shape(recorder, args)
-    ):
-        return None
-    return _moved(_with_numbers(first, args), lambda x: x / second.value, 0.0)
+    law, number = _with_number(recorder, args, in_any_order=False)
+    return None if number == 0.0 or kwargs.get("rounding_mode") else _move(law, lambda x: x / number, 0.0)
 
 
 def _plus(sign: float) -> _LawOf:
     def law(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-        first, second = recorder.law(args[0]), recorder.law(args[1])
         alpha = sign * (args[2] if len(args) > 2 else kwargs.get("alpha", 1))
-        if isinstance(first, Constant) and not isinstance(second, Constant) and alpha == 1:
-            first, second = second, first
-        if not isinstance(second, Constant) or not _keeps_shape(recorder, args):
-            return None
-        return _moved(_with_numbers(first, args), lambda x: x, alpha * second.value)
+        law, number = _with_number(recorder, args, in_any_order=alpha == 1)
+        return _move(law, lambda x: x, alpha * number)
 
     return law
 
 
 def _negative(recorder: Recorder, args: Any, kwargs: Any) -> Law:
-    return _moved(_with_numbers(recorder.law(args[0]), args), lambda x: -x, 0.0)
+    return _move(_with_numbers(recorder.law(args[0]), args), lambda x: -x, 0.0)
 
 
 def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
@@ -862,7 +871,7 @@ def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     """Bounds change nothing where nothing is beyond them but for rounding."""
     law = recorder.law(args[0])
-    low, high = _numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
+    low, high = _read_numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
                          ("min", -math.inf), ("max", math.inf))  # fmt: skip
     match law:
         case TruncatedNormal(mean, std, least, most):
@@ -888,15 +897,15 @@ def _keeps_shape(recorder: Recorder, args: Any) -> bool:
 def _with_numbers(law: Law, args: Any) -> Law:
     """A scheme by fans with its numbers, which can then be scaled."""
     shapes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return _numbered(law, max(shapes, key=lambda shape: math.prod(shape)))
+    return _resolve(law, max(shapes, key=lambda shape: math.prod(shape)))
 
 
-def _numbered(law: Law, shape: tuple[int, ...]) -> Law:
+def _resolve(law: Law, shape: tuple[int, ...]) -> Law:
     distribution = law.distribution(shape, 1, 0) if isinstance(law, Scheme) else law
     return distribution if isinstance(distribution, _NUMBERED) else None
 
 
-def _moved(law: Law, scaled: Callable[[float], float], by: float) -> Law:
+def _move(law: Law, scaled: Callable[[float], float], by: float) -> Law:
     match law:
         case Constant(value):
             return Constant(scaled(value) + by)
@@ -916,10 +925,10 @@ _LAWS: dict[str, _LawOf] = {
     "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
     "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
     "new_full": _number(2),
-    "copy_": _copied, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
+    "copy_": _copy, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
     "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
     "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
-    "normal": lambda recorder, args, kwargs: None if isinstance(args[0], Tensor) else _normal(recorder, (0, *args), {}),
+    "normal": _normal_made,
     "empty": lambda *_: Start.UNSET, "empty_like": lambda *_: Start.UNSET, "new_empty": lambda *_: Start.UNSET,
     "empty_strided": lambda *_: Start.UNSET, "new_empty_strided": lambda *_: Start.UNSET,
     "mul": _times, "mul_": _times, "div": _over, "div_": _over, "neg": _negative, "neg_": _negative,
@@ -929,60 +938,23 @@ _LAWS: dict[str, _LawOf] = {
 _OVERWRITE = ("zero_", "fill_", "copy_", "normal_", "uniform_")
 
 
-def _drawn(operation: Operation) -> tuple[str, View | None] | None:
+_DRAWS = ("normal_", "uniform_", "randn", "randn_like", "rand", "rand_like", "normal")
+
+
+def _as_draw(operation: Operation) -> tuple[str, View | None] | None:
     """A draw as a scheme and the tensor it fills, None in place of one that it makes."""
-    args, kwargs = operation.args, operation.kwargs
     if isinstance(operation.function, str):
-        return operation.function, args[0]
+        return operation.function, operation.args[0]
     name = operation.function._schema.name.partition("::")[2]
-    if name in ("normal_", "uniform_"):
-        scheme = as_scheme((_normal if name == "normal_" else _uniform)(None, args, kwargs))  # type: ignore[arg-type]
-        return (str(scheme), args[0]) if isinstance(args[0], View) and scheme is not None else None
-    if name in ("randn", "randn_like"):
-        return "normal", None
-    if name in ("rand", "rand_like"):
-        return "uniform", None
-    if name == "normal" and not any(isinstance(argument, View | Tensor) for argument in args):
-        return f"normal({float(args[0])!r}, {float(args[1])!r})", None
-    return None
+    target = operation.args[0] if name.endswith("_") else None
+    if name not in _DRAWS or isinstance(target, Tensor):
+        return None
+    scheme = as_scheme(_LAWS[name](None, operation.args, operation.kwargs))  # type: ignore[arg-type]
+    return None if scheme is None else (str(scheme), target)
 
 
-def _memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
+def _make_memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
     """Memory for what a draw makes."""
     saved = operation.results[0]
     assert saved is not None
     return torch.empty_strided(saved.size, saved.stride, dtype=saved.dtype, device="cpu")
-
-
-# The functions of torch.nn.init, which stand for their schemes
-
-
-def _truncated(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> str:
-    if std == 0.0:
-        return f"constant({min(max(float(mean), float(a)), float(b))!r})"
-    low, high = _deviations(float(mean), float(std), float(a), float(b))
-    return f"truncated_normal({float(mean)!r}, {float(std)!r}, {low!r}, {high!r})"
-
-
-def _he(name: str) -> Callable[..., str]:
-    def scheme(a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> str:
-        return f"{name}({torch.nn.init.calculate_gain(nonlinearity, a)!r}, {mode.lower()!r})"  # type: ignore[arg-type]
-
-    return scheme
-
-
-def _with_gain(name: str) -> Callable[..., str]:
-    return lambda gain=1.0: f"{name}({float(gain)!r})"
-
-
-_SCHEMES: dict[str, Callable[..., str]] = {
-    "trunc_normal_": _truncated,
-    "xavier_uniform_": _with_gain("xavier_uniform"),
-    "xavier_normal_": _with_gain("xavier_normal"),
-    "kaiming_uniform_": _he("he_uniform"),
-    "kaiming_normal_": _he("he_normal"),
-    "orthogonal_": _with_gain("orthogonal"),
-    "sparse_": lambda sparsity, std=0.01: f"sparse({float(sparsity)!r}, {float(std)!r})",
-    "eye_": lambda: "identity",
-    "dirac_": lambda groups=1: f"dirac({groups!r})",
-}

@@ -17,7 +17,7 @@ from winit_fast.messages import shown
 
 from .plain import torch_axes
 
-__all__ = ["Recipe", "Rule", "Rules", "matches"]
+__all__ = ["Recipe", "Rule", "Rules", "axes_of_weight", "is_conv1d", "matches"]
 
 Kinds: TypeAlias = "type | str | tuple[type | str, ...]"
 Chooser: TypeAlias = Callable[[nn.Module, str, Tensor], "str | Scheme | None"]
@@ -82,7 +82,7 @@ class Rule:
         if self.matrices is not None:
             matrices_of(self.matrices)
         if not callable(self.scheme):
-            _checked(self.scheme)
+            _read_scheme(self.scheme)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.draws}"
@@ -102,11 +102,8 @@ class Rule:
         if self.scheme is None:
             return "left as it is"
         if callable(self.scheme):
-            return (
-                str(self.scheme.__doc__ or getattr(self.scheme, "__name__", "a function"))
-                .partition("\n")[0]
-                .rstrip(".")
-            )
+            words = self.scheme.__doc__ or getattr(self.scheme, "__name__", "a function")
+            return str(words).partition("\n")[0].rstrip(".")
         return str(self.scheme)
 
     def takes(self, name: str, owner: nn.Module, around: Sequence[nn.Module]) -> bool:
@@ -119,9 +116,7 @@ class Rule:
 
     def scheme_for(self, owner: nn.Module, name: str, parameter: Tensor) -> Scheme | None:
         """The scheme for a parameter that the rule takes; None leaves it as it is."""
-        if callable(self.scheme):
-            return _checked(self.scheme(owner, name, parameter))
-        return _checked(self.scheme)
+        return _read_scheme(self.scheme(owner, name, parameter) if callable(self.scheme) else self.scheme)
 
     def axes(self, owner: nn.Module, name: str, rank: int, scheme: Scheme) -> dict[str, Any]:
         """The axes and matrices for a parameter of that owner, name and rank, which gets that scheme."""
@@ -129,7 +124,7 @@ class Rule:
         matrices: Matrices = 1
         is_said = self.in_axis is not None or self.out_axis is not None or self.batch_axis != ()
         if not is_said and scheme.draws and name.rpartition(".")[2] == "weight":  # what draws nothing has no fans
-            inputs, outputs, groups = _units(owner)
+            inputs, outputs, groups = axes_of_weight(owner)
             axes |= {"in_axis": inputs, "out_axis": outputs}
             matrices = (groups, 0) if groups > 1 else 1
         return axes | {"matrices": matrices if self.matrices is None else self.matrices}
@@ -171,13 +166,17 @@ Says: TypeAlias = "str | Scheme | Chooser | None"
 Rules: TypeAlias = "str | Recipe | Mapping[str, Says] | Sequence[Rule | tuple[str | re.Pattern[str], Says]]"
 
 
-def _units(module: nn.Module) -> tuple[int, int, int]:
+def axes_of_weight(module: nn.Module) -> tuple[int, int, int]:
     """Which axis of a module's weight are inputs and which outputs, and how many groups stand along axis 0."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return (0, 1, module.groups) if module.transposed else (1, 0, module.groups)
-    if any(base.__name__ == "Conv1D" and base.__module__.startswith("transformers.") for base in type(module).__mro__):
-        return 0, 1, 1  # classes that derive from it too, as parametrize and FSDP make them
-    return 1, 0, 1
+    return (0, 1, 1) if is_conv1d(module) else (1, 0, 1)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether a module is transformers' Conv1D, or of a class that parametrize or FSDP derives from it."""
+    bases = type(module).__mro__
+    return any(base.__name__ == "Conv1D" and base.__module__.startswith("transformers.") for base in bases)
 
 
 def matches(name: str, pattern: str | re.Pattern[str]) -> bool:
@@ -187,7 +186,7 @@ def matches(name: str, pattern: str | re.Pattern[str]) -> bool:
     return pattern.fullmatch(name) is not None
 
 
-def _checked(scheme: object) -> Scheme | None:
+def _read_scheme(scheme: object) -> Scheme | None:
     return None if scheme is None else make_scheme(scheme)  # type: ignore[arg-type]  # refuses what is none
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,13 +11,17 @@ from torch import Tensor
 from winit_fast import Scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
+from winit_fast.initializer import Keywords
 from winit_fast.messages import as_sizes, shown
 from winit_fast.streams import UNNAMED
 
 from .dtensor import fill_dtensor
-from .plain import PLAIN, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_computed, seed_of
+from .plain import PLAIN, FillKeywords, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_computed, seed_of
 
-__all__ = ["as_dtype", "init", "init_"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["InitKeywords", "as_dtype", "init", "init_"]
 
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
@@ -48,10 +52,11 @@ def init_(
         A parameter or any other, of any strides without overlap: views, transposed, channels_last, sliced. float64,
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and schemes with
         fans. One without elements, or with none in memory (meta, fake), is left as it is. A `DTensor` is filled where
-        it stands: each rank its own part. On another device than the CPU it is filled through 16 MiB of host memory,
-        or through as much as it takes itself where elements hang together (orthogonal, sparse, ...); same bits. What
-        was computed, such as a weight under a parametrization or `weight.float()`, is refused, as it is no memory of
-        the model's; but under `torch.no_grad` PyTorch does not say so.
+        it stands: each rank its own part. On another device than the CPU it is filled through host memory, in two
+        buffers of 8 MiB in turn, or in one as large as the tensor where elements depend on each other (orthogonal,
+        sparse, ...); the bits are the same. What was computed, such as a weight under a parametrization or
+        `weight.float()`, is refused, since the model would not see what is written to it; but under `torch.no_grad`
+        PyTorch does not tell that it was computed.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
@@ -117,6 +122,12 @@ def init_(
     return tensor
 
 
+class InitKeywords(Keywords, FillKeywords, total=False):
+    """What `init_` takes for a tensor that is a whole."""
+
+    generator: torch.Generator | None
+
+
 def init(
     shape: SupportsIndex | Sequence[SupportsIndex],
     scheme: str | Scheme,
@@ -124,7 +135,7 @@ def init(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | int | None = None,
     requires_grad: bool = False,
-    **arguments: Any,
+    **keywords: Unpack[InitKeywords],
 ) -> Tensor:
     """Make a tensor of starting weights.
 
@@ -135,7 +146,7 @@ def init(
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype, device, requires_grad
         As in `torch.empty`; `dtype` also by its name, such as ``"bfloat16"``.
-    **arguments
+    **keywords
         `seed`, `name`, `generator`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads` of
         `init_`.
 
@@ -157,12 +168,11 @@ def init(
     (torch.Size([256, 512]), torch.bfloat16)
     """
     sizes = as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape)
-    for argument in ("shape", "offset"):
-        if argument in arguments:
-            given = shown(arguments[argument])
-            raise TypeError(f"{argument} must be left out (init_ fills a part of a larger tensor), got {given}")
+    if "offset" in keywords:
+        given = shown(dict(keywords)["offset"])
+        raise TypeError(f"offset must be left out (init_ fills a part of a larger tensor), got {given}")
     tensor = torch.empty(sizes, dtype=as_dtype(dtype), device=device)
-    return init_(tensor, scheme, **arguments).requires_grad_(requires_grad)
+    return init_(tensor, scheme, **keywords).requires_grad_(requires_grad)
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

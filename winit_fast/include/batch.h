@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "philox.h"
+#include "sizes.h"
 
 #if defined(_MSC_VER)
 #define BATCH_ALIGNED __declspec(align(64))
@@ -12,20 +12,18 @@
 #define BATCH_ALIGNED __attribute__((aligned(64)))
 #endif
 
-enum { BATCH_ROWS = PHILOX_GROUPS * PHILOX_ROW };
-
 typedef struct {
-    BATCH_ALIGNED uint32_t even[BATCH_ROWS];
-    BATCH_ALIGNED uint32_t odd[BATCH_ROWS];
+    BATCH_ALIGNED uint32_t even[BATCH / 2];
+    BATCH_ALIGNED uint32_t odd[BATCH / 2];
 } batch_words;
 
 /* One object that may be written as any of these types. */
 typedef union {
-    BATCH_ALIGNED float singles[2 * BATCH_ROWS];
-    double doubles[BATCH_ROWS];
-    uint32_t words[2 * BATCH_ROWS];
-    uint16_t halves[2 * BATCH_ROWS];
-    uint8_t bytes[2 * BATCH_ROWS];
+    BATCH_ALIGNED float singles[BATCH];
+    double doubles[BATCH / 2];
+    uint32_t words[BATCH];
+    uint16_t halves[BATCH];
+    uint8_t bytes[BATCH];
 } batch_values;
 
 #endif

@@ -1,15 +1,15 @@
 /* Sums of products for blocks of 64 x 64 numbers: c[i][j] += a[i][0] b[0][j] + a[i][1] b[1][j] + ...
  *
- * Each sum runs by itself, from 0, in the order of its terms, and is added to c at the end: lanes are neighbouring j, so that
+ * Each sum is computed by itself, from 0, in the order of its terms, and is added to c at the end: lanes are neighbouring j, so that
  * it does not matter how wide a vector is or how many of them are worked on side by side. Products are rounded before they
  * are added (no fused multiply-add). Written with the vector extension that gcc and clang share; for other compilers a vector is
- * one number. The body stands once, as a macro, for float and double. */
+ * one number. The body is written once, as a macro, for float and double. */
 #ifndef WINIT_FAST_MATRIX_H
 #define WINIT_FAST_MATRIX_H
 
 #include <stddef.h>
 
-enum { MATRIX_BLOCK = 64 }; /* rows and columns of a block, whose rows are contiguous; terms of one sum */
+#include "sizes.h"
 
 /* Bytes of a vector, and how many rows of c are summed side by side: as many as there are registers for. */
 #if !defined(__GNUC__) || defined(WINIT_FAST_PORTABLE)

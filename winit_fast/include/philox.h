@@ -17,6 +17,8 @@
 
 #include <stdint.h>
 
+#include "sizes.h"
+
 #if defined(_MSC_VER)
 #define PHILOX_INLINE static __forceinline
 #define PHILOX_RESTRICT __restrict
@@ -111,12 +113,7 @@ enum { PHILOX_LANES = 1, PHILOX_ABREAST = 2 };
 #define philox_low_high(a, b) (((a) & 0xFFFFFFFFu) | ((b) & ~(uint64_t)0xFFFFFFFFu))
 #endif
 
-enum {
-    PHILOX_ROUNDS = 10,
-    PHILOX_GROUP_BLOCKS = 8,
-    PHILOX_ROW = 16,    /* words in each row of a group */
-    PHILOX_GROUPS = 8   /* groups in a batch: with half as many, the cost of calls and of spreading constants shows */
-};
+enum { PHILOX_ROUNDS = 10 };
 static const uint32_t PHILOX_M0 = 0xD2511F53u, PHILOX_M1 = 0xCD9E8D57u; /* multipliers and Weyl steps: Random123 */
 static const uint32_t PHILOX_W0 = 0x9E3779B9u, PHILOX_W1 = 0xBB67AE85u;
 
@@ -176,14 +173,14 @@ PHILOX_INLINE void philox_rounds(const philox_state *PHILOX_RESTRICT state, cons
                                  uint32_t *PHILOX_RESTRICT odd)
 {
     const philox_vector m0 = philox_spread(PHILOX_M0), m1 = philox_spread(PHILOX_M1);
-    for (int start = 0; start < PHILOX_GROUPS * PHILOX_GROUP_BLOCKS; start += PHILOX_LANES * PHILOX_ABREAST) {
+    for (int start = 0; start < GROUPS * GROUP_BLOCKS; start += PHILOX_LANES * PHILOX_ABREAST) {
         philox_vector c0[PHILOX_ABREAST], c1[PHILOX_ABREAST], c2[PHILOX_ABREAST], c3[PHILOX_ABREAST];
         PHILOX_UNROLL
         for (int v = 0; v < PHILOX_ABREAST; v++) {
             const int block = start + v * PHILOX_LANES;
-            const philox_stream *const stream = streams + step * (block / PHILOX_GROUP_BLOCKS);
-            const philox_vector counter = philox_count(first_block[block / PHILOX_GROUP_BLOCKS]
-                                                       + (uint32_t)(block % PHILOX_GROUP_BLOCKS));
+            const philox_stream *const stream = streams + step * (block / GROUP_BLOCKS);
+            const philox_vector counter = philox_count(first_block[block / GROUP_BLOCKS]
+                                                       + (uint32_t)(block % GROUP_BLOCKS));
             const philox_vector p = philox_multiply(counter, m0);
             const philox_vector q = philox_multiply(philox_xor(philox_down(p), philox_load(stream->first2)), m1);
             c0[v] = philox_xor(philox_down(q), philox_load(stream->second0));

@@ -10,7 +10,8 @@ from hashlib import blake2b
 
 import numpy as np
 import pytest
-from arrays import DTYPES, printed
+from arrays import DTYPES
+from processes import printed
 from test_catalogue import COMPLEX, EXAMPLES, IN_COMPLEX, SHAPES
 
 import winit_fast

@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from arrays import DTYPES, NARROW, printed, same
+from arrays import DTYPES, NARROW, same
+from clocks import stretch
+from processes import ON_TWO_CPUS, printed
 
 import winit_fast
 from winit_fast import adapters
@@ -293,24 +295,32 @@ print(held("VmHWM") - before - 256)
     if not os.path.exists("/proc/self/status"):
         pytest.skip("Linux alone says what a process held")
     for is_jitted in False, True:
-        assert int(printed(f"is_jitted = {is_jitted}\n" + code, JAX_PLATFORMS="cpu")) <= 64
+        assert int(printed(f"is_jitted = {is_jitted}\n" + ON_TWO_CPUS + code, JAX_PLATFORMS="cpu")) <= 64
 
 
 @is_written_in_place
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 def test_an_interrupt_passes_through():
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     init((4000, 4000), "zeros")
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    begin = time.monotonic()
+    waits = []
+
+    def interrupt():
+        waits.append(-time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            init((8000, 8000), "orthogonal", seed=7)
+        # The machine may become busy just then, but not each time.
+        while not waits or (waits[-1] > 2.5 and len(waits) < 3):
+            timer = threading.Timer(0.5, interrupt)
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                init((8000, 8000), "orthogonal", seed=7, threads=2)
+            waits[-1] = (waits[-1] + time.monotonic()) / stretch()
+            timer.join()
     finally:
-        timer.join()
         signal.signal(signal.SIGINT, previous)
-    assert time.monotonic() - begin < 3
+    assert waits[-1] < 2.5
     assert is_same(init(8, "normal", seed=7), filled((8,), "normal"))
 
 

@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from arrays import DTYPES, bits, printed
+from arrays import DTYPES, bits
+from processes import printed
 
 import winit_fast
 from winit_fast import adapters
@@ -137,6 +138,19 @@ def computed():
         "contiguous": lambda: weight.T.contiguous(),
         "a product": lambda: weight * 2,
     }
+
+
+def test_a_large_tensor_goes_through_two_buffers_of_8_mib(monkeypatch):
+    sizes, empty = [], torch.empty
+    tensor = torch.empty(3 << 21, dtype=torch.float64)  # 48 MiB
+
+    def count(size, *, dtype, **others):
+        sizes.append(size * dtype.itemsize)
+        return empty(size, dtype=dtype, **others)
+
+    monkeypatch.setattr(torch, "empty", count)
+    plain._fill_through_host(tensor, plain.Initializer("normal"), seed=7)
+    assert sizes == [8 << 20, 8 << 20]
 
 
 PIECES = {

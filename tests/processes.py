@@ -1,0 +1,48 @@
+"""Python in a process of its own, with the sources under test and none of the environment that winit_fast reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import winit_fast
+
+#: Seconds after which a process is taken to hang. That says nothing about speed: a busy machine may take minutes.
+PATIENCE = 1800
+
+#: Put in front of code whose memory is measured: stacks, pools and the kernel's own counting grow with the CPUs used.
+ON_TWO_CPUS = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+"""
+
+
+def python(*arguments, cwd=None, timeout=PATIENCE, **environment):
+    """Run a fresh Python, without the variables that winit_fast reads unless given here."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd, env=_environment() | environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def started(code):
+    """The code in a fresh Python that goes on beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _environment():
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WINIT_FAST", "LOCAL_WORLD_SIZE"))
+    }
+    places = [str(Path(winit_fast.__file__).parents[1]), str(Path(__file__).parent), kept.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(place for place in places if place)}
+
+
+def printed(code, *, cwd=None, **environment):
+    """What the code prints in a fresh Python; it must end well."""
+    done = python("-c", code, cwd=cwd, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
