@@ -66,17 +66,9 @@ def init(
     array([1., 1., 1.], dtype=float16)
     """
     return init_(
-        empty(shape, dtype),
-        scheme,
-        seed=seed,
-        name=name,
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-        matrices=matrices,
-        padding_idx=padding_idx,
-        threads=threads,
-    )
+        empty(shape, dtype), scheme, seed=seed, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis,
+        matrices=matrices, padding_idx=padding_idx, threads=threads,
+    )  # fmt: skip
 
 
 def init_(
@@ -160,19 +152,9 @@ def init_(
     False
     """
     return fill(
-        array,
-        scheme,
-        seed=seed_of(scheme, seed),
-        name=name,
-        shape=shape,
-        offset=offset,
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-        matrices=matrices,
-        padding_idx=padding_idx,
-        threads=threads,
-    )
+        array, scheme, seed=seed_of(scheme, seed), name=name, shape=shape, offset=offset, in_axis=in_axis,
+        out_axis=out_axis, batch_axis=batch_axis, matrices=matrices, padding_idx=padding_idx, threads=threads,
+    )  # fmt: skip
 
 
 def __dir__() -> list[str]:
