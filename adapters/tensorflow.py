@@ -349,12 +349,12 @@ class Initializer(winit_fast.initializer.Initializer):
             # The partitioners of TensorFlow 1 make the parts of a variable below its name.
             name = "" if graph is None else graph.get_name_scope().rpartition("/part_")[0]
             variables = _find_unfinished(graph).setdefault(self, [])
-            for variable in [each for each in variables if (each.name, each.shape) == (name, shape)]:
-                if variable.lacks(part):
-                    break
-                if variable.was_interrupted:  # and is begun anew now
-                    variables.remove(variable)
-            else:
+            same = [each for each in variables if (each.name, each.shape) == (name, shape)]
+            variable = next((each for each in same if each.lacks(part)), None)
+            for each in same:
+                if each.was_interrupted and not each.lacks(part):  # it is begun anew now
+                    variables.remove(each)
+            if variable is None:
                 seed = _draw_seed() if graph is None else _draw_in(graph)
                 variable = _Unfinished(name, shape, seed, variables)
                 variables.append(variable)

@@ -19,10 +19,7 @@ tf = pytest.importorskip("tensorflow")
 from tensorflow.python.trackable.base import ShardInfo  # noqa: E402
 
 from winit_fast.adapters import tensorflow as adapter  # noqa: E402
-from winit_fast.adapters._memory.tensorflow import (
-    make_tensor,
-    tensor_of,
-)
+from winit_fast.adapters._memory.tensorflow import make_tensor, tensor_of  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
