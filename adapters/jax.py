@@ -89,8 +89,8 @@ def init(
         and copied.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
-        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in `words`;
-        ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in `words`;
+        ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.

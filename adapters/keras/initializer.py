@@ -45,7 +45,7 @@ register = keras.saving.register_keras_serializable(package="winit_fast")
 
 
 class FilledByScheme:
-    """An initializer of Keras whose values are those of `winit_fast.fill`; each class says of which scheme."""
+    """An initializer of Keras with the values of `winit_fast.fill`; each class says of which scheme."""
 
     def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
         """Make a tensor of starting weights: what Keras calls.
@@ -180,8 +180,8 @@ class SchemeInitializer(_OfArguments, keras.initializers.VarianceScaling):
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes are the inputs and outputs of a unit, and which merely stack; by default ``(*kernel, in, out)``. As
         Keras has it, a vector of n then has n inputs and n outputs, and a number one of each. An embedding of shape
-        ``(words, width)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch. Where one
-        of these or `matrices` is given, nobody else's axes count.
+        ``(words, features)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
+        Where one of these or `matrices` is given, the axes that a layer names do not count.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM. ``(count, axis)`` names another axis. See `winit_fast.fill`.
@@ -396,11 +396,11 @@ def _make_findable(scheme: str) -> Any:
         found: Any = SchemeInitializer(scheme)
     except ValueError:  # the scheme needs one of several arguments, and says so when it is asked for
         found = SimpleNamespace()
-    found.from_config = partial(_of_scheme, scheme)
+    found.from_config = partial(_make_of_config, scheme)  # no lambda: layers are pickled with it
     return found
 
 
-def _of_scheme(scheme: str, config: dict[str, Any]) -> SchemeInitializer:
+def _make_of_config(scheme: str, config: dict[str, Any]) -> SchemeInitializer:
     return SchemeInitializer(scheme, **config)
 
 
