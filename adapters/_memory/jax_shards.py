@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["IS_DIVIDED", "call"]
 
@@ -71,6 +74,14 @@ def _call_whole(
     return buffer_callback(callback, result)(key, origin)
 
 
+class _How(TypedDict):
+    """What a call is given beside arrays."""
+
+    callback: Callable[..., None]
+    sizes: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 _call: Any = Primitive("winit_fast")
 _call.def_impl(lambda key, origin, **how: jax.jit(partial(_call_whole, **how))(key, origin))
 if IS_DIVIDED:
@@ -84,7 +95,7 @@ def _infer_shape(key: Any, origin: Any, *, sizes: tuple[int, ...], dtype: np.dty
 _call.def_abstract_eval(_infer_shape)
 
 
-def _batch(operands: Any, axes: Any, **how: Any) -> tuple[Any, int]:
+def _batch(operands: Any, axes: Any, **how: Unpack[_How]) -> tuple[Any, int]:
     count = next(each.shape[axis] for each, axis in zip(operands, axes, strict=True) if axis is not None)
     key, origin = (
         jnp.broadcast_to(each, (count, *each.shape)) if axis is None else jnp.moveaxis(each, axis, 0)
@@ -96,7 +107,7 @@ def _batch(operands: Any, axes: Any, **how: Any) -> tuple[Any, int]:
 batching.primitive_batchers[_call] = _batch
 
 
-def _lower(context: Any, key: Any, origin: Any, **how: Any) -> Any:
+def _lower(context: Any, key: Any, origin: Any, **how: Unpack[_How]) -> Any:
     def lower(function: Any) -> Any:
         return mlir.lower_fun(function, multiple_results=False)(context.replace(tokens_out=None), key, origin)
 

@@ -21,6 +21,7 @@ from winit_fast import Scheme, schemes
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, Matrices
+from winit_fast.initializer import Keywords
 from winit_fast.messages import as_int, as_sizes
 from winit_fast.registry import REQUIRED
 from winit_fast.streams import UNNAMED, seed_key
@@ -31,8 +32,6 @@ from .backends import key_words, make_tensor, refill
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from winit_fast.initializer import Keywords
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -89,6 +88,15 @@ class FilledByScheme:
     def _make_initializer(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
         # A name is given, as it were: that an int seed repeats itself is what Keras says of it.
         return winit_fast.initializer.Initializer(scheme, name=0)
+
+
+class _Arguments(Keywords, total=False):
+    """What `SchemeInitializer` takes beside its scheme."""
+
+    seed: Seed
+    threads: SupportsIndex | None
+    input_axes: Sequence[int] | None
+    output_axes: Sequence[int] | None
 
 
 class _OfArguments(FilledByScheme):
@@ -316,7 +324,7 @@ class Initializer(_OfArguments, keras.initializers.Initializer, ABC):
     def __subclasshook__(cls, other: type) -> Any:
         return issubclass(other, keras.initializers.Initializer) if cls is Initializer else NotImplemented
 
-    def __init__(self, *scheme: Any, **arguments: Any) -> None:
+    def __init__(self, *scheme: Any, **arguments: Unpack[_Arguments]) -> None:
         if scheme or arguments:
             warnings.warn(
                 "Initializer is Keras's base class: a scheme is given to SchemeInitializer", DeprecationWarning, 2
