@@ -18,11 +18,11 @@ Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence |
 def seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
     """Read the seed that was given, or one still to be drawn; None where the scheme draws nothing."""
     if seed is None or isinstance(seed, np.random.Generator | np.random.SeedSequence):
-        return _SeedToDraw(seed) if make_scheme(scheme).draws else None
+        return _LateSeed(seed) if make_scheme(scheme).draws else None
     return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
 
 
-class _SeedToDraw:
+class _LateSeed:
     """A seed that is drawn when it is asked for: after all else has been checked."""
 
     __slots__ = ("_source",)
