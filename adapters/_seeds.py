@@ -16,13 +16,13 @@ Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence |
 
 
 def seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
-    """The seed that was given, or one still to be drawn; none where the scheme draws nothing."""
+    """Read the seed that was given, or one still to be drawn; None where the scheme draws nothing."""
     if seed is None or isinstance(seed, np.random.Generator | np.random.SeedSequence):
-        return _Drawn(seed) if make_scheme(scheme).draws else None
+        return _LateSeed(seed) if make_scheme(scheme).draws else None
     return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
 
 
-class _Drawn:
+class _LateSeed:
     """A seed that is drawn when it is asked for: after all else has been checked."""
 
     __slots__ = ("_source",)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import winit_fast.initializer
 from winit_fast import Scheme
@@ -31,11 +31,6 @@ from winit_fast.streams import UNNAMED
 
 from . import needs
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from winit_fast.initializer import Keywords
-
 with needs("jax"):
     import jax
     import jax.numpy as jnp
@@ -43,7 +38,9 @@ with needs("jax"):
     from jax.sharding import PartitionSpec, Sharding
     from jax.typing import DTypeLike
 
-    from ._memory.jax import FILLED, filled, words_of
+    from ._memory.constants import FILLED
+    from ._memory.jax import make_array, words_of
+    from ._memory.request import Request
 
 __all__ = ["Initializer", "init", "initializer"]
 
@@ -92,8 +89,8 @@ def init(
         and copied.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
-        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in `words`;
-        ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in `words`;
+        ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
@@ -130,42 +127,31 @@ def init(
     >>> table.sharding == rows
     True
     """
-    sizes = _sizes(shape)
+    sizes = _read_shape(shape)
     if isinstance(seed, jax.Array):
         raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
         raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
-    kind = _checked_dtype(dtype)
+    kind = _read_dtype(dtype)
     initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
     )  # fmt: skip
     words = None if seed is None else words_of(seed)
-    return filled(sizes, initializer, words if key is None else key, dtype=kind, threads=threads, sharding=sharding)
+    return make_array(Request(initializer, sizes, words if key is None else key, threads), kind, sharding)
 
 
-def initializer(
-    scheme: str | Scheme,
-    *,
-    name: str | SupportsIndex = UNNAMED,
-    in_axis: Axes | None = None,
-    out_axis: Axes | None = None,
-    batch_axis: Axes = (),
-    matrices: Matrices = 1,
-    padding_idx: SupportsIndex | None = None,
-    threads: SupportsIndex | None = None,
-) -> Initializer:
-    """Make what Flax and others take where they take one of `jax.nn.initializers`.
+@dataclass(frozen=True, init=False, repr=False)
+class Initializer(winit_fast.initializer.Initializer):
+    """What Flax and others take where they take one of `jax.nn.initializers`: a function of key, shape and dtype.
+
+    Initializers of the same arguments are equal and have one hash, so that they may be static arguments of `jax.jit`.
+    `initializer` is another name of this class.
 
     Parameters
     ----------
     scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
         As in `init`. Keys that differ give values that differ; `name` is for parameters that share a key.
-
-    Returns
-    -------
-    Initializer
-        Equal to, and hashed as, any other of the same arguments, so that it may be a static argument of `jax.jit`.
 
     Raises
     ------
@@ -184,22 +170,25 @@ def initializer(
     >>> layers.shape
     (12, 64, 64)
     """
-    return Initializer(
-        scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
-        padding_idx=padding_idx, threads=threads,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class Initializer(winit_fast.initializer.Initializer):
-    """What `initializer` makes: a function of a key, a shape and a dtype."""
 
     threads: int | None = None
 
     def __init__(
-        self, scheme: str | Scheme, *, threads: SupportsIndex | None = None, **keywords: Unpack[Keywords]
+        self,
+        scheme: str | Scheme,
+        *,
+        name: str | SupportsIndex = UNNAMED,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        matrices: Matrices = 1,
+        padding_idx: SupportsIndex | None = None,
+        threads: SupportsIndex | None = None,
     ) -> None:
-        super().__init__(scheme, **keywords)
+        super().__init__(
+            scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+            padding_idx=padding_idx,
+        )  # fmt: skip
         vars(self).update(threads=None if threads is None else as_int("threads", threads, "an int or None"))
 
     def __call__(
@@ -233,16 +222,19 @@ class Initializer(winit_fast.initializer.Initializer):
         """
         if key is None and self.scheme.draws:
             raise TypeError(f"key must be a key of jax.random, got None: {self.scheme} draws random values")
-        kind = jax.dtypes.canonicalize_dtype(float) if dtype is None else _checked_dtype(dtype)
-        return filled(_sizes(shape), self, key, dtype=kind, threads=self.threads, sharding=out_sharding)
+        kind = jax.dtypes.canonicalize_dtype(float) if dtype is None else _read_dtype(dtype)
+        return make_array(Request(self, _read_shape(shape), key, self.threads), kind, out_sharding)
 
 
-def _sizes(shape: Any) -> tuple[int, ...]:
+initializer = Initializer  # in small letters, as all of jax.nn.initializers
+
+
+def _read_shape(shape: Any) -> tuple[int, ...]:
     is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # arrays have the method
     return as_sizes("shape", (shape,) if is_integer else shape)
 
 
-def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+def _read_dtype(dtype: Any) -> np.dtype[Any]:
     # Python's own types are what JAX makes of them everywhere, at the width that it has now.
     is_pythons = isinstance(dtype, type) and dtype in (bool, int, float, complex)
     try:

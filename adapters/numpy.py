@@ -66,17 +66,9 @@ def init(
     array([1., 1., 1.], dtype=float16)
     """
     return init_(
-        empty(shape, dtype),
-        scheme,
-        seed=seed,
-        name=name,
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-        matrices=matrices,
-        padding_idx=padding_idx,
-        threads=threads,
-    )
+        empty(shape, dtype), scheme, seed=seed, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis,
+        matrices=matrices, padding_idx=padding_idx, threads=threads,
+    )  # fmt: skip
 
 
 def init_(
@@ -115,8 +107,8 @@ def init_(
         Parts of one tensor need one integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
-        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
-        `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in
+        `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
@@ -160,19 +152,9 @@ def init_(
     False
     """
     return fill(
-        array,
-        scheme,
-        seed=seed_of(scheme, seed),
-        name=name,
-        shape=shape,
-        offset=offset,
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-        matrices=matrices,
-        padding_idx=padding_idx,
-        threads=threads,
-    )
+        array, scheme, seed=seed_of(scheme, seed), name=name, shape=shape, offset=offset, in_axis=in_axis,
+        out_axis=out_axis, batch_axis=batch_axis, matrices=matrices, padding_idx=padding_idx, threads=threads,
+    )  # fmt: skip
 
 
 def __dir__() -> list[str]:

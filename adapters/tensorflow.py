@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,22 +27,17 @@ from . import needs
 with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
-from ._memory.constants import constant_in
+from ._memory.constants import FILLED
 from ._memory.locks import OneByOne
 from ._memory.pieces import PIECE
-from ._memory.tensorflow import filled, many, on_host, refill
+from ._memory.request import Request
+from ._memory.tensorflow import make_tensor, on_host, refill, repeat
 
 __all__ = ["Initializer", "init", "init_"]
 
 Variable = TypeVar("Variable")
 Seed: TypeAlias = SupportsIndex | None
 Name: TypeAlias = str | SupportsIndex
-
-FILLED = (
-    tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.dtypes.experimental.float8_e4m3fn,
-    tf.dtypes.experimental.float8_e5m2, tf.complex64, tf.complex128,
-)  # fmt: skip
-NAMES = tuple(each.name for each in FILLED)
 
 
 def init(
@@ -96,14 +92,15 @@ def init(
     (TensorShape([512, 256]), tf.float32)
     """
     is_integer = hasattr(shape, "__index__") and not getattr(shape, "ndim", 0)  # tensors and arrays have the method
-    sizes = _known("shape", (shape,) if is_integer else shape)
-    kind = _checked_dtype("dtype", dtype)
-    which = winit_fast.initializer.Initializer(
+    sizes = _read_sizes("shape", (shape,) if is_integer else shape)
+    kind = _read_dtype("dtype", dtype)
+    initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
     )  # fmt: skip
-    _check(which, sizes, kind, seed, "dtype", threads)
-    return _made(which, sizes, kind, seed=seed, shape=sizes, offset=(0,) * len(sizes), threads=threads)
+    request = Request(initializer, sizes, seed, threads)
+    _check(request, kind, "dtype")
+    return _make(request, kind, sizes, (0,) * len(sizes))
 
 
 def init_(
@@ -145,8 +142,8 @@ def init_(
         Where `variable` is smaller than `shape`, both are needed. Parts of one tensor need one integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
-        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, width)`` has fan_in
-        `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch.
+        layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in
+        `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
@@ -178,28 +175,29 @@ def init_(
     """
     if not tf.executing_eagerly():
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
-    extent, parts = _parts(variable)
-    dtype = _checked_dtype("variable", parts[0].copies[0].dtype)
+    extent, shards = _find_shards(variable)
+    dtype = _read_dtype("variable", shards[0].copies[0].dtype)
     whole, start = checked_region(extent, shape, offset, "variable")
-    which = winit_fast.initializer.Initializer(
+    initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
     )  # fmt: skip
-    distribution = _check(which, whole, dtype, seed, "variable", threads)
+    request = Request(initializer, whole, seed, threads)
+    distribution = _check(request, dtype, "variable")
     most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
     values = None
     if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
         values = (int(seed), str(distribution), whole, start)
         warn_of_repeats(values, id(variable))
-    seed = _draw_seed() if seed is None and distribution.draws else seed
-    which = which.named(which.stream)  # pieces are no tensors that could repeat each other
-    for part in parts:
+    drawn = _draw_seed() if seed is None and distribution.draws else seed
+    request = request.unnamed()  # pieces are no tensors that could repeat each other
+    for shard in shards:
 
-        def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
-            place = tuple(map(sum, zip(start, part.begin, begin, strict=True)))
-            _write(array, which, distribution, seed=seed, shape=whole, offset=place, threads=threads)
+        def write(array: NDArray[Any], begin: tuple[int, ...], shard: _Shard = shard) -> None:
+            first = tuple(map(sum, zip(start, shard.begin, begin, strict=True)))
+            request.fill(array, seed=drawn, offset=first)
 
-        refill(part.copies, part.sizes, most, write)
+        refill(shard.copies, shard.sizes, most, write)
     if values is not None:
         note_filled(values, id(variable))
     return variable
@@ -245,7 +243,7 @@ class Initializer(winit_fast.initializer.Initializer):
 
     seed: int | None = None
 
-    # Two that are equal are two all the same: each counts the parts that it has made (`_drawn`).
+    # Two that are equal are two all the same: each counts the parts that it has made (`_claim`).
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -304,7 +302,7 @@ class Initializer(winit_fast.initializer.Initializer):
         TypeError, ValueError
             If an argument cannot be used.
         """
-        sizes = whole = _known("shape", shape)
+        sizes = whole = _read_sizes("shape", shape)
         start: tuple[int, ...] = (0,) * len(whole)
         for argument, info in ("shard_info", shard_info), ("partition_info", partition_info):
             if info is None:
@@ -315,21 +313,27 @@ class Initializer(winit_fast.initializer.Initializer):
                 partition_shape, partition_offset = info.shape, info.offset
             else:
                 partition_shape, partition_offset = sizes, info.var_offset
-                whole = _known("partition_info.full_shape", info.full_shape)
+                whole = _read_sizes("partition_info.full_shape", info.full_shape)
         if (partition_shape is None) != (partition_offset is None):
             raise ValueError(
                 "partition_shape and partition_offset must be given together, "
                 f"got {shown(partition_shape)} and {shown(partition_offset)}"
             )
         if partition_shape is not None:
-            sizes = _known("partition_shape", partition_shape)
+            sizes = _read_sizes("partition_shape", partition_shape)
             whole, start = checked_region(sizes, whole, partition_offset, "partition_shape")
-        kind = _checked_dtype("dtype", tf.float32 if dtype is None else dtype)
-        distribution = _check(self, whole, kind, self.seed, "dtype")
-        which, seed = self, self.seed
-        if seed is None and distribution.draws:
-            which, seed = self.named(self.stream), self._drawn(whole, start, sizes)
-        return _made(which, sizes, kind, seed=seed, shape=whole, offset=start)
+        kind = _read_dtype("dtype", tf.float32 if dtype is None else dtype)
+        request = Request(self, whole, self.seed)
+        distribution = _check(request, kind, "dtype")
+        if self.seed is not None or not distribution.draws:
+            return _make(request, kind, sizes, start)
+        part = start, sizes
+        variable = _one_by_one.run(partial(self._claim, whole, part))
+        try:
+            return _make(request.unnamed()._replace(seed=variable.seed), kind, sizes, start)
+        except BaseException:
+            _one_by_one.run(partial(variable.give_back, part))
+            raise
 
     def __repr__(self) -> str:
         return f"Initializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
@@ -338,115 +342,113 @@ class Initializer(winit_fast.initializer.Initializer):
         """The arguments that make this initializer again."""
         return super().get_config() | {"seed": self.seed}
 
-    def _drawn(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
-        """The seed of the first variable of this shape that lacks this part, or else of a new one."""
-        return _one_by_one.run(partial(self._drawn_alone, whole, start, sizes))
-
-    def _drawn_alone(self, whole: tuple[int, ...], start: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    def _claim(self, shape: tuple[int, ...], part: _Rectangle) -> _Unfinished:
+        """Find the first variable of this shape that lacks this part, or begin a new one, and give it the part."""
         with tf.init_scope():  # while a function is traced, too: its parts may be traced apart
             graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-            tables = _unfinished(graph).setdefault(self, [])
-            lacking = (each for each in tables if each.shape == whole and not each.has_any_of(start, sizes))
-            table = next(lacking, None)
-            if table is None:
-                table = _Unfinished(whole, _draw_seed() if graph is None else _draw_in(graph))
-                tables.append(table)
-            table.parts.append((start, sizes))
-            if sum(prod(each) for _, each in table.parts) == prod(whole):
-                tables.remove(table)
-            return table.seed
+            # The partitioners of TensorFlow 1 make the parts of a variable below its name.
+            name = "" if graph is None else graph.get_name_scope().rpartition("/part_")[0]
+            variables = _find_unfinished(graph).setdefault(self, [])
+            same = [each for each in variables if (each.name, each.shape) == (name, shape)]
+            variable = next((each for each in same if each.lacks(part)), None)
+            for each in same:
+                if each.was_interrupted and not each.lacks(part):  # it is begun anew now
+                    variables.remove(each)
+            if variable is None:
+                seed = _draw_seed() if graph is None else _draw_in(graph)
+                variable = _Unfinished(name, shape, seed, variables)
+                variables.append(variable)
+            variable.take(part)
+            return variable
 
 
 _one_by_one = OneByOne()
+_Rectangle: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # where it begins, and its sizes
 
 
 @dataclass(eq=False)
 class _Unfinished:
-    """A variable of which some parts have been made: where each begins, and its sizes.
+    """A variable of which some parts have been made.
 
     In a graph of TensorFlow 1 its seed is a tensor, drawn whenever a session runs.
     """
 
+    name: str
     shape: tuple[int, ...]
     seed: Any
-    parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    others: list[_Unfinished]  # all unfinished ones of the initializer, of which it is one
+    parts: list[_Rectangle] = field(default_factory=list)
+    was_interrupted: bool = False
 
-    def has_any_of(self, start: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
-        return any(
-            all(max(a, b) < min(a + m, b + n) for a, m, b, n in zip(start, sizes, begin, extent, strict=True))
-            for begin, extent in self.parts
+    def lacks(self, part: _Rectangle) -> bool:
+        return not any(
+            all(max(a, b) < min(a + m, b + n) for a, m, b, n in zip(*part, *made, strict=True)) for made in self.parts
         )
 
+    def take(self, part: _Rectangle) -> None:
+        self.parts.append(part)
+        if sum(prod(sizes) for _, sizes in self.parts) == prod(self.shape):
+            self.others.remove(self)
 
-_Tables: TypeAlias = WeakKeyDictionary[Initializer, list[_Unfinished]]
-_EAGER: _Tables = WeakKeyDictionary()
+    def give_back(self, part: _Rectangle) -> None:
+        self.parts.remove(part)
+        self.was_interrupted = True
+        if self not in self.others:
+            self.others.append(self)
 
 
-def _unfinished(graph: tf.Graph | None) -> _Tables:
+_Variables: TypeAlias = WeakKeyDictionary[Initializer, list[_Unfinished]]
+_EAGER: _Variables = WeakKeyDictionary()
+
+
+def _find_unfinished(graph: tf.Graph | None) -> _Variables:
     """What initializers have begun in a graph, which holds it, so that no initializer keeps a graph; or outside."""
     if graph is None:
         return _EAGER
     if not hasattr(graph, "_winit_fast_unfinished"):
         graph._winit_fast_unfinished = WeakKeyDictionary()
-    tables: _Tables = graph._winit_fast_unfinished
-    return tables
+    variables: _Variables = graph._winit_fast_unfinished
+    return variables
 
 
 # Making
 
 
-def _made(
-    which: winit_fast.initializer.Initializer, sizes: tuple[int, ...], dtype: tf.DType, *, seed: Any, **region: Any
-) -> tf.Tensor:
-    """The part of these sizes of a tensor.
+def _make(request: Request, dtype: tf.DType, sizes: tuple[int, ...], start: tuple[int, ...]) -> tf.Tensor:
+    """Make the part of these sizes that begins there.
 
     A seed that is left out, and needed, is drawn when the values are made; of a graph it may be `_draw_in`'s tensor.
     """
+    seed = request.seed
     if seed is None or not tf.executing_eagerly():
-        # A seed that was drawn, or a function that runs again, repeats itself on purpose.
-        which = which.named(which.stream)
-    distribution = which.distribution(region["shape"], is_complex=dtype.is_complex)
+        request = request.unnamed()  # a seed that was drawn, or a function that runs again, repeats itself on purpose
+    is_drawn_now = seed is None and request.distribution(_to_numpy(dtype)).draws
     if tf.executing_eagerly():
-        drawn = _draw_seed() if seed is None and distribution.draws else seed
-        return filled(sizes, dtype, partial(_write, which=which, distribution=distribution, seed=drawn, **region))
-    value = constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES)
-    if value is not None and which.padding_idx is None:  # which XLA and saved models take
-        return many(value, sizes)
+        seed = _draw_seed() if is_drawn_now else seed
+        return make_tensor(sizes, dtype, partial(request.fill, seed=seed, offset=start))
+    value = request.check(_to_numpy(dtype))
+    if value is not None and request.initializer.padding_idx is None:  # which XLA and saved models take
+        return repeat(value, sizes)
     with tf.init_scope():
-        is_graph = not tf.executing_eagerly()
-    if seed is None and distribution.draws and is_graph and tf.compat.v1.get_default_graph().seed is not None:
-        seed = _draw_in(tf.compat.v1.get_default_graph())
+        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    if is_drawn_now and graph is not None and graph.seed is not None:
+        seed = _draw_in(graph)
     words = [seed] if tf.is_tensor(seed) else []
 
     def make(*words: tf.Tensor) -> tf.Tensor:
-        return _made(which, sizes, dtype, seed=_joined(*words) if words else seed, **region)
+        return _make(request._replace(seed=_join(*words) if words else seed), dtype, sizes, start)
 
-    made = tf.py_function(make, words, dtype)
-    made.set_shape(sizes)
-    return made
-
-
-def _write(
-    array: NDArray[Any], which: winit_fast.initializer.Initializer, distribution: Distribution, **region: Any
-) -> None:
-    """Fill a part: by `winit_fast.fill`, or, in dtypes that it lacks, with the one value there is."""
-    if array.dtype.name in NAMES:
-        which.fill(array, **region)
-        return
-    array[...] = constant_in(array.dtype, distribution, NAMES)
-    padding = which.padding(region["shape"])
-    if padding is not None:
-        axis, row = padding
-        row -= region["offset"][axis]
-        np.moveaxis(array, axis, 0)[max(row, 0) : row + 1] = 0
+    tensor = tf.py_function(make, words, dtype)
+    tensor.set_shape(sizes)
+    return tensor
 
 
 def _draw_seed() -> int:
-    """One 64-bit draw of TensorFlow's operations, which `tf.random.set_seed` starts anew.
+    """Draw 64 bits by TensorFlow's operations, which `tf.random.set_seed` starts anew.
 
     It leaves `tf.random.get_global_generator()` where it was.
     """
-    return _joined(_draw_words())
+    return _join(_draw_words())
 
 
 def _draw_words() -> tf.Tensor:
@@ -454,7 +456,7 @@ def _draw_words() -> tf.Tensor:
         return tf.random.uniform((2,), maxval=1 << 32, dtype=tf.int64)
 
 
-def _joined(words: tf.Tensor) -> int:
+def _join(words: tf.Tensor) -> int:
     high, low = words.numpy().tolist()
     return int(high << 32 | low)
 
@@ -467,21 +469,11 @@ def _draw_in(graph: tf.Graph) -> tf.Tensor:
 # What is asked for
 
 
-def _check(
-    which: winit_fast.initializer.Initializer,
-    shape: tuple[int, ...],
-    dtype: tf.DType,
-    seed: Seed,
-    argument: str,
-    threads: SupportsIndex | None = None,
-) -> Distribution:
+def _check(request: Request, dtype: tf.DType, argument: str) -> Distribution:
     """Refuse what `winit_fast.fill` refuses, before there is a tensor, or while there is only a graph."""
-    _refuse_generator(seed)
-    kind = dtype.as_numpy_dtype if dtype in FILLED else np.float64
-    which.check(shape, kind, seed=0 if seed is None else seed, threads=threads)
-    distribution = which.distribution(shape, is_complex=dtype.is_complex)
-    constant_in(np.dtype(dtype.as_numpy_dtype), distribution, NAMES, argument)
-    return distribution
+    _refuse_generator(request.seed)
+    request.check(_to_numpy(dtype), 0 if request.seed is None else request.seed, argument)
+    return request.distribution(_to_numpy(dtype))
 
 
 def _refuse_generator(seed: object) -> None:
@@ -492,23 +484,25 @@ def _refuse_generator(seed: object) -> None:
         )
 
 
-def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
+def _read_dtype(argument: str, dtype: Any) -> tf.DType:
     """One that NumPy has, of numbers or bool."""
-    try:
+    found = None
+    with suppress(TypeError):
         found = tf.as_dtype(dtype)
-    except TypeError:
+    if found is None or not (found.name in FILLED or found.is_bool or found.is_integer):
+        kind, given = "" if argument == "dtype" else "of dtype ", shown(dtype) if found is None else found.name
         raise TypeError(
-            f"{argument} must be {', '.join(NAMES)}, or, for constants, bool or an integer, got {shown(dtype)}"
-        ) from None
-    if found not in FILLED and not found.is_bool and not found.is_integer:
-        kind = "" if argument == "dtype" else "of dtype "
-        raise TypeError(
-            f"{argument} must be {kind}{', '.join(NAMES)}, or, for constants, bool or an integer, got {found.name}"
+            f"{argument} must be {kind}{', '.join(FILLED)}, or, for constants, bool or an integer, got {given}"
         )
     return found
 
 
-def _known(argument: str, sizes: Any) -> tuple[int, ...]:
+def _to_numpy(dtype: tf.DType) -> np.dtype[Any]:
+    array_dtype: np.dtype[Any] = np.dtype(dtype.as_numpy_dtype)
+    return array_dtype
+
+
+def _read_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
     if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and not sizes.is_fully_defined()):
         raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
     return as_sizes(argument, sizes)
@@ -517,8 +511,7 @@ def _known(argument: str, sizes: Any) -> tuple[int, ...]:
 # Variables
 
 
-@dataclass
-class _Part:
+class _Shard(NamedTuple):
     """A rectangle of a variable: the plain variables that hold it, each on its device, and where it begins."""
 
     copies: Sequence[tf.Variable]
@@ -526,27 +519,27 @@ class _Part:
     begin: tuple[int, ...]
 
 
-def _parts(variable: Any) -> tuple[tuple[int, ...], list[_Part]]:
-    """The shape of a variable, and its parts."""
+def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
+    """The shape of a variable, and its shards, one or more."""
     value = getattr(variable, "value", None)  # a property of keras.Variable, a method of tf.Variable
     held = variable if value is None or callable(value) else value
     if isinstance(held, tf.__internal__.distribute.ShardedVariable):
-        shards = held.variables
+        variables = held.variables
     elif isinstance(held, tf.Variable):
-        shards = [held]
+        variables = [held]
     else:
         raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {shown(variable)}")
-    first, parts = 0, []
-    for shard in shards:
-        copies = shard.values if isinstance(shard, tf.distribute.DistributedValues) else [shard]
-        if not shard.shape.is_fully_defined():
-            raise ValueError(f"variable must have a known shape, got {shard.shape}")
-        if any(copy.shape != shard.shape for copy in copies):
-            raise TypeError(f"variable must have whole replicas, got {type(shard).__name__}: give it an Initializer")
-        sizes = tuple(shard.shape)
-        parts.append(_Part(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
+    first, shards = 0, []
+    for each in variables:
+        copies = each.values if isinstance(each, tf.distribute.DistributedValues) else [each]
+        if not each.shape.is_fully_defined():
+            raise ValueError(f"variable must have a known shape, got {each.shape}")
+        if any(copy.shape != each.shape for copy in copies):
+            raise TypeError(f"variable must have whole replicas, got {type(each).__name__}: give it an Initializer")
+        sizes = tuple(each.shape)
+        shards.append(_Shard(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
         first += sizes[0] if sizes else 0
-    return tuple(held.shape), parts
+    return tuple(held.shape), shards
 
 
 def __dir__() -> list[str]:

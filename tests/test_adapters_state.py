@@ -44,7 +44,7 @@ def test_an_interrupt_leaves_no_error_of_a_callback_for_later():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        memory._made(part, None, None, (2,))
+        memory._make_now(part, None, None, (2,))
     assert memory._stopped.error is None
 
 
@@ -58,4 +58,4 @@ def test_a_signal_handler_may_make_an_array_amid_another():
         raise RuntimeError("as XLA says it")
 
     with pytest.raises(KeyboardInterrupt):
-        memory._made(part, None, None, (2,))
+        memory._make_now(part, None, None, (2,))

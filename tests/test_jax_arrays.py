@@ -209,10 +209,10 @@ def test_a_program_is_traced_once_for_all_keys():
 
 def test_what_is_eager_is_compiled_once_for_all_seeds_and_names():
     init((3, 7), "normal", seed=0)
-    compiled = memory._part._cache_size()
+    compiled = memory._make_region._cache_size()
     for seed in range(3):
         init((3, 7), "normal", seed=seed, name=f"layer{seed}")
-    assert memory._part._cache_size() == compiled
+    assert memory._make_region._cache_size() == compiled
 
 
 def test_shapes_are_known_without_memory():

@@ -197,10 +197,10 @@ for spec in P(), P("x", "y"), P(None, "x"):
 
 
 def test_the_number_of_a_shard_counts_in_64_bits():
-    from winit_fast.adapters._memory.jax_shards import _begins
+    from winit_fast.adapters._memory.jax_shards import _encode_offsets
 
-    assert _begins(3, 1 << 33).tolist() == [[0, 0], [0, 2], [0, 4]]
-    assert _begins(3, (1 << 31) + 1).tolist() == [[0, 0], [(1 << 31) + 1, 0], [2, 1]]
+    assert _encode_offsets(3, 1 << 33).tolist() == [[0, 0], [0, 2], [0, 4]]
+    assert _encode_offsets(3, (1 << 31) + 1).tolist() == [[0, 0], [(1 << 31) + 1, 0], [2, 1]]
 
 
 @needs_division

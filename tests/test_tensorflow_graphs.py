@@ -62,7 +62,7 @@ def test_two_variables_of_an_unseeded_initializer_differ_in_a_graph():
 
     first, second = run(make)
     assert not (first == second).any()
-    assert not adapters.tensorflow._unfinished(graphs[0])[initializer]  # nothing is left of what is complete
+    assert not adapters.tensorflow._find_unfinished(graphs[0])[initializer]  # nothing is left of what is complete
 
 
 @pytest.mark.parametrize("make", [lambda: init((4, 4), "normal"), lambda: Initializer("normal")((4, 4))])
@@ -111,6 +111,50 @@ def test_the_parts_of_a_partitioner_are_one_table(scheme, axis, seed, graph_seed
         np.testing.assert_allclose(table.T @ table, np.eye(6), atol=1e-6)
     else:
         assert len(np.unique(table)) == table.size
+
+
+def stop(*arguments, **keywords):
+    raise KeyboardInterrupt
+
+
+def assert_is_orthogonal(table):
+    np.testing.assert_allclose(table.T @ table, np.eye(6), atol=1e-6)  # one matrix, not a mixture of two
+
+
+@pytest.mark.parametrize("graph_seed", [None, 5])
+def test_a_table_that_was_interrupted_between_its_parts_gives_none_to_the_next_table(graph_seed):
+    initializer, split = Initializer("orthogonal"), v1.fixed_size_partitioner(2)
+    calls = iter([initializer, stop])
+
+    def stop_behind_one(shape, dtype=None, partition_info=None):  # TensorFlow looks for the names
+        return next(calls)(shape, dtype, partition_info=partition_info)
+
+    def make():
+        with pytest.raises(KeyboardInterrupt):
+            v1.get_variable("one", (12, 6), initializer=stop_behind_one, partitioner=split)
+        return tf.concat(list(v1.get_variable("two", (12, 6), initializer=initializer, partitioner=split)), 0)
+
+    assert_is_orthogonal(run(make, seed=graph_seed))
+
+
+@pytest.mark.parametrize("starts_again", [False, True])
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_a_part_that_was_interrupted_is_made_again_alone_or_with_its_table(in_graph, starts_again, monkeypatch):
+    initializer = Initializer("orthogonal")
+
+    def make_part(first):
+        return initializer((12, 6), partition_shape=(6, 6), partition_offset=(first, 0))
+
+    def make():
+        first = make_part(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(tf, "py_function", stop)
+            patch.setattr(tf.raw_ops, "Empty", stop)
+            with pytest.raises(KeyboardInterrupt):
+                make_part(6)
+        return tf.concat([make_part(0) if starts_again else first, make_part(6)], 0)
+
+    assert_is_orthogonal(run(make, seed=5) if in_graph else make().numpy())
 
 
 def test_one_initializer_serves_graphs_and_eager_code_by_turns():
@@ -277,3 +321,12 @@ def test_a_generator_in_the_place_of_a_seed_is_refused_with_what_to_do():
 def test_an_unknown_dtype_is_named_with_those_there_are(dtype):
     with pytest.raises(TypeError, match=r"dtype must be float32, float64, float16, bfloat16, .*, got"):
         init((2,), "normal", seed=7, dtype=dtype)
+
+
+def test_parts_of_integers_have_the_row_of_padding_that_is_theirs():
+    initializer = Initializer("ones", padding_idx=2)
+    parts = [
+        initializer((10, 2), "int32", partition_shape=(size, 2), partition_offset=(first, 0)).numpy()
+        for first, size in [(0, 2), (2, 2), (4, 6)]
+    ]
+    assert np.concatenate(parts)[:, 0].tolist() == [1, 1, 0, *[1] * 7]

@@ -19,8 +19,7 @@ tf = pytest.importorskip("tensorflow")
 from tensorflow.python.trackable.base import ShardInfo  # noqa: E402
 
 from winit_fast.adapters import tensorflow as adapter  # noqa: E402
-from winit_fast.adapters._memory.tensorflow import filled as filled_tensor  # noqa: E402
-from winit_fast.adapters._memory.tensorflow import tensor_of  # noqa: E402
+from winit_fast.adapters._memory.tensorflow import make_tensor, tensor_of  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -489,7 +488,7 @@ def test_an_error_while_memory_is_filled_comes_through():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        filled_tensor((3, 3), tf.float32, write)
+        make_tensor((3, 3), tf.float32, write)
 
 
 # Initializer

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from functools import partial
 from hashlib import blake2b
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from winit_fast.initializer import Initializer
 from winit_fast.messages import shown
 from winit_fast.streams import seed_key
 
-from .constants import constant_in
+from .request import Request
 
 call: Any
 try:
@@ -38,43 +38,29 @@ try:
 except ImportError:  # before jax 0.6.2
     call = None
 
-__all__ = ["FILLED", "filled", "is_traced", "words_of"]
+__all__ = ["is_traced", "make_array", "words_of"]
 
 _jax: Any = jax  # without its annotations, which are partial and change from version to version
 
-FILLED = (
-    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
-)  # fmt: skip
 
-
-def filled(
-    shape: tuple[int, ...],
-    initializer: Initializer,
-    key: Any,
-    *,
-    dtype: np.dtype[Any],
-    threads: SupportsIndex | None = None,
-    sharding: Sharding | PartitionSpec | None = None,
-) -> jax.Array:
-    """An array of starting weights in memory of XLA's own.
+def make_array(request: Request, dtype: np.dtype[Any], sharding: Sharding | PartitionSpec | None = None) -> jax.Array:
+    """Make an array of starting weights in memory of XLA's own.
 
     Constants are what `jax.numpy.full` makes, inside of programs too, so that those can be exported.
 
     Parameters
     ----------
-    shape, initializer, threads
-        Checked here, so that nothing is left for XLA to report.
-    key : array, or None
-        A typed key of `jax.random`, or one axis of uint32. Two words are the seed, its high half first (`words_of`);
-        any other number of them is hashed. It may be traced. None: the scheme must draw nothing. Schemes that draw
-        nothing do not look at it.
+    request : Request
+        Checked here, so that nothing is left for XLA to report. Its seed is a typed key of `jax.random`, or one axis of
+        uint32. Two words are the seed, its high half first (`words_of`); any other number of them is hashed. It may be
+        traced. None: the scheme must draw nothing. Schemes that draw nothing do not look at it.
     dtype : dtype
         One that JAX has in the present state of ``jax_enable_x64``, and `winit_fast.fill` too; of a constant any that
         holds it.
     sharding : Sharding or PartitionSpec, optional
         Where the parts belong: each is written where it stands, with its values of the whole, and copied to the
         devices that hold the same. What lacks a mesh, or has an abstract one, takes that of `jax.set_mesh`. Left out:
-        the whole is made where `key` is.
+        the whole is made where the key is.
 
     Returns
     -------
@@ -87,22 +73,20 @@ def filled(
 
     Examples
     --------
-    >>> filled((2, 2), Initializer("identity"), words_of(0), dtype=np.dtype("float32"))
+    >>> make_array(Request(Initializer("identity"), (2, 2)), np.dtype("float32"))
     Array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    kind = dtype if dtype.name in FILLED else np.float64
-    initializer.check(shape, kind, seed=None if key is None else 0, threads=threads)
-    distribution = initializer.distribution(shape, is_complex=dtype.kind == "c")
-    words = _words(key) if distribution.draws else words_of(0)
-    value = constant_in(dtype, distribution, FILLED)
+    initializer, shape, key, threads = request
+    value = request.check(dtype, None if key is None else 0)
+    words = _read_key(key) if request.distribution(dtype).draws else words_of(0)
     if value is not None:
-        part = partial(_constant, value, padding=initializer.padding(shape))
+        make = partial(_make_constant, value, padding=initializer.padding(shape))
     else:
         config = initializer.get_config() | {"name": 0}  # the stream is no part of a program, so that others are equal
         how = {"shape": shape, "threads": None if threads is None else index(threads)}
-        part = partial(_part, dtype=dtype, text=json.dumps([config, how]))
-    return _placed(part, shape, words, initializer.stream, sharding)
+        make = partial(_make_region, dtype=dtype, text=json.dumps([config, how]))
+    return _make_where_it_belongs(make, shape, words, initializer.stream, sharding)
 
 
 def words_of(seed: object) -> NDArray[np.uint32]:
@@ -117,7 +101,7 @@ def words_of(seed: object) -> NDArray[np.uint32]:
     return np.array([word >> 32, word % (1 << 32)], np.uint32)
 
 
-def _words(key: Any) -> Any:
+def _read_key(key: Any) -> Any:
     """The words of one key, as an array of uint32 of one axis."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
@@ -136,26 +120,26 @@ def is_traced(key: Any) -> bool:
 # Shards
 
 
-def _placed(
-    part: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding | PartitionSpec | None
+def _make_where_it_belongs(
+    make: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding | PartitionSpec | None
 ) -> jax.Array:
-    """The whole of what `part` makes, where it belongs."""
+    """The whole of what `make` makes: of a key, an origin (`_encode_origin`) and sizes."""
     if sharding is None:
-        return _made(part, key, _place(stream, (0,) * len(shape)), shape)
-    around = _mesh_around()
+        return _make_now(make, key, _encode_origin(stream, (0,) * len(shape)), shape)
+    around = _find_mesh()
     is_mesh_hidden = around is not None and not around.empty and not isinstance(around, Mesh)
     is_program = is_traced(key) or is_mesh_hidden
-    place = _on_mesh(sharding, around, is_program)
-    if isinstance(place, NamedSharding) and len(place.spec) > len(shape):
-        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(place.spec)}")
+    sharding = _give_mesh(sharding, around, is_program)
+    if isinstance(sharding, NamedSharding) and len(sharding.spec) > len(shape):
+        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(sharding.spec)}")
     if is_program:
-        program = partial(_traced_shards, part, shape, stream=stream, sharding=place)
+        program = partial(_trace_shards, make, shape, stream=stream, sharding=sharding)
         array: jax.Array = program(key) if is_traced(key) else jax.jit(program)(key)
         return array
-    return _shards(part, shape, np.asarray(key), stream, place)
+    return _make_shards(make, shape, np.asarray(key), stream, sharding)
 
 
-def _mesh_around() -> Any:
+def _find_mesh() -> Any:
     """The mesh of `jax.set_mesh`: of devices, or abstract where JAX hides it, as while a gradient is taken."""
     if not hasattr(jax.sharding, "get_mesh"):  # before 0.6
         return None
@@ -165,7 +149,7 @@ def _mesh_around() -> Any:
         return jax.sharding.get_abstract_mesh()
 
 
-def _on_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) -> Sharding:
+def _give_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) -> Sharding:
     """The sharding with a mesh of the context where it lacks one that is needed."""
     if not isinstance(sharding, Sharding | PartitionSpec):
         raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {shown(sharding)}")
@@ -179,43 +163,43 @@ def _on_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) 
     return NamedSharding(around, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
 
 
-def _shards(part: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, sharding: Sharding) -> jax.Array:
+def _make_shards(make: Any, shape: tuple[int, ...], key: NDArray[Any], stream: int, sharding: Sharding) -> jax.Array:
     """One shard after another, each by all threads; those of the same values once, and then copied."""
-    around = _mesh_around()
+    around = _find_mesh()
     is_in_mesh = around is not None and not around.empty and hasattr(jax, "set_mesh")
-    made: dict[tuple[tuple[int, int], ...], jax.Array] = {}
+    shards: dict[tuple[tuple[int, int], ...], jax.Array] = {}
     arrays = []
     for device, slices in sharding.addressable_devices_indices_map(shape).items():
         region = tuple(along.indices(size)[:2] for along, size in zip(slices or (), shape, strict=True))
-        if region not in made:
-            place = _place(stream, [first for first, _ in region])
+        if region not in shards:
+            origin = _encode_origin(stream, [first for first, _ in region])
             sizes = tuple(last - first for first, last in region)
             # The mesh of the context, of more devices, would be in the way.
             with _jax.set_mesh(Mesh([device], "device")) if is_in_mesh else nullcontext():
-                made[region] = _made(part, jax.device_put(key, device), jax.device_put(place, device), sizes)
-        arrays.append(jax.device_put(made[region], SingleDeviceSharding(device, memory_kind=sharding.memory_kind)))
+                shards[region] = _make_now(make, jax.device_put(key, device), jax.device_put(origin, device), sizes)
+        arrays.append(jax.device_put(shards[region], SingleDeviceSharding(device, memory_kind=sharding.memory_kind)))
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
-def _traced_shards(part: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding) -> jax.Array:
+def _trace_shards(make: Any, shape: tuple[int, ...], key: Any, stream: int, sharding: Sharding) -> jax.Array:
     """Each device its own shard, where XLA can be told so; else every device the whole, of which it keeps its shard."""
     array: jax.Array
-    is_large = max(shape, default=0) > 1 << 32  # places are counted in 32 bits below
+    is_large = max(shape, default=0) > 1 << 32  # offsets are counted in 32 bits below
     if not isinstance(sharding, NamedSharding) or PartitionSpec.UNCONSTRAINED in sharding.spec or is_large:
-        array = part(key, _place(stream, (0,) * len(shape)), sizes=shape)
+        array = make(key, _encode_origin(stream, (0,) * len(shape)), sizes=shape)
         array = _jax.lax.with_sharding_constraint(array, sharding)
         return array
     sizes = sharding.shard_shape(shape)
 
-    def shard(key: Any) -> Any:
-        place = [jnp.asarray(_place(stream, ()))]
+    def make_shard(key: Any) -> Any:
+        origin = [jnp.asarray(_encode_origin(stream, ()))]
         for axis, size in enumerate(sizes):
             names = sharding.spec[axis] if axis < len(sharding.spec) else None
             first = jax.lax.axis_index(names).astype(jnp.uint32) * np.uint32(size) if names else 0
-            place.append(jnp.array([first, 0], jnp.uint32))
-        return part(key, jnp.concatenate(place), sizes=sizes)
+            origin.append(jnp.array([first, 0], jnp.uint32))
+        return make(key, jnp.concatenate(origin), sizes=sizes)
 
-    array = _each_shard(shard, sharding)(key)
+    array = _map_shards(make_shard, sharding)(key)
     return array
 
 
@@ -231,12 +215,12 @@ class _Stopped(threading.local):
 _stopped = _Stopped()
 
 
-def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
-    """What `_part` makes; an interrupt of it is raised as what it is, not as the RuntimeError that XLA makes of it."""
+def _make_now(make: Any, key: Any, origin: Any, sizes: tuple[int, ...]) -> jax.Array:
+    """Make a region; an interrupt of it is raised as what it is, not as the RuntimeError that XLA makes of it."""
     around, _stopped.error = _stopped.error, None  # there is one around where a signal handler has an array made
     try:
         try:
-            array: jax.Array = part(key, place, sizes=sizes)
+            array: jax.Array = make(key, origin, sizes=sizes)
         except RuntimeError:
             if _stopped.error is None:
                 raise
@@ -248,54 +232,54 @@ def _made(part: Any, key: Any, place: Any, sizes: tuple[int, ...]) -> jax.Array:
     return array
 
 
-def _constant(
-    value: NDArray[Any], key: Any, place: Any, *, sizes: tuple[int, ...], padding: tuple[int, int] | None
+def _make_constant(
+    value: NDArray[Any], key: Any, origin: Any, *, sizes: tuple[int, ...], padding: tuple[int, int] | None
 ) -> jax.Array:
-    """The rectangle of these sizes at a place, of an array that is one value, but for a row of 0 along an axis."""
+    """Make a region of an array that is one value, but for a row of 0 along an axis."""
     if padding is None:
         return jnp.full(sizes, value, value.dtype)
     axis, row = padding
-    array: jax.Array = _but_for(value, jnp.asarray(place)[2 + 2 * axis], jnp.uint32(row), sizes=sizes, axis=axis)
+    array: jax.Array = _clear_row(value, jnp.asarray(origin)[2 + 2 * axis], jnp.uint32(row), sizes=sizes, axis=axis)
     return array
 
 
 @partial(jax.jit, static_argnames=("sizes", "axis"), inline=True)
-def _but_for(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...], axis: int) -> jax.Array:
+def _clear_row(value: Any, first: Any, row: Any, *, sizes: tuple[int, ...], axis: int) -> jax.Array:
     is_row = first + jax.lax.broadcasted_iota(jnp.uint32, sizes, axis) == row
     return jnp.where(is_row, jnp.zeros((), value.dtype), value)
 
 
 @partial(jax.jit, static_argnames=("sizes", "dtype", "text"), inline=True)
-def _part(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], text: str) -> jax.Array:
-    """The rectangle of these sizes at a place. All that programs differ by is static, so that others are compiled once.
+def _make_region(key: Any, origin: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], text: str) -> jax.Array:
+    """Make a region. All that programs differ by is static, so that others are compiled once.
 
     In XLA's own memory on CPUs; on other devices, and before jax 0.6.2, in NumPy's, which is copied.
     """
     result = _jax.ShapeDtypeStruct(sizes, dtype)
 
-    def write(context: Any, out: Any, key: Any, place: Any) -> None:
+    def write(context: Any, out: Any, key: Any, origin: Any) -> None:
         try:
             memory = np.asarray(out)
             _ask_for_huge_pages(memory)
-            _write(memory, np.asarray(key), np.asarray(place), text)
+            _write(memory, np.asarray(key), np.asarray(origin), text)
         except BaseException as error:
             _stopped.error = error
             raise
 
-    def make(key: Any, place: Any) -> NDArray[Any]:
+    def make(key: Any, origin: Any) -> NDArray[Any]:
         out = empty((*key.shape[:-1], *sizes), dtype)
-        _write(out, np.asarray(key), np.asarray(place), text)
+        _write(out, np.asarray(key), np.asarray(origin), text)
         return out
 
     everywhere = partial(jax.pure_callback, make, result, vmap_method="broadcast_all")
     if call is None:
-        return _varying(everywhere(key, place), key)
+        return _mark_varying(everywhere(key, origin), key)
     on_cpu = partial(call, write, sizes=sizes, dtype=dtype)
-    return _varying(jax.lax.platform_dependent(key, place, cpu=on_cpu, default=everywhere), key)
+    return _mark_varying(jax.lax.platform_dependent(key, origin, cpu=on_cpu, default=everywhere), key)
 
 
-def _varying(array: jax.Array, key: Any) -> jax.Array:
-    """The array, known to differ between the devices of a `jax.shard_map` that see different keys."""
+def _mark_varying(array: jax.Array, key: Any) -> jax.Array:
+    """Let JAX know that the array may differ between the devices of a `jax.shard_map` that see different keys."""
     kind: Any = _jax.typeof(key) if hasattr(jax, "typeof") else None  # before 0.6 nobody kept account of it
     axes = tuple(kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", ()))
     if axes:
@@ -304,17 +288,17 @@ def _varying(array: jax.Array, key: Any) -> jax.Array:
     return array
 
 
-def _place(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
-    """The stream, and where a part begins: pairs of words, the low one first, since JAX may have no 64-bit integers."""
+def _encode_origin(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
+    """The stream, and where a region begins: pairs of words, the low one first, as JAX may have no 64-bit integers."""
     return np.array([stream, *offset], "<u8").view("<u4")
 
 
-def _write(out: NDArray[Any], key: NDArray[Any], place: NDArray[Any], text: str) -> None:
-    """Fill a part, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
+def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str) -> None:
+    """Fill a region, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
     config, how = json.loads(text)
     batch = key.shape[:-1]
     for position in np.ndindex(batch):
-        stream, *offset = np.ascontiguousarray(place[position], "<u4").view("<u8").tolist()
+        stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
         initializer = Initializer.from_config(config | {"name": stream})
         initializer.fill(out[(*position, ...)], seed=_seed_of(key[position]), offset=offset, **how)
 
@@ -335,7 +319,7 @@ def _seed_of(words: NDArray[Any]) -> int:
     return int.from_bytes(blake2b(words.astype("<u4").tobytes(), digest_size=8).digest(), "little")
 
 
-def _each_shard(function: Any, sharding: NamedSharding) -> Any:
+def _map_shards(function: Any, sharding: NamedSharding) -> Any:
     """`jax.shard_map` from key to shards, unchecked: that replicas are equal is known here."""
     arguments = {"mesh": sharding.mesh, "in_specs": _jax.sharding.PartitionSpec(), "out_specs": sharding.spec}
     if hasattr(jax, "shard_map"):  # from 0.6 on

@@ -2,7 +2,7 @@
 
 XLA divides operations of its own as the shardings of a program ask for it. A call back it runs whole on every device,
 and then each device keeps its part: for n devices n arrays and their shards, all at once. So the call is a primitive of
-its own, lowered to `jax.experimental.custom_partitioning`: XLA asks `_divided` what one device is to do, and is told to
+its own, lowered to `jax.experimental.custom_partitioning`: XLA asks `_divide` what one device is to do, and is told to
 make the rectangle that is the device's.
 
 What XLA is told there is a program apart, which cannot register a Python function with the one that runs. The function
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["IS_DIVIDED", "call"]
 
@@ -47,95 +50,106 @@ IS_DIVIDED = (
 )
 
 
-def call(callback: Callable[..., None], key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """The array of these sizes that `callback` writes.
+def call(callback: Callable[..., None], key: Any, origin: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Have `callback` write an array of these sizes.
 
     Parameters
     ----------
     callback : callable
-        Called by XLA with its context, a buffer to write to, the key and a place: whole, or a rectangle of the whole
-        for each device. Of the place the first two words are handed on; pairs of them, the low one first, say where the
-        rectangle begins. Leading axes that key and place have under `jax.vmap` are the buffer's too.
-    key, place : array of uint32
+        XLA calls it with its context, a buffer to write to, the key and the origin: once for the whole, or once on each
+        device for its rectangle. The first two words of the origin are passed on as they are. The others are pairs, the
+        low word first, which say where the rectangle begins. Leading axes that key and origin have under `jax.vmap` are
+        the buffer's too.
+    key, origin : array of uint32
     sizes : tuple of int
     dtype : dtype
     """
-    return _call.bind(key, place, callback=callback, sizes=sizes, dtype=dtype)
+    return _call.bind(key, origin, callback=callback, sizes=sizes, dtype=dtype)
 
 
-def _whole(key: Any, place: Any, *, callback: Callable[..., None], sizes: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def _call_whole(
+    key: Any, origin: Any, *, callback: Callable[..., None], sizes: tuple[int, ...], dtype: np.dtype[Any]
+) -> Any:
     result = _jax.ShapeDtypeStruct((*key.shape[:-1], *sizes), dtype)
-    return buffer_callback(callback, result)(key, place)
+    return buffer_callback(callback, result)(key, origin)
+
+
+class _How(TypedDict):
+    """What a call is given beside arrays."""
+
+    callback: Callable[..., None]
+    sizes: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 _call: Any = Primitive("winit_fast")
-_call.def_impl(lambda key, place, **how: jax.jit(partial(_whole, **how))(key, place))
+_call.def_impl(lambda key, origin, **how: jax.jit(partial(_call_whole, **how))(key, origin))
 if IS_DIVIDED:
     _knowing_devices.add(_call)
 
 
-def _abstract(key: Any, place: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], **_: Any) -> Any:
+def _infer_shape(key: Any, origin: Any, *, sizes: tuple[int, ...], dtype: np.dtype[Any], **_: Any) -> Any:
     return _jax.core.ShapedArray((*key.shape[:-1], *sizes), dtype)
 
 
-_call.def_abstract_eval(_abstract)
+_call.def_abstract_eval(_infer_shape)
 
 
-def _batched(operands: Any, axes: Any, **how: Any) -> tuple[Any, int]:
+def _batch(operands: Any, axes: Any, **how: Unpack[_How]) -> tuple[Any, int]:
     count = next(each.shape[axis] for each, axis in zip(operands, axes, strict=True) if axis is not None)
-    key, place = (
+    key, origin = (
         jnp.broadcast_to(each, (count, *each.shape)) if axis is None else jnp.moveaxis(each, axis, 0)
         for each, axis in zip(operands, axes, strict=True)
     )
-    return _call.bind(key, place, **how), 0
+    return _call.bind(key, origin, **how), 0
 
 
-batching.primitive_batchers[_call] = _batched
+batching.primitive_batchers[_call] = _batch
 
 
-def _lowered(context: Any, key: Any, place: Any, **how: Any) -> Any:
-    def lowered(function: Any) -> Any:
-        return mlir.lower_fun(function, multiple_results=False)(context.replace(tokens_out=None), key, place)
+def _lower(context: Any, key: Any, origin: Any, **how: Unpack[_How]) -> Any:
+    def lower(function: Any) -> Any:
+        return mlir.lower_fun(function, multiple_results=False)(context.replace(tokens_out=None), key, origin)
 
-    def whole(key: Any, place: Any) -> Any:
-        return _whole(key, place, **how)
+    def call_whole(key: Any, origin: Any) -> Any:
+        return _call_whole(key, origin, **how)
 
     around = context.module_context.axis_context
     devices = getattr(around, "device_assignment", None)
-    made = lowered(whole)
+    lowered = lower(call_whole)
     if not IS_DIVIDED or not devices or len(devices) == 1 or not prod(how["sizes"]) or not how["sizes"]:
-        return made
+        return lowered
     try:
-        registered = made[0].owner.attributes
+        registered = lowered[0].owner.attributes
         name, number = registered["call_target_name"].value, registered["mhlo.backend_config"]["index"].value
     except (AttributeError, KeyError):  # another version of JAX writes it another way
-        return made
+        return lowered
     batch = len(context.avals_in[0].shape) - 1
-    divisible = _partitioning(whole)
+    divisible = _partitioning(call_whole)
     lead = " ".join(f"b{axis}" for axis in range(batch))
     divisible.def_partition(
-        partition=partial(_divided, name, np.uint64(number), batch),
-        infer_sharding_from_operands=_replicated,
+        partition=partial(_divide, name, np.uint64(number), batch),
+        infer_sharding_from_operands=_replicate,
         sharding_rule=f"{lead} k, {lead} p -> {lead} {' '.join(f's{axis}' for axis in range(len(how['sizes'])))}",
         need_replication_factors=("k", "p"),
     )
-    return lowered(divisible)
+    return lower(divisible)
 
 
-mlir.register_lowering(_call, _lowered, platform="cpu")
+mlir.register_lowering(_call, _lower, platform="cpu")
 
 
-def _replicated(mesh: Mesh, operands: Any, result: Any) -> Any:
+def _replicate(mesh: Mesh, operands: Any, result: Any) -> Any:
     """Where nothing asks for shards, while XLA has not the partitioner that reads the rule."""
     return _jax.sharding.NamedSharding(mesh, _jax.sharding.PartitionSpec())
 
 
-def _divided(name: str, number: np.uint64, batch: int, mesh: Mesh, operands: Any, result: Any) -> tuple[Any, ...]:
-    """A mesh, what one of its devices does, and how the result and the operands are sharded then."""
+def _divide(name: str, number: np.uint64, batch: int, mesh: Mesh, operands: Any, result: Any) -> tuple[Any, ...]:
+    """Choose a mesh, what one of its devices does, and how the result and the operands are sharded then."""
     sharding = result.sharding
     spec = tuple(sharding.spec) if isinstance(sharding, NamedSharding) else ()
     spec += (None,) * (len(result.shape) - len(spec))
-    parts = [prod(mesh.shape[axis] for axis in _names(along)) for along in spec]
+    parts = [prod(mesh.shape[axis] for axis in _list_axes(along)) for along in spec]
     if mesh.empty or any(size % count for size, count in zip(result.shape, parts, strict=True)):
         # The whole everywhere, of which XLA takes what it needs.
         devices = np.array(list(sharding.devices_indices_map((0,) * len(result.shape))))
@@ -143,28 +157,29 @@ def _divided(name: str, number: np.uint64, batch: int, mesh: Mesh, operands: Any
         spec, parts = (None,) * len(spec), [1] * len(spec)
     sizes = tuple(size // count for size, count in zip(result.shape, parts, strict=True))
 
-    def shard(key: Any, place: Any) -> Any:  # programs of several devices ask for the whole: it begins at 0
-        begin = [place[..., :2]]
+    def make_shard(key: Any, origin: Any) -> Any:  # programs of several devices ask for the whole: it begins at 0
+        begin = [origin[..., :2]]
         with _jax.sharding.use_abstract_mesh(_jax.sharding.AbstractMesh((), ())):  # here is one device
             for along, size, count in list(zip(spec, sizes, parts, strict=True))[batch:]:
-                which = jax.lax.axis_index(_names(along)) if along else 0
-                begin.append(jnp.broadcast_to(jnp.asarray(_begins(count, size))[which], (*place.shape[:-1], 2)))
+                which = jax.lax.axis_index(_list_axes(along)) if along else 0
+                first = jnp.asarray(_encode_offsets(count, size))[which]
+                begin.append(jnp.broadcast_to(first, (*origin.shape[:-1], 2)))
             piece = _jax.ShapeDtypeStruct(sizes, result.dtype)
             return _jax.ffi.ffi_call(name, piece)(key, jnp.concatenate(begin, -1), index=number)
 
     of_operands = _jax.sharding.NamedSharding(mesh, _jax.sharding.PartitionSpec(*spec[:batch], None))
     return (
         mesh,
-        shard,
+        make_shard,
         _jax.sharding.NamedSharding(mesh, _jax.sharding.PartitionSpec(*spec)),
         (of_operands, of_operands),
     )
 
 
-def _names(along: Any) -> tuple[str, ...]:
+def _list_axes(along: Any) -> tuple[str, ...]:
     return () if along is None else along if isinstance(along, tuple) else (along,)
 
 
-def _begins(count: int, size: int) -> NDArray[np.uint32]:
+def _encode_offsets(count: int, size: int) -> NDArray[np.uint32]:
     """Where each of so many shards of this size begins: two words, the low one first, as JAX may have no others."""
     return (np.arange(count, dtype="<u8") * size).view("<u4").reshape(count, 2)

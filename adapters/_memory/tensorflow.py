@@ -5,7 +5,7 @@ process where the address is no multiple of 64, and never writes to the memory, 
 of a variable made of such a tensor copies it whole, so that a training would need its tables twice as it begins. What
 `tf.raw_ops.Empty` allocates is TensorFlow's own: a variable made of it keeps that memory and is updated in place, and
 no address can be wrong. So what shall last is asked of TensorFlow first and filled before anyone else sees it
-(`filled`), and what is read once and dropped is handed over (`tensor_of`).
+(`make_tensor`), and what is read once and dropped is handed over (`tensor_of`).
 
 TensorFlow with oneDNN, as on Linux on x86-64, allocates from a pool that keeps what is freed and takes 8 bytes for
 every 256 to manage them (its `BFCAllocator`): 64 MiB for 2 GiB, whoever fills them. With
@@ -28,10 +28,10 @@ from winit_fast import empty
 
 from .pieces import pieces
 
-__all__ = ["filled", "many", "on_host", "refill", "tensor_of"]
+__all__ = ["make_tensor", "on_host", "refill", "repeat", "tensor_of"]
 
 
-def filled(shape: tuple[int, ...], dtype: tf.DType, write: Callable[[NDArray[Any]], object]) -> tf.Tensor:
+def make_tensor(shape: tuple[int, ...], dtype: tf.DType, write: Callable[[NDArray[Any]], object]) -> tf.Tensor:
     """A tensor on this host's CPU in the memory that `write` has filled.
 
     Parameters
@@ -51,11 +51,11 @@ def filled(shape: tuple[int, ...], dtype: tf.DType, write: Callable[[NDArray[Any
     Examples
     --------
     >>> import tensorflow as tf
-    >>> filled((2,), tf.float32, lambda array: array.fill(3)).numpy()
+    >>> make_tensor((2,), tf.float32, lambda array: array.fill(3)).numpy()
     array([3., 3.], dtype=float32)
     """
     with on_host():
-        flat = _empty(prod(shape), dtype)
+        flat = _allocate(prod(shape), dtype)
         tensor = tf.reshape(flat, np.array(shape, np.int64))  # the same memory
     # Converting to NumPy shares memory where TensorFlow can, but read-only: to everybody else a tensor is a value.
     view = np.asarray(flat)
@@ -172,19 +172,19 @@ def on_host() -> Iterator[None]:
         yield
 
 
-def _empty(count: int, dtype: tf.DType) -> tf.Tensor:
+def _allocate(count: int, dtype: tf.DType) -> tf.Tensor:
     if dtype.size > 1:
         return tf.raw_ops.Empty(shape=np.array([count], np.int64), dtype=dtype)
-    return many(np.zeros((), dtype.as_numpy_dtype), (count,))
+    return repeat(np.zeros((), dtype.as_numpy_dtype), (count,))
 
 
-def many(value: NDArray[Any], shape: tuple[int, ...]) -> tf.Tensor:
+def repeat(value: NDArray[Any], shape: tuple[int, ...]) -> tf.Tensor:
     """One value everywhere, in a graph or not.
 
     Examples
     --------
     >>> import numpy as np
-    >>> many(np.asarray(3, "int8"), (2,)).numpy()
+    >>> repeat(np.asarray(3, "int8"), (2,)).numpy()
     array([3, 3], dtype=int8)
     """
     # Of 8-bit floats TensorFlow makes many by this alone.

@@ -1,13 +1,14 @@
 """Keras 3: initializers for its layers on the TensorFlow, JAX and PyTorch backends.
 
-`SchemeInitializer` draws any scheme; Keras finds it by name too, as ``"winit_fast>he_normal"``. What
-`keras.initializers` has stands here under its names, with its arguments, defaults and meanings, so that
-``from winit_fast.adapters import keras as initializers`` can stand where ``from keras import initializers`` stood. The
-values are not Keras's, whose generators are others, and one seed gives the same ones on every backend.
+`SchemeInitializer` draws any scheme; Keras finds it by name too, as ``"winit_fast>he_normal"``. All that
+`keras.initializers` has is here under its names, with its arguments, defaults and meanings:
+``from winit_fast.adapters import keras as initializers`` is a drop-in replacement for
+``from keras import initializers``. The values are not Keras's, which has other generators. One seed gives the same
+values on every backend.
 
-Memory is filled once and is then the variable's: TensorFlow's own, XLA's own, or an array that a PyTorch tensor takes
-over. On JAX a `keras.distribution` gets its variables shard by shard; but Keras passes the result through
-`jax.sharding.explicit_axes`, which copies it, so that each device holds its shard twice until the copy is done.
+Memory is filled once and then belongs to the variable: TensorFlow's own, XLA's own, or an array that a PyTorch tensor
+takes over. On JAX the variables of a `keras.distribution` are made shard by shard. Keras then passes them through
+`jax.sharding.explicit_axes`, which copies: each device holds its shard twice until the copy is done.
 """
 
 from typing import Any
@@ -17,79 +18,12 @@ from .. import needs
 with needs("keras"):
     import keras as _keras  # type: ignore[import-untyped]
 
+from . import drop_in as _drop_in
 from .checking import check
-from .drop_in import (
-    Constant,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    Identity,
-    IdentityInitializer,
-    LecunNormal,
-    LecunUniform,
-    Orthogonal,
-    OrthogonalInitializer,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    VarianceScaling,
-    constant,
-    deserialize,
-    get,
-    glorot_normal,
-    glorot_uniform,
-    he_normal,
-    he_uniform,
-    identity,
-    lecun_normal,
-    lecun_uniform,
-    orthogonal,
-    random_normal,
-    random_uniform,
-    serialize,
-    truncated_normal,
-    variance_scaling,
-)
+from .drop_in import *  # noqa: F403 - it lists its names
 from .initializer import Initializer, SchemeInitializer, init_
 
-__all__ = [
-    "Constant",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
-    "Identity",
-    "IdentityInitializer",
-    "Initializer",
-    "LecunNormal",
-    "LecunUniform",
-    "Orthogonal",
-    "OrthogonalInitializer",
-    "RandomNormal",
-    "RandomUniform",
-    "SchemeInitializer",
-    "TruncatedNormal",
-    "VarianceScaling",
-    "check",
-    "constant",
-    "deserialize",
-    "get",
-    "glorot_normal",
-    "glorot_uniform",
-    "he_normal",
-    "he_uniform",
-    "identity",
-    "init_",
-    "lecun_normal",
-    "lecun_uniform",
-    "orthogonal",
-    "random_normal",
-    "random_uniform",
-    "serialize",
-    "truncated_normal",
-    "variance_scaling",
-]
+__all__ = ["Initializer", "SchemeInitializer", "check", "init_", *_drop_in.__all__]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,101 +5,76 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast import empty
-from winit_fast.initializer import Initializer
 from winit_fast.repeats import note_filled, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .. import needs
-from .._memory.constants import constant_in
+from .._memory.constants import FILLED
 from .._memory.pieces import PIECE
+from .._memory.request import Request
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
 
-__all__ = ["Request", "key_words", "made", "refill"]
-
-# Others are for constants alone.
-FILLED = (
-    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128",
-)  # fmt: skip
+__all__ = ["key_words", "make_tensor", "refill"]
 
 
-class Request(NamedTuple):
-    """What a call of Keras's is to make; the seed is an int, a `keras.random.SeedGenerator` or a key of JAX's."""
-
-    shape: tuple[int, ...]
-    seed: Any
-    initializer: Initializer
-    threads: SupportsIndex | None
-
-    def fill(self, out: NDArray[Any], *, seed: int, offset: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Fill an array, or the part of one that begins there, under the seed that ours has become."""
-        return self.initializer.fill(out, seed=seed, shape=self.shape, offset=offset, threads=self.threads)
-
-
-def made(dtype: str, layout: Any, request: Request) -> Any:
-    """A tensor of the backend's."""
+def make_tensor(dtype: str, layout: Any, request: Request) -> Any:
+    """Make a tensor of the backend's; the seed is an int, a `keras.random.SeedGenerator` or a key of JAX's."""
     backend = keras.backend.backend()
     if backend == "jax":
-        return _made_by_jax(dtype, layout, request)
+        return _make_by_jax(dtype, layout, request)
     if dtype not in FILLED:
-        return _constant(dtype, request)
+        return _make_constant(dtype, request)
     if backend == "tensorflow":
-        return _made_by_tensorflow(dtype, request)
+        return _make_by_tensorflow(dtype, request)
     if backend == "torch":
-        return _made_by_torch(dtype, request)
+        return _make_by_torch(dtype, request)
     raise NotImplementedError(f"the backend of Keras must be tensorflow, jax or torch, got {backend}")
 
 
-def _constant(dtype: str, request: Request) -> Any:
-    """A constant of a type that holds its value as it is: integers, bool."""
-    shape, initializer = request.shape, request.initializer
-    initializer.check(shape, threads=request.threads)
-    value = constant_in(np.dtype(dtype), initializer.distribution(shape), FILLED)
-    padding = initializer.padding(shape)
-    if padding is None:
-        return keras.ops.full(shape, value, dtype)
-    array = np.full(shape, value)
-    axis, row = padding
-    np.moveaxis(array, axis, 0)[row] = 0
-    return keras.ops.convert_to_tensor(array, dtype)
+def _make_constant(dtype: str, request: Request) -> Any:
+    """Make a constant of a type that holds its value as it is: integers, bool."""
+    value = request.check(np.dtype(dtype))
+    if request.initializer.padding_idx is None:
+        return keras.ops.full(request.shape, value, dtype)
+    return keras.ops.convert_to_tensor(request.fill(np.empty(request.shape, dtype)), dtype)
 
 
-def _made_by_tensorflow(dtype: str, request: Request) -> Any:
+def _make_by_tensorflow(dtype: str, request: Request) -> Any:
     import tensorflow as tf  # type: ignore[import-untyped]
 
-    from .._memory.tensorflow import filled
+    from .._memory.tensorflow import make_tensor
 
     kind, shape, seed = tf.as_dtype(dtype), request.shape, request.seed
     if tf.executing_eagerly():
-        return filled(shape, kind, partial(request.fill, seed=_number(seed)))
+        return make_tensor(shape, kind, partial(request.fill, seed=_read_seed(seed)))
 
     # In a graph, where Keras asks for a stand-in that is hardly ever computed.
     def compute(words: NDArray[Any]) -> NDArray[Any]:
-        return request.fill(empty(shape, kind.as_numpy_dtype), seed=_joined(words))
+        return request.fill(empty(shape, kind.as_numpy_dtype), seed=_join(words))
 
     words = np.array([seed >> 32, seed % (1 << 32)]) if isinstance(seed, int) else seed.next()
     return tf.ensure_shape(tf.numpy_function(compute, [words], kind, stateful=False), shape)
 
 
-def _made_by_jax(dtype: str, layout: Any, request: Request) -> Any:
+def _make_by_jax(dtype: str, layout: Any, request: Request) -> Any:
     import jax
 
-    from .._memory.jax import filled, is_traced
+    from .._memory.jax import is_traced, make_array
 
-    dtype = jax.dtypes.canonicalize_dtype(dtype).name  # without jax_enable_x64 Keras's own are float32 too
+    kind = jax.dtypes.canonicalize_dtype(dtype)  # without jax_enable_x64 Keras's own are float32 too
     sharding = getattr(layout, "backend_layout", layout)  # a TensorLayout has one
-    shape, seed, initializer, threads = request
-    made = filled(shape, initializer, _key(seed), dtype=np.dtype(dtype), threads=threads, sharding=sharding)
+    array = make_array(request._replace(seed=_read_key(request.seed)), kind, sharding)
     if not is_traced(0):
         _warn(request, next(_calls))
-    return made
+    return array
 
 
 _calls = count()
@@ -107,15 +82,15 @@ _calls = count()
 
 def _warn(request: Request, memory: int) -> None:
     """As `fill` does, where that is not told which memory it fills."""
-    shape, seed, initializer, _ = request
+    initializer, shape, seed, _ = request
     if initializer.name is UNNAMED and initializer.scheme.draws:
         values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
         warn_of_repeats(values, memory)
         note_filled(values, memory)
 
 
-def _key(seed: Any) -> Any:
-    """What stands for a seed on JAX: two words, or, where the seed is a key of `jax.random`, that."""
+def _read_key(seed: Any) -> Any:
+    """Two words for a seed on JAX, or the seed itself where it is a key of `jax.random`."""
     import jax
 
     from .._memory.jax import is_traced, words_of
@@ -132,7 +107,7 @@ def _key(seed: Any) -> Any:
     is_in_mesh = hasattr(jax, "set_mesh") and around is not None and not around.empty
     nowhere = jax.sharding.Mesh(np.empty((), object), ())
     with jax.set_mesh(nowhere) if is_in_mesh else nullcontext():
-        return words_of(_number(seed))
+        return words_of(_read_seed(seed))
 
 
 def key_words(seed: Any) -> Any:
@@ -145,7 +120,7 @@ def key_words(seed: Any) -> Any:
     return words if words.ndim == 1 and words.dtype == np.uint32 else None
 
 
-def _made_by_torch(dtype: str, request: Request) -> Any:
+def _make_by_torch(dtype: str, request: Request) -> Any:
     import torch
 
     from .._memory.torch import tensor_of
@@ -153,24 +128,23 @@ def _made_by_torch(dtype: str, request: Request) -> Any:
     device = keras.ops.convert_to_tensor(0.0).device  # the one that Keras is to use now
     if device.type == "meta":
         return torch.empty(request.shape, dtype=getattr(torch, dtype), device=device)
-    return tensor_of(request.fill(empty(request.shape, dtype), seed=_number(request.seed))).to(device)
+    return tensor_of(request.fill(empty(request.shape, dtype), seed=_read_seed(request.seed))).to(device)
 
 
 def refill(variable: Any, given: Request) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
     backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
-    shape, seed, initializer, _ = given
-    request = given._replace(initializer=initializer.named(initializer.stream))
+    request, shape = given.unnamed(), given.shape
     if variable.dtype not in FILLED:
-        variable.assign(made(variable.dtype, None, request))
+        variable.assign(make_tensor(variable.dtype, None, request))
     elif backend == "torch" and value.is_cpu:
         import torch
 
         from .._memory.torch import array_of
 
-        request.fill(array_of(value), seed=_number(seed))
+        request.fill(array_of(value), seed=_read_seed(request.seed))
         torch.autograd.graph.increment_version(value)  # autograd must see the write
-    elif backend == "tensorflow" and shape and initializer.is_elementwise(shape):
+    elif backend == "tensorflow" and shape and request.initializer.is_elementwise(shape):
         import tensorflow as tf
 
         from .._memory.tensorflow import refill as refill_variables
@@ -178,20 +152,20 @@ def refill(variable: Any, given: Request) -> None:
         if not tf.executing_eagerly():
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
         copies = value.values if isinstance(value, tf.distribute.DistributedValues) else [value]
-        key, most = _number(seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
-        refill_variables(copies, shape, most, lambda array, begin: request.fill(array, seed=key, offset=begin))
+        seed, most = _read_seed(request.seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
+        refill_variables(copies, shape, most, lambda array, begin: request.fill(array, seed=seed, offset=begin))
     else:
         layout = getattr(value, "sharding", None)
-        variable.assign(made(variable.dtype, layout if hasattr(layout, "mesh") else None, request))
+        variable.assign(make_tensor(variable.dtype, layout if hasattr(layout, "mesh") else None, request))
     _warn(given, id(variable))
 
 
-def _number(seed: Any) -> int:
+def _read_seed(seed: Any) -> int:
     """The int of a seed: an int, or a `keras.random.SeedGenerator`, which makes another one every time."""
-    return seed if isinstance(seed, int) else _joined(keras.ops.convert_to_numpy(seed.next()))
+    return seed if isinstance(seed, int) else _join(keras.ops.convert_to_numpy(seed.next()))
 
 
-def _joined(words: NDArray[Any]) -> int:
-    """The int of two words, the high one first; one may be negative where the backend has no unsigned integers."""
+def _join(words: NDArray[Any]) -> int:
+    """Join two words, the high one first; one may be negative where the backend has no unsigned integers."""
     high, low = (int(word) % (1 << 32) for word in words)
     return high << 32 | low

@@ -129,7 +129,7 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
         inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, example_input)
     except (TypeError, ValueError, RuntimeError) as error:  # each backend has its own
         raise TypeError(refusal) from error
-    if any(bool(keras.ops.any(keras.ops.isnan(part))) for part in _floating(inputs)):
+    if any(bool(keras.ops.any(keras.ops.isnan(part))) for part in _list_floating(inputs)):
         raise ValueError("example_input must be numbers, got nan among them")
     parameters = [(variable.path, len(variable.shape)) for variable in model.trainable_variables]
     make = partial(Check, how_to_follow=_HOW_TO_FOLLOW)
@@ -137,14 +137,14 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
 
 
 def _observe(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors: Mapping[str, float]) -> Observed:
-    """Run a model whose weights are taken to be wider by these factors."""
+    """Run a model as if its weights were multiplied by these factors."""
     watch = _Watch(model, factors)
 
     def ends(probes: Sequence[Any] | None) -> list[Any]:
         with watch.running(probes), keras.StatelessScope(), _generators():  # which keeps assignments to variables
             output = model(inputs, training=True)
             watch.mark_outputs(output)
-        return _floating(output) if loss is None else [loss(output)]
+        return _list_floating(output) if loss is None else [loss(output)]
 
     first = ends(None)
     if not watch.uses:
@@ -153,23 +153,23 @@ def _observe(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors
         raise TypeError("loss must be given where the model has no output of floating-point numbers")
     if loss is not None and prod(getattr(first[0], "shape", (0,))) != 1:
         raise TypeError(f"loss must return a tensor of one number, got {shown(first[0])}")
-    back = [_gradient(number, end, loss is not None) for number, end in enumerate(first)]
+    back = [_make_gradient(number, end, loss is not None) for number, end in enumerate(first)]
     del first
-    probes = [keras.ops.zeros(place.shape, place.dtype) for place in watch.places]
+    probes = [keras.ops.zeros(probed.shape, probed.dtype) for probed in watch.probed_calls]
     gradients = _GRADIENTS[keras.backend.backend()](ends, probes, back)
-    for place, gradient in zip(watch.places, gradients, strict=True):
+    for probed, gradient in zip(watch.probed_calls, gradients, strict=True):
         if gradient is not None:
-            place.use.take_gradient(_array(gradient, place.use.axis), prod(place.shape), place.number)
+            probed.use.take_gradient(_to_rows(gradient, probed.use.axis), prod(probed.shape), probed.number)
     if loss is not None and not factors and not any(one.statistics.gradient_norm > 0.0 for one in watch.layers):
         raise ValueError("loss must have a gradient, got one that depends on no layer")
     return watch
 
 
-def _floating(output: Any) -> list[Any]:
+def _list_floating(output: Any) -> list[Any]:
     return [end for end in keras.tree.flatten(output) if keras.backend.is_float_dtype(_dtype(end))]
 
 
-def _gradient(number: int, end: Any, is_loss: bool) -> Any:
+def _make_gradient(number: int, end: Any, is_loss: bool) -> Any:
     """With respect to an end of the model: 1, or N(0, 1)."""
     shape = tuple(end.shape)
     values = np.ones(shape) if is_loss else fill(np.empty(shape), "normal", seed=0, name=f"gradients.{number}")
@@ -183,7 +183,7 @@ def _dtype(tensor: Any) -> str:
 # Gradients with respect to zeros that are added to what layers hand on
 
 
-def _gradients_of_torch(ends: Any, probes: list[Any], back: list[Any]) -> Any:
+def _take_gradients_of_torch(ends: Any, probes: list[Any], back: list[Any]) -> Any:
     import torch
 
     with torch.enable_grad():
@@ -193,7 +193,7 @@ def _gradients_of_torch(ends: Any, probes: list[Any], back: list[Any]) -> Any:
         return torch.autograd.grad(reached, probes, back, allow_unused=True)
 
 
-def _gradients_of_tensorflow(ends: Any, probes: list[Any], back: list[Any]) -> Any:
+def _take_gradients_of_tensorflow(ends: Any, probes: list[Any], back: list[Any]) -> Any:
     import tensorflow as tf  # type: ignore[import-untyped]
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -202,13 +202,17 @@ def _gradients_of_tensorflow(ends: Any, probes: list[Any], back: list[Any]) -> A
     return tape.gradient(reached, probes, output_gradients=back)
 
 
-def _gradients_of_jax(ends: Any, probes: list[Any], back: list[Any]) -> Any:
+def _take_gradients_of_jax(ends: Any, probes: list[Any], back: list[Any]) -> Any:
     import jax
 
     return jax.vjp(ends, probes)[1](back)[0]
 
 
-_GRADIENTS = {"torch": _gradients_of_torch, "tensorflow": _gradients_of_tensorflow, "jax": _gradients_of_jax}
+_GRADIENTS = {
+    "torch": _take_gradients_of_torch,
+    "tensorflow": _take_gradients_of_tensorflow,
+    "jax": _take_gradients_of_jax,
+}
 
 
 @contextmanager
@@ -226,7 +230,7 @@ def _generators() -> Iterator[None]:
 # While it runs
 
 
-class _Place(NamedTuple):
+class _ProbedCall(NamedTuple):
     """Where a use was measured: behind the wrapped call that is number `call` of a run, and what came out of it."""
 
     use: Use
@@ -239,7 +243,7 @@ class _Place(NamedTuple):
 class _Watch(Observed):
     """Wraps what layers compute: in a first run it measures, in others it adds probes to what they hand on.
 
-    With factors, weights with these paths are taken to be wider by them.
+    With factors, it acts as if the weights with these paths were multiplied by them.
     """
 
     def __init__(self, model: Any, factors: Mapping[str, float]) -> None:
@@ -247,10 +251,10 @@ class _Watch(Observed):
         layers = [model, *model._flatten_layers(include_self=False)]
         parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
         self.parts = list({id(part): part for part in parts if part is not model}.values())
-        # What spectral normalization makes a kernel of does not depend on its width.
+        # What spectral normalization makes of a kernel does not depend on its scale.
         wrappers = [part for part in self.parts if isinstance(part, _layers.SpectralNormalization)]
         self._names_of_parameters = {id(wrapper.layer): "" for wrapper in wrappers}
-        self.places: list[_Place] = []
+        self.probed_calls: list[_ProbedCall] = []
         self._factors = factors
         self._probes: dict[int, Any] | None = None
         self._calls = 0
@@ -262,12 +266,12 @@ class _Watch(Observed):
     def running(self, probes: Sequence[Any] | None) -> Iterator[None]:
         self._calls = 0
         if probes is not None:
-            self._probes = dict(zip([place.call for place in self.places], probes, strict=True))
+            self._probes = dict(zip([probed.call for probed in self.probed_calls], probes, strict=True))
         with ExitStack() as wrapped:
             for part in self.parts:
                 see = self._see(part)
                 if see is not None:
-                    wrapped.enter_context(_in_place_of(part, "call", partial(self._call, part, part.call, see)))
+                    wrapped.enter_context(_replace_attribute(part, "call", partial(self._call, part, part.call, see)))
             yield
         self._sources.clear()
         self._handed_on.clear()
@@ -291,41 +295,41 @@ class _Watch(Observed):
         if self._probes is None:
             return see(part, call, args, kwargs)
         is_layer = isinstance(part, (_layers.Dense, *_CONVOLUTIONS))
-        output = self._applied(part, call, args, kwargs)[0] if is_layer else call(*args, **kwargs)
+        output = self._apply(part, call, args, kwargs)[0] if is_layer else call(*args, **kwargs)
         return output + self._probes[self._calls] if self._calls in self._probes else output
 
     def _see_layer(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         number = self._calls
         activation, slope = _activation(layer.activation)
-        output, before_it = self._applied(layer, call, args, kwargs)
+        output, before_it = self._apply(layer, call, args, kwargs)
         if 0 in output.shape:  # of an expert without tokens
             return output
         is_first = getattr(layer, "data_format", None) == "channels_first"
         axis = 1 - len(output.shape) if is_first else -1
-        before = before_activation(_array(before_it, axis), activation)
-        described = _described(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
-        described = replace(described, entering=entering(_array(args[0], axis)) if args else nan)
+        before = before_activation(_to_rows(before_it, axis), activation)
+        described = _describe(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
+        described = replace(described, entering=entering(_to_rows(args[0], axis)) if args else nan)
         use = Use(described, axis, has_activation=bool(activation))
-        self._take_place(use, use.measure(after_activation(before, _array(output, axis))), number, output)
+        self._probe_call(use, use.measure(after_activation(before, _to_rows(output, axis))), number, output)
         self.uses.append(use)
         self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
         return output
 
-    def _applied(self, layer: Any, call: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """What a layer hands on, with wider weights if it has a factor, and what enters its activation."""
+    def _apply(self, layer: Any, call: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What a layer hands on, with weights times its factor if it has one, and what enters its activation."""
         entered: list[Any] = []
         given = layer.activation
 
         def apply(inputs: Any) -> Any:
-            entered.append(self._wider(layer, inputs))
+            entered.append(self._scale(layer, inputs))
             return entered[0] if given is None else given(entered[0])
 
-        with _in_place_of(layer, "activation", apply):
+        with _replace_attribute(layer, "activation", apply):
             return call(*args, **kwargs), entered[0]
 
-    def _wider(self, layer: Any, output: Any) -> Any:
-        """What a layer would hand on with weights that are wider by their factor, and the same bias."""
+    def _scale(self, layer: Any, output: Any) -> Any:
+        """What a layer would hand on with weights times their factor, and the same bias."""
         factor = self._factors.get(getattr(layer.kernel, "path", ""))
         if factor is None:
             return output
@@ -340,26 +344,26 @@ class _Watch(Observed):
         output = call(*args, **kwargs)
         if _is_norm(layer):
             self.note_normalization()
-        found = self._source(args)
+        found = self._find_source(args)
         if found is not None:
             self._sources[id(output)] = output, found
         return output
 
     def _see_activation(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
-        number, use = self._calls, self._source(args)
+        number, use = self._calls, self._find_source(args)
         output = call(*args, **kwargs)
         if use is not None:
             activation, slope = _activation(layer)
-            before = before_activation(_array(args[0], use.axis), activation)
-            statistics = after_activation(before, _array(output, use.axis))
-            self._take_place(use, use.meet_activation(activation, slope, statistics), number, output)
+            before = before_activation(_to_rows(args[0], use.axis), activation)
+            statistics = after_activation(before, _to_rows(output, use.axis))
+            self._probe_call(use, use.meet_activation(activation, slope, statistics), number, output)
             self._handed_on[id(output)] = output, use
         return output
 
-    def _take_place(self, use: Use, number: int, call: int, output: Any) -> None:
-        self.places.append(_Place(use, number, call, tuple(output.shape), _dtype(output)))
+    def _probe_call(self, use: Use, number: int, call: int, output: Any) -> None:
+        self.probed_calls.append(_ProbedCall(use, number, call, tuple(output.shape), _dtype(output)))
 
-    def _source(self, args: Any) -> Use | None:
+    def _find_source(self, args: Any) -> Use | None:
         """The use whose output comes next, if it still looks for its activation."""
         _, use = self._sources.get(id(args[0]), (None, None)) if args else (None, None)
         return None if use is None or use.has_activation else use
@@ -370,7 +374,7 @@ def _is_norm(part: Any) -> bool:
     return is_norm(type(part).__name__) and not isinstance(part, _layers.Wrapper)
 
 
-def _described(
+def _describe(
     layer: Any, counts: dict[int, int], activation: str, slope: float | None, parameter: str | None
 ) -> CheckedLayer:
     number = counts[id(layer)] = counts.get(id(layer), 0) + 1
@@ -408,7 +412,7 @@ def _activation(part: Any) -> tuple[str, float | None]:
 
 
 @contextmanager
-def _in_place_of(part: Any, name: str, value: Any) -> Iterator[None]:
+def _replace_attribute(part: Any, name: str, value: Any) -> Iterator[None]:
     """Set an attribute for a while, past the bookkeeping of Keras."""
     is_own, before = name in part.__dict__, part.__dict__.get(name)
     part.__dict__[name] = value
@@ -421,7 +425,7 @@ def _in_place_of(part: Any, name: str, value: Any) -> Iterator[None]:
             del part.__dict__[name]
 
 
-def _array(tensor: Any, axis: int) -> NDArray[Any]:
+def _to_rows(tensor: Any, axis: int) -> NDArray[Any]:
     """A row of units for each input and position, or for some of them where these are very many."""
     values = tensor if _dtype(tensor) == "float64" else keras.ops.cast(tensor, "float32")  # NumPy has no bfloat16
     array = np.moveaxis(keras.ops.convert_to_numpy(values), axis, -1)

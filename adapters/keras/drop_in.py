@@ -1,4 +1,4 @@
-"""What `keras.initializers` has, by its names, arguments, defaults and meanings.
+"""What `keras.initializers` has, by its names, with its arguments, defaults and meanings.
 
 Constructors and configurations are inherited from the classes of Keras; only the values are drawn here. Every class
 takes its seed as `SchemeInitializer` does: where none is given, each call draws another.
@@ -19,7 +19,7 @@ from winit_fast import scheme as make_scheme
 
 from .. import needs
 from .backends import key_words
-from .initializer import Drawn, SchemeInitializer, Seed, keras_fans, registered, with_numbers
+from .initializer import FilledByScheme, SchemeInitializer, Seed, find_fans, register, replace_fans
 
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class _Seeded(Drawn):
+class _Seeded(FilledByScheme):
     """An initializer of Keras that draws: its constructor, its configuration and its seed are Keras's."""
 
     _init_seed: Seed
@@ -91,35 +91,32 @@ class _Seeded(Drawn):
         if "seed" in vars(self):  # as it was pickled once, with what Keras's constructor had made up
             self.seed = vars(self).pop("seed")
 
-    def _seed(self) -> Seed:
-        return self.seed
 
-
-@registered
+@register
 class RandomUniform(_Seeded, keras.initializers.RandomUniform):
     """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``, below `maxval` in 16 bits too."""
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         return make_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
 
 
-@registered
+@register
 class RandomNormal(_Seeded, keras.initializers.RandomNormal):
     """`keras.initializers.RandomNormal`: ``normal(mean, stddev)``."""
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         return make_scheme("normal", mean=float(self.mean), std=float(self.stddev))
 
 
-@registered
+@register
 class TruncatedNormal(_Seeded, keras.initializers.TruncatedNormal):
     """`keras.initializers.TruncatedNormal`: ``truncated_normal(mean, stddev)``, cut at 2 of its standard deviations."""
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         return make_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
 
 
-@registered
+@register
 class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
     """`keras.initializers.VarianceScaling`: ``variance_scaling``, whose "normal" is Keras's "untruncated_normal".
 
@@ -129,58 +126,53 @@ class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
     True
     """
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        axes = (
-            getattr(self, argument, None) for argument in ("input_axes", "output_axes")
-        )  # before 3.15 there are none
-        return with_numbers(self._scheme_with_fans(), keras_fans(shape, *axes))
+    _scheme: Scheme | None = None  # of the subclasses, which have no arguments
 
-    def _scheme_with_fans(self) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         kind = "normal" if self.distribution == "untruncated_normal" else self.distribution
-        return make_scheme("variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind)
+        scheme = self._scheme or make_scheme(
+            "variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind
+        )
+        axes = getattr(self, "input_axes", None), getattr(self, "output_axes", None)  # before 3.15 there are none
+        return replace_fans(scheme, find_fans(shape, *axes))
 
 
-@registered
+@register
 class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
     """`keras.initializers.GlorotUniform`: ``xavier_uniform``."""
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("xavier_uniform")
+    _scheme = make_scheme("xavier_uniform")
 
 
-@registered
+@register
 class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
     """`keras.initializers.GlorotNormal`: ``xavier_truncated_normal``."""
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("xavier_truncated_normal")
+    _scheme = make_scheme("xavier_truncated_normal")
 
 
-@registered
+@register
 class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
     """`keras.initializers.LecunUniform`: ``lecun_uniform``."""
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("lecun_uniform")
+    _scheme = make_scheme("lecun_uniform")
 
 
-@registered
+@register
 class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
     """`keras.initializers.LecunNormal`: ``lecun_truncated_normal``."""
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("lecun_truncated_normal")
+    _scheme = make_scheme("lecun_truncated_normal")
 
 
-@registered
+@register
 class HeUniform(VarianceScaling, keras.initializers.HeUniform):
     """`keras.initializers.HeUniform`: ``he_uniform``."""
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("he_uniform")
+    _scheme = make_scheme("he_uniform")
 
 
-@registered
+@register
 class HeNormal(VarianceScaling, keras.initializers.HeNormal):
     """`keras.initializers.HeNormal`: ``he_truncated_normal``, where ``"winit_fast>he_normal"`` is the paper's.
 
@@ -191,50 +183,49 @@ class HeNormal(VarianceScaling, keras.initializers.HeNormal):
     1.0
     """
 
-    def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("he_truncated_normal")
+    _scheme = make_scheme("he_truncated_normal")
 
 
-@registered
+@register
 class Orthogonal(_Seeded, keras.initializers.Orthogonal):
     """`keras.initializers.Orthogonal`: ``orthogonal(gain)``."""
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) < 2:
             raise ValueError(f"shape must have at least two axes, got {shape}")
         return make_scheme("orthogonal", gain=float(self.gain))
 
 
-class _OfAnyType(Drawn):
+class _OfAnyType(FilledByScheme):
     """An initializer of Keras that draws nothing, and is asked for whole numbers too: Keras makes those itself."""
 
     def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
         kind = keras.backend.standardize_dtype(dtype)
         if self._is_ours(kind):
             return super().__call__(shape, kind, layout)
-        tensor = super(Drawn, self).__call__(shape, kind)  # type: ignore[misc]
+        tensor = super(FilledByScheme, self).__call__(shape, kind)  # type: ignore[misc]
         return tensor if layout is None else keras.distribution.distribute_tensor(tensor, layout)
 
     def _is_ours(self, dtype: str) -> bool:
         return keras.backend.is_float_dtype(dtype)  # type: ignore[no-any-return]
 
 
-@registered
+@register
 class Constant(_OfAnyType, keras.initializers.Constant):
     """`keras.initializers.Constant`: ``constant(value)``; what is no finite real number, Keras makes itself."""
 
     def _is_ours(self, dtype: str) -> bool:
         return super()._is_ours(dtype) and isinstance(self.value, Real) and isfinite(self.value)
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         return make_scheme("constant", value=float(self.value))
 
 
-@registered
+@register
 class Identity(_OfAnyType, keras.initializers.Identity):
     """`keras.initializers.Identity`: ``identity(gain)``."""
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) != 2:
             raise ValueError(f"shape must have two axes, got {shape}")
         return make_scheme("identity", gain=float(self.gain))

@@ -21,30 +21,30 @@ from winit_fast import Scheme, schemes
 from winit_fast import scheme as make_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, Matrices
+from winit_fast.initializer import Keywords
 from winit_fast.messages import as_int, as_sizes
 from winit_fast.registry import REQUIRED
 from winit_fast.streams import UNNAMED, seed_key
 
 from .. import needs
-from .backends import Request, key_words, made, refill
+from .._memory.request import Request
+from .backends import key_words, make_tensor, refill
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from winit_fast.initializer import Keywords
-
 with needs("keras"):
     import keras  # type: ignore[import-untyped]
 
-__all__ = ["Drawn", "Initializer", "SchemeInitializer", "init_", "keras_fans", "registered", "with_numbers"]
+__all__ = ["FilledByScheme", "Initializer", "SchemeInitializer", "find_fans", "init_", "register", "replace_fans"]
 
 Seed: TypeAlias = Any  # int, keras.random.SeedGenerator, the dict that Keras writes for one, a key of JAX's, or None
 
-registered = keras.saving.register_keras_serializable(package="winit_fast")
+register = keras.saving.register_keras_serializable(package="winit_fast")
 
 
-class Drawn:
-    """How Keras calls an initializer, answered by `winit_fast.fill`."""
+class FilledByScheme:
+    """An initializer of Keras with the values of `winit_fast.fill`; each class says of which scheme."""
 
     def __call__(self, shape: Sequence[SupportsIndex], dtype: Any = None, layout: Any = None) -> Any:
         """Make a tensor of starting weights: what Keras calls.
@@ -68,34 +68,38 @@ class Drawn:
         TypeError, ValueError
             If the scheme cannot fill such a tensor.
         """
-        return made(keras.backend.standardize_dtype(dtype), layout, self._request(shape))
+        return make_tensor(keras.backend.standardize_dtype(dtype), layout, self._make_request(shape))
 
-    def _request(self, shape: Sequence[SupportsIndex]) -> Request:
+    def _make_request(self, shape: Sequence[SupportsIndex]) -> Request:
         """What a call is to make."""
         sizes = as_sizes("shape", tuple(shape))
-        scheme = self._scheme(sizes)
-        seed, which = self._seed() if scheme.draws else 0, self._which(scheme)
-        if not isinstance(seed, int):  # where that repeats itself, it was told to
-            which = which.named(which.stream)
+        scheme = self._find_scheme(sizes)
+        seed = getattr(self, "seed", None) if scheme.draws else 0  # what never draws may have none
+        request = Request(self._make_initializer(scheme), sizes, seed, getattr(self, "threads", None))
+        if isinstance(seed, int):
+            return request
         if seed is None:
             seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
-        return Request(sizes, seed, which, self._threads())
+        return request.unnamed()._replace(seed=seed)  # where that repeats itself, it was told to
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         raise NotImplementedError
 
-    def _seed(self) -> Seed:
-        return None
-
-    def _which(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
+    def _make_initializer(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
         # A name is given, as it were: that an int seed repeats itself is what Keras says of it.
         return winit_fast.initializer.Initializer(scheme, name=0)
 
-    def _threads(self) -> SupportsIndex | None:
-        return None
+
+class _Arguments(Keywords, total=False):
+    """What `SchemeInitializer` takes beside its scheme."""
+
+    seed: Seed
+    threads: SupportsIndex | None
+    input_axes: Sequence[int] | None
+    output_axes: Sequence[int] | None
 
 
-class _OfScheme(Drawn):
+class _OfArguments(FilledByScheme):
     """What a scheme, a seed and the rest of `SchemeInitializer`'s arguments draw."""
 
     scheme: Scheme
@@ -123,18 +127,18 @@ class _OfScheme(Drawn):
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
     ) -> None:
-        which = winit_fast.initializer.Initializer(
+        initializer = winit_fast.initializer.Initializer(
             scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
             padding_idx=padding_idx,
         )  # fmt: skip
-        vars(self).update(vars(which))
-        self.seed: Seed = _checked_seed(seed)
+        vars(self).update(vars(initializer))
+        self.seed: Seed = _read_seed(seed)
         self.threads = threads
         self._layer_axes = (input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes an equal initializer of."""
-        config = self._which(self.scheme).get_config()
+        config = self._make_initializer(self.scheme).get_config()
         of_layer = dict(zip(("input_axes", "output_axes"), self._layer_axes, strict=True))
         return {
             "scheme": config.pop("scheme"),
@@ -144,32 +148,26 @@ class _OfScheme(Drawn):
             **{argument: list(given) for argument, given in of_layer.items() if given is not None},
         }
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         """The scheme, with numbers in place of fans where the shape has no axes for them."""
         if len(shape) < 2 and self.in_axis is None and self.out_axis is None:
             try:
                 self.scheme.distribution(shape)
             except ValueError:
                 with suppress(KeyError, ValueError):  # where fans are not what is missing, `fill` says what is
-                    return with_numbers(self.scheme, keras_fans(shape))
+                    return replace_fans(self.scheme, find_fans(shape))
         return self.scheme
 
-    def _seed(self) -> Seed:
-        return self.seed
-
-    def _which(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
+    def _make_initializer(self, scheme: Scheme) -> winit_fast.initializer.Initializer:
         return winit_fast.initializer.Initializer(
             scheme, name=self.name, in_axis=self.in_axis, out_axis=self.out_axis, batch_axis=self.batch_axis,
             matrices=self.matrices, padding_idx=self.padding_idx,
         )  # fmt: skip
 
-    def _threads(self) -> SupportsIndex | None:
-        return self.threads
 
-
-@registered
+@register
 @keras.saving.register_keras_serializable("winit_fast", "Initializer")  # as older files have it
-class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
+class SchemeInitializer(_OfArguments, keras.initializers.VarianceScaling):
     """Any scheme as an initializer of Keras.
 
     A layer that knows which axes of its kernel are inputs and outputs, as `keras.layers.EinsumDense` and the attention
@@ -190,8 +188,8 @@ class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
     in_axis, out_axis, batch_axis : int or sequence of int, optional
         Which axes are the inputs and outputs of a unit, and which merely stack; by default ``(*kernel, in, out)``. As
         Keras has it, a vector of n then has n inputs and n outputs, and a number one of each. An embedding of shape
-        ``(words, width)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `width`, as through PyTorch. Where one
-        of these or `matrices` is given, nobody else's axes count.
+        ``(words, features)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
+        Where one of these or `matrices` is given, the axes that a layer names do not count.
     matrices : int or tuple of two int, default 1
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM. ``(count, axis)`` names another axis. See `winit_fast.fill`.
@@ -232,7 +230,7 @@ class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
 
     @seed.setter
     def seed(self, seed: Seed) -> None:
-        self.__dict__["seed"] = _checked_seed(seed)
+        self.__dict__["seed"] = _read_seed(seed)
 
     @property
     def input_axes(self) -> Sequence[int] | None:
@@ -252,13 +250,13 @@ class SchemeInitializer(_OfScheme, keras.initializers.VarianceScaling):
     def __repr__(self) -> str:
         return f"SchemeInitializer({str(self.scheme)!r}, seed={self.seed!r}, name={self.name!r})"
 
-    def _scheme(self, shape: tuple[int, ...]) -> Scheme:
+    def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         """The scheme, with numbers in place of fans where a layer named axes."""
         ins, outs = self.input_axes, self.output_axes
         if self._asks_for_axes() and ins is not None and outs is not None:
             with suppress(KeyError, ValueError):  # of what has no fans
-                return with_numbers(self.scheme, keras_fans(shape, ins, outs))
-        return super()._scheme(shape)
+                return replace_fans(self.scheme, find_fans(shape, ins, outs))
+        return super()._find_scheme(shape)
 
 
 def init_(
@@ -301,11 +299,11 @@ def init_(
     """
     if not isinstance(variable, keras.Variable.__base__):  # in Keras 3.3 those of layers are not of that class
         raise TypeError(f"variable must be a keras.Variable, got {type(variable).__name__}")
-    refill(variable, SchemeInitializer(scheme, seed, threads=threads, **keywords)._request(variable.shape))
+    refill(variable, SchemeInitializer(scheme, seed, threads=threads, **keywords)._make_request(variable.shape))
     return variable
 
 
-class Initializer(_OfScheme, keras.initializers.Initializer, ABC):
+class Initializer(_OfArguments, keras.initializers.Initializer, ABC):
     """`keras.initializers.Initializer`, the base class: every initializer of Keras is an instance of it.
 
     Given a scheme, it is a `SchemeInitializer`, which once had this name, and warns. A subclass given one draws it.
@@ -326,14 +324,14 @@ class Initializer(_OfScheme, keras.initializers.Initializer, ABC):
     def __subclasshook__(cls, other: type) -> Any:
         return issubclass(other, keras.initializers.Initializer) if cls is Initializer else NotImplemented
 
-    def __init__(self, *scheme: Any, **arguments: Any) -> None:
+    def __init__(self, *scheme: Any, **arguments: Unpack[_Arguments]) -> None:
         if scheme or arguments:
             warnings.warn(
                 "Initializer is Keras's base class: a scheme is given to SchemeInitializer", DeprecationWarning, 2
             )
             if type(self) is Initializer:
                 self.__class__ = SchemeInitializer
-            _OfScheme.__init__(self, *scheme, **arguments)
+            _OfArguments.__init__(self, *scheme, **arguments)
 
     def __setstate__(self, state: Any) -> None:
         for part in state if isinstance(state, tuple) else (state,):  # beside a dict there may be one of slots
@@ -359,7 +357,7 @@ class Initializer(_OfScheme, keras.initializers.Initializer, ABC):
 # Seeds and fans, as Keras has them
 
 
-def _checked_seed(seed: Seed) -> Seed:
+def _read_seed(seed: Seed) -> Seed:
     if isinstance(seed, dict):
         return keras.saving.deserialize_keras_object(seed)
     if seed is None or isinstance(seed, keras.random.SeedGenerator):
@@ -370,7 +368,7 @@ def _checked_seed(seed: Seed) -> Seed:
     return seed_key(as_int("seed", seed, "an int in [0, 2^64), a keras.random.SeedGenerator, a key of JAX's or None"))
 
 
-def keras_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> Fans:
+def find_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> Fans:
     """Inputs and outputs of one unit as Keras counts them: of a vector its size both, and given axes alone."""
     if ins is not None and outs is not None:
         return Fans(prod(shape[axis] for axis in ins), prod(shape[axis] for axis in outs))
@@ -380,7 +378,7 @@ def keras_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: S
     return Fans(kernel * shape[-2], kernel * shape[-1])
 
 
-def with_numbers(scheme: Scheme, fans: Fans) -> Scheme:
+def replace_fans(scheme: Scheme, fans: Fans) -> Scheme:
     """The scheme that needs no fans any more and draws the same: a matrix of these fans has its numbers."""
     distribution = scheme.distribution(fans)
     return make_scheme(_NAMES[type(distribution)], **asdict(distribution))
@@ -397,7 +395,7 @@ _NAMES: dict[type, str] = {
 # By name
 
 
-def _by_name(scheme: str) -> Any:
+def _make_findable(scheme: str) -> Any:
     """What Keras finds under the name of a scheme: an initializer that makes others of their configurations.
 
     Where the name stands in a configuration as it is, Keras takes what it finds for the initializer itself.
@@ -406,15 +404,15 @@ def _by_name(scheme: str) -> Any:
         found: Any = SchemeInitializer(scheme)
     except ValueError:  # the scheme needs one of several arguments, and says so when it is asked for
         found = SimpleNamespace()
-    found.from_config = partial(_of_scheme, scheme)
+    found.from_config = partial(_make_of_config, scheme)  # no lambda: layers are pickled with it
     return found
 
 
-def _of_scheme(scheme: str, config: dict[str, Any]) -> SchemeInitializer:
+def _make_of_config(scheme: str, config: dict[str, Any]) -> SchemeInitializer:
     return SchemeInitializer(scheme, **config)
 
 
 for _entry in schemes():
     if all(argument.default is not REQUIRED for argument in _entry.arguments):
         for _name in (_entry.name, *_entry.aliases):
-            keras.saving.get_custom_objects()[f"winit_fast>{_name}"] = _by_name(_name)
+            keras.saving.get_custom_objects()[f"winit_fast>{_name}"] = _make_findable(_name)
