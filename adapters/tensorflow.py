@@ -16,9 +16,9 @@ import winit_fast.initializer
 from winit_fast import Scheme
 from winit_fast.distributions import Distribution, Elementwise
 from winit_fast.fans import Axes, Matrices
-from winit_fast.fill import checked_region
-from winit_fast.messages import as_sizes, shown
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.fill import read_region
+from winit_fast.messages import as_sizes, quote
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED, seed_key
 
 from . import needs
@@ -180,7 +180,7 @@ def init_(
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
     extent, parts = _parts(variable)
     dtype = _checked_dtype("variable", parts[0].copies[0].dtype)
-    whole, start = checked_region(extent, shape, offset, "variable")
+    whole, start = read_region(extent, shape, offset, "variable")
     which = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
@@ -192,7 +192,7 @@ def init_(
         values = (int(seed), str(distribution), whole, start)
         warn_of_repeats(values, id(variable))
     seed = _draw_seed() if seed is None and distribution.draws else seed
-    which = which.named(which.stream)  # pieces are no tensors that could repeat each other
+    which = which.rename(which.stream)  # pieces are no tensors that could repeat each other
     for part in parts:
 
         def write(array: NDArray[Any], begin: tuple[int, ...], part: _Part = part) -> None:
@@ -201,7 +201,7 @@ def init_(
 
         refill(part.copies, part.sizes, most, write)
     if values is not None:
-        note_filled(values, id(variable))
+        note_fill(values, id(variable))
     return variable
 
 
@@ -310,7 +310,7 @@ class Initializer(winit_fast.initializer.Initializer):
             if info is None:
                 continue
             if partition_shape is not None or partition_offset is not None:
-                raise ValueError(f"{argument} must be left out beside a partition, got {shown(info)}")
+                raise ValueError(f"{argument} must be left out beside a partition, got {quote(info)}")
             if argument == "shard_info":
                 partition_shape, partition_offset = info.shape, info.offset
             else:
@@ -319,16 +319,16 @@ class Initializer(winit_fast.initializer.Initializer):
         if (partition_shape is None) != (partition_offset is None):
             raise ValueError(
                 "partition_shape and partition_offset must be given together, "
-                f"got {shown(partition_shape)} and {shown(partition_offset)}"
+                f"got {quote(partition_shape)} and {quote(partition_offset)}"
             )
         if partition_shape is not None:
             sizes = _known("partition_shape", partition_shape)
-            whole, start = checked_region(sizes, whole, partition_offset, "partition_shape")
+            whole, start = read_region(sizes, whole, partition_offset, "partition_shape")
         kind = _checked_dtype("dtype", tf.float32 if dtype is None else dtype)
         distribution = _check(self, whole, kind, self.seed, "dtype")
         which, seed = self, self.seed
         if seed is None and distribution.draws:
-            which, seed = self.named(self.stream), self._drawn(whole, start, sizes)
+            which, seed = self.rename(self.stream), self._drawn(whole, start, sizes)
         return _made(which, sizes, kind, seed=seed, shape=whole, offset=start)
 
     def __repr__(self) -> str:
@@ -404,7 +404,7 @@ def _made(
     """
     if seed is None or not tf.executing_eagerly():
         # A seed that was drawn, or a function that runs again, repeats itself on purpose.
-        which = which.named(which.stream)
+        which = which.rename(which.stream)
     distribution = which.distribution(region["shape"], is_complex=dtype.is_complex)
     if tf.executing_eagerly():
         drawn = _draw_seed() if seed is None and distribution.draws else seed
@@ -498,7 +498,7 @@ def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
         found = tf.as_dtype(dtype)
     except TypeError:
         raise TypeError(
-            f"{argument} must be {', '.join(NAMES)}, or, for constants, bool or an integer, got {shown(dtype)}"
+            f"{argument} must be {', '.join(NAMES)}, or, for constants, bool or an integer, got {quote(dtype)}"
         ) from None
     if found not in FILLED and not found.is_bool and not found.is_integer:
         kind = "" if argument == "dtype" else "of dtype "
@@ -510,7 +510,7 @@ def _checked_dtype(argument: str, dtype: Any) -> tf.DType:
 
 def _known(argument: str, sizes: Any) -> tuple[int, ...]:
     if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and not sizes.is_fully_defined()):
-        raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
+        raise TypeError(f"{argument} must be known when it is asked for, got {quote(sizes)}")
     return as_sizes(argument, sizes)
 
 
@@ -535,7 +535,7 @@ def _parts(variable: Any) -> tuple[tuple[int, ...], list[_Part]]:
     elif isinstance(held, tf.Variable):
         shards = [held]
     else:
-        raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {shown(variable)}")
+        raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {quote(variable)}")
     first, parts = 0, []
     for shard in shards:
         copies = shard.values if isinstance(shard, tf.distribute.DistributedValues) else [shard]

@@ -42,10 +42,10 @@ from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail, with_precisio
 from winit_fast.fill import fill
 from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL, ElementType
 from winit_fast.memory import empty
-from winit_fast.messages import shown_word
+from winit_fast.messages import shorten
 from winit_fast.parallel import default_threads
 from winit_fast.publish import PartialFile, reserve
-from winit_fast.schemes import scheme
+from winit_fast.schemes import read_scheme
 from winit_fast.sparse import zeros_of
 
 __all__ = ["NAME", "Moments", "add_arguments", "fingerprint", "moments", "promised", "run"]
@@ -147,13 +147,13 @@ def _checked(key: str, options: argparse.Namespace, threads: int) -> Asked:
     dtype = _dtype(model.dtype)
     shape = (model.rows, model.dim)
     if math.prod(shape) * dtype.itemsize >= 1 << 63:
-        raise ValueError(f"rows and dim must make a table of fewer than 2^63 bytes, got {shown_word(str(shape))}")
+        raise ValueError(f"rows and dim must make a table of fewer than 2^63 bytes, got {shorten(str(shape))}")
     fill(
         np.empty((0, model.dim), dtype), model.scheme, seed=options.seed, name=model.name, shape=shape, offset=(0, 0),
         threads=threads,
     )  # fmt: skip
     element_type = ELEMENT_TYPES[model.dtype]
-    distribution = scheme(model.scheme).distribution(shape, is_complex=element_type.is_complex)
+    distribution = read_scheme(model.scheme).distribution(shape, is_complex=element_type.is_complex)
     # The kurtosis of a normal is 3, of one that is cut on one side at most 9, and of the others no more than 3.
     spread = math.sqrt((9 - 1) / (3 - 1)) if isinstance(distribution, TruncatedNormal) else 1.0
     return Asked(key, model, dtype, promised(distribution, element_type, shape), spread)
@@ -188,7 +188,7 @@ def _create(table: Asked, seed: int, threads: int) -> int:
     """Create, time and check one table; how many checks failed."""
     model, where = table.model, "in memory" if table.file is None else f"memory-mapped for {table.file.path}"
     print(f"{model.title}: {model.rows:,} x {model.dim:,} {model.dtype}, {table.size:,} bytes {where}")
-    print(f"  {shown_word(model.scheme)}, seed={seed}, name={model.name!r}", flush=True)
+    print(f"  {shorten(model.scheme)}, seed={seed}, name={model.name!r}", flush=True)
     if table.file is None:
         failures = _fill_and_check(empty(table.shape, table.dtype), table, seed, threads)
     else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.initializer import Initializer
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .. import needs
@@ -111,7 +111,7 @@ def _warn(request: Request, memory: int) -> None:
     if initializer.name is UNNAMED and initializer.scheme.draws:
         values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
         warn_of_repeats(values, memory)
-        note_filled(values, memory)
+        note_fill(values, memory)
 
 
 def _key(seed: Any) -> Any:
@@ -160,7 +160,7 @@ def refill(variable: Any, given: Request) -> None:
     """Write to a variable's memory where the backend lets us, else assign a new tensor."""
     backend, value = keras.backend.backend(), variable._value  # not what autocast makes of it
     shape, seed, initializer, _ = given
-    request = given._replace(initializer=initializer.named(initializer.stream))
+    request = given._replace(initializer=initializer.rename(initializer.stream))
     if variable.dtype not in FILLED:
         variable.assign(made(variable.dtype, None, request))
     elif backend == "torch" and value.is_cpu:

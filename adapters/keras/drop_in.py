@@ -15,7 +15,7 @@ from numbers import Real
 from typing import Any, SupportsIndex
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 
 from .. import needs
 from .backends import key_words
@@ -100,7 +100,7 @@ class RandomUniform(_Seeded, keras.initializers.RandomUniform):
     """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``, below `maxval` in 16 bits too."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
+        return read_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
 
 
 @registered
@@ -108,7 +108,7 @@ class RandomNormal(_Seeded, keras.initializers.RandomNormal):
     """`keras.initializers.RandomNormal`: ``normal(mean, stddev)``."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("normal", mean=float(self.mean), std=float(self.stddev))
+        return read_scheme("normal", mean=float(self.mean), std=float(self.stddev))
 
 
 @registered
@@ -116,7 +116,7 @@ class TruncatedNormal(_Seeded, keras.initializers.TruncatedNormal):
     """`keras.initializers.TruncatedNormal`: ``truncated_normal(mean, stddev)``, cut at 2 of its standard deviations."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
+        return read_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
 
 
 @registered
@@ -137,7 +137,7 @@ class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
 
     def _scheme_with_fans(self) -> Scheme:
         kind = "normal" if self.distribution == "untruncated_normal" else self.distribution
-        return make_scheme("variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind)
+        return read_scheme("variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind)
 
 
 @registered
@@ -145,7 +145,7 @@ class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
     """`keras.initializers.GlorotUniform`: ``xavier_uniform``."""
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("xavier_uniform")
+        return read_scheme("xavier_uniform")
 
 
 @registered
@@ -153,7 +153,7 @@ class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
     """`keras.initializers.GlorotNormal`: ``xavier_truncated_normal``."""
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("xavier_truncated_normal")
+        return read_scheme("xavier_truncated_normal")
 
 
 @registered
@@ -161,7 +161,7 @@ class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
     """`keras.initializers.LecunUniform`: ``lecun_uniform``."""
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("lecun_uniform")
+        return read_scheme("lecun_uniform")
 
 
 @registered
@@ -169,7 +169,7 @@ class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
     """`keras.initializers.LecunNormal`: ``lecun_truncated_normal``."""
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("lecun_truncated_normal")
+        return read_scheme("lecun_truncated_normal")
 
 
 @registered
@@ -177,7 +177,7 @@ class HeUniform(VarianceScaling, keras.initializers.HeUniform):
     """`keras.initializers.HeUniform`: ``he_uniform``."""
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("he_uniform")
+        return read_scheme("he_uniform")
 
 
 @registered
@@ -192,7 +192,7 @@ class HeNormal(VarianceScaling, keras.initializers.HeNormal):
     """
 
     def _scheme_with_fans(self) -> Scheme:
-        return make_scheme("he_truncated_normal")
+        return read_scheme("he_truncated_normal")
 
 
 @registered
@@ -202,7 +202,7 @@ class Orthogonal(_Seeded, keras.initializers.Orthogonal):
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) < 2:
             raise ValueError(f"shape must have at least two axes, got {shape}")
-        return make_scheme("orthogonal", gain=float(self.gain))
+        return read_scheme("orthogonal", gain=float(self.gain))
 
 
 class _OfAnyType(Drawn):
@@ -227,7 +227,7 @@ class Constant(_OfAnyType, keras.initializers.Constant):
         return super()._is_ours(dtype) and isinstance(self.value, Real) and isfinite(self.value)
 
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("constant", value=float(self.value))
+        return read_scheme("constant", value=float(self.value))
 
 
 @registered
@@ -237,7 +237,7 @@ class Identity(_OfAnyType, keras.initializers.Identity):
     def _scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) != 2:
             raise ValueError(f"shape must have two axes, got {shape}")
-        return make_scheme("identity", gain=float(self.gain))
+        return read_scheme("identity", gain=float(self.gain))
 
 
 # Keras's other names for them

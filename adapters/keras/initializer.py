@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import winit_fast.initializer
 from winit_fast import Scheme, schemes
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, Matrices
 from winit_fast.messages import as_int, as_sizes
@@ -76,7 +76,7 @@ class Drawn:
         scheme = self._scheme(sizes)
         seed, which = self._seed() if scheme.draws else 0, self._which(scheme)
         if not isinstance(seed, int):  # where that repeats itself, it was told to
-            which = which.named(which.stream)
+            which = which.rename(which.stream)
         if seed is None:
             seed = random.getrandbits(64)  # of Python's generator, where Keras takes its default seeds from too
         return Request(sizes, seed, which, self._threads())
@@ -383,7 +383,7 @@ def keras_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: S
 def with_numbers(scheme: Scheme, fans: Fans) -> Scheme:
     """The scheme that needs no fans any more and draws the same: a matrix of these fans has its numbers."""
     distribution = scheme.distribution(fans)
-    return make_scheme(_NAMES[type(distribution)], **asdict(distribution))
+    return read_scheme(_NAMES[type(distribution)], **asdict(distribution))
 
 
 _NAMES: dict[type, str] = {

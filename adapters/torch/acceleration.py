@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from winit_fast import scheme as make_scheme
-from winit_fast.messages import shown
+from winit_fast import scheme as read_scheme
+from winit_fast.messages import quote
 
 from . import functions
 from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, block_here
@@ -165,7 +165,7 @@ class _Governor(Block):
     def fill(self, tensor: Tensor, scheme: str) -> None:
         """`init_` with the next stream of the seed."""
         self.follow()
-        seed = self.seed if make_scheme(scheme).draws else 0
+        seed = self.seed if read_scheme(scheme).draws else 0
         moves = type(seed) is Drawn and not seed.is_drawn  # PyTorch's generator
         init_(tensor, scheme, seed=seed, name=self.drawn, threads=self.threads)
         self.drawn += 1
@@ -206,7 +206,7 @@ class _Governor(Block):
         if self.has_loaded and left:
             warnings.warn(
                 f"skip=True left {len(left)} tensors uninitialized that the checkpoint loaded in this block does not "
-                f"hold, of shapes {shown(left)}: initialize them, as with init_",
+                f"hold, of shapes {quote(left)}: initialize them, as with init_",
                 stacklevel=4,
             )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Uniform
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
@@ -130,7 +130,7 @@ def trunc_normal_(
         mean, std = a, 0.0
     is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
     low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
-    cut = make_scheme(f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})")
+    cut = read_scheme(f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})")
     if is_outside:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: all values come from one tail.", stacklevel=2
@@ -267,7 +267,7 @@ def _below_bound(scheme: str, tensor: Tensor) -> str:
     """A scheme with the values that a type narrower than float32 rounds to the upper bound kept below it."""
     if tensor.dtype not in _NARROW:
         return scheme
-    bounds = make_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
+    bounds = read_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
     return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
 
 
