@@ -7,7 +7,7 @@ from typing import SupportsIndex, TypeAlias
 import numpy as np
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.messages import as_int
 
 __all__ = ["Seed", "seed_of"]
@@ -18,7 +18,7 @@ Seed: TypeAlias = SupportsIndex | np.random.Generator | np.random.SeedSequence |
 def seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
     """Read the seed that was given, or one still to be drawn; None where the scheme draws nothing."""
     if seed is None or isinstance(seed, np.random.Generator | np.random.SeedSequence):
-        return _LateSeed(seed) if make_scheme(scheme).draws else None
+        return _LateSeed(seed) if read_scheme(scheme).draws else None
     return as_int("seed", seed, "an int in [0, 2^64), a numpy.random.Generator, a SeedSequence or None")
 
 

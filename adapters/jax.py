@@ -26,7 +26,7 @@ from typing import Any, SupportsIndex
 import winit_fast.initializer
 from winit_fast import Scheme
 from winit_fast.fans import Axes, Matrices
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.messages import as_int, as_sizes, quote
 from winit_fast.streams import UNNAMED
 
 from . import needs
@@ -129,9 +129,9 @@ def init(
     """
     sizes = _read_shape(shape)
     if isinstance(seed, jax.Array):
-        raise TypeError(f"seed must be an int in [0, 2^64), got {shown(seed)}: a key of jax.random is given as key=")
+        raise TypeError(f"seed must be an int in [0, 2^64), got {quote(seed)}: a key of jax.random is given as key=")
     if seed is not None and key is not None:
-        raise TypeError(f"seed must be left out where there is a key, got {shown(seed)}")
+        raise TypeError(f"seed must be left out where there is a key, got {quote(seed)}")
     kind = _read_dtype(dtype)
     initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
@@ -243,7 +243,7 @@ def _read_dtype(dtype: Any) -> np.dtype[Any]:
     except TypeError:
         is_known = False
     if not is_known:
-        raise TypeError(f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {shown(dtype)}")
+        raise TypeError(f"dtype must be {', '.join(FILLED)} or, for constants, bool or an integer, got {quote(dtype)}")
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise ValueError(
             f"dtype {kind.name} needs jax.config.update('jax_enable_x64', True): JAX would make it narrower"

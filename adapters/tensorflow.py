@@ -17,9 +17,9 @@ import winit_fast.initializer
 from winit_fast import Scheme
 from winit_fast.distributions import Distribution, Elementwise
 from winit_fast.fans import Axes, Matrices
-from winit_fast.fill import checked_region
-from winit_fast.messages import as_sizes, shown
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.fill import read_region
+from winit_fast.messages import as_sizes, quote
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED, seed_key
 
 from . import needs
@@ -177,7 +177,7 @@ def init_(
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
     extent, shards = _find_shards(variable)
     dtype = _read_dtype("variable", shards[0].copies[0].dtype)
-    whole, start = checked_region(extent, shape, offset, "variable")
+    whole, start = read_region(extent, shape, offset, "variable")
     initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
         padding_idx=padding_idx,
@@ -199,7 +199,7 @@ def init_(
 
         refill(shard.copies, shard.sizes, most, write)
     if values is not None:
-        note_filled(values, id(variable))
+        note_fill(values, id(variable))
     return variable
 
 
@@ -308,7 +308,7 @@ class Initializer(winit_fast.initializer.Initializer):
             if info is None:
                 continue
             if partition_shape is not None or partition_offset is not None:
-                raise ValueError(f"{argument} must be left out beside a partition, got {shown(info)}")
+                raise ValueError(f"{argument} must be left out beside a partition, got {quote(info)}")
             if argument == "shard_info":
                 partition_shape, partition_offset = info.shape, info.offset
             else:
@@ -317,11 +317,11 @@ class Initializer(winit_fast.initializer.Initializer):
         if (partition_shape is None) != (partition_offset is None):
             raise ValueError(
                 "partition_shape and partition_offset must be given together, "
-                f"got {shown(partition_shape)} and {shown(partition_offset)}"
+                f"got {quote(partition_shape)} and {quote(partition_offset)}"
             )
         if partition_shape is not None:
             sizes = _read_sizes("partition_shape", partition_shape)
-            whole, start = checked_region(sizes, whole, partition_offset, "partition_shape")
+            whole, start = read_region(sizes, whole, partition_offset, "partition_shape")
         kind = _read_dtype("dtype", tf.float32 if dtype is None else dtype)
         request = Request(self, whole, self.seed)
         distribution = _check(request, kind, "dtype")
@@ -490,7 +490,7 @@ def _read_dtype(argument: str, dtype: Any) -> tf.DType:
     with suppress(TypeError):
         found = tf.as_dtype(dtype)
     if found is None or not (found.name in FILLED or found.is_bool or found.is_integer):
-        kind, given = "" if argument == "dtype" else "of dtype ", shown(dtype) if found is None else found.name
+        kind, given = "" if argument == "dtype" else "of dtype ", quote(dtype) if found is None else found.name
         raise TypeError(
             f"{argument} must be {kind}{', '.join(FILLED)}, or, for constants, bool or an integer, got {given}"
         )
@@ -504,7 +504,7 @@ def _to_numpy(dtype: tf.DType) -> np.dtype[Any]:
 
 def _read_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
     if tf.is_symbolic_tensor(sizes) or (isinstance(sizes, tf.TensorShape) and not sizes.is_fully_defined()):
-        raise TypeError(f"{argument} must be known when it is asked for, got {shown(sizes)}")
+        raise TypeError(f"{argument} must be known when it is asked for, got {quote(sizes)}")
     return as_sizes(argument, sizes)
 
 
@@ -528,7 +528,7 @@ def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
     elif isinstance(held, tf.Variable):
         variables = [held]
     else:
-        raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {shown(variable)}")
+        raise TypeError(f"variable must be a tf.Variable or a keras.Variable of TensorFlow's, got {quote(variable)}")
     first, shards = 0, []
     for each in variables:
         copies = each.values if isinstance(each, tf.distribute.DistributedValues) else [each]

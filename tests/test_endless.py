@@ -10,7 +10,7 @@ from processes import ON_TWO_CPUS, printed
 import winit_fast
 from winit_fast import fill, fill_keys, fill_rows, scheme
 from winit_fast.arguments import numbers_of_array
-from winit_fast.messages import as_members, as_sizes, shown
+from winit_fast.messages import as_members, as_sizes, quote
 
 # In a process of its own, whose memory and time are bounded.
 CODE = """
@@ -194,20 +194,20 @@ class Named(str):
     ids=repr,
 )
 def test_a_short_value_is_shown_as_its_repr(value):
-    assert shown(value) == repr(value)
+    assert quote(value) == repr(value)
 
 
 @pytest.mark.parametrize("value", [[1] * 10**6, "x" * 10**6, (b"x" * 10**6,), {k: k for k in range(10**5)}], ids=type)
 def test_a_long_value_is_shown_by_its_beginning(value):
-    assert shown(value) == f"{repr(value)[:77]}..."
+    assert quote(value) == f"{repr(value)[:77]}..."
 
 
 def test_what_has_no_repr_is_shown_by_its_type():
-    assert shown(Broken()) == shown([Broken()]).replace("list", "Broken") == "an object of Broken"
-    assert shown(10**5000) == "a very long int"
-    assert shown((10**5000,)) == "(a very long int,)"
+    assert quote(Broken()) == quote([Broken()]).replace("list", "Broken") == "an object of Broken"
+    assert quote(10**5000) == "a very long int"
+    assert quote((10**5000,)) == "(a very long int,)"
     returned = type("Returned", (), {"__repr__": lambda self: Named("y" * 500)})()
-    assert shown(returned) == f"{'y' * 77}..."
+    assert quote(returned) == f"{'y' * 77}..."
 
 
 def test_lists_that_hold_each_other_are_counted_no_further_than_a_scheme_takes():

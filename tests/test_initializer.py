@@ -46,7 +46,7 @@ def test_equal_ones_are_hashed_alike_and_no_attribute_can_be_set(initializer):
     again = Initializer(winit_fast.scheme("kaiming_normal"), **{**GIVEN, "in_axis": 2, "matrices": (2, 1)})
     assert again == initializer
     assert hash(again) == hash(initializer)
-    assert initializer != initializer.named("other")
+    assert initializer != initializer.rename("other")
     with pytest.raises(FrozenInstanceError):
         initializer.name = "other"
 

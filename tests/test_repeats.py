@@ -156,7 +156,7 @@ def _noted(barrier, out):
     """What `fill` does, with both threads past the first look before either has written."""
     repeats.warn_of_repeats("what", id(out))
     barrier.wait(20)
-    repeats.note_filled("what", id(out))
+    repeats.note_fill("what", id(out))
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])

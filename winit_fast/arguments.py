@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, TypeAlias
 
 from winit_fast._plan import MOST_AXES
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, quote
 
 __all__ = [
     "MOST_AXES",
@@ -40,11 +40,11 @@ Value: TypeAlias = "float | int | str | tuple[Value, ...] | None"
 def _number(argument: str, value: Any) -> float:
     scalar = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy, ml_dtypes or a framework
     if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):
-        raise TypeError(f"{argument} must be a number, got {shown(value)}")
+        raise TypeError(f"{argument} must be a number, got {quote(value)}")
     try:
         number = float(scalar)
     except OverflowError:
-        raise ValueError(f"{argument} must be within the range of float64, got {shown(value)}") from None
+        raise ValueError(f"{argument} must be within the range of float64, got {quote(value)}") from None
     if math.isnan(number):
         raise ValueError(f"{argument} must be a number, got nan")
     return number
@@ -81,7 +81,7 @@ def whole_from(smallest: int) -> Callable[[str, Any], int]:
         needed = f"an int in [{smallest}, 2^31)"
         whole = as_int(argument, value, needed)
         if not smallest <= whole < 1 << 31:
-            raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+            raise ValueError(f"{argument} must be {needed}, got {quote(value)}")
         return whole
 
     return check
@@ -91,10 +91,10 @@ def gate_order(argument: str, value: Any) -> str:
     """The four gates of an LSTM in some order: i, f, g (also called c) and o."""
     needed = "the letters i, f, g (or c) and o in some order, such as 'ifgo'"
     if not isinstance(value, str):
-        raise TypeError(f"{argument} must be {needed}, got {shown(value)}")
+        raise TypeError(f"{argument} must be {needed}, got {quote(value)}")
     order = str(value).replace("c", "g")
     if sorted(order) != sorted("ifgo"):
-        raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+        raise ValueError(f"{argument} must be {needed}, got {quote(value)}")
     return order
 
 
@@ -104,7 +104,7 @@ def numbers_of_array(argument: str, value: Any) -> tuple[Value, ...]:
         raise ValueError(f"{argument} must be at most {MOST_VALUES} numbers, got {value.size}")
     nested = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(nested, list | tuple):
-        raise TypeError(f"{argument} must be an array or a nested list of numbers, got {shown(value)}")
+        raise TypeError(f"{argument} must be an array or a nested list of numbers, got {quote(value)}")
     return _read_nested(argument, nested, 1, count())
 
 
@@ -124,7 +124,7 @@ def _read_nested(argument: str, value: Any, depth: int, met: count[int]) -> tupl
         for member in value
     )
     if not read or len({shape_of_array(member) for member in read}) > 1:
-        raise ValueError(f"{argument} must be a rectangle of at least one number, got {shown(value)}")
+        raise ValueError(f"{argument} must be a rectangle of at least one number, got {quote(value)}")
     return read
 
 
@@ -161,11 +161,11 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
 
     def check(argument: str, value: Any) -> str:
         if not isinstance(value, str):
-            raise TypeError(f"{argument} must be a str, got {shown(value)}")
+            raise TypeError(f"{argument} must be a str, got {quote(value)}")
         if value not in choices:
             close = nearest_word(value, choices)
             hint = f"did you mean {close!r}? It" if close else "it"
-            raise ValueError(f"{argument} {shown(value)} is unknown; {hint} must be one of {', '.join(choices)}")
+            raise ValueError(f"{argument} {quote(value)} is unknown; {hint} must be one of {', '.join(choices)}")
         return str(value)
 
     return check

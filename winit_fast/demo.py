@@ -42,10 +42,10 @@ from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail, with_precisio
 from winit_fast.fill import fill
 from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL, ElementType
 from winit_fast.memory import empty
-from winit_fast.messages import shown_word
+from winit_fast.messages import shorten
 from winit_fast.parallel import default_threads
 from winit_fast.publish import PartialFile, reserve
-from winit_fast.schemes import scheme
+from winit_fast.schemes import read_scheme
 from winit_fast.sparse import zeros_of
 
 __all__ = ["NAME", "Moments", "add_arguments", "fingerprint", "measure_moments", "predict_moments", "run"]
@@ -148,13 +148,13 @@ def _check_table(key: str, options: argparse.Namespace, threads: int) -> TableJo
     dtype = _require_dtype(spec.dtype)
     shape = (spec.rows, spec.dim)
     if math.prod(shape) * dtype.itemsize >= 1 << 63:
-        raise ValueError(f"rows and dim must make a table of fewer than 2^63 bytes, got {shown_word(str(shape))}")
+        raise ValueError(f"rows and dim must make a table of fewer than 2^63 bytes, got {shorten(str(shape))}")
     fill(
         np.empty((0, spec.dim), dtype), spec.scheme, seed=options.seed, name=spec.name, shape=shape, offset=(0, 0),
         threads=threads,
     )  # fmt: skip
     element_type = ELEMENT_TYPES[spec.dtype]
-    distribution = scheme(spec.scheme).distribution(shape, is_complex=element_type.is_complex)
+    distribution = read_scheme(spec.scheme).distribution(shape, is_complex=element_type.is_complex)
     # The kurtosis is 3 for a normal, at most 9 for a normal truncated on one side, and at most 3 for the others.
     std_error_factor = math.sqrt((9 - 1) / (3 - 1)) if isinstance(distribution, TruncatedNormal) else 1.0
     return TableJob(key, spec, dtype, predict_moments(distribution, element_type, shape), std_error_factor)
@@ -189,7 +189,7 @@ def _create_table(table: TableJob, seed: int, threads: int) -> int:
     """Create, time and check one table; return how many checks failed."""
     spec, where = table.spec, "in memory" if table.file is None else f"memory-mapped for {table.file.path}"
     print(f"{spec.title}: {spec.rows:,} x {spec.dim:,} {spec.dtype}, {table.size:,} bytes {where}")
-    print(f"  {shown_word(spec.scheme)}, seed={seed}, name={spec.name!r}", flush=True)
+    print(f"  {shorten(spec.scheme)}, seed={seed}, name={spec.name!r}", flush=True)
     if table.file is None:
         failures = _fill_and_check(empty(table.shape, table.dtype), table, seed, threads)
     else:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from winit_fast._plan import cpu_isas
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 __all__ = ["ISA", "compiled_isas", "kernels", "usable_isas"]
 
@@ -36,7 +36,7 @@ def _choose() -> str:
     if forced:
         if forced not in usable_isas():
             raise ImportError(
-                f"{_ENVIRONMENT} must be one of {', '.join(usable_isas())} on this CPU, got {shown(forced)}"
+                f"{_ENVIRONMENT} must be one of {', '.join(usable_isas())} on this CPU, got {quote(forced)}"
                 f" (compiled: {', '.join(compiled_isas())})"
             )
         return forced

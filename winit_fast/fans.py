@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-from winit_fast.messages import as_int, as_members, shown
+from winit_fast.messages import as_int, as_members, quote
 
-__all__ = ["Axes", "Fans", "Layout", "Matrices", "axes_tuple", "fans", "matrices_of", "sizes_of"]
+__all__ = ["Axes", "Fans", "Layout", "Matrices", "as_axes", "fans", "matrices_of", "sizes_of"]
 
 Axes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Matrices: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex]
@@ -113,18 +113,18 @@ class Layout:
         if self.lacks_an_axis():
             has = "one" if self.shape else "none"
             raise MissingAxisError(
-                f"fans need an input and an output axis; shape {shown(self.shape)} has {has}: {_GIVE_AXES}"
+                f"fans need an input and an output axis; shape {quote(self.shape)} has {has}: {_GIVE_AXES}"
             )
         ins = _positions("in_axis", self.in_axis, self.shape)
         outs = _positions("out_axis", self.out_axis, self.shape)
         batch = self.batch()
         if len(self.shape) < 2 and ins and ins == outs:
-            raise ValueError(f"in_axis and out_axis are the same axis of shape {shown(self.shape)}{_NEEDS_TWO_AXES}")
+            raise ValueError(f"in_axis and out_axis are the same axis of shape {quote(self.shape)}{_NEEDS_TWO_AXES}")
         for axis in batch:
             if axis in ins or axis in outs:
                 other = "in_axis" if axis in ins else "out_axis"
                 raise ValueError(
-                    f"batch_axis must differ from {other}, got axis {axis} of shape {shown(self.shape)} in both"
+                    f"batch_axis must differ from {other}, got axis {axis} of shape {quote(self.shape)} in both"
                 )
         return ins, outs, batch
 
@@ -148,19 +148,19 @@ class Layout:
         count, given = matrices if isinstance(matrices, tuple) else (matrices, None)
         if self.lacks_an_axis():  # a bias: a scheme with fans will refuse it
             if not self.shape or self.shape[0] % count:
-                raise ValueError(f"matrices must divide axis 0 of shape {shown(self.shape)}, got {shown(count)}")
+                raise ValueError(f"matrices must divide axis 0 of shape {quote(self.shape)}, got {quote(count)}")
             return self, None
         ins, outs, batch = self.roles()
         if given is None and not outs:
-            raise ValueError(f"matrices must be (count, axis) where there is no output axis, got {shown(matrices)}")
+            raise ValueError(f"matrices must be (count, axis) where there is no output axis, got {quote(matrices)}")
         axis = outs[0] if given is None else _positions("matrices: axis", given, self.shape)[0]
         if axis not in ins and axis not in outs:
             raise ValueError(f"matrices must follow each other along an input or output axis, got axis {axis}")
         size, rest = divmod(self.shape[axis], count)
         if rest:
             default = ", the first of out_axis" if given is None else ""
-            where = f"axis {axis} of shape {shown(self.shape)}{default}"
-            raise ValueError(f"matrices must divide {where}, got {shown(count)}")
+            where = f"axis {axis} of shape {quote(self.shape)}{default}"
+            raise ValueError(f"matrices must divide {where}, got {quote(count)}")
 
         def shift(axes: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(other + (other >= axis) for other in axes)
@@ -178,8 +178,8 @@ class Layout:
         rest = tuple(axis for axis in range(len(self.shape)) if axis not in outs and axis not in batch)
         if not outs or not rest:
             raise ValueError(
-                f"shape must have an output axis and at least one other for a matrix, got {shown(self.shape)} "
-                f"with out_axis={shown(self.out_axis)} and batch_axis={shown(self.batch_axis)}"
+                f"shape must have an output axis and at least one other for a matrix, got {quote(self.shape)} "
+                f"with out_axis={quote(self.out_axis)} and batch_axis={quote(self.batch_axis)}"
             )
         outs = tuple(sorted(outs))
         return (outs, rest, batch) if outs[0] < rest[0] else (rest, outs, batch)
@@ -199,9 +199,9 @@ def sizes_of(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
     try:
         sizes = tuple(map(index, members))
     except TypeError:
-        raise TypeError(f"shape must be a sequence of integers, got {shown(shape)}") from None
+        raise TypeError(f"shape must be a sequence of integers, got {quote(shape)}") from None
     if sizes and min(sizes) < 0:
-        raise ValueError(f"shape must have sizes >= 0, got {shown(sizes)}")
+        raise ValueError(f"shape must have sizes >= 0, got {quote(sizes)}")
     return sizes
 
 
@@ -210,14 +210,14 @@ def _positions(argument: str, axes: Axes, sizes: tuple[int, ...]) -> tuple[int, 
     rank = len(sizes)
     if type(axes) is int and -rank <= axes < rank:
         return (axes % rank,)
-    given = axes_tuple(argument, axes)
+    given = as_axes(argument, axes)
     for axis in given:
         if not -rank <= axis < rank:
             reason = _NEEDS_TWO_AXES if rank < 2 else f", which has {rank} axes"
-            raise ValueError(f"{argument} {shown(axis)} is out of range for shape {shown(sizes)}{reason}")
+            raise ValueError(f"{argument} {quote(axis)} is out of range for shape {quote(sizes)}{reason}")
     positions = tuple(axis % rank for axis in given)
     if len(set(positions)) < len(positions):
-        raise ValueError(f"{argument} must name each axis once, got {shown(given)} for shape {shown(sizes)}")
+        raise ValueError(f"{argument} must name each axis once, got {quote(given)} for shape {quote(sizes)}")
     return positions
 
 
@@ -226,14 +226,14 @@ def matrices_of(matrices: Matrices) -> int | tuple[int, int]:
     needed = "an int >= 1 or a tuple of a count and an axis"
     given = as_members("matrices", matrices, needed) if isinstance(matrices, list | tuple) else [matrices]
     if not 1 <= len(given) <= 2:
-        raise TypeError(f"matrices must be {needed}, got {shown(matrices)}")
+        raise TypeError(f"matrices must be {needed}, got {quote(matrices)}")
     count, *axis = (as_int("matrices", number, needed) for number in given)
     if count < 1:
-        raise ValueError(f"matrices must be {needed}, got {shown(matrices)}")
+        raise ValueError(f"matrices must be {needed}, got {quote(matrices)}")
     return (count, axis[0]) if axis else count
 
 
-def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
+def as_axes(argument: str, axes: Axes) -> tuple[int, ...]:
     """The axes given for `argument`, one or several, as plain ints."""
     if type(axes) is tuple and not axes:
         return ()
@@ -246,4 +246,4 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
             raise TypeError
         return tuple(map(index, members))
     except TypeError:
-        raise TypeError(f"{argument} must be {needed}, got {shown(axes)}") from None
+        raise TypeError(f"{argument} must be {needed}, got {quote(axes)}") from None

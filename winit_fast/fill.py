@@ -30,14 +30,14 @@ from winit_fast._plan import (
 from winit_fast.arguments import MOST_AXES
 from winit_fast.distributions import Constant, Distribution, Elementwise, GivenValues
 from winit_fast.elements import Writer, fill_elements
-from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
+from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
-from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, shown, shown_word
-from winit_fast.parallel import checked_threads, fill_plan
+from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, quote, shorten
+from winit_fast.parallel import fill_plan, read_threads
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED, seed_key, stream_of
 from winit_fast.target import Call, Target
@@ -126,11 +126,11 @@ def fill(
     True
     """
     memory = _read_array(out)
-    global_shape, start = checked_region(memory.shape, shape, offset)
+    global_shape, start = read_region(memory.shape, shape, offset)
     resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     stream = stream_of(name)
     padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
-    thread_count = checked_threads(threads)
+    thread_count = read_threads(threads)
     key = _read_seed(seed, resolution.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if memory.size:
         values = None
@@ -141,7 +141,7 @@ def fill(
             raise ValueError(f"out {_CHANGED}")
         resolution.write(Target(memory, global_shape, start), Call(key, stream, thread_count))
         if values is not None:
-            note_filled(values, address)
+            note_fill(values, address)
         if padding is not None:
             axis, row = padding
             if 0 <= row - start[axis] < memory.shape[axis]:
@@ -204,12 +204,12 @@ def fill_rows(
     resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     if resolution.split_axis == 0:
         raise ValueError(
-            f"matrices must not follow each other along the axis of the rows where {shown(str(scheme))} has rows that "
-            f"depend on each other, got {shown(matrices)}: fill the matrices, or parts of them"
+            f"matrices must not follow each other along the axis of the rows where {quote(str(scheme))} has rows that "
+            f"depend on each other, got {quote(matrices)}: fill the matrices, or parts of them"
         )
     stream = stream_of(name)
     padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
-    thread_count = checked_threads(threads)
+    thread_count = read_threads(threads)
     key = _read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
@@ -300,10 +300,10 @@ def fill_keys(
     whole = _read_table_shape(shape, memory.shape, scheme)
     resolution = _look_up(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
     if not resolution.is_elementwise:
-        raise ValueError(f"scheme must draw each element by itself where there are keys, got {shown(str(scheme))}")
+        raise ValueError(f"scheme must draw each element by itself where there are keys, got {quote(str(scheme))}")
     stream = stream_of(name)
     padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
-    thread_count = checked_threads(threads)
+    thread_count = read_threads(threads)
     key = _read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
@@ -361,13 +361,13 @@ def random_bits(
     """
     memory = _read_memory(out)
     if memory.dtype != np.uint32 or not memory.dtype.isnative:
-        raise TypeError(f"out must be of dtype uint32 in native byte order, got {shown(memory.dtype)}")
+        raise TypeError(f"out must be of dtype uint32 in native byte order, got {quote(memory.dtype)}")
     start = as_int("offset", offset)
     if not 0 <= start <= (1 << 66) - memory.size:
-        raise ValueError(f"offset must be in [0, 2^66 - {memory.size}] for {memory.size} words, got {shown(start)}")
+        raise ValueError(f"offset must be in [0, 2^66 - {memory.size}] for {memory.size} words, got {quote(start)}")
     key = seed_key(seed)
     stream = stream_of(name)
-    thread_count = checked_threads(threads)
+    thread_count = read_threads(threads)
     if memory.size:
         if not is_unchanged(out, memory):
             raise ValueError(f"out {_CHANGED}")
@@ -423,20 +423,20 @@ def _element_type_of(dtype: np.dtype[Any]) -> ElementType:
             "8-bit floats; import ml_dtypes, then view it, as in out.view('bfloat16')"
         )
     if found is None:
-        raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {shown_word(dtype.name)}")
+        raise TypeError(f"out must be of dtype {', '.join(ELEMENT_TYPES)}, got {shorten(dtype.name)}")
     if not dtype.isnative:
-        raise TypeError(f"out must be in native byte order, got {shown(dtype)}")
+        raise TypeError(f"out must be in native byte order, got {quote(dtype)}")
     return found
 
 
 def _read_shape(shape: object, hint: str = "") -> tuple[int, ...]:
     sizes = as_sizes("shape", shape)
     if prod(sizes) >= 1 << 63 or max(sizes, default=0) >= 1 << 63:
-        raise ValueError(f"shape must have fewer than 2^63 elements, got {shown(sizes)}{hint}")
+        raise ValueError(f"shape must have fewer than 2^63 elements, got {quote(sizes)}{hint}")
     return sizes
 
 
-def checked_region(
+def read_region(
     extent: tuple[int, ...],
     shape: Sequence[SupportsIndex] | None,
     offset: Sequence[SupportsIndex] | None,
@@ -445,7 +445,7 @@ def checked_region(
     """The shape of the global tensor, and the index in it where the part begins that `argument` names."""
     if shape is None:
         if offset is not None:
-            raise ValueError(f"shape must be given with offset, got offset={shown(offset)} alone")
+            raise ValueError(f"shape must be given with offset, got offset={quote(offset)} alone")
         return extent, (0,) * len(extent)
     whole = _read_shape(shape)
     start = (0,) * len(whole) if offset is None else as_sizes("offset", offset)
@@ -456,12 +456,12 @@ def checked_region(
         )
     if any(first + size > most for first, size, most in zip(start, extent, whole, strict=True)):
         raise ValueError(
-            f"{argument} must lie within shape, got {shown(extent)} from offset {shown(start)} on in {shown(whole)}"
+            f"{argument} must lie within shape, got {quote(extent)} from offset {quote(start)} on in {quote(whole)}"
         )
     if offset is None and extent != whole:
         raise ValueError(
             f"offset must be given where {argument} is smaller than shape: it says which part this is; "
-            f"got {shown(extent)} of {shown(whole)} and no offset"
+            f"got {quote(extent)} of {quote(whole)} and no offset"
         )
     return whole, start
 
@@ -477,7 +477,7 @@ def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> ND
         raise ValueError("shape must have at least one axis, whose rows to take, got ()")
     needed = (row_list.size, *shape[1:])
     if extent != needed:
-        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {shown(needed)}, got {shown(extent)}")
+        raise ValueError(f"out must have the shape (len(rows), *shape[1:]) = {quote(needed)}, got {quote(extent)}")
     words = np.require(row_list, np.int64, ["C", "A"])  # from 2^63 on they become negative, so outside as well
     if not are_within(words, shape[0]):
         worst = _find_farthest(row_list)
@@ -499,24 +499,24 @@ def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tupl
         try:
             is_empty = len(given) == 0
         except (TypeError, OverflowError, ValueError):  # no length, or one beyond Python's (a range), or below 0
-            raise TypeError(f"{refusal}{shown(values)}") from None
+            raise TypeError(f"{refusal}{quote(values)}") from None
         try:
             given = [] if is_empty else list(islice(given, max(_ROWS_AT_ONCE, *extent[:1]) + 1))
         except TypeError:  # it cannot be iterated
-            raise TypeError(f"{refusal}{shown(values)}") from None
+            raise TypeError(f"{refusal}{quote(values)}") from None
     kinds = set(map(type, given)) if type(given) in (list, tuple) else set()
     if kinds == {int}:
         with suppress(OverflowError, ValueError):  # beyond int64, or made shorter meanwhile
             return np.fromiter(given, np.int64, len(given)), given
     long = {kind for kind in kinds if hasattr(kind, "__len__")}
     if long and any(type(member) in long and getattr(member, "ndim", 1) for member in given):
-        raise TypeError(f"{refusal}{shown(values)}")
+        raise TypeError(f"{refusal}{quote(values)}")
     try:
         array = view_of(np.asarray(given))
     except ValueError:  # ragged
-        raise TypeError(f"{refusal}{shown(values)}") from None
+        raise TypeError(f"{refusal}{quote(values)}") from None
     if array.ndim == 0:  # a number, a text, a set
-        raise TypeError(f"{refusal}{shown(values)}")
+        raise TypeError(f"{refusal}{quote(values)}")
     return array, given
 
 
@@ -565,9 +565,9 @@ def _read_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {found.shape} of {found.dtype}")
     if out.ndim == 0 or len(out) != len(found):
-        raise ValueError(f"out must have the shape (len(keys), ...), got {shown(out.shape)} for {len(found)} keys")
+        raise ValueError(f"out must have the shape (len(keys), ...), got {quote(out.shape)} for {len(found)} keys")
     if prod(out.shape[1:]) >= 1 << 31:
-        raise ValueError(f"out must have rows of fewer than 2^31 elements, got {shown(out.shape)}")
+        raise ValueError(f"out must have rows of fewer than 2^31 elements, got {quote(out.shape)}")
     words = np.require(found, np.uint64 if found.dtype.kind == "u" else np.int64, ["C", "A"]).view(np.int64)
     return _keep_apart(words, out)
 
@@ -576,7 +576,7 @@ def _word_of_key(argument: str, key: object) -> int:
     needed = "an int in [-2^63, 2^64)"
     number = as_int(argument, key, needed)
     if not -(1 << 63) <= number < 1 << 64:
-        raise ValueError(f"{argument} must be {needed}, got {shown(key)}")
+        raise ValueError(f"{argument} must be {needed}, got {quote(key)}")
     return number % (1 << 64)
 
 
@@ -587,13 +587,13 @@ def _read_table_shape(
     if shape is None:
         if read_scheme(scheme).depends_on_shape:
             raise ValueError(
-                f"shape must be given where there are keys: {shown(str(scheme))} depends on it; its first size is how "
+                f"shape must be given where there are keys: {quote(str(scheme))} depends on it; its first size is how "
                 "many rows you count on"
             )
         return (1, *extent[1:])
     whole = _read_shape(shape)
     if len(whole) != len(extent) or whole[1:] != extent[1:]:
-        raise ValueError(f"shape must be (rows, *out.shape[1:]), got {shown(whole)} for out of shape {shown(extent)}")
+        raise ValueError(f"shape must be (rows, *out.shape[1:]), got {quote(whole)} for out of shape {quote(extent)}")
     return whole
 
 
@@ -614,7 +614,7 @@ def _read_seed(seed: object, draws: bool, scheme: str | Scheme) -> int:
     if seed is None and not draws:
         return 0
     if seed is None:
-        raise TypeError(f"seed must be given: {shown(str(scheme))} draws random values")
+        raise TypeError(f"seed must be given: {quote(str(scheme))} draws random values")
     return seed_key(seed)
 
 
@@ -628,7 +628,7 @@ def _read_axes(argument: str, axes: Axes | None, default: int | tuple[int, ...])
         return axes[0]
     if isinstance(axes, np.ndarray):
         axes = axes.item() if axes.ndim == 0 else as_members(argument, axes, "an integer or a sequence of integers")
-    return axes_tuple(argument, axes)
+    return as_axes(argument, axes)
 
 
 def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]:
@@ -638,11 +638,11 @@ def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]
     axis = next((axis for axis in range(len(shape)) if axis not in batch), None)
     if axis is None:
         raise ValueError(
-            f"shape must have an axis of rows where there is a padding_idx, got {shown(shape)} with "
-            f"batch_axis={shown(batch)} and padding_idx {shown(index)}"
+            f"shape must have an axis of rows where there is a padding_idx, got {quote(shape)} with "
+            f"batch_axis={quote(batch)} and padding_idx {quote(index)}"
         )
     if not -shape[axis] <= index < shape[axis]:
-        raise ValueError(f"padding_idx must be in [-{shape[axis]}, {shape[axis]}), got {shown(index)}")
+        raise ValueError(f"padding_idx must be in [-{shape[axis]}, {shape[axis]}), got {quote(index)}")
     return axis, index % shape[axis]
 
 
@@ -669,7 +669,7 @@ def _look_up(
         dtype = np.dtype(dtype.type)
     if not isinstance(scheme, str | Scheme):
         hint = " (give its .scheme)" if isinstance(getattr(scheme, "scheme", None), Scheme) else ""
-        raise TypeError(f"scheme must be a str or a Scheme, got {shown(scheme)}{hint}")
+        raise TypeError(f"scheme must be a str or a Scheme, got {quote(scheme)}{hint}")
     if type(scheme) is not str and isinstance(scheme, str):
         scheme = str.__str__(scheme)  # what a subclass holds, whatever it says
     if (in_axis is None) != (out_axis is None):

@@ -6,7 +6,7 @@ import math
 
 from winit_fast.arguments import finite, one_of
 from winit_fast.floating_point import default_floating_point
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 __all__ = ["GAINS", "SLOPED", "calculate_gain"]
 
@@ -65,7 +65,7 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     if slope is None:
         return GAINS[nonlinearity]
     if nonlinearity not in SLOPED:
-        raise ValueError(f"slope needs nonlinearity='leaky_relu' or 'prelu', got {shown(slope)} with {nonlinearity!r}")
+        raise ValueError(f"slope needs nonlinearity='leaky_relu' or 'prelu', got {quote(slope)} with {nonlinearity!r}")
     negative_slope = finite("slope", slope)
     square = negative_slope * negative_slope
     if math.isinf(square):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
 import numpy as np
 
 from winit_fast.distributions import Distribution, Elementwise
-from winit_fast.fans import Axes, Layout, Matrices, axes_tuple, matrices_of
+from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.fill import fill
 from winit_fast.memory import empty
 from winit_fast.messages import as_int
@@ -87,9 +87,9 @@ class Initializer:
         vars(self).update(
             scheme=read_scheme(scheme),
             name=_read_name(name),
-            in_axis=None if in_axis is None else axes_tuple("in_axis", in_axis),
-            out_axis=None if out_axis is None else axes_tuple("out_axis", out_axis),
-            batch_axis=axes_tuple("batch_axis", batch_axis),
+            in_axis=None if in_axis is None else as_axes("in_axis", in_axis),
+            out_axis=None if out_axis is None else as_axes("out_axis", out_axis),
+            batch_axis=as_axes("batch_axis", batch_axis),
             matrices=matrices_of(matrices),
             padding_idx=None if padding_idx is None else as_int("padding_idx", padding_idx, "an int or None"),
         )
@@ -103,7 +103,7 @@ class Initializer:
         ]
         return f"{type(self).__name__}({', '.join(given)})"
 
-    def named(self: Own, name: str | SupportsIndex) -> Own:
+    def rename(self: Own, name: str | SupportsIndex) -> Own:
         """The same for a tensor of another name."""
         other = object.__new__(type(self))
         vars(other).update(vars(self), name=_read_name(name))
@@ -144,7 +144,7 @@ class Initializer:
         """
         nothing = (0,) * len(shape)
         # Under the stream's number: nothing is filled, so nothing is repeated.
-        unnamed = self.named(self.stream)
+        unnamed = self.rename(self.stream)
         unnamed.fill(empty(nothing, dtype), seed=seed, shape=shape, offset=nothing, threads=threads)
 
     @property

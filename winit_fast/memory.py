@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from winit_fast.arguments import MOST_AXES
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.messages import as_int, as_sizes, quote
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -52,17 +52,17 @@ def empty(
     """
     boundary = as_int("align", align, "an int, a power of two")
     if boundary < 1 or boundary & (boundary - 1):
-        raise ValueError(f"align must be a power of two, got {shown(align)}")
+        raise ValueError(f"align must be a power of two, got {quote(align)}")
     kind = dtype_of(dtype)
     if kind.hasobject or kind.flags & _IS_POINTER:
-        raise TypeError(f"dtype must be one whose items are plain bytes, got {shown(kind)}: its items hold references")
+        raise TypeError(f"dtype must be one whose items are plain bytes, got {quote(kind)}: its items hold references")
     is_integer = hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0  # any NumPy array has the method
     sizes = as_sizes("shape", (shape,) if is_integer else shape)
     if len(sizes) + kind.ndim > MOST_AXES:  # a dtype of arrays has axes of its own
         raise ValueError(f"shape must have at most {MOST_AXES - kind.ndim} axes, got {len(sizes)}")
     count = prod(sizes)
     if max((*sizes, count * kind.itemsize + boundary)) >= 1 << 63:
-        raise ValueError(f"shape must be of fewer than 2^63 bytes, got {shown(sizes)} of {shown(kind)}")
+        raise ValueError(f"shape must be of fewer than 2^63 bytes, got {quote(sizes)} of {quote(kind)}")
     make = np.zeros if kind.flags & _NEEDS_INIT else np.empty  # of str: garbage is no text, and cannot be read
     memory = make(count * kind.itemsize + boundary, np.uint8)
     skipped = -memory.ctypes.data % boundary
@@ -75,7 +75,7 @@ def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
         try:
             import ml_dtypes  # noqa: F401
         except ImportError:
-            raise TypeError(f"dtype {shown(dtype)} needs ml_dtypes: pip install ml_dtypes") from None
+            raise TypeError(f"dtype {quote(dtype)} needs ml_dtypes: pip install ml_dtypes") from None
     try:
         return np.dtype(dtype)
     except Exception:  # NumPy parses texts, follows .dtype, and prints what it cannot read
@@ -83,10 +83,10 @@ def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
         from winit_fast.lowering import ELEMENT_TYPES
 
         # torch.float16 is of another library, and named as NumPy's.
-        word = (dtype if isinstance(dtype, str) else shown(dtype)).rpartition(".")[2]
+        word = (dtype if isinstance(dtype, str) else quote(dtype)).rpartition(".")[2]
         close = _SHORT.get(word.lower()) or nearest_word(word, ELEMENT_TYPES)
         hint = f"; did you mean {close!r}?" if close else f"; fill takes {', '.join(ELEMENT_TYPES)}"
-        raise TypeError(f"dtype must be one of NumPy's or the name of one, got {shown(dtype)}{hint}") from None
+        raise TypeError(f"dtype must be one of NumPy's or the name of one, got {quote(dtype)}{hint}") from None
 
 
 _IS_POINTER, _NEEDS_INIT = 0x04, 0x08  # flags of NumPy's dtypes, which have no names in Python

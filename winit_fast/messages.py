@@ -16,13 +16,13 @@ __all__ = [
     "as_sizes",
     "class_name",
     "library_of",
+    "quote",
     "roots_of",
-    "shown",
-    "shown_word",
+    "shorten",
 ]
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """The repr of a value, cut short. Only what is shown is computed. If the repr raises, the type is named instead."""
     text = ""
     try:
@@ -32,7 +32,7 @@ def shown(value: object) -> str:
                 break
     except Exception:  # from the repr of a caller's class, or from lists nested too deep
         text = f"an object of {class_name(value)}"
-    return shown_word(text)
+    return shorten(text)
 
 
 def class_name(value: object) -> str:
@@ -70,7 +70,7 @@ _LONGEST_INT = 1 << 14  # bits
 _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}")}
 
 
-def shown_word(text: str) -> str:
+def shorten(text: str) -> str:
     """A text as it is, cut short."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -105,7 +105,7 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
             return index(value)  # type: ignore[arg-type]
         except TypeError:
             pass
-    raise TypeError(f"{argument} must be {needed}, got {shown(value)}")
+    raise TypeError(f"{argument} must be {needed}, got {quote(value)}")
 
 
 def as_members(argument: str, values: object, needed: str = "a sequence of int") -> list[Any]:
@@ -119,11 +119,11 @@ def as_members(argument: str, values: object, needed: str = "a sequence of int")
             iter(values)  # type: ignore[call-overload]
             count = _length(values)
     if count < 0:
-        raise TypeError(f"{argument} must be {needed}, got {shown(values)}")
+        raise TypeError(f"{argument} must be {needed}, got {quote(values)}")
     # Counted again: a length may be wrong.
     members = list(islice(values, _MOST_MEMBERS + 1)) if count <= _MOST_MEMBERS else []  # type: ignore[call-overload]
     if max(count, len(members)) > _MOST_MEMBERS:
-        raise ValueError(f"{argument} must have at most {_MOST_MEMBERS} members, got {shown(values)}")
+        raise ValueError(f"{argument} must have at most {_MOST_MEMBERS} members, got {quote(values)}")
     return members
 
 
@@ -148,5 +148,5 @@ def as_sizes(argument: str, values: object) -> tuple[int, ...]:
     members = as_members(argument, values)
     sizes = tuple(as_int(f"{argument}[{axis}]", value) for axis, value in enumerate(members))
     if any(size < 0 for size in sizes):
-        raise ValueError(f"{argument} must not be negative, got {shown(sizes)}")
+        raise ValueError(f"{argument} must not be negative, got {quote(sizes)}")
     return sizes

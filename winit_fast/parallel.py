@@ -26,9 +26,9 @@ from pathlib import Path
 
 from winit_fast import dispatch
 from winit_fast._plan import Plan
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, quote
 
-__all__ = ["checked_threads", "default_threads", "fill_plan", "run"]
+__all__ = ["default_threads", "fill_plan", "read_threads", "run"]
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
@@ -157,13 +157,13 @@ class Crew:
                 self.bell.release()
 
 
-def checked_threads(threads: object) -> int | None:
+def read_threads(threads: object) -> int | None:
     """The argument `threads` of the public functions."""
     if threads is None:
         return None
     count = as_int("threads", threads, "an int >= 1 or None")
     if count < 1:
-        raise ValueError(f"threads must be an int >= 1 or None, got {shown(threads)}")
+        raise ValueError(f"threads must be an int >= 1 or None, got {quote(threads)}")
     return count
 
 
@@ -176,7 +176,7 @@ def default_threads() -> int:
     given = os.environ.get(_ENVIRONMENT)
     if given:
         if not (given.isascii() and given.isdigit() and len(given) <= 9) or int(given) == 0:
-            raise ValueError(f"{_ENVIRONMENT} must be an integer in [1, 10^9), got {shown(given)}")
+            raise ValueError(f"{_ENVIRONMENT} must be an integer in [1, 10^9), got {quote(given)}")
         return int(given)
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")

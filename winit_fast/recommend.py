@@ -8,7 +8,7 @@ from typing import Any
 
 from winit_fast.arguments import one_of
 from winit_fast.gains import GAINS, SLOPED
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.registry import Scheme, read_scheme
 
 __all__ = ["Recommendation", "recommend"]
@@ -84,7 +84,7 @@ def recommend(activation: Any, slope: float | None = None) -> Recommendation:
     slope = own_slope if slope is None else slope
     activation = one_of(*GAINS)("activation", name)
     if slope is not None and activation not in SLOPED:
-        raise ValueError(f"slope needs activation='leaky_relu' or 'prelu', got {shown(slope)} with {activation!r}")
+        raise ValueError(f"slope needs activation='leaky_relu' or 'prelu', got {quote(slope)} with {activation!r}")
     if activation in _XAVIER:
         return Recommendation(read_scheme("xavier_normal"), f"{_GLOROT} {_XAVIER[activation]}")
     if activation == "selu":
@@ -112,7 +112,7 @@ def _find_nonlinearity(activation: Any) -> tuple[str, float | None]:
     if known is None and callable(activation):
         return name, None
     if known is None:
-        raise TypeError(f"activation must be a str, or a function or layer that has its name, got {shown(activation)}")
+        raise TypeError(f"activation must be a str, or a function or layer that has its name, got {quote(activation)}")
     if known == "gelu" and getattr(activation, "approximate", None) in ("tanh", True):
         return "gelu_tanh", None
     own = getattr(activation, {"leaky_relu": "negative_slope", "prelu": "init"}.get(known, ""), None)

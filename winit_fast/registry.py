@@ -18,7 +18,7 @@ from winit_fast.arguments import Value, did_you_mean, nearest_word
 from winit_fast.distributions import Distribution
 from winit_fast.fans import Axes, Layout, MissingAxisError, sizes_of
 from winit_fast.floating_point import default_floating_point
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 __all__ = [
     "LONGEST_KEPT",
@@ -206,7 +206,7 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
         return info.make_scheme({**given, **arguments})
     elif isinstance(spec, Scheme):
         return _registry[spec.name].make_scheme({**spec.arguments, **arguments})
-    raise TypeError(f"scheme must be a str or a Scheme, got {shown(spec)}")
+    raise TypeError(f"scheme must be a str or a Scheme, got {quote(spec)}")
 
 
 #: The public name. Within the package, `scheme` is the name of an argument.
@@ -321,7 +321,7 @@ class SchemeInfo:
         for name in given:
             if name not in known:
                 hint = did_you_mean(name, known) if known else "it takes none"
-                raise TypeError(f"{self.name}: argument {shown(name)} is unknown; {hint}")
+                raise TypeError(f"{self.name}: argument {quote(name)} is unknown; {hint}")
         values: dict[str, Value] = {}
         changed: list[str] = []
         try:
@@ -446,7 +446,7 @@ def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
         case _:
             raise _make_error(text)
     if name not in _registry:
-        raise ValueError(f"scheme {shown(name)} is unknown; {did_you_mean(name, _registry)}")
+        raise ValueError(f"scheme {quote(name)} is unknown; {did_you_mean(name, _registry)}")
     info = _registry[name]
     if len(call.args) > len(info.arguments):
         raise TypeError(f"{info.name}: takes at most {len(info.arguments)} arguments, got {len(call.args)}")
@@ -457,7 +457,7 @@ def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
         if keyword.arg is None:
             raise _make_error(text)
         if keyword.arg in given:
-            raise TypeError(f"{info.name}: argument {shown(keyword.arg)} is given twice in {shown(text)}")
+            raise TypeError(f"{info.name}: argument {quote(keyword.arg)} is given twice in {quote(text)}")
         given[keyword.arg] = _read_literal(keyword.value, text)
     return info, given
 
@@ -475,7 +475,7 @@ def _read_literal(node: ast.expr, text: str) -> Any:
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
         case ast.Name(id=word):
-            raise ValueError(f"scheme {shown(text)} cannot be read at {word[:80]}; a word needs quotes: {shown(word)}")
+            raise ValueError(f"scheme {quote(text)} cannot be read at {word[:80]}; a word needs quotes: {quote(word)}")
     raise _make_error(text)
 
 
@@ -483,6 +483,6 @@ def _make_error(text: str) -> ValueError:
     close = nearest_word(text, _registry)
     hint = f"; did you mean {close!r}?" if close else ""
     return ValueError(
-        f"scheme {shown(text)} cannot be read; it must be a name, or a call with literal arguments "
+        f"scheme {quote(text)} cannot be read; it must be a name, or a call with literal arguments "
         f"such as 'normal(std=0.02)'{hint}"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["RepeatedValuesWarning", "note_filled", "warn_of_repeats"]
+__all__ = ["RepeatedValuesWarning", "note_fill", "warn_of_repeats"]
 
 
 class RepeatedValuesWarning(UserWarning):
@@ -36,7 +36,7 @@ _addresses: dict[Hashable, object] = {}
 _CLAIM = "warned"
 
 
-def note_filled(what: Hashable, address: int) -> None:
+def note_fill(what: Hashable, address: int) -> None:
     """Remember where values without a name were written, under what decides them."""
     if len(_addresses) >= _MOST:
         _addresses.clear()

@@ -47,7 +47,7 @@ from winit_fast.distributions import (
 from winit_fast.exact import power
 from winit_fast.fans import Layout
 from winit_fast.gains import GAINS, calculate_gain
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.registry import (
     REQUIRED,
     Argument,
@@ -117,7 +117,7 @@ class FanScaled(ShapeLaw):
         except OverflowError:
             fan = math.inf
         if math.isinf(fan):
-            raise ValueError(f"shape must have fans within float64, got {shown(tuple(fans))}")
+            raise ValueError(f"shape must have fans within float64, got {quote(tuple(fans))}")
         return self.of_fan(fan, _COMPLEX_KINDS if layout.is_complex else _KINDS)
 
     def of_fan(self, fan: float, kinds: Mapping[str, Callable[[float], Distribution]]) -> Distribution:
@@ -441,7 +441,7 @@ def array(values: Values) -> Law:
         if len(spread) != len(layout.shape) or any(
             size not in (1, whole) for size, whole in zip(spread, layout.shape, strict=True)
         ):
-            raise ValueError(f"values must broadcast to shape {shown(layout.shape)}, got an array of shape {sizes}")
+            raise ValueError(f"values must broadcast to shape {quote(layout.shape)}, got an array of shape {sizes}")
         return GivenValues(spread, numbers)
 
     return ShapedValues(arrange)
@@ -460,7 +460,7 @@ def bilinear() -> Law:
         kernel = [axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch)]
         if not 1 <= len(kernel) <= 3:
             raise ValueError(
-                f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {shown(layout.shape)}"
+                f"bilinear: shape must have 1 to 3 kernel axes, got {len(kernel)} in {quote(layout.shape)}"
             )
         return Bilinear(tuple(size if axis in kernel else 1 for axis, size in enumerate(layout.shape)))
 
@@ -480,7 +480,7 @@ def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
         rank = len(layout.shape)
         outs = (rank - 1,) if rank == 1 else layout.roles()[1]
         if len(outs) != 1 or layout.shape[outs[0]] % 4:
-            raise ValueError(f"lstm_bias: shape must have four gates along out_axis, got {shown(layout.shape)}")
+            raise ValueError(f"lstm_bias: shape must have four gates along out_axis, got {quote(layout.shape)}")
         spread = tuple(4 if axis == outs[0] else 1 for axis in range(rank))
         return GivenValues(spread, tuple(forget if gate == "f" else 0.0 for gate in order))
 
@@ -501,11 +501,11 @@ class EmbeddingScaled(ShapeLaw):
         batch = layout.batch()
         sizes = [size for axis, size in enumerate(layout.shape) if axis not in batch]
         if not sizes:
-            raise ValueError(f"shape must have an axis that counts the embeddings, got {shown(layout.shape)}")
+            raise ValueError(f"shape must have an axis that counts the embeddings, got {quote(layout.shape)}")
         try:
             return self.make(float(max(1, sizes[0])), float(max(1, math.prod(sizes[1:]))))
         except OverflowError:
-            raise ValueError(f"shape must have sizes within float64, got {shown(layout.shape)}") from None
+            raise ValueError(f"shape must have sizes within float64, got {quote(layout.shape)}") from None
 
 
 @register()

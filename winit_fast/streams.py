@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from winit_fast.messages import as_int, class_name, roots_of, shown
+from winit_fast.messages import as_int, class_name, quote, roots_of
 
 __all__ = ["UNNAMED", "seed_key", "stream_of"]
 
@@ -69,7 +69,7 @@ def _hash_name(name: str) -> int:
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"name must be text that UTF-8 can encode, got {shown(name)}") from None
+        raise ValueError(f"name must be text that UTF-8 can encode, got {quote(name)}") from None
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
@@ -92,5 +92,5 @@ def _word64(argument: str, value: object, kind: str) -> int:
     except TypeError as error:
         raise TypeError(f"{error}{_name_adapter(value)}") from None
     if not 0 <= word < 1 << 64:
-        raise ValueError(f"{argument} must be {needed}, got {shown(value)}")
+        raise ValueError(f"{argument} must be {needed}, got {quote(value)}")
     return word

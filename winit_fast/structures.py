@@ -34,7 +34,7 @@ from winit_fast.exact import FLOAT32, FLOAT64
 from winit_fast.fans import Layout
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import Conversion, ElementType, lower, refuse_overflow
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.orthogonal import fill_orthogonal
 from winit_fast.parallel import run
 from winit_fast.pieces import PIECE, Pieces, find_row
@@ -65,7 +65,7 @@ def prepare(distribution: Distribution, layout: Layout, element_type: ElementTyp
         case Identity(gain):
             rows, columns, _ = layout.matrix()
             if len(rows) > 1 or len(columns) > 1:
-                raise ValueError(f"shape must be that of a matrix (dirac takes kernels), got {shown(layout.shape)}")
+                raise ValueError(f"shape must be that of a matrix (dirac takes kernels), got {quote(layout.shape)}")
             return _prepare_ones(Ones(rows[0], columns[0], layout.shape[columns[0]], {}), gain, element_type)
         case Dirac(groups):
             return _prepare_ones(_find_centres(layout, groups), 1.0, element_type)
@@ -120,7 +120,7 @@ def _widening_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
     if layout.shape[ins] > layout.shape[outs]:
         raise ValueError(
             f"shape must have at most as many inputs as outputs, got {layout.shape[ins]} and {layout.shape[outs]} "
-            f"in {shown(layout.shape)}"
+            f"in {quote(layout.shape)}"
         )
     return ins, outs, kernel
 
@@ -253,7 +253,7 @@ def _kernel_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
     kernel = tuple(axis for axis in range(len(layout.shape)) if axis not in (*ins, *outs, *batch))
     if len(ins) != 1 or len(outs) != 1 or ins == outs or not 1 <= len(kernel) <= 3:
         raise ValueError(
-            f"shape must have an input axis, an output axis and 1 to 3 kernel axes, got {shown(layout.shape)} "
+            f"shape must have an input axis, an output axis and 1 to 3 kernel axes, got {quote(layout.shape)} "
             f"with {len(kernel)} of them"
         )
     return ins[0], outs[0], kernel
@@ -262,7 +262,7 @@ def _kernel_axes(layout: Layout) -> tuple[int, int, tuple[int, ...]]:
 def _find_centres(layout: Layout, groups: int) -> Ones:
     ins, outs, kernel = _kernel_axes(layout)
     if layout.shape[outs] % groups:
-        raise ValueError(f"groups must divide the {layout.shape[outs]} outputs of {shown(layout.shape)}, got {groups}")
+        raise ValueError(f"groups must divide the {layout.shape[outs]} outputs of {quote(layout.shape)}, got {groups}")
     return Ones(ins, outs, layout.shape[outs] // groups, {axis: layout.shape[axis] // 2 for axis in kernel})
 
 
@@ -276,7 +276,7 @@ def _prepare_sparse(sparsity: float, std: float, per: str, layout: Layout, eleme
     units, entries = (ins, outs) if per == "in" else (outs, ins)
     count = math.prod(layout.shape[axis] for axis in entries)
     if count >= 1 << 31:
-        raise ValueError(f"shape must have units of fewer than 2^31 weights, got {count} in {shown(layout.shape)}")
+        raise ValueError(f"shape must have units of fewer than 2^31 weights, got {count} in {quote(layout.shape)}")
     normal = lower(Normal(0.0, std), element_type)
     if zeros_of(sparsity, count) == 0:
         return partial(fill_elements, normal)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast import fill
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Distribution
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 __all__ = ["FILLED", "convert_constant"]
 
@@ -64,9 +64,9 @@ def convert_constant(dtype: np.dtype[Any], distribution: Distribution, argument:
         return None
     number = distribution.value
     if dtype.name in FILLED:
-        return fill(np.empty((), dtype), make_scheme("constant", value=number))
+        return fill(np.empty((), dtype), read_scheme("constant", value=number))
     with np.errstate(all="ignore"):  # what does not survive is refused below
         value = np.asarray(number).astype(dtype)
     if float(value) != number or abs(number) > _LARGEST_EXACT:
-        raise ValueError(f"{argument} {dtype.name} does not hold {shown(number)} as it is")
+        raise ValueError(f"{argument} {dtype.name} does not hold {quote(number)} as it is")
     return value

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.initializer import Initializer
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.streams import seed_key
 
 from .request import Request
@@ -105,7 +105,7 @@ def _read_key(key: Any) -> Any:
     """The words of one key, as an array of uint32 of one axis."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
-        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {shown(key)}")
+        raise TypeError(f"key must be a key of jax.random, typed or of dtype uint32, got {quote(key)}")
     words = key if dtype == np.uint32 else jax.random.key_data(key)
     if words.ndim != 1 or not words.size:
         raise ValueError(f"key must be one key, got an array of shape {key.shape}; jax.vmap takes one after another")
@@ -131,7 +131,7 @@ def _make_where_it_belongs(
     is_program = is_traced(key) or is_mesh_hidden
     sharding = _give_mesh(sharding, around, is_program)
     if isinstance(sharding, NamedSharding) and len(sharding.spec) > len(shape):
-        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {shown(sharding.spec)}")
+        raise ValueError(f"sharding must have no more axes than the shape {shape}, got {quote(sharding.spec)}")
     if is_program:
         program = partial(_trace_shards, make, shape, stream=stream, sharding=sharding)
         array: jax.Array = program(key) if is_traced(key) else jax.jit(program)(key)
@@ -152,14 +152,14 @@ def _find_mesh() -> Any:
 def _give_mesh(sharding: Sharding | PartitionSpec, around: Any, is_program: bool) -> Sharding:
     """The sharding with a mesh of the context where it lacks one that is needed."""
     if not isinstance(sharding, Sharding | PartitionSpec):
-        raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {shown(sharding)}")
+        raise TypeError(f"sharding must be a jax.sharding.Sharding or a PartitionSpec, got {quote(sharding)}")
     if getattr(getattr(jax.sharding, "get_abstract_mesh", lambda: None)(), "manual_axes", ()):
-        raise ValueError(f"sharding must be left out inside of jax.shard_map, got {shown(sharding)}")
+        raise ValueError(f"sharding must be left out inside of jax.shard_map, got {quote(sharding)}")
     is_abstract = isinstance(sharding, NamedSharding) and not isinstance(sharding.mesh, Mesh)
     if isinstance(sharding, Sharding) and (is_program or not is_abstract):
         return sharding
     if around is None or around.empty:
-        raise ValueError(f"sharding must have a mesh of devices, or jax.set_mesh set one, got {shown(sharding)}")
+        raise ValueError(f"sharding must have a mesh of devices, or jax.set_mesh set one, got {quote(sharding)}")
     return NamedSharding(around, sharding.spec if isinstance(sharding, NamedSharding) else sharding)  # type: ignore[arg-type]
 
 

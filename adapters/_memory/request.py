@@ -46,7 +46,7 @@ class Request(NamedTuple):
 
     def unnamed(self) -> Request:
         """The same values, of which no warning says that they repeat others: parts, and what repeats on purpose."""
-        return self._replace(initializer=self.initializer.named(self.initializer.stream))
+        return self._replace(initializer=self.initializer.rename(self.initializer.stream))
 
     def fill(
         self, out: NDArray[Any], *, seed: SupportsIndex | None = None, offset: tuple[int, ...] | None = None

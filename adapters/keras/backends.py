@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast import empty
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .. import needs
@@ -86,7 +86,7 @@ def _warn(request: Request, memory: int) -> None:
     if initializer.name is UNNAMED and initializer.scheme.draws:
         values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
         warn_of_repeats(values, memory)
-        note_filled(values, memory)
+        note_fill(values, memory)
 
 
 def _read_key(seed: Any) -> Any:

@@ -28,7 +28,7 @@ from winit_fast.check import (
     sampled,
 )
 from winit_fast.gains import GAINS
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 from .. import needs
 
@@ -152,7 +152,7 @@ def _observe(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, factors
     if not first:
         raise TypeError("loss must be given where the model has no output of floating-point numbers")
     if loss is not None and prod(getattr(first[0], "shape", (0,))) != 1:
-        raise TypeError(f"loss must return a tensor of one number, got {shown(first[0])}")
+        raise TypeError(f"loss must return a tensor of one number, got {quote(first[0])}")
     back = [_make_gradient(number, end, loss is not None) for number, end in enumerate(first)]
     del first
     probes = [keras.ops.zeros(probed.shape, probed.dtype) for probed in watch.probed_calls]

@@ -15,7 +15,7 @@ from numbers import Real
 from typing import Any, SupportsIndex
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 
 from .. import needs
 from .backends import key_words
@@ -97,7 +97,7 @@ class RandomUniform(_Seeded, keras.initializers.RandomUniform):
     """`keras.initializers.RandomUniform`: ``uniform(minval, maxval)``, below `maxval` in 16 bits too."""
 
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
+        return read_scheme("uniform", low=float(self.minval), high=float(self.maxval), rounding="below_high")
 
 
 @register
@@ -105,7 +105,7 @@ class RandomNormal(_Seeded, keras.initializers.RandomNormal):
     """`keras.initializers.RandomNormal`: ``normal(mean, stddev)``."""
 
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("normal", mean=float(self.mean), std=float(self.stddev))
+        return read_scheme("normal", mean=float(self.mean), std=float(self.stddev))
 
 
 @register
@@ -113,7 +113,7 @@ class TruncatedNormal(_Seeded, keras.initializers.TruncatedNormal):
     """`keras.initializers.TruncatedNormal`: ``truncated_normal(mean, stddev)``, cut at 2 of its standard deviations."""
 
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
+        return read_scheme("truncated_normal", mean=float(self.mean), std=float(self.stddev))
 
 
 @register
@@ -130,7 +130,7 @@ class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
 
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         kind = "normal" if self.distribution == "untruncated_normal" else self.distribution
-        scheme = self._scheme or make_scheme(
+        scheme = self._scheme or read_scheme(
             "variance_scaling", scale=float(self.scale), mode=self.mode, distribution=kind
         )
         axes = getattr(self, "input_axes", None), getattr(self, "output_axes", None)  # before 3.15 there are none
@@ -141,35 +141,35 @@ class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
 class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
     """`keras.initializers.GlorotUniform`: ``xavier_uniform``."""
 
-    _scheme = make_scheme("xavier_uniform")
+    _scheme = read_scheme("xavier_uniform")
 
 
 @register
 class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
     """`keras.initializers.GlorotNormal`: ``xavier_truncated_normal``."""
 
-    _scheme = make_scheme("xavier_truncated_normal")
+    _scheme = read_scheme("xavier_truncated_normal")
 
 
 @register
 class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
     """`keras.initializers.LecunUniform`: ``lecun_uniform``."""
 
-    _scheme = make_scheme("lecun_uniform")
+    _scheme = read_scheme("lecun_uniform")
 
 
 @register
 class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
     """`keras.initializers.LecunNormal`: ``lecun_truncated_normal``."""
 
-    _scheme = make_scheme("lecun_truncated_normal")
+    _scheme = read_scheme("lecun_truncated_normal")
 
 
 @register
 class HeUniform(VarianceScaling, keras.initializers.HeUniform):
     """`keras.initializers.HeUniform`: ``he_uniform``."""
 
-    _scheme = make_scheme("he_uniform")
+    _scheme = read_scheme("he_uniform")
 
 
 @register
@@ -183,7 +183,7 @@ class HeNormal(VarianceScaling, keras.initializers.HeNormal):
     1.0
     """
 
-    _scheme = make_scheme("he_truncated_normal")
+    _scheme = read_scheme("he_truncated_normal")
 
 
 @register
@@ -193,7 +193,7 @@ class Orthogonal(_Seeded, keras.initializers.Orthogonal):
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) < 2:
             raise ValueError(f"shape must have at least two axes, got {shape}")
-        return make_scheme("orthogonal", gain=float(self.gain))
+        return read_scheme("orthogonal", gain=float(self.gain))
 
 
 class _OfAnyType(FilledByScheme):
@@ -218,7 +218,7 @@ class Constant(_OfAnyType, keras.initializers.Constant):
         return super()._is_ours(dtype) and isinstance(self.value, Real) and isfinite(self.value)
 
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
-        return make_scheme("constant", value=float(self.value))
+        return read_scheme("constant", value=float(self.value))
 
 
 @register
@@ -228,7 +228,7 @@ class Identity(_OfAnyType, keras.initializers.Identity):
     def _find_scheme(self, shape: tuple[int, ...]) -> Scheme:
         if len(shape) != 2:
             raise ValueError(f"shape must have two axes, got {shape}")
-        return make_scheme("identity", gain=float(self.gain))
+        return read_scheme("identity", gain=float(self.gain))
 
 
 # Keras's other names for them

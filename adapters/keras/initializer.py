@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import winit_fast.initializer
 from winit_fast import Scheme, schemes
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Fans, Matrices
 from winit_fast.initializer import Keywords
@@ -381,7 +381,7 @@ def find_fans(shape: tuple[int, ...], ins: Sequence[int] | None = None, outs: Se
 def replace_fans(scheme: Scheme, fans: Fans) -> Scheme:
     """The scheme that needs no fans any more and draws the same: a matrix of these fans has its numbers."""
     distribution = scheme.distribution(fans)
-    return make_scheme(_NAMES[type(distribution)], **asdict(distribution))
+    return read_scheme(_NAMES[type(distribution)], **asdict(distribution))
 
 
 _NAMES: dict[type, str] = {

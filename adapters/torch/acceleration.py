@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from winit_fast import scheme as make_scheme
-from winit_fast.messages import shown
+from winit_fast import scheme as read_scheme
+from winit_fast.messages import quote
 
 from . import functions
 from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, Call, block_here, call_unseen
@@ -159,7 +159,7 @@ class _Governor(Block):
             return init_(tensor, scheme, seed=seed, generator=generator, threads=self.threads)
         if self.is_following and (state := _state_of_torch()) != self.state:  # somebody else has moved the generator
             self.seed, self.calls, self.state = LateSeed(None), 0, state
-        key = self.seed if make_scheme(scheme).draws else 0
+        key = self.seed if read_scheme(scheme).draws else 0
         moves = type(key) is LateSeed and key.value is None
         init_(tensor, scheme, seed=key, name=self.calls, threads=self.threads)
         self.calls += 1
@@ -201,7 +201,7 @@ class _Governor(Block):
         if self.has_loaded and left:
             warnings.warn(
                 f"skip=True left {len(left)} tensors uninitialized that the checkpoint loaded in this block does not "
-                f"hold, of shapes {shown(left)}: initialize them, as with init_",
+                f"hold, of shapes {quote(left)}: initialize them, as with init_",
                 stacklevel=4,
             )
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant
-from winit_fast.messages import as_int, shown_word
+from winit_fast.messages import as_int, shorten
 
 from .blocks import Block, within
 from .dtensor import find_local, refuse_unusable_here
@@ -425,7 +425,7 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
             _refuse_other_draws(each)
     except Exception as error:
         for item in items:
-            item.why += f"; it cannot be built once more: {shown_word(str(error))}"
+            item.why += f"; it cannot be built once more: {shorten(str(error))}"
         return
     unsteady = _compare(twins[0], *recorders)
     found = []
@@ -452,7 +452,7 @@ def _answer(
 ) -> None:
     """Answer for one tensor as far as the record says what it gets, and another record the same."""
     if not item.tensor.numel():
-        item.answer = Answer(make_scheme("zeros"), "without elements")
+        item.answer = Answer(read_scheme("zeros"), "without elements")
         return
     if tensor is None or tuple(tensor.shape) != tuple(item.tensor.shape):
         item.why = "the code takes it away"
@@ -494,7 +494,7 @@ def _answer(
         draws = recorder.claim(tensor, item.name)
         recorder.compute_checked(values.view, item.name, seed=0)
     except Exception as error:
-        item.why = shown_word(str(error))
+        item.why = shorten(str(error))
         return
     note = "computed by the model's code" + (" from draws of its stream" if draws else "")
     item.answer = Answer(None, note, values=values)

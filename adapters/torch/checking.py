@@ -34,7 +34,7 @@ from winit_fast.check import (
     sampled,
     without_activation,
 )
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 from .parameters import PARALLEL, find_parameters, strip_wrappers
 from .rules import Rule, axes_of_weight, is_conv1d
@@ -229,7 +229,7 @@ def _refuse(model: nn.Module, example_input: Inputs, loss: object) -> None:
     if any(not part.is_meta and bool(part.isnan().any()) for part in _tensors(example_input)):
         raise ValueError("example_input must be numbers, got nan among them")
     if loss is not None and not callable(loss):
-        raise TypeError(f"loss must be a callable of the model's output, got {shown(loss)}")
+        raise TypeError(f"loss must be a callable of the model's output, got {quote(loss)}")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"model must have shapes, but {name} is lazy; run the model once before")
@@ -252,11 +252,11 @@ def _ends(output: Any, loss: Callable[[Any], Tensor] | None, is_trained: bool) -
     if loss is None:
         ends = list(_tensors(output))
         if not ends:
-            raise TypeError(f"loss must be given where the output has no floating-point tensor, got {shown(output)}")
+            raise TypeError(f"loss must be given where the output has no floating-point tensor, got {quote(output)}")
     else:
         ends = [loss(output)]
         if not isinstance(ends[0], Tensor) or ends[0].numel() != 1:
-            raise TypeError(f"loss must return a tensor of one number, got {shown(ends[0])}")
+            raise TypeError(f"loss must return a tensor of one number, got {quote(ends[0])}")
         if is_trained and not ends[0].requires_grad:
             raise ValueError("loss must return a tensor with a gradient, got one that depends on no parameter")
     return [end for end in ends if end.requires_grad]

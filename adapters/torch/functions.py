@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out, _make_deprecate, calculate_gain
 
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Uniform
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, lower
@@ -110,7 +110,7 @@ def trunc_normal_(
     is_cut = std > 0.0 and math.isfinite(mean) and math.isfinite(std)
     low, high = _deviations(mean, std, a, b) if is_cut else (-2.0, 2.0)
     scheme = f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})"
-    make_scheme(scheme)  # refuses before the warning
+    read_scheme(scheme)  # refuses before the warning
     if is_outside:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: all values come from one tail.", stacklevel=2
@@ -284,7 +284,7 @@ def below_bound(tensor: Tensor, scheme: str) -> str:
     """A scheme with the values that a type narrower than float32 rounds to the upper bound kept below it."""
     if tensor.dtype not in _NARROW or not scheme.startswith(("xavier_uniform", "he_uniform")):
         return scheme
-    bounds = make_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
+    bounds = read_scheme(scheme).distribution(tuple(tensor.shape), 1, 0)
     return f"uniform({bounds.low!r}, {bounds.high!r}, 'below_high')" if isinstance(bounds, Uniform) else scheme
 
 

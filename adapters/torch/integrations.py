@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.initializer import Initializer
-from winit_fast.messages import as_int, as_sizes, shown
+from winit_fast.messages import as_int, as_sizes, quote
 from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.streams import UNNAMED
 
@@ -147,7 +147,7 @@ def torchrec_init_fn(
     """
     sizes = as_sizes("shape", shape)
     _refuse_keywords("torchrec_init_fn", seed, keywords)
-    return _TorchrecInit(make_scheme(scheme), sizes, seed, name, generator, keywords)
+    return _TorchrecInit(read_scheme(scheme), sizes, seed, name, generator, keywords)
 
 
 def _refuse_keywords(function: str, seed: SupportsIndex | None, keywords: MethodKeywords) -> None:
@@ -287,21 +287,21 @@ def megatron_init_method(
     """
     position, count = as_int("rank", rank), as_int("world_size", world_size)
     if count < 1:
-        raise ValueError(f"world_size must be 1 or more, got {shown(world_size)}")
+        raise ValueError(f"world_size must be 1 or more, got {quote(world_size)}")
     if not 0 <= position < count:
-        raise ValueError(f"rank must be in [0, {shown(world_size)}), got {shown(rank)}")
+        raise ValueError(f"rank must be in [0, {quote(world_size)}), got {quote(rank)}")
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a str, the method's, got {shown(name)}")
+        raise TypeError(f"name must be a str, the method's, got {quote(name)}")
     if names is not None and not callable(names):
-        raise TypeError(f"names must be a callable that gives the name of the next weight, got {shown(names)}")
+        raise TypeError(f"names must be a callable that gives the name of the next weight, got {quote(names)}")
     stage, expert = _as_rank("pipeline_rank", pipeline_rank), _as_rank("expert_rank", expert_rank)
     axis = None if partition_dim is None else as_int("partition_dim", partition_dim, "an int or None")
     if axis is not None and axis < -1:
-        raise ValueError(f"partition_dim must be an axis, or -1 for whole weights, got {shown(axis)}")
+        raise ValueError(f"partition_dim must be an axis, or -1 for whole weights, got {quote(axis)}")
     _refuse_keywords("megatron_init_method", seed, keywords)
     others: dict[str, Any] = dict(keywords)
     axes = tuple(others.pop(argument, default) for argument, default in _AXES.items())
-    return _MegatronInit(make_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, others)
+    return _MegatronInit(read_scheme(scheme), position, count, seed, name, names, stage, expert, axis, axes, others)
 
 
 def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
@@ -309,7 +309,7 @@ def _as_rank(argument: str, rank: SupportsIndex | None) -> int | None:
         return None
     number = as_int(argument, rank, "an int or None")
     if number < 0:
-        raise ValueError(f"{argument} must be 0 or more, got {shown(rank)}")
+        raise ValueError(f"{argument} must be 0 or more, got {quote(rank)}")
     return number
 
 

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from winit_fast import Scheme
 from winit_fast.fans import matrices_of
 from winit_fast.initializer import Initializer
-from winit_fast.messages import as_int, shown
+from winit_fast.messages import as_int, quote
 
 from .._memory.torch import name_of
 from .dtensor import refuse_unusable_here
@@ -254,9 +254,9 @@ def materialize_(
         raise ValueError(f"device must have memory, got {target}")
     dtype = as_dtype(dtype)
     if dtype is not None and (dtype not in FILLED or dtype.is_complex):
-        raise TypeError(f"dtype must be a floating-point type that init_ fills, got {shown(dtype)}")
+        raise TypeError(f"dtype must be a floating-point type that init_ fills, got {quote(dtype)}")
     if buffers is not None and not callable(buffers):
-        raise TypeError(f"buffers must be a callable of owner, name and buffer, got {shown(buffers)}")
+        raise TypeError(f"buffers must be a callable of owner, name and buffer, got {quote(buffers)}")
     ordered = as_rules(rules, module)
     slots, report = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
     if buffers is None and any(meta_buffers(module)):
@@ -303,12 +303,12 @@ def _plan(
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
     if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a str, got {shown(prefix)}")
+        raise TypeError(f"prefix must be a str, got {quote(prefix)}")
     if prefix and not prefix.endswith("."):
-        raise ValueError(f"prefix must end with a dot, got {shown(prefix)}")
+        raise ValueError(f"prefix must end with a dot, got {quote(prefix)}")
     left = (leave,) if isinstance(leave, str) else leave
     if not isinstance(left, Sequence) or not all(isinstance(pattern, str) for pattern in left):
-        raise TypeError(f"leave must be a glob or a sequence of them, got {shown(leave)}")
+        raise TypeError(f"leave must be a glob or a sequence of them, got {quote(leave)}")
     for part in module.modules():
         if any(base.__name__ == "FullyShardedDataParallel" for base in type(part).__mro__):
             raise TypeError(

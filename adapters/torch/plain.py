@@ -15,14 +15,14 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _disable_current_modes
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Elementwise
-from winit_fast.fans import Axes, Matrices, axes_tuple
-from winit_fast.fill import checked_region
+from winit_fast.fans import Axes, Matrices, as_axes
+from winit_fast.fill import read_region
 from winit_fast.initializer import Initializer
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.registry import LONGEST_KEPT
-from winit_fast.repeats import note_filled, warn_of_repeats
+from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED
 
 from .._memory.pieces import PIECE, pieces
@@ -83,14 +83,14 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
     such a tensor is one piece, and as large in the host's memory. A kernel of the device's own could do this.
     """
     extent, seed = tuple(tensor.shape), keywords.get("seed")
-    whole, start = checked_region(extent, keywords.get("shape"), keywords.get("offset"))
+    whole, start = read_region(extent, keywords.get("shape"), keywords.get("offset"))
     distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
     is_elementwise = isinstance(distribution, Elementwise)
     values = None
     if initializer.name is UNNAMED and distribution.draws and type(seed) is int and tensor.numel():
         values = (seed, str(distribution), whole, start)
         warn_of_repeats(values, tensor.data_ptr())
-    initializer = initializer.named(initializer.stream)  # `fill` would compare where the pieces stand
+    initializer = initializer.rename(initializer.stream)  # `fill` would compare where the pieces stand
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
     turns = 2 if most < tensor.numel() else 1
@@ -112,7 +112,7 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
         if event is not None:
             event.synchronize()
     if values is not None:
-        note_filled(values, tensor.data_ptr())
+        note_fill(values, tensor.data_ptr())
 
 
 # What cannot be filled
@@ -265,7 +265,7 @@ def seed_of(
 ) -> SupportsIndex | None:
     """The seed that was given, or a draw of the generator; none where the scheme draws nothing."""
     late = LateSeed(generator)
-    return late if seed is None and make_scheme(scheme).draws else seed
+    return late if seed is None and read_scheme(scheme).draws else seed
 
 
 class LateSeed:
@@ -275,7 +275,7 @@ class LateSeed:
 
     def __init__(self, generator: torch.Generator | None) -> None:
         if not isinstance(generator, torch.Generator | None):
-            raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+            raise TypeError(f"generator must be a torch.Generator or None, got {quote(generator)}")
         self._generator = generator
         self.value: int | None = None  # until it is asked for
 
@@ -314,7 +314,7 @@ def in_torch_layout(
     """An initializer for tensors of that rank, in PyTorch's layout where no axes are given."""
     is_plain = in_axis is None and out_axis is None and batch_axis == () and padding_idx is None
     if is_plain and type(matrices) is int and matrices == 1 and type(scheme) is str and len(scheme) <= LONGEST_KEPT:
-        return _in_own_layout(scheme).named(name)  # in a third of the time
+        return _in_own_layout(scheme).rename(name)  # in a third of the time
     axes = torch_axes(rank, in_axis, out_axis, batch_axis)
     return Initializer(scheme, name=name, matrices=matrices, padding_idx=padding_idx, **axes)
 
@@ -334,7 +334,7 @@ def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axi
     """
     if in_axis is None and out_axis is None and batch_axis == ():
         return {"in_axis": 1, "out_axis": 0, "batch_axis": ()}
-    batch = axes_tuple("batch_axis", batch_axis)
+    batch = as_axes("batch_axis", batch_axis)
     stacked = {axis % rank if -rank <= axis < rank else axis for axis in batch}
     first, second = [axis for axis in range(2 + len(batch)) if axis not in stacked][:2]
     if in_axis is None and out_axis is not None:
@@ -349,8 +349,8 @@ def torch_axes(rank: int, in_axis: Axes | None, out_axis: Axes | None, batch_axi
 
 
 def _refuse_shared(argument: str, axes: Axes, other: str, default: tuple[int, int]) -> None:
-    if set(axes_tuple(argument, axes)) & set(default):
-        raise ValueError(f"{other} must be given with {argument}={shown(axes)}: by default it is that axis too")
+    if set(as_axes(argument, axes)) & set(default):
+        raise ValueError(f"{other} must be given with {argument}={quote(axes)}: by default it is that axis too")
 
 
 def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -17,12 +17,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.arguments import did_you_mean
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes
 from winit_fast.initializer import Initializer
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 from .rules import Recipe, Rule, Rules
 
@@ -167,7 +167,7 @@ def gpt2(layers: int, std: float = 0.02) -> Recipe:
     For transformers' model, whose Conv1D has weights ``(in, out)``, and for those with `torch.nn.Linear` and the same
     names. OpenAI's code draws the positions with std 0.01; transformers, and this, with `std`.
     """
-    residual = make_scheme("residual_normal", layers=layers, std=std)
+    residual = read_scheme("residual_normal", layers=layers, std=std)
     return _recipe(
         "gpt2",
         Rule("*.c_proj.weight", residual, of="Conv1D", in_axis=0, out_axis=1),
@@ -194,7 +194,7 @@ def torchtitan(layers: int | None = None, std: float = 0.02) -> Recipe:
         layer = re.findall(r"(?:^|\.)layers\.(\d+)\.", name)
         return _normal(std / math.sqrt(2.0 * (int(layer[-1]) + 1)))
 
-    residual = by_depth if layers is None else make_scheme("residual_normal", layers=layers, std=std)
+    residual = by_depth if layers is None else read_scheme("residual_normal", layers=layers, std=std)
     return _recipe(
         "torchtitan",
         Rule(re.compile(r"(.*\.)?layers\.\d+\.(.*\.)?(wo|w2|w3)\.weight"), residual, of=nn.Linear),
@@ -219,7 +219,7 @@ def vit(std: float = 0.02, layer_scale: float = 1e-5) -> Recipe:
         Rule("*pos_embed", _normal(std)),
         Rule("*.cls_token", "normal(std=1e-6)"),
         Rule("*.reg_token", "normal(std=1e-6)"),
-        Rule("*.gamma", make_scheme("constant", value=layer_scale), of="LayerScale*"),
+        Rule("*.gamma", read_scheme("constant", value=layer_scale), of="LayerScale*"),
         Rule("*.weight", _normal(std), of=nn.Linear),
         Rule("*.bias", "zeros", of=nn.Linear),
         *torch(),
@@ -242,7 +242,7 @@ def t5(d_model: int, d_kv: int = 64, factor: float = 1.0) -> Recipe:
 
     `factor` is ``config.initializer_factor``.
     """
-    by_fan = make_scheme("variance_scaling", scale=factor * factor)
+    by_fan = read_scheme("variance_scaling", scale=factor * factor)
     whole, width = _normal(factor), _normal(factor / math.sqrt(d_model))
     return _recipe(
         "t5",
@@ -252,7 +252,7 @@ def t5(d_model: int, d_kv: int = 64, factor: float = 1.0) -> Recipe:
         Rule("*.lm_head.weight", whole, of=nn.Linear),
         Rule("*.classifier.weight", whole, of=nn.Linear),
         Rule("*.weight", by_fan, of=nn.Linear),
-        Rule("*.weight", make_scheme("constant", value=factor), of="*LayerNorm*"),
+        Rule("*.weight", read_scheme("constant", value=factor), of="*LayerNorm*"),
         *hf(factor),
     )
 
@@ -321,7 +321,7 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
     ['normal(std=0.1)', 'normal(std=0.05)', 'normal(std=0.025)']
     """
     if not isinstance(base, nn.Module):
-        raise TypeError(f"base must be a torch.nn.Module of the base width, got {shown(base)}")
+        raise TypeError(f"base must be a torch.nn.Module of the base width, got {quote(base)}")
     name = rules if isinstance(rules, str) else rules.name if isinstance(rules, Recipe) else "rules"
     return _recipe(f"mup {name}", *(_widen(rule, base, prefix) for rule in as_rules(rules)))
 
@@ -339,7 +339,7 @@ def named(name: str, module: nn.Module | None = None) -> Recipe:
     ValueError: recipe 'gpt2' needs layers: recipes.gpt2(layers=...)
     """
     if name not in _RECIPES:
-        raise ValueError(f"recipe {shown(name)} is unknown; {did_you_mean(name, _RECIPES)}")
+        raise ValueError(f"recipe {quote(name)} is unknown; {did_you_mean(name, _RECIPES)}")
     if name == "own" and module is not None:
         return own(module)
     if name == "hf" and module is not None:
@@ -376,7 +376,7 @@ def as_rules(rules: Rules, module: nn.Module | None = None) -> tuple[Rule, ...]:
             hint = "; put it into a list"
         elif callable(rules):
             hint = f"; pass what it returns: {getattr(rules, '__name__', 'it')}(...)"
-        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {shown(rules)}{hint}")
+        raise TypeError(f"rules must be a recipe, its name, or a sequence of Rule or pairs, got {quote(rules)}{hint}")
     return tuple(_as_rule(number, rule) for number, rule in enumerate(given))
 
 
@@ -390,20 +390,20 @@ def _as_rule(number: int, rule: object) -> Rule:
         hint = "; spread it: [*recipe]"
     elif isinstance(rule, str):
         hint = f": {_for_weights(rule)}" if _is_scheme(rule) else "; put the pair into a list"
-    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {shown(rule)}{hint}")
+    raise TypeError(f"rules[{number}] must be a Rule or a pair of a name and a scheme, got {quote(rule)}{hint}")
 
 
 def _is_scheme(given: str | Scheme) -> bool:
     """Whether this is a scheme, though no recipe."""
     try:
-        make_scheme(given)
+        read_scheme(given)
     except (TypeError, ValueError):
         return False
     return True
 
 
 def _for_weights(scheme: str) -> str:
-    return f"{shown(scheme)} is a scheme: pass {{'*.weight': {shown(scheme)}, '*.bias': 'zeros'}}"
+    return f"{quote(scheme)} is a scheme: pass {{'*.weight': {quote(scheme)}, '*.bias': 'zeros'}}"
 
 
 # What recipes are made of
@@ -414,11 +414,11 @@ def _recipe(name: str, *rules: Rule) -> Recipe:
 
 
 def _normal(std: float) -> Scheme:
-    return make_scheme("normal", std=std)
+    return read_scheme("normal", std=std)
 
 
 def _uniform(bound: float) -> Scheme:
-    return make_scheme("uniform", low=-bound, high=bound)
+    return read_scheme("uniform", low=-bound, high=bound)
 
 
 # What depends on the module or the parameter
@@ -444,12 +444,12 @@ def _by_hidden_size(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
 
 def _slope(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
     """The constant that the PReLU was made with."""
-    return make_scheme("constant", value=module.init)
+    return read_scheme("constant", value=module.init)
 
 
 def _by_width(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
     """N(0, 1 / fan_in) cut at 3 standard deviations."""
-    return make_scheme("truncated_normal", std=1.0 / math.sqrt(parameter.shape[1]), low=-3.0, high=3.0)
+    return read_scheme("truncated_normal", std=1.0 / math.sqrt(parameter.shape[1]), low=-3.0, high=3.0)
 
 
 def _by_outputs(module: nn.Module, name: str, parameter: Tensor) -> Scheme:
@@ -496,9 +496,9 @@ def _scale(initializer: Initializer, shape: tuple[int, ...], factor: float) -> S
         case Constant():
             return initializer.scheme
         case Normal(mean, std):
-            return make_scheme("normal", mean=mean, std=std * factor)
+            return read_scheme("normal", mean=mean, std=std * factor)
         case Uniform(low, high):
-            return make_scheme("uniform", low=low * factor, high=high * factor)
+            return read_scheme("uniform", low=low * factor, high=high * factor)
         case TruncatedNormal(mean, std, low, high):
-            return make_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
+            return read_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
     raise ValueError(f"mup takes schemes of independent elements, got {initializer.scheme}")

@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
 from .blocks import Block, BlockMode, Call, LeftToTorchError, block_here, modes_here, within
@@ -398,7 +398,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A function of torch.nn.init was called: keep it as the scheme it is."""
         self._adopt(tensor)
         view, store = self.view(tensor), self.stores[_key(tensor)]
-        law: Law = make_scheme(scheme)
+        law: Law = read_scheme(scheme)
         if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
             law = _resolve(law, tuple(tensor.shape))
         covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
@@ -670,13 +670,13 @@ def as_scheme(law: Law) -> Scheme | None:
                 return law
             case Constant(value):
                 known = {0.0: "zeros", 1.0: "ones"}
-                return make_scheme(known[value]) if value in known else make_scheme("constant", value=value)
+                return read_scheme(known[value]) if value in known else read_scheme("constant", value=value)
             case Normal(mean, std):
-                return make_scheme("normal", mean=mean, std=std)
+                return read_scheme("normal", mean=mean, std=std)
             case Uniform(low, high):
-                return make_scheme("uniform", low=low, high=high)
+                return read_scheme("uniform", low=low, high=high)
             case TruncatedNormal(mean, std, low, high):
-                return make_scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
+                return read_scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
     except ValueError:  # such as an infinite constant
         pass
     return None

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from winit_fast import Scheme
-from winit_fast import scheme as make_scheme
+from winit_fast import scheme as read_scheme
 from winit_fast.fans import Axes, Matrices, matrices_of
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 from .plain import torch_axes
 
@@ -75,10 +75,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str | re.Pattern):
-            raise TypeError(f"name must be a glob or a compiled regular expression, got {shown(self.name)}")
+            raise TypeError(f"name must be a glob or a compiled regular expression, got {quote(self.name)}")
         for argument, kinds in (("of", self.of), ("within", self.within)):
             if not all(isinstance(kind, type | str) for kind in _tuple(kinds)):
-                raise TypeError(f"{argument} must be a class, a glob for its name, or a tuple, got {shown(kinds)}")
+                raise TypeError(f"{argument} must be a class, a glob for its name, or a tuple, got {quote(kinds)}")
         if self.matrices is not None:
             matrices_of(self.matrices)
         if not callable(self.scheme):
@@ -187,7 +187,7 @@ def matches(name: str, pattern: str | re.Pattern[str]) -> bool:
 
 
 def _read_scheme(scheme: object) -> Scheme | None:
-    return None if scheme is None else make_scheme(scheme)  # type: ignore[arg-type]  # refuses what is none
+    return None if scheme is None else read_scheme(scheme)  # type: ignore[arg-type]  # refuses what is none
 
 
 def _tuple(kinds: Kinds) -> tuple[type | str, ...]:

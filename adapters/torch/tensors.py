@@ -12,7 +12,7 @@ from winit_fast import Scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.initializer import Keywords
-from winit_fast.messages import as_sizes, shown
+from winit_fast.messages import as_sizes, quote
 from winit_fast.streams import UNNAMED
 
 from .dtensor import fill_dtensor
@@ -109,7 +109,7 @@ def init_(
     is_sharded = type(tensor) not in PLAIN and hasattr(tensor, "placements")
     if is_sharded and (shape is not None or offset is not None):
         argument, given = ("offset", offset) if shape is None else ("shape", shape)
-        raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {shown(given)}")
+        raise ValueError(f"{argument} must be left out for a DTensor, which has its own, got {quote(given)}")
     initializer = in_torch_layout(
         tensor.dim() if shape is None else len(as_sizes("shape", shape)), scheme, name=name, in_axis=in_axis,
         out_axis=out_axis, batch_axis=batch_axis, matrices=matrices, padding_idx=padding_idx,
@@ -169,7 +169,7 @@ def init(
     """
     sizes = as_sizes("shape", (shape,) if hasattr(shape, "__index__") else shape)
     if "offset" in keywords:
-        given = shown(dict(keywords)["offset"])
+        given = quote(dict(keywords)["offset"])
         raise TypeError(f"offset must be left out (init_ fills a part of a larger tensor), got {given}")
     tensor = torch.empty(sizes, dtype=as_dtype(dtype), device=device)
     return init_(tensor, scheme, **keywords).requires_grad_(requires_grad)
@@ -187,10 +187,10 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
         return dtype
     needed = "dtype must be a torch.dtype or the name of one, such as 'bfloat16'"
     if not isinstance(dtype, str):
-        raise TypeError(f"{needed}, got {shown(dtype)}")
+        raise TypeError(f"{needed}, got {quote(dtype)}")
     found = getattr(torch, dtype.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
         names = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
         close = nearest_word({"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype), names)
-        raise ValueError(f"{needed}, got {shown(dtype)}" + (f"; did you mean {close!r}?" if close else ""))
+        raise ValueError(f"{needed}, got {quote(dtype)}" + (f"; did you mean {close!r}?" if close else ""))
     return found

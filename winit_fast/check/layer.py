@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from winit_fast.gains import GAINS, SLOPED, calculate_gain
 from winit_fast.recommend import Recommendation, recommend
-from winit_fast.registry import Scheme, scheme
+from winit_fast.registry import Scheme, read_scheme
 from winit_fast.report.activations import ACTIVATIONS
 from winit_fast.report.measurement import LayerStatistics
 
@@ -102,7 +102,7 @@ class CheckedLayer:
             return False
         wanted = self.recommendation.scheme
         if mode is not None and wanted.name == "he_normal":
-            wanted = scheme("he_normal", **{**wanted.arguments, "mode": mode})
+            wanted = read_scheme("he_normal", **{**wanted.arguments, "mode": mode})
         std = self._std_of(wanted)
         known = ACTIVATIONS.get(self.activation)
         gain = 1.0 if known is None or known.largest_slope is None else calculate_gain(self.activation)

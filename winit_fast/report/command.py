@@ -10,7 +10,7 @@ from pathlib import Path
 
 from winit_fast.publish import PartialFile
 from winit_fast.recommend import recommend
-from winit_fast.registry import scheme
+from winit_fast.registry import read_scheme
 from winit_fast.report.activations import ACTIVATIONS
 from winit_fast.report.drawing import check_picture, draw
 from winit_fast.report.propagation import DEFAULT_SCHEMES, propagate
@@ -54,7 +54,7 @@ def _format_advice(report: Report) -> str:
     if report.residual:
         wanted, kind = f"fixup(layers={report.depth})", "residual"
         reason = "Zhang, Dauphin and Ma 2019 (arXiv:1901.09321) scale He's weights by the number of branches."
-    verdicts = [one.verdict for one in report.propagations if scheme(one.scheme) == scheme(wanted)]
+    verdicts = [one.verdict for one in report.propagations if read_scheme(one.scheme) == read_scheme(wanted)]
     here = f" (here: {verdicts[0]})" if verdicts else ""
     advice = f"recommended for {kind} stacks of {report.activation}{here}: {wanted}: {reason}"
     if verdicts and verdicts[0].findings:

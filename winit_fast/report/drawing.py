@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 from winit_fast.publish import PartialFile
 from winit_fast.report.measurement import size_of
 from winit_fast.report.reports import Histogram, Propagation, Report
@@ -54,12 +54,12 @@ def check_picture(picture: str | Path) -> Path:
         If matplotlib is not installed.
     """
     if not isinstance(picture, str | Path):
-        raise TypeError(f"picture must be a str or a Path, got {shown(picture)}")
+        raise TypeError(f"picture must be a str or a Path, got {quote(picture)}")
     path = Path(picture)
     if path.suffix not in FORMATS:
-        raise ValueError(f"picture must end with {' or '.join(FORMATS)}, got {shown(str(path))}")
+        raise ValueError(f"picture must end with {' or '.join(FORMATS)}, got {quote(str(path))}")
     if not path.parent.is_dir():
-        raise ValueError(f"picture must be in a folder that exists, got {shown(str(path))}")
+        raise ValueError(f"picture must be in a folder that exists, got {quote(str(path))}")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:

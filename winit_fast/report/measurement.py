@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 __all__ = ["LayerStatistics", "gradient_of", "layer_statistics", "size_of", "with_gradients"]
 
@@ -104,7 +104,7 @@ def layer_statistics(
     3.5, 1.6583, 0.7071, 0.4082
     """
     if outputs.ndim == 0 or outputs.size == 0:
-        raise ValueError(f"outputs must have an axis of units and a number in it, got shape {shown(outputs.shape)}")
+        raise ValueError(f"outputs must have an axis of units and a number in it, got shape {quote(outputs.shape)}")
     of_outputs = _measure_moments(outputs)
     before = _Moments() if pre_activations is None else _measure_moments(pre_activations)
     measured = LayerStatistics(

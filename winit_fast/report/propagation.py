@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from winit_fast.arguments import one_of, whole_from
 from winit_fast.fill import fill
 from winit_fast.gains import calculate_gain
-from winit_fast.messages import as_int, shown
-from winit_fast.parallel import checked_threads
+from winit_fast.messages import as_int, quote
+from winit_fast.parallel import read_threads
 from winit_fast.recommend import recommend
 from winit_fast.registry import Scheme
 from winit_fast.report.activations import ACTIVATIONS, Activation
@@ -21,7 +21,7 @@ from winit_fast.report.measurement import LayerStatistics, layer_statistics, wit
 from winit_fast.report.reports import Histogram, Propagation, Report
 from winit_fast.report.stacks import POSITIONS, Stack
 from winit_fast.report.verdicts import judge
-from winit_fast.schemes import scheme
+from winit_fast.schemes import read_scheme
 
 __all__ = ["DEFAULT_SCHEMES", "propagate"]
 
@@ -127,22 +127,22 @@ def propagate(
     function = ACTIVATIONS[one_of(*ACTIVATIONS)("activation", activation)]
     layers, units = whole_from(2)("depth", depth), whole_from(2)("width", width)
     if not isinstance(residual, bool):
-        raise TypeError(f"residual must be a bool, got {shown(residual)}")
+        raise TypeError(f"residual must be a bool, got {quote(residual)}")
     given: Any = [schemes] if isinstance(schemes, str | Scheme) else schemes
     if given is None:
         given = [*DEFAULT_SCHEMES, *_recommend_schemes(function.name)]
         given += [f"fixup(layers={layers})"] if residual else []
     if not isinstance(given, Sequence) or not given:
-        raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {shown(schemes)}")
+        raise TypeError(f"schemes must be a scheme or a sequence of at least one, got {quote(schemes)}")
     chosen: dict[Scheme, str] = {}
     for one in given:
-        chosen.setdefault(scheme(one), str(one))
+        chosen.setdefault(read_scheme(one), str(one))
     kernel = None if convolution is None else whole_from(1)("convolution", convolution)
     if kernel is not None and kernel > POSITIONS:
         raise ValueError(f"convolution must be at most the {POSITIONS} positions there are, got {kernel}")
     rows = _ROWS if kernel is None else _ROWS // POSITIONS
     inputs = rows if batch is None else whole_from(1)("batch", batch)
-    key, workers = as_int("seed", seed), checked_threads(threads)
+    key, workers = as_int("seed", seed), read_threads(threads)
     stack = Stack(units, kernel)
     for wanted in chosen:
         _refuse(wanted, stack, key)

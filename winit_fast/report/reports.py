@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.messages import shown
-from winit_fast.registry import Scheme, scheme
+from winit_fast.messages import quote
+from winit_fast.registry import Scheme, read_scheme
 from winit_fast.report.measurement import LayerStatistics, size_of
 from winit_fast.report.stacks import POSITIONS
 from winit_fast.report.verdicts import Verdict
@@ -143,12 +143,12 @@ class Report:
         >>> print(found.propagation("normal").verdict)
         explodes at layer 4
         """
-        wanted = scheme(of)
+        wanted = read_scheme(of)
         for propagation in self.propagations:
-            if scheme(propagation.scheme) == wanted:
+            if read_scheme(propagation.scheme) == wanted:
                 return propagation
         known = ", ".join(propagation.scheme for propagation in self.propagations)
-        raise ValueError(f"scheme must be one of this report's, {known}, got {shown(of)}")
+        raise ValueError(f"scheme must be one of this report's, {known}, got {quote(of)}")
 
     def layers(self, of: str | Scheme) -> dict[str, NDArray[np.float64]]:
         """Return what was measured under a scheme: one array for each field of `LayerStatistics`, one value per layer.
