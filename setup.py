@@ -68,11 +68,12 @@ def extension(name: str, flags: list[str]) -> Extension:
         include_dirs=["winit_fast/include", numpy.get_include()],
         depends=[
             f"winit_fast/{file}"
-            for file in ("kernels.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd")
+            for file in ("kernels.pxi", "crew.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd")
         ]
         + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
         define_macros=macros,
         extra_compile_args=FLAGS + flags,
+        extra_link_args=[] if IS_MSVC else ["-pthread"],
     )
 
 

@@ -136,18 +136,19 @@ def test_the_quota_of_the_tightest_cgroup_is_rounded_up(monkeypatch, tmp_path, f
 
 
 class Work:
-    """Stands for the kernels: writes down which units were done, by which thread.
+    """Stands for kernels that Python calls: writes down which units were done, by which thread.
 
     With `together`, the first share of a thread lasts until so many threads have one.
     """
 
-    def __init__(self, monkeypatch, units, unit_values, seconds=0.0, together=1):
-        self.plan = SimpleNamespace(units=units, unit_values=unit_values)
+    def __init__(self, units, unit_values, seconds=0.0, together=1):
+        self.units, self.unit_values = units, unit_values
         self.done, self.threads, self.seconds, self.together = [], set(), seconds, together
-        monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=self.fill_units))
 
-    def fill_units(self, plan, first, last):
-        assert plan is self.plan
+    def run(self, threads):
+        parallel.run(self.do, self.units, self.unit_values, threads)
+
+    def do(self, first, last):
         self.threads.add(threading.get_ident())
         deadline = time.monotonic() + 20
         while len(self.threads) < self.together and time.monotonic() < deadline:
@@ -156,7 +157,7 @@ class Work:
         self.done.extend(range(first, last))
 
     def is_done_once(self):
-        return sorted(self.done) == list(range(self.plan.units))
+        return sorted(self.done) == list(range(self.units))
 
 
 @pytest.fixture
@@ -176,40 +177,39 @@ def threads_left():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 32768), st.one_of(st.none(), st.integers(1, 6)))
 def test_every_unit_is_done_once(units, unit_values, threads):
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        work = Work(monkeypatch, units, unit_values)
-        parallel.fill_plan(work.plan, threads)
-        assert work.is_done_once()
+    work = Work(units, unit_values)
+    work.run(threads)
+    assert work.is_done_once()
 
 
-def test_little_work_is_done_by_the_caller_alone(monkeypatch):
-    work = Work(monkeypatch, 31, 32768)
-    parallel.fill_plan(work.plan, None)
+def test_little_work_is_done_by_the_caller_alone():
+    work = Work(31, 32768)
+    work.run(None)
     assert work.threads == {threading.get_ident()}
 
 
 def test_much_work_is_shared_among_the_default_threads(monkeypatch):
     monkeypatch.setenv("WINIT_FAST_THREADS", "3")
-    work = Work(monkeypatch, 320, 32768, together=3)
-    parallel.fill_plan(work.plan, None)
+    work = Work(320, 32768, together=3)
+    work.run(None)
     assert work.is_done_once()
     assert len(work.threads) == 3
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_as_many_threads_work_as_were_asked_for(monkeypatch, threads):
-    work = Work(monkeypatch, 100, 1, together=threads)
-    parallel.fill_plan(work.plan, threads)
+def test_as_many_threads_work_as_were_asked_for(threads):
+    work = Work(100, 1, together=threads)
+    work.run(threads)
     assert work.is_done_once()
     assert len(work.threads) == threads
 
 
 def test_no_more_threads_are_started_than_there_are_units(monkeypatch, threads_left):
-    work = Work(monkeypatch, 3, 32768, together=3)
+    work = Work(3, 32768, together=3)
     started = []
     plain = parallel.start_new_thread
     monkeypatch.setattr(parallel, "start_new_thread", lambda *args: (started.append(args), plain(*args))[1])
-    parallel.fill_plan(work.plan, 10**6)
+    work.run(10**6)
     assert work.is_done_once()
     assert len(started) == 2
     assert threads_left() == 0
@@ -220,7 +220,7 @@ def test_no_more_threads_are_started_than_there_are_units(monkeypatch, threads_l
 def test_a_system_that_gives_no_more_threads_gets_the_same_work_done_by_fewer(
     monkeypatch, threads_left, granted, error
 ):
-    work = Work(monkeypatch, 100, 32768, together=granted + 1)
+    work = Work(100, 32768, together=granted + 1)
     plain, asked = parallel.start_new_thread, []
 
     def start(*args):
@@ -230,7 +230,7 @@ def test_a_system_that_gives_no_more_threads_gets_the_same_work_done_by_fewer(
         return plain(*args)
 
     monkeypatch.setattr(parallel, "start_new_thread", start)
-    parallel.fill_plan(work.plan, 8)
+    work.run(8)
     assert work.is_done_once()
     assert len(work.threads) == granted + 1
     assert len(asked) == granted + 1  # once refused, it is not asked again
@@ -269,19 +269,19 @@ print(whole > 0)
 
 
 @pytest.mark.parametrize("is_in_helper", [True, False])
-def test_the_error_of_any_thread_is_raised_once_all_have_ended(monkeypatch, threads_left, is_in_helper):
-    work = Work(monkeypatch, 1000, 32768, seconds=0.002, together=3)
-    plain, caller, begun = work.fill_units, threading.get_ident(), []
+def test_the_error_of_any_thread_is_raised_once_all_have_ended(threads_left, is_in_helper):
+    work = Work(1000, 32768, seconds=0.002, together=3)
+    plain, caller, begun = work.do, threading.get_ident(), []
 
-    def fill_units(plan, first, last):
+    def do(first, last):
         begun.extend(range(first, last))
-        plain(plan, first, last)
+        plain(first, last)
         if (threading.get_ident() != caller) == is_in_helper:
             raise MemoryError("no memory for the tile buffer")
 
-    monkeypatch.setattr(dispatch, "kernels", SimpleNamespace(fill_units=fill_units))
+    work.do = do
     with pytest.raises(MemoryError, match="no memory for the tile buffer"):
-        parallel.fill_plan(work.plan, 3)
+        work.run(3)
     assert len(work.done) == len(begun) < 1000
     assert threads_left() == 0
     assert len(work.done) == len(begun)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from winit_fast import dispatch
 from winit_fast._plan import Plan
 from winit_fast.lowering import Conversion
-from winit_fast.parallel import fill_plan, run
+from winit_fast.parallel import fill_plan
 from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ def fill_elements(conversion: Conversion, target: Target, call: Call) -> None:
     whole, start = (None, None) if is_whole else (target.shape, target.start)
     plan = Plan(target.out, *conversion, call.seed, call.stream, whole, start, 0, target.rows, is_keyed=target.is_keyed)
     if target.out.size > _LARGE and _runs_across(target.out):
-        run(partial(dispatch.kernels.fill_units, plan), plan.units, _TOUCHED * plan.unit_values, call.threads)
+        fill_plan(plan, call.threads, _TOUCHED)
     else:
         fill_plan(plan, call.threads)
 
@@ -35,7 +33,7 @@ def fill_elements(conversion: Conversion, target: Target, call: Call) -> None:
 # In fresh memory, the first value of each huge page waits for that page. Written across, a unit meets 64 of them, so a
 # share of the usual size could wait for GiBs, and an interrupt with it. Such a target is therefore filled in shares of
 # two units, which takes 3 % longer in touched memory.
-_LARGE, _TOUCHED = 1 << 20, 16
+_LARGE, _TOUCHED = 1 << 20, 1 << 16
 
 
 def _runs_across(out: NDArray[Any]) -> bool:

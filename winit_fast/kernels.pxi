@@ -8,11 +8,12 @@
 # (c) Where the logical order runs across the memory (a transposed target), tiles are filled in a small buffer and copied
 #     out along the memory.
 # (d) Where rows are streams of their own (keys), each group of the queue has a stream, and so has each long run.
-# (e) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
+# (e) Several threads take the units of plans from a counter: crew.pxi, which is included at the end.
+# (f) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
 
 include "transforms.pxi"
 
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 from winit_fast._plan cimport (
     AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, DISK32, DISK64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
@@ -344,6 +345,10 @@ cdef inline int64_t across_stride(const plan_t* plan) noexcept nogil:
     return plan.tile_columns * plan.item_size + CACHE_LINE
 
 
+cdef inline int64_t buffer_bytes(const plan_t* plan) noexcept nogil:
+    return plan.tile_rows * across_stride(plan) if plan.is_across else 0
+
+
 cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buffer) noexcept nogil:
     cdef queue_t queue
     cdef int64_t unit, rest, index
@@ -376,7 +381,7 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
     if not 0 <= first <= last <= plan.c.units:
         raise ValueError(f"first and last must be within [0, {plan.c.units}], got {first} and {last}")
     if plan.c.is_across:
-        buffer = <char*> malloc(plan.c.tile_rows * across_stride(&plan.c))
+        buffer = <char*> malloc(buffer_bytes(&plan.c))
         if buffer == NULL:
             raise MemoryError("no memory for the tile buffer of fill")
     with nogil:
@@ -386,5 +391,6 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
     free(buffer)
 
 
+include "crew.pxi"
 include "orthogonal.pxi"
 include "sparse.pxi"

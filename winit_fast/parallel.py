@@ -1,7 +1,10 @@
-"""Plain Python threads over kernels that hold no lock.
+"""How work is shared among threads: by the kernels' own crew (`fill_plan`), or by one of Python's threads (`run`).
 
-A thread takes a share of the units, fills it without the GIL, and comes back for the next. Shares are short, so that
+A thread takes a share of the units, does it without the GIL, and comes back for the next. Shares are short, so that
 an interrupt is seen soon and threads finish together. Threads live for one call: nothing to break at a fork.
+
+What the kernels fill by themselves is shared in crew.pxi, where helpers never need the GIL. Work that is a Python
+function is shared here, by threads of Python's:
 
 (a) A signal handler may raise in the calling thread after nearly any instruction, and in any call that waits.
     `threading.Thread` does not stand that: an interrupted `start` or `join` loses the exception, or a lock for ever.
@@ -32,15 +35,28 @@ __all__ = ["default_threads", "fill_plan", "read_threads", "run"]
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
+_VALUES_A_HELPER = 1 << 17  # a tenth of a millisecond of work: twenty times what a thread of a crew costs
+_VALUES_A_START = 1 << 15  # what is drawn while one of Python's threads is started, one after the other
 _SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
 _MOST_SHARES = 1 << 16  # some 3 MB of lists, whatever the size: shares of the above suffice for 2^36 values
 _PATIENCE = 1.0  # seconds without a word from helpers, until the caller looks whether they live
 _COVERS = 4  # signals that hit in a row the few instructions after another: each takes as long as all of these
 
 
-def fill_plan(plan: Plan, threads: int | None) -> None:
-    """Do all units of a plan."""
-    run(partial(dispatch.kernels.fill_units, plan), plan.units, plan.unit_values, threads)
+def fill_plan(plan: Plan, threads: int | None, share_values: int = _SHARE_VALUES) -> None:
+    """Do all units of a plan, in shares of at most so many values."""
+    units, values = plan.units, plan.unit_values
+    if units * values < _THREADS_FROM_VALUES and (threads is None or threads == 1 or units == 1):
+        dispatch.kernels.fill_units(plan, 0, units)
+        return
+    if threads is None:
+        threads = min(default_threads(), max(1, units * values // _VALUES_A_HELPER))
+    count = min(threads, units, _MOST_SHARES)
+    dispatch.kernels.fill_together((plan,), _share(units, values, count, share_values), count, _look)
+
+
+def _look() -> None:
+    """Nothing: as this function begins, Python runs the handlers of signals that have come."""
 
 
 def run(work: Callable[[int, int], None], units: int, unit_values: int, threads: int | None) -> None:
@@ -55,14 +71,16 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
     unit_values : int
         What a unit costs, counted in values drawn.
     threads : int or None
-        At most so many; None: the default, and the caller alone for little work.
+        At most so many; None: the default, and fewer or the caller alone for little work.
     """
-    if units * unit_values < _THREADS_FROM_VALUES and threads is None:
+    values = units * unit_values
+    if values < _THREADS_FROM_VALUES and threads is None:
         work(0, units)
         return
-    count = min(default_threads() if threads is None else threads, units)
-    # Eight shares a thread: at the end none waits long for another.
-    share = max(1, min(_SHARE_VALUES // unit_values, -(-units // (8 * count))), -(-units // _MOST_SHARES))
+    if threads is None:  # so many that the last start costs what it saves
+        threads = min(default_threads(), math.isqrt(values // _VALUES_A_START))
+    count = min(threads, units)
+    share = max(_share(units, unit_values, count, _SHARE_VALUES), -(-units // _MOST_SHARES))
     if count > 1:
         Crew(work, units, share, count).work()
         return
@@ -70,8 +88,13 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
         work(first, min(first + share, units))
 
 
+def _share(units: int, unit_values: int, threads: int, most_values: int) -> int:
+    """How many units to take at once: eight shares a thread, so that at the end none waits long for another."""
+    return max(1, min(most_values // unit_values, -(-units // (8 * threads))))
+
+
 class Crew:
-    """The threads of one piece of work: they take shares from a common heap until it is empty or one of them fails."""
+    """Python's threads for one piece of work: they take shares from a common heap until it is empty or one of them fails."""
 
     def __init__(self, do: Callable[[int, int], None], units: int, share: int, count: int) -> None:
         firsts = range(0, units, share)
