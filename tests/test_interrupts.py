@@ -13,15 +13,27 @@ from winit_fast import parallel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
+# How many threads the process has, those included that Python does not know.
+COUNT = """
+import _thread, os, sys
+def count_threads():
+    return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else _thread._count() + 1
+def count_left(before):
+    deadline = time.monotonic() + 20
+    while count_threads() > before and time.monotonic() < deadline:  # one that has just ended is gone in a moment
+        time.sleep(0)
+    return count_threads() - before
+"""
+
 # Untouched memory and a slow scheme, so that the first values are there well before the end; no value drawn is 0.
-FILL = """
-import _thread, os, signal, threading, time
+FILL = f"""{COUNT}
+import signal, threading, time
 import numpy as np
 from clocks import stretch
 from winit_fast import fill, fill_rows
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 out = np.zeros((1 << 13, 1 << 13), "float64")
-sent = []
+sent, before = [], count_threads()
 def interrupt():
     while not out[:, 0].any():
         time.sleep(0.001)
@@ -57,10 +69,7 @@ except expected:
     passed = (time.monotonic() - sent[0]) / stretch()
     if WAY != "alarm":
         timer.join()
-    deadline = time.monotonic() + 20
-    while _thread._count() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    left = _thread._count()
+    left = count_left(before)
     drawn = np.count_nonzero(out)
     time.sleep(0.05)
     print(left, 0 < drawn < out.size, np.count_nonzero(out) == drawn, passed)
@@ -128,13 +137,13 @@ def lines(code):
 
 
 # A handler that raises whenever it hits inside of a fill. What it raised must come out of that fill.
-INTERRUPTED = """
-import _thread, os, signal, sys, time
+INTERRUPTED = f"""{COUNT}
+import signal, time
 import numpy as np
 from winit_fast import fill
 out = np.zeros(200_000)
 expected = fill(np.empty_like(out), "truncated_normal(low=-3, high=2)", seed=1, threads=1)
-raised, seen, swallowed, alone, late, broken, fills = 0, 0, 0, 0, 0, 0, 0
+raised, seen, swallowed, left, late, broken, fills, before_all = 0, 0, 0, 0, 0, 0, 0, count_threads()
 may_raise = True
 def interrupted_fill():
     fill(out, "truncated_normal(low=-3, high=2)", seed=1, threads=3)
@@ -156,10 +165,7 @@ while seen < WANTED:
     except KeyboardInterrupt:
         seen += 1
         out[...] = 0
-        deadline = time.monotonic() + 20
-        while _thread._count() and time.monotonic() < deadline:
-            time.sleep(0)
-        alone += _thread._count() == 0
+        left += count_left(before_all) > 0
         late += out.any()
         if seen % 16 == 0:
             may_raise = False
@@ -168,7 +174,7 @@ while seen < WANTED:
             broken += out.tobytes() != expected.tobytes()
             out[...] = 0
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-print(seen, swallowed, seen - alone, late, broken, flush=True)
+print(seen, swallowed, left, late, broken, flush=True)
 """
 
 
@@ -202,7 +208,110 @@ def test_of_thousands_of_interrupts_none_is_lost_and_none_leaves_a_thread_or_a_l
     assert under_signals(wanted, pause) == [wanted, 0, 0, 0, 0]
 
 
-# An exception at every instruction of parallel.py in the calling thread, while helpers are in the middle of a share.
+# An exception at every instruction of parallel.py in the calling thread, while helpers that it started fill.
+
+
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_an_exception_at_any_instruction_of_a_fill_comes_out_and_nothing_is_written_later(is_transposed):
+    code = f"""{COUNT}
+import time
+import numpy as np
+from winit_fast import fill, parallel
+whole = np.zeros((1 << 10, 1 << 9))
+out = whole.T if {is_transposed} else whole
+expected = fill(np.empty(out.shape), "normal", seed=1, name="w", threads=1)
+before, seen, position, stopped = count_threads(), [], 0, 0
+while True:
+    position += 1
+    whole[...] = 0
+    steps, error = position, RuntimeError("injected")
+    def trace(frame, event, _):
+        global steps
+        if frame.f_code.co_filename != parallel.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            steps -= 1
+            if steps == 0:
+                seen.append(frame.f_code.co_name)
+                raise error
+        return trace
+    sys.settrace(trace)
+    try:
+        fill(out, "normal", seed=1, name="w", threads=4)
+        sys.settrace(None)
+        assert steps > 0, position  # swallowed
+        assert (out == expected).all()
+        break
+    except RuntimeError as raised:
+        sys.settrace(None)
+        assert raised is error, position
+    found = whole.copy()
+    assert count_left(before) == 0, position
+    assert (whole == found).all(), position
+    stopped += not found.all()
+print(sorted(set(seen)), position > 60, stopped > 2)
+"""
+    assert lines(code) == ["['_look', '_share', 'checked_threads', 'fill_plan'] True True"]
+
+
+def test_an_exception_that_another_thread_sets_ends_a_fill_soon():
+    code = f"""{COUNT}
+import ctypes, threading, time
+import numpy as np
+from winit_fast import fill
+class Cancelled(BaseException):
+    pass
+out, ended = np.zeros((1 << 13, 1 << 12)), []
+before = count_threads()
+def work():
+    try:
+        fill(out, "truncated_normal(low=-3, high=2)", seed=1, threads=2)
+    except Cancelled:
+        ended.append(np.count_nonzero(out))
+thread = threading.Thread(target=work)
+thread.start()
+while not out[:, 0].any():
+    time.sleep(0.001)
+ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Cancelled))
+thread.join()
+left = count_left(before)
+print(left, 0 < ended[0] < out.size, np.count_nonzero(out) == ended[0])
+"""
+    assert lines(code) == ["0 True True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_as_many_threads_fill_as_were_asked_for_and_none_but_the_callers_takes_signals(monkeypatch):
+    code = f"""{COUNT}
+import time
+from pathlib import Path
+import numpy as np
+from winit_fast import fill, parallel
+before = set(os.listdir("/proc/self/task"))
+most, masks = 0, set()
+def look():
+    global most
+    time.sleep(0.002)
+    helpers = set(os.listdir("/proc/self/task")) - before
+    most = max(most, len(helpers))
+    for helper in helpers:
+        try:
+            status = Path("/proc/self/task", helper, "status").read_text()
+        except OSError:  # it has ended
+            continue
+        masks.add(int(status.split("SigBlk:")[1].split()[0], 16))
+parallel._look = look
+fill(np.zeros(1 << 24), "normal", seed=1, threads=6)
+import signal
+blocked = [signal.SIGINT, signal.SIGALRM, signal.SIGTERM, signal.SIGPROF]
+print(most, any(all(mask >> (number - 1) & 1 for number in blocked) for mask in masks),
+      any(mask >> (signal.SIGSEGV - 1) & 1 for mask in masks))
+"""
+    assert lines(code) == ["5 True False"]
+
+
+# An exception at every instruction of the crew of Python's threads in the calling thread, while helpers are in the middle of a share.
 # Where there are more, each comes some instructions after the one before was written down.
 INJECTED = """
 import _thread, sys, threading, time
@@ -440,7 +549,7 @@ import os, signal, sys, time, timeit, warnings
 import numpy as np
 from winit_fast import fill
 warnings.simplefilter("ignore")
-out = np.zeros(1 << 20)
+out = np.zeros(1 << 21)
 expected = fill(np.empty_like(out), "normal", seed=1, threads=1)
 least = min(timeit.repeat(lambda: fill(out, "normal", seed=1, threads=3), number=1, repeat=5))
 children, is_child = [], False
