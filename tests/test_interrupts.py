@@ -311,8 +311,8 @@ print(most, any(all(mask >> (number - 1) & 1 for number in blocked) for mask in 
     assert lines(code) == ["5 True False"]
 
 
-# An exception at every instruction of the crew of Python's threads in the calling thread, while helpers are in the middle of a share.
-# Where there are more, each comes some instructions after the one before was written down.
+# An exception at every instruction of the crew of Python's threads in the calling thread, while helpers are in the
+# middle of a share. Where there are more, each comes some instructions after the one before was written down.
 INJECTED = """
 import _thread, sys, threading, time
 from winit_fast import parallel

@@ -10,7 +10,6 @@ import tracemalloc
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from weakref import ref
 
 import pytest
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import printed
 
-from winit_fast import dispatch, parallel
+from winit_fast import parallel
 from winit_fast.parallel import default_threads
 
 # How many by default

@@ -5,7 +5,7 @@
 # (b) A thread starts half of the helpers that it stands for, then half of the rest, and each does the same with its own:
 #     128 threads are there after seven starts in a row. It waits for all whom it started before it ends itself. So none is
 #     left once the caller has waited for his own.
-# (c) The caller's thread takes shares like them, and calls `look` after each: a Python function, in which handlers run.
+# (c) The caller's thread takes shares like them, and calls `look` now and then: a Python function, in which handlers run.
 #     What they raise empties the counter, and comes out once all helpers have finished the share in their hands.
 # (d) Where a handler forks, the child has no helpers: it waits for none, and the shares in their hands are missing.
 # (e) What helpers read lies in memory that is theirs until the last is out. The caller's stack would not do: an interpreter
@@ -110,7 +110,7 @@ cdef void free_crew(crew_t* crew, char* buffer) noexcept nogil:
     free(buffer)
 
 
-def fill_together(tuple plans not None, int64_t share, int32_t threads, look not None):
+def fill_together(tuple plans not None, int64_t share, int32_t threads, look not None, int64_t look_after=1):
     """Do all units of some plans with several threads.
 
     Parameters
@@ -122,7 +122,9 @@ def fill_together(tuple plans not None, int64_t share, int32_t threads, look not
     threads : int
         At most so many, this one included. Where the system gives fewer, those do the same work.
     look : callable
-        Called without arguments after each share of this thread: it may raise.
+        Called without arguments by this thread, between shares: it may raise.
+    look_after : int
+        After how many of its shares.
 
     Raises
     ------
@@ -164,7 +166,10 @@ def fill_together(tuple plans not None, int64_t share, int32_t threads, look not
         while has_more and crew_process() == process:
             with nogil:
                 found = floating_point_default()
-                has_more = take_share(crew, buffer)
+                for _ in range(look_after):
+                    has_more = take_share(crew, buffer)
+                    if not has_more:
+                        break
                 floating_point_restore(found)
             look()
     finally:

@@ -22,7 +22,7 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice, repeat
 from operator import length_hint
 from pathlib import Path
@@ -36,6 +36,7 @@ __all__ = ["default_threads", "fill_plan", "read_threads", "run"]
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _VALUES_A_HELPER = 1 << 17  # a tenth of a millisecond of work: twenty times what a thread of a crew costs
+_SHARES_A_THREAD = 32  # of a crew, where a share costs less than a tenth of a microsecond
 _VALUES_A_START = 1 << 15  # what is drawn while one of Python's threads is started, one after the other
 _SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
 _MOST_SHARES = 1 << 16  # some 3 MB of lists, whatever the size: shares of the above suffice for 2^36 values
@@ -52,7 +53,8 @@ def fill_plan(plan: Plan, threads: int | None, share_values: int = _SHARE_VALUES
     if threads is None:
         threads = min(default_threads(), max(1, units * values // _VALUES_A_HELPER))
     count = min(threads, units, _MOST_SHARES)
-    dispatch.kernels.fill_together((plan,), _share(units, values, count, share_values), count, _look)
+    share = _share(units, values, count * _SHARES_A_THREAD, share_values)
+    dispatch.kernels.fill_together((plan,), share, count, _look, max(1, share_values // (share * values)))
 
 
 def _look() -> None:
@@ -80,7 +82,7 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
     if threads is None:  # so many that the last start costs what it saves
         threads = min(default_threads(), math.isqrt(values // _VALUES_A_START))
     count = min(threads, units)
-    share = max(_share(units, unit_values, count, _SHARE_VALUES), -(-units // _MOST_SHARES))
+    share = max(_share(units, unit_values, 8 * count, _SHARE_VALUES), -(-units // _MOST_SHARES))
     if count > 1:
         Crew(work, units, share, count).work()
         return
@@ -88,13 +90,13 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
         work(first, min(first + share, units))
 
 
-def _share(units: int, unit_values: int, threads: int, most_values: int) -> int:
-    """How many units to take at once: eight shares a thread, so that at the end none waits long for another."""
-    return max(1, min(most_values // unit_values, -(-units // (8 * threads))))
+def _share(units: int, unit_values: int, shares: int, most_values: int) -> int:
+    """How many units to take at once, where so many shares leave no thread to wait long for another at the end."""
+    return max(1, min(most_values // unit_values, -(-units // shares)))
 
 
 class Crew:
-    """Python's threads for one piece of work: they take shares from a common heap until it is empty or one of them fails."""
+    """Python's threads for one piece of work: they take shares of a heap until it is empty or one of them fails."""
 
     def __init__(self, do: Callable[[int, int], None], units: int, share: int, count: int) -> None:
         firsts = range(0, units, share)
