@@ -252,7 +252,7 @@ while True:
     stopped += not found.all()
 print(sorted(set(seen)), position > 60, stopped > 2)
 """
-    assert lines(code) == ["['_look', '_share', 'checked_threads', 'fill_plan'] True True"]
+    assert lines(code) == ["['_look', '_share', 'read_threads', 'fill_plan'] True True"]
 
 
 def test_an_exception_that_another_thread_sets_ends_a_fill_soon():

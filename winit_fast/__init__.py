@@ -10,6 +10,7 @@ from typing import Any
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_keys, fill_rows, random_bits
 from winit_fast.gains import calculate_gain
+from winit_fast.many import fill_many
 from winit_fast.memory import empty
 from winit_fast.recommend import Recommendation, recommend
 from winit_fast.repeats import RepeatedValuesWarning
@@ -25,6 +26,7 @@ __all__ = [
     "empty",
     "fill",
     "fill_keys",
+    "fill_many",
     "fill_rows",
     "random_bits",
     "recommend",

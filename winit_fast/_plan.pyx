@@ -97,22 +97,29 @@ def bases_of(cnp.ndarray array not None) -> list:
     return found
 
 
-def is_there(cnp.ndarray view not None) -> bool:
-    """Whether the owner of a view's memory still has it: a resize that checks no references moves it."""
-    cdef cnp.PyArrayObject* owner = <cnp.PyArrayObject*> cnp.PyArray_BASE(view)
-    cdef char* low = <char*> cnp.PyArray_DATA(view)
-    cdef char* high = low + cnp.PyArray_ITEMSIZE(view)
-    cdef char* begin
+cdef void find_bounds(cnp.ndarray view, char** low, char** high) noexcept:
+    """The first byte of an array with elements, and the one after its last."""
     cdef int64_t reach
     cdef int k
-    if cnp.PyArray_SIZE(view) == 0:
-        return True
+    low[0] = <char*> cnp.PyArray_DATA(view)
+    high[0] = low[0] + cnp.PyArray_ITEMSIZE(view)
     for k in range(cnp.PyArray_NDIM(view)):
         reach = cnp.PyArray_STRIDE(view, k) * (cnp.PyArray_DIM(view, k) - 1)
         if reach < 0:
-            low += reach
+            low[0] += reach
         else:
-            high += reach
+            high[0] += reach
+
+
+def is_there(cnp.ndarray view not None) -> bool:
+    """Whether the owner of a view's memory still has it: a resize that checks no references moves it."""
+    cdef cnp.PyArrayObject* owner = <cnp.PyArrayObject*> cnp.PyArray_BASE(view)
+    cdef char* low
+    cdef char* high
+    cdef char* begin
+    if cnp.PyArray_SIZE(view) == 0:
+        return True
+    find_bounds(view, &low, &high)
     while owner != NULL and cnp.PyArray_Check(<object> owner):
         if cnp.PyArray_CHKFLAGS(<cnp.ndarray> owner, cnp.NPY_ARRAY_OWNDATA):
             begin = <char*> cnp.PyArray_DATA(<cnp.ndarray> owner)
@@ -147,12 +154,15 @@ def are_within(cnp.ndarray rows not None, int64_t count) -> bool:
 
 def address_of(cnp.ndarray out not None) -> int:
     """Where the memory of an array with elements begins: 20 times as fast as to ask the array."""
-    cdef uintptr_t address = <uintptr_t> cnp.PyArray_DATA(out)
-    cdef int k
-    for k in range(cnp.PyArray_NDIM(out)):
-        if cnp.PyArray_STRIDE(out, k) < 0:
-            address += <uintptr_t> (cnp.PyArray_STRIDE(out, k) * (cnp.PyArray_DIM(out, k) - 1))
-    return address
+    return bounds_of(out)[0]
+
+
+def bounds_of(cnp.ndarray out not None) -> tuple:
+    """Where the memory of an array with elements begins, and where it has ended."""
+    cdef char* low
+    cdef char* high
+    find_bounds(out, &low, &high)
+    return <uintptr_t> low, <uintptr_t> high
 
 
 def cpu_isas() -> tuple:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from winit_fast._plan import Plan
 from winit_fast.lowering import Conversion
-from winit_fast.parallel import fill_plan
+from winit_fast.parallel import SHARE_VALUES, fill_plan
 from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Writer", "fill_elements"]
+__all__ = ["Writer", "fill_elements", "share_values_of"]
 
 #: Writes what a call asks for to a target.
 Writer: TypeAlias = "Callable[[Target, Call], None]"
@@ -24,10 +24,12 @@ def fill_elements(conversion: Conversion, target: Target, call: Call) -> None:
     is_whole = target.rows is None and target.shape == target.out.shape
     whole, start = (None, None) if is_whole else (target.shape, target.start)
     plan = Plan(target.out, *conversion, call.seed, call.stream, whole, start, 0, target.rows, is_keyed=target.is_keyed)
-    if target.out.size > _LARGE and _runs_across(target.out):
-        fill_plan(plan, call.threads, _TOUCHED)
-    else:
-        fill_plan(plan, call.threads)
+    fill_plan(plan, call.threads, share_values_of(target.out))
+
+
+def share_values_of(out: NDArray[Any]) -> int:
+    """How many values a thread takes at most before it looks for interrupts."""
+    return _TOUCHED if out.size > _LARGE and _runs_across(out) else SHARE_VALUES
 
 
 # In fresh memory, the first value of each huge page waits for that page. Written across, a unit meets 64 of them, so a

@@ -32,9 +32,9 @@ from winit_fast.distributions import Constant, Distribution, Elementwise, GivenV
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.floating_point import default_floating_point
-from winit_fast.lowering import ELEMENT_TYPES, ElementType, lower, refuse_complex
+from winit_fast.lowering import ELEMENT_TYPES, Conversion, ElementType, lower, refuse_complex
 from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, quote, shorten
-from winit_fast.parallel import fill_plan, read_threads
+from winit_fast.parallel import read_threads, fill_plan
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_fill, warn_of_repeats
@@ -45,7 +45,22 @@ from winit_fast.target import Call, Target
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fill", "fill_keys", "fill_rows", "random_bits"]
+__all__ = [
+    "CHANGED",
+    "Name",
+    "Resolution",
+    "Seed",
+    "read_region",
+    "fill",
+    "fill_keys",
+    "fill_rows",
+    "look_up",
+    "random_bits",
+    "read_array",
+    "read_padding",
+    "read_seed",
+    "write_padding",
+]
 
 Array = TypeVar("Array", bound="NDArray[Any]")
 Seed: TypeAlias = SupportsIndex | None
@@ -54,7 +69,7 @@ Name: TypeAlias = str | SupportsIndex
 _ndarray = np.ndarray  # looked up for every fill
 _WORDS = TRANSFORMS.index("words32")
 _ROWS_AT_ONCE = 1 << 16
-_CHANGED = "must stay as it is until out is filled, but code that ran while arguments were read changed it"
+CHANGED = "must stay as it is until out is filled, but code that ran while arguments were read changed it"
 
 
 def fill(
@@ -125,27 +140,26 @@ def fill(
     >>> bool((lower_half == table[500:]).all())
     True
     """
-    memory = _read_array(out)
+    memory = read_array(out)
     global_shape, start = read_region(memory.shape, shape, offset)
-    resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
+    resolution = look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     stream = stream_of(name)
-    padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
+    padding = None if padding_idx is None else read_padding(padding_idx, resolution.layout)
     thread_count = read_threads(threads)
-    key = _read_seed(seed, resolution.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
+    key = read_seed(seed, resolution.draws, scheme)  # last: an adapter's seed may be drawn when it is asked for
     if memory.size:
         values = None
         if name is UNNAMED and resolution.draws and (type(seed) is int or isinstance(seed, np.integer)):
             values, address = (key, resolution.values, global_shape, start), address_of(memory)
             warn_of_repeats(values, address)
         if not is_unchanged(out, memory):
-            raise ValueError(f"out {_CHANGED}")
-        resolution.write(Target(memory, global_shape, start), Call(key, stream, thread_count))
+            raise ValueError(f"out {CHANGED}")
+        target = Target(memory, global_shape, start)
+        resolution.write(target, Call(key, stream, thread_count))
         if values is not None:
             note_fill(values, address)
         if padding is not None:
-            axis, row = padding
-            if 0 <= row - start[axis] < memory.shape[axis]:
-                write_zeros(np.moveaxis(memory, axis, 0)[row - start[axis], ...])
+            write_padding(target, padding)
     return out
 
 
@@ -198,24 +212,24 @@ def fill_rows(
     >>> bool((rows == table[[998, 3]]).all())
     True
     """
-    memory = _read_array(out, is_whole=False)
+    memory = read_array(out, is_whole=False)
     global_shape = _read_shape(shape, "; fill_keys takes any 64-bit number for a row")
     row_list = _read_rows(rows, memory, global_shape)
-    resolution = _look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
+    resolution = look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     if resolution.split_axis == 0:
         raise ValueError(
             f"matrices must not follow each other along the axis of the rows where {quote(str(scheme))} has rows that "
             f"depend on each other, got {quote(matrices)}: fill the matrices, or parts of them"
         )
     stream = stream_of(name)
-    padding = None if padding_idx is None else _read_padding(padding_idx, resolution.layout)
+    padding = None if padding_idx is None else read_padding(padding_idx, resolution.layout)
     thread_count = read_threads(threads)
-    key = _read_seed(seed, resolution.draws, scheme)
+    key = read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
-            raise ValueError(f"out {_CHANGED}")
+            raise ValueError(f"out {CHANGED}")
         if not is_there(row_list) or not are_within(row_list, global_shape[0]):
-            raise ValueError(f"the array of rows {_CHANGED}")
+            raise ValueError(f"the array of rows {CHANGED}")
         target = Target(memory, global_shape, (0,) * memory.ndim, row_list)
         resolution.write(target, Call(key, stream, thread_count))
         if padding is not None and padding[0] == 0:
@@ -295,21 +309,21 @@ def fill_keys(
     >>> bool((row == rows[1]).all())
     True
     """
-    memory = _read_array(out, is_whole=False)
+    memory = read_array(out, is_whole=False)
     streams = _read_keys(keys, memory)
     whole = _read_table_shape(shape, memory.shape, scheme)
-    resolution = _look_up(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
+    resolution = look_up(scheme, whole, in_axis, out_axis, (), 1, memory.dtype)
     if not resolution.is_elementwise:
         raise ValueError(f"scheme must draw each element by itself where there are keys, got {quote(str(scheme))}")
     stream = stream_of(name)
     padding = None if padding_key is None else _word_of_key("padding_key", padding_key)
     thread_count = read_threads(threads)
-    key = _read_seed(seed, resolution.draws, scheme)
+    key = read_seed(seed, resolution.draws, scheme)
     if memory.size:
         if not is_unchanged(out, memory):
-            raise ValueError(f"out {_CHANGED}")
+            raise ValueError(f"out {CHANGED}")
         if not is_there(streams):
-            raise ValueError(f"the array of keys {_CHANGED}")
+            raise ValueError(f"the array of keys {CHANGED}")
         target = Target(memory, memory.shape, (0,) * memory.ndim, streams, True)
         resolution.write(target, Call(_seed_of_table(key, stream), 0, thread_count))
         if padding is not None:
@@ -370,7 +384,7 @@ def random_bits(
     thread_count = read_threads(threads)
     if memory.size:
         if not is_unchanged(out, memory):
-            raise ValueError(f"out {_CHANGED}")
+            raise ValueError(f"out {CHANGED}")
         fill_plan(Plan(memory, _WORDS, 0, (), key, stream, None, None, start), thread_count)
     return out
 
@@ -403,7 +417,8 @@ def _is_masked(value: object) -> bool:
     return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)  # not imported to ask for it
 
 
-def _read_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+def read_array(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
+    """The memory of `out`, which has a type that can be filled."""
     memory = _read_memory(out, is_whole)
     dtype = memory.dtype
     (_element_type_of if dtype.metadata is None and dtype.fields is None else _element_type_of.__wrapped__)(dtype)
@@ -610,7 +625,8 @@ def _find_farthest(row_list: NDArray[Any]) -> int:
     return lowest if lowest < 0 else highest
 
 
-def _read_seed(seed: object, draws: bool, scheme: str | Scheme) -> int:
+def read_seed(seed: object, draws: bool, scheme: str | Scheme) -> int:
+    """The key of Philox; 0 for a seed left out where the scheme does not draw."""
     if seed is None and not draws:
         return 0
     if seed is None:
@@ -631,7 +647,7 @@ def _read_axes(argument: str, axes: Axes | None, default: int | tuple[int, ...])
     return as_axes(argument, axes)
 
 
-def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]:
+def read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]:
     """The axis along which rows are counted, the first that does not stack, and the row of padding."""
     index, shape = as_int("padding_idx", padding_idx, "an int or None"), layout.shape
     batch = layout.batch()
@@ -646,11 +662,19 @@ def _read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]
     return axis, index % shape[axis]
 
 
+def write_padding(target: Target, padding: tuple[int, int]) -> None:
+    """Write 0 to the row of padding, if the target has it."""
+    axis, row = padding
+    place = row - target.start[axis]
+    if 0 <= place < target.out.shape[axis]:
+        write_zeros(np.moveaxis(target.out, axis, 0)[place, ...])
+
+
 class Resolution(NamedTuple):
     """What is known of a fill before its target: all that follows from the scheme, the shape, the axes and the type.
 
     `values` is equal for equal draws. `split_axis` is the axis along which several matrices follow each other whose
-    elements depend on each other; else None.
+    elements depend on each other; else None. `conversion` is there where `write` is `fill_elements` of it.
     """
 
     write: Writer
@@ -659,12 +683,14 @@ class Resolution(NamedTuple):
     is_elementwise: bool
     values: str
     split_axis: int | None = None
+    conversion: Conversion | None = None
 
 
-def _look_up(
+def look_up(
     scheme: str | Scheme, shape: tuple[int, ...], in_axis: Axes | None, out_axis: Axes | None, batch_axis: Axes,
     matrices: Matrices, dtype: np.dtype[Any],
 ) -> Resolution:  # fmt: skip
+    """What is known of a fill before its target, kept from call to call."""
     if dtype.metadata is not None or dtype.fields is not None:  # what its owner attached is not ours to keep
         dtype = np.dtype(dtype.type)
     if not isinstance(scheme, str | Scheme):
@@ -723,8 +749,9 @@ def _resolve(
         write = _make_complex_writer(scheme.name, distribution, whole, element_type, dtype)
         return Resolution(write, whole, distribution.draws, True, str(distribution))
     if isinstance(distribution, Elementwise):
-        write = partial(fill_elements, lower(distribution, element_type))
-        return Resolution(write, whole, distribution.draws, True, str(distribution))
+        conversion = lower(distribution, element_type)
+        write = partial(fill_elements, conversion)
+        return Resolution(write, whole, distribution.draws, True, str(distribution), conversion=conversion)
     if len(layout.shape) > MOST_AXES:
         raise ValueError(f"out must have at most {MOST_AXES - 1} axes where matrices split one, got {len(shape)}")
     from winit_fast.structures import prepare  # few calls need it, so that it is not imported with the package

@@ -11,6 +11,7 @@ import numpy as np
 from winit_fast.distributions import Distribution, Elementwise
 from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.fill import fill
+from winit_fast.many import FillArguments
 from winit_fast.memory import empty
 from winit_fast.messages import as_int
 from winit_fast.schemes import Scheme, read_scheme
@@ -124,6 +125,20 @@ class Initializer:
             out_axis=self.out_axis, batch_axis=self.batch_axis, matrices=self.matrices, padding_idx=self.padding_idx,
             threads=threads,
         )  # fmt: skip
+
+    def arguments(
+        self,
+        out: NDArray[Any],
+        *,
+        shape: Sequence[SupportsIndex] | None = None,
+        offset: Sequence[SupportsIndex] | None = None,
+    ) -> FillArguments:
+        """What `winit_fast.fill_many` takes, to fill an array or its part of a larger tensor."""
+        return {
+            "out": out, "scheme": self.scheme, "name": self.name, "shape": shape, "offset": offset,
+            "in_axis": self.in_axis, "out_axis": self.out_axis, "batch_axis": self.batch_axis,
+            "matrices": self.matrices, "padding_idx": self.padding_idx,
+        }  # fmt: skip
 
     def check(
         self,

@@ -31,30 +31,39 @@ from winit_fast import dispatch
 from winit_fast._plan import Plan
 from winit_fast.messages import as_int, quote
 
-__all__ = ["default_threads", "fill_plan", "read_threads", "run"]
+__all__ = ["SHARE_VALUES", "read_threads", "default_threads", "fill_plan", "fill_plans", "run"]
+
+#: A millisecond, a fraction of a second on a slow disk: what an interrupt may wait for.
+SHARE_VALUES = 1 << 20
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _VALUES_A_HELPER = 1 << 17  # a tenth of a millisecond of work: twenty times what a thread of a crew costs
 _SHARES_A_THREAD = 32  # of a crew, where a share costs less than a tenth of a microsecond
 _VALUES_A_START = 1 << 15  # what is drawn while one of Python's threads is started, one after the other
-_SHARE_VALUES = 1 << 20  # a millisecond, a fraction of a second on a slow disk: what an interrupt may wait for
 _MOST_SHARES = 1 << 16  # some 3 MB of lists, whatever the size: shares of the above suffice for 2^36 values
 _PATIENCE = 1.0  # seconds without a word from helpers, until the caller looks whether they live
 _COVERS = 4  # signals that hit in a row the few instructions after another: each takes as long as all of these
 
 
-def fill_plan(plan: Plan, threads: int | None, share_values: int = _SHARE_VALUES) -> None:
+def fill_plan(plan: Plan, threads: int | None, share_values: int = SHARE_VALUES) -> None:
     """Do all units of a plan, in shares of at most so many values."""
-    units, values = plan.units, plan.unit_values
-    if units * values < _THREADS_FROM_VALUES and (threads is None or threads == 1 or units == 1):
-        dispatch.kernels.fill_units(plan, 0, units)
-        return
+    if plan.units * plan.unit_values < _THREADS_FROM_VALUES and (threads is None or threads == 1 or plan.units == 1):
+        dispatch.kernels.fill_units(plan, 0, plan.units)
+    else:
+        fill_plans((plan,), threads, share_values)
+
+
+def fill_plans(plans: tuple[Plan, ...], threads: int | None, share_values: int = SHARE_VALUES) -> None:
+    """Do all units of some plans, whose memory does not overlap, as one piece of work."""
+    units = sum(plan.units for plan in plans)
+    values = max((plan.unit_values for plan in plans), default=1)
     if threads is None:
-        threads = min(default_threads(), max(1, units * values // _VALUES_A_HELPER))
-    count = min(threads, units, _MOST_SHARES)
+        work = sum(plan.units * plan.unit_values for plan in plans)
+        threads = 1 if work < _THREADS_FROM_VALUES else min(default_threads(), work // _VALUES_A_HELPER)
+    count = max(1, min(threads, units, _MOST_SHARES))
     share = _share(units, values, count * _SHARES_A_THREAD, share_values)
-    dispatch.kernels.fill_together((plan,), share, count, _look, max(1, share_values // (share * values)))
+    dispatch.kernels.fill_together(plans, share, count, _look, max(1, share_values // (share * values)))
 
 
 def _look() -> None:
@@ -82,7 +91,7 @@ def run(work: Callable[[int, int], None], units: int, unit_values: int, threads:
     if threads is None:  # so many that the last start costs what it saves
         threads = min(default_threads(), math.isqrt(values // _VALUES_A_START))
     count = min(threads, units)
-    share = max(_share(units, unit_values, 8 * count, _SHARE_VALUES), -(-units // _MOST_SHARES))
+    share = max(_share(units, unit_values, 8 * count, SHARE_VALUES), -(-units // _MOST_SHARES))
     if count > 1:
         Crew(work, units, share, count).work()
         return

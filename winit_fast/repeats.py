@@ -44,9 +44,9 @@ def note_fill(what: Hashable, address: int) -> None:
         _warn_once(what)
 
 
-def warn_of_repeats(what: Hashable, address: int) -> None:
-    """Warn, once, if the same values were written to other memory before."""
-    if _addresses.get(what, address) != address:
+def warn_of_repeats(what: Hashable, address: int, other: int | None = None) -> None:
+    """Warn, once, if the same values were written to other memory before, or are about to be: `other`."""
+    if _addresses.get(what, address) != address or other not in (None, address):
         _warn_once(what)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from winit_fast.messages import as_int, class_name, quote, roots_of
 
@@ -62,15 +64,18 @@ _LONGEST_KEPT = 256  # characters; longer names are hashed each time, to keep li
 
 @lru_cache(maxsize=4096)
 def _hash_name(name: str) -> int:
-    from hashlib import (
-        blake2b,
-    )  # it loads OpenSSL, a tenth of the package's import time, and only names that are texts need it
-
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"name must be text that UTF-8 can encode, got {quote(name)}") from None
-    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
+    return int.from_bytes(_load_blake2b()(encoded, digest_size=8).digest(), "little")
+
+
+@lru_cache(maxsize=1)
+def _load_blake2b() -> Callable[..., Any]:
+    from hashlib import blake2b  # it loads OpenSSL, a tenth of the package's import time; only names that are texts need it
+
+    return blake2b
 
 
 def _name_adapter(value: object) -> str:
