@@ -24,6 +24,23 @@ def test_small_fill(benchmark, isa, scheme):
         benchmark(lambda: winit_fast.fill(out, scheme, seed=peers.SEED, name="layers.0.weight"))
 
 
+@pytest.mark.benchmark(group="20,000 arrays of 16 x 16 float32")
+@pytest.mark.parametrize("method", ["fill_many", "a loop of fill"])
+def test_many(benchmark, method):
+    outs = {f"layers.{number}.weight": np.empty((16, 16), np.float32) for number in range(20_000)}
+
+    def together():
+        fills = [{"out": out, "scheme": "he_normal", "name": name} for name, out in outs.items()]
+        winit_fast.fill_many(fills, seed=peers.SEED)
+
+    def one_by_one():
+        for name, out in outs.items():
+            winit_fast.fill(out, "he_normal", seed=peers.SEED, name=name)
+
+    benchmark.extra_info.update(method=method, isa=winit_fast.dispatch.ISA, threads=1, scheme="he_normal")
+    benchmark(together if method == "fill_many" else one_by_one)
+
+
 @pytest.mark.benchmark(group="64 x 64 float32")
 def test_small_numpy(benchmark):
     out = np.empty((64, 64), np.float32)

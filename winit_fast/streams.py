@@ -73,7 +73,8 @@ def _hash_name(name: str) -> int:
 
 @lru_cache(maxsize=1)
 def _load_blake2b() -> Callable[..., Any]:
-    from hashlib import blake2b  # it loads OpenSSL, a tenth of the package's import time; only names that are texts need it
+    # It loads OpenSSL, a tenth of the package's import time. Only names that are texts need it.
+    from hashlib import blake2b
 
     return blake2b
 
