@@ -10,6 +10,7 @@ import tracemalloc
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from weakref import ref
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import printed
 
-from winit_fast import parallel
+from winit_fast import dispatch, parallel
 from winit_fast.parallel import default_threads
 
 # How many by default
@@ -193,6 +194,26 @@ def test_much_work_is_shared_among_the_default_threads(monkeypatch):
     work.run(None)
     assert work.is_done_once()
     assert len(work.threads) == 3
+
+
+@pytest.mark.parametrize(("values", "threads"), [(1 << 20, 8), (1 << 22, 32), (1 << 23, 64), (1 << 26, 64)])
+def test_by_default_a_crew_has_a_thread_for_each_tenth_of_a_millisecond_of_work(monkeypatch, values, threads):
+    monkeypatch.setenv("WINIT_FAST_THREADS", "64")
+    asked = []
+    fake = SimpleNamespace(fill_together=lambda plans, share, count, *_: asked.append((share, count)))
+    monkeypatch.setattr(dispatch, "kernels", fake)
+    parallel.fill_plan(SimpleNamespace(units=values >> 12, unit_values=1 << 12), None)
+    [(share, count)] = asked
+    assert count == threads
+    assert share == max(1, min((values >> 12) // (32 * threads), 256))
+
+
+def test_by_default_pythons_threads_are_as_many_as_their_starts_are_worth(monkeypatch):
+    monkeypatch.setenv("WINIT_FAST_THREADS", "64")
+    work = Work(64, 1 << 15, together=8)  # 2^21 values
+    work.run(None)
+    assert work.is_done_once()
+    assert len(work.threads) == 8
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
