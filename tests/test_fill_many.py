@@ -6,9 +6,10 @@ import warnings
 import ml_dtypes
 import numpy as np
 import pytest
-from arrays import DTYPES, SCHEMES, UNTOUCHED, printed, untouched
+from arrays import DTYPES, SCHEMES, UNTOUCHED, untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import printed
 
 from winit_fast import RepeatedValuesWarning, fill, fill_many, many
 from winit_fast.initializer import Initializer
