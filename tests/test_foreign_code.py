@@ -240,7 +240,7 @@ def test_rows_in_a_file_that_is_mapped_a_second_time_are_those_that_were_given(t
 
 def test_rows_in_another_file_are_read_where_they_stand(tmp_path):
     files = [np.memmap(tmp_path / name, "i8", "w+", shape=64) for name in ("rows", "table")]
-    assert fill_module._kept_apart(files[0].view(np.ndarray), files[1].view(np.ndarray)).base is not None
+    assert fill_module._keep_apart(files[0].view(np.ndarray), files[1].view(np.ndarray)).base is not None
 
 
 # Classes that say something else than they are

@@ -34,7 +34,7 @@ from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, Conversion, ElementType, lower, refuse_complex
 from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, quote, shorten
-from winit_fast.parallel import read_threads, fill_plan
+from winit_fast.parallel import fill_plan, read_threads
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_fill, warn_of_repeats
@@ -50,7 +50,6 @@ __all__ = [
     "Name",
     "Resolution",
     "Seed",
-    "read_region",
     "fill",
     "fill_keys",
     "fill_rows",
@@ -58,6 +57,7 @@ __all__ = [
     "random_bits",
     "read_array",
     "read_padding",
+    "read_region",
     "read_seed",
     "write_padding",
 ]

@@ -31,7 +31,7 @@ from winit_fast import dispatch
 from winit_fast._plan import Plan
 from winit_fast.messages import as_int, quote
 
-__all__ = ["SHARE_VALUES", "read_threads", "default_threads", "fill_plan", "fill_plans", "run"]
+__all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_threads", "run"]
 
 #: A millisecond, a fraction of a second on a slow disk: what an interrupt may wait for.
 SHARE_VALUES = 1 << 20
