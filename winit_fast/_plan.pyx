@@ -254,6 +254,21 @@ cdef class Plan:
         plan.is_keyed = is_keyed
         lay_out(plan, axes, rank)
 
+    def moved(self, uintptr_t address, uint64_t seed, uint64_t stream) -> Plan:
+        """The same fill of other memory of the same strides, under another seed and stream.
+
+        Whoever asks keeps that memory alive until it is filled. A plan that was moved keeps none alive itself.
+        """
+        cdef Plan other = Plan.__new__(Plan)
+        if self.c.row_list != NULL:
+            raise ValueError("a plan with a list of rows cannot be moved")
+        other.c = self.c
+        other.c.data = <char*> address
+        other.c.seed = seed
+        other.c.stream = stream
+        other.c.is_aligned = address % <uintptr_t> self.c.item_size == 0
+        return other
+
     @property
     def units(self) -> int:
         """How many units of work there are; any split of them over calls and threads gives the same bits."""

@@ -16,7 +16,17 @@ from winit_fast.messages import as_sizes, quote
 from winit_fast.streams import UNNAMED
 
 from .dtensor import fill_dtensor
-from .plain import PLAIN, FillKeywords, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_computed, seed_of
+from .plain import (
+    PLAIN,
+    FillKeywords,
+    fill_small,
+    fill_tensor,
+    in_torch_layout,
+    is_unreal,
+    leaves_graph,
+    refuse_computed,
+    seed_of,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -103,6 +113,12 @@ def init_(
     >>> print(f"{layer.weight.std().item():.2f}")
     0.06
     """
+    if (
+        shape is None and offset is None and in_axis is None and out_axis is None and padding_idx is None
+        and type(batch_axis) is tuple and not batch_axis and type(matrices) is int and matrices == 1
+        and fill_small(tensor, scheme, seed, name, generator, threads)
+    ):  # fmt: skip
+        return tensor
     if is_unreal(tensor):
         return tensor
     key = seed_of(scheme, seed, generator)
