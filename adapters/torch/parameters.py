@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 
 from torch import Tensor, nn
@@ -26,10 +26,10 @@ class FoundParameter:
     name: str
     owner: nn.Module
     around: list[nn.Module]
-    also: list[str] = field(default_factory=list)
-    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+    places: list[tuple[nn.Module, str]]
+    also: tuple[str, ...] = ()
     tensor: ComputedTensor | None = None  # that is computed from it
-    shared: list[ComputedTensor] = field(default_factory=list)  # those that are, where it stands elsewhere too
+    shared: tuple[ComputedTensor, ...] = ()  # those that are, where it stands elsewhere too
 
 
 @dataclass(slots=True)
@@ -50,23 +50,41 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
     """Every parameter once, in the order of `named_parameters`, with all names and places."""
     found: dict[int, FoundParameter] = {}
     modules = dict(module.named_modules(remove_duplicate=False))
+    is_parallel = any(isinstance(owner, PARALLEL) for owner in modules.values())
+    above: dict[str, list[nn.Module]] = {}  # which modules are around those of that path, shared by all of them
     for path, owner in modules.items():
+        if not owner._parameters:
+            continue
+        stem = f"{path}." if path else ""
+        is_wrapped = is_parallel or any(wrapper in stem for wrapper in _WRAPPERS)
         for local, parameter in owner._parameters.items():
             if parameter is None:
                 continue
-            name = prefix + strip_wrappers(join(path, local), modules)
-            if id(parameter) not in found:
-                parts = path.split(".") if path else []
-                around = [modules[".".join(parts[:depth])] for depth in range(len(parts))]
-                found[id(parameter)] = FoundParameter(parameter, name, owner, around)
-            elif name not in (found[id(parameter)].name, *found[id(parameter)].also):
-                found[id(parameter)].also.append(name)
-            if (owner, local) not in found[id(parameter)].places:
-                found[id(parameter)].places.append((owner, local))
+            name = prefix + (strip_wrappers(stem + local, modules) if is_wrapped else stem + local)
+            known = found.get(id(parameter))
+            if known is None:
+                around = _find_around(path, modules, above)
+                found[id(parameter)] = FoundParameter(parameter, name, owner, around, [(owner, local)])
+                continue
+            if name not in (known.name, *known.also):
+                known.also += (name,)
+            if (owner, local) not in known.places:
+                known.places.append((owner, local))
     for owner in modules.values():
-        for how in find_parametrized(owner):
-            _mark(how, found)
+        if "parametrizations" in owner._modules or owner._forward_pre_hooks:  # where it asks longer
+            for how in find_parametrized(owner):
+                _mark(how, found)
     return list(found.values())
+
+
+def _find_around(path: str, modules: Mapping[str, nn.Module], above: dict[str, list[nn.Module]]) -> list[nn.Module]:
+    """The modules around the one of that path, from the outermost on."""
+    if not path:
+        return []
+    parent = path.rpartition(".")[0]
+    if parent not in above:
+        above[parent] = [*_find_around(parent, modules, above), modules[parent]]
+    return above[parent]
 
 
 def meta_buffers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
@@ -101,6 +119,6 @@ def _mark(how: Parametrized, found: dict[int, FoundParameter]) -> None:
     )
     for original in originals:
         if is_shared:
-            original.shared.append(tensor)
+            original.shared += (tensor,)
         else:
             original.tensor = tensor

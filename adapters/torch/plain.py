@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache, wraps
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, ParamSpec, SupportsIndex, TypedDict, TypeVar
 
@@ -21,7 +22,7 @@ from winit_fast.fans import Axes, Matrices, as_axes
 from winit_fast.fill import read_region
 from winit_fast.initializer import Initializer
 from winit_fast.messages import quote
-from winit_fast.parallel import fill_plan
+from winit_fast.parallel import fill_plan, fill_plans, read_threads
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.small import SMALL_BYTES, SmallPlan, plan_small
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "FILLED", "PLAIN", "FillKeywords", "LateSeed", "PartKeywords", "draw_seed", "fill_small", "fill_tensor",
-    "in_torch_layout", "is_unreal", "is_usual", "leaves_graph", "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types",
+    "FILLED", "PLAIN", "FillKeywords", "LateSeed", "PartKeywords", "draw_seed", "fill_many_small", "fill_small",
+    "fill_tensor", "in_torch_layout", "is_unreal", "is_usual", "small_plan", "leaves_graph", "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types",
     "refuse_unusable", "seed_of", "torch_axes",
 ]  # fmt: skip
 
@@ -72,7 +73,7 @@ def fill_small(
     generator: torch.Generator | None,
     threads: SupportsIndex | None,
 ) -> bool:
-    """Fill what `init_` meets most, a small parameter in PyTorch's layout, in a fourth of the time of `fill_tensor`.
+    """Fill what `init_` meets most, a small parameter in PyTorch's layout, in a third of the time of `fill_tensor`.
 
     False: it is something else, or is to be refused, and nothing was done.
     """
@@ -82,7 +83,10 @@ def fill_small(
         or not is_usual(tensor)
     ):  # fmt: skip
         return False
-    known = _plan_small(scheme, tensor.shape, tensor.dtype)
+    try:
+        known = _plan_small(scheme, tensor.shape, tensor.dtype)
+    except (TypeError, ValueError):  # the scheme's own
+        return False
     if known is None:
         return False
     if type(name) is int:
@@ -100,6 +104,26 @@ def fill_small(
     fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)  # type: ignore[arg-type]
     _increment_version(tensor)  # autograd must see the write
     return True
+
+
+def fill_many_small(
+    parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, threads: SupportsIndex | None
+) -> None:
+    """Fill usual tensors, each by its plan and under its name, as one piece of work; the last stays where they overlap."""
+    plans, spans = [], []
+    for known, tensor, name in parts:
+        begin = tensor.data_ptr()
+        plans.append(known.plan.moved(begin, seed, stream_of(name)))
+        spans.append((begin, begin + tensor.nbytes))
+    spans.sort()
+    is_apart = all(one[1] <= other[0] for one, other in pairwise(spans))
+    count = read_threads(threads)
+    try:
+        for together in (tuple(plans),) if is_apart else zip(plans, strict=True):
+            fill_plans(together, count)
+    finally:
+        for _, tensor, _ in parts:
+            _increment_version(tensor)  # autograd must see the write
 
 
 def is_usual(tensor: Tensor) -> bool:
@@ -123,7 +147,7 @@ def is_usual(tensor: Tensor) -> bool:
         and _interpreter() is None
         and not _modes()
         and tensor.data_ptr() != 0
-        and not _is_caching()
+        and ((parametrize := sys.modules.get("torch.nn.utils.parametrize")) is None or not parametrize._cache_enabled)
     )
 
 
@@ -132,20 +156,22 @@ _interpreter, _modes = torch._C._functorch.peek_interpreter_stack, torch._C._len
 _increment_version = torch.autograd.graph.increment_version
 
 
-def _is_caching() -> bool:
-    """Whether `torch.nn.utils.parametrize.cached` may hold what tensors were computed."""
-    parametrize = sys.modules.get("torch.nn.utils.parametrize")
-    return parametrize is not None and bool(parametrize._cache_enabled)
-
-
 @lru_cache(maxsize=1024)
 def _plan_small(scheme: str, shape: torch.Size, dtype: torch.dtype) -> SmallPlan | None:
-    if dtype not in FILLED or shape.numel() * dtype.itemsize > SMALL_BYTES:
+    return small_plan(Initializer(scheme, in_axis=1, out_axis=0), shape, dtype)
+
+
+def small_plan(initializer: Initializer, shape: Sequence[int], dtype: torch.dtype) -> SmallPlan | None:
+    """The plan of all usual tensors of that shape and dtype; None where each has to be read by itself, or is refused."""
+    if dtype not in FILLED or prod(shape) * dtype.itemsize > SMALL_BYTES or initializer.padding_idx is not None:
         return None
-    memory = array_of(torch.empty(shape, dtype=dtype, device="cpu"))
     try:
-        return plan_small(memory, scheme, 1, 0, (), 1)
-    except (TypeError, ValueError):  # `fill` says so in its turn
+        memory = array_of(torch.empty(shape, dtype=dtype, device="cpu"))
+        return plan_small(
+            memory, initializer.scheme, initializer.in_axis, initializer.out_axis, initializer.batch_axis,
+            initializer.matrices,
+        )  # fmt: skip
+    except (TypeError, ValueError, ImportError):  # `fill_tensor` says so in its turn
         return None
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
@@ -196,9 +197,16 @@ def _tuple(kinds: Kinds) -> tuple[type | str, ...]:
 
 def _is(module: nn.Module, kinds: Kinds) -> bool:
     """Whether a module is of one of these kinds; classes that FSDP makes derive from the module's own."""
-    return any(
-        any(fnmatchcase(base.__name__, kind) for base in type(module).__mro__)
-        if isinstance(kind, str)
-        else isinstance(module, kind)
-        for kind in _tuple(kinds)
+    classes, globs = _split(kinds)
+    if isinstance(module, classes):
+        return True
+    return any(fnmatchcase(base.__name__, glob) for glob in globs for base in type(module).__mro__)
+
+
+@lru_cache(maxsize=256)
+def _split(kinds: Kinds) -> tuple[tuple[type, ...], tuple[str, ...]]:
+    """Kinds that are classes, and those that are globs."""
+    given = _tuple(kinds)
+    return tuple(kind for kind in given if not isinstance(kind, str)), tuple(
+        kind for kind in given if isinstance(kind, str)
     )
