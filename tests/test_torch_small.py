@@ -57,7 +57,9 @@ def test_a_small_parameter_gets_the_bits_of_fill_by_the_short_path(dtype, scheme
 def test_names_seeds_and_threads_are_those_of_fill_on_the_short_path():
     weight = torch.empty(8, 8)
     for arguments in [{"name": 5}, {"name": 2**64 - 1}, {"name": "w", "seed": 0}, {"name": "w", "seed": 2**64 - 1}]:
-        assert is_same(init_(weight, "normal", **({"seed": 7, "threads": 2} | arguments)), filled((8, 8), "normal", **arguments))
+        assert is_same(
+            init_(weight, "normal", **({"seed": 7, "threads": 2} | arguments)), filled((8, 8), "normal", **arguments)
+        )
 
 
 @pytest.mark.usefixtures("no_long_path")
@@ -274,6 +276,6 @@ def test_no_parameter_is_written_where_one_like_those_before_is_refused():
         for layer in model:
             layer.weight.zero_()
     model[3].weight.untyped_storage().resize_(0)
-    with pytest.raises(ValueError, match="3.weight"):
+    with pytest.raises(ValueError, match=r"3\.weight"):
         init_module_(model, {"*": "normal"}, seed=7)
     assert not any(layer.weight.any() for layer in model[:3])

@@ -642,7 +642,9 @@ def _materialize_buffers(module: nn.Module, prefix: str, device: torch.device | 
 
 def _tell_fsdp(module: nn.Module) -> None:
     """FSDP2 keeps a reference to the memory of its shards, and takes the new one in `_apply`, as after `to_empty`."""
-    sharding = {kind for kind in map(type, module.modules()) if any(base.__name__ == "FSDPModule" for base in kind.__mro__)}
+    sharding = {
+        kind for kind in map(type, module.modules()) if any(base.__name__ == "FSDPModule" for base in kind.__mro__)
+    }
     for part in module.modules() if sharding else ():
         if type(part) in sharding:  # the class moved between versions of torch
             attributes = [(parameter, dict(parameter.__dict__)) for parameter in part.parameters(recurse=False)]

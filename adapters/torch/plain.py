@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILLED", "PLAIN", "FillKeywords", "LateSeed", "PartKeywords", "draw_seed", "fill_many_small", "fill_small",
-    "fill_tensor", "in_torch_layout", "is_unreal", "is_usual", "small_plan", "leaves_graph", "outside_modes", "refuse_absent", "refuse_computed", "refuse_other_types",
-    "refuse_unusable", "seed_of", "torch_axes",
+    "fill_tensor", "in_torch_layout", "is_unreal", "is_usual", "leaves_graph", "outside_modes", "refuse_absent",
+    "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "small_plan", "torch_axes",
 ]  # fmt: skip
 
 Parameters = ParamSpec("Parameters")
@@ -101,15 +101,13 @@ def fill_small(
         seed = seed.__index__()
     elif type(seed) is not int or not 0 <= seed < 1 << 64:
         return False
-    fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)  # type: ignore[arg-type]
+    fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)
     _increment_version(tensor)  # autograd must see the write
     return True
 
 
-def fill_many_small(
-    parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, threads: SupportsIndex | None
-) -> None:
-    """Fill usual tensors, each by its plan and under its name, as one piece of work; the last stays where they overlap."""
+def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, threads: SupportsIndex | None) -> None:
+    """Fill usual tensors, each by its plan and under its name, as one piece of work; of those that overlap the last."""
     plans, spans = [], []
     for known, tensor, name in parts:
         begin = tensor.data_ptr()
@@ -162,7 +160,7 @@ def _plan_small(scheme: str, shape: torch.Size, dtype: torch.dtype) -> SmallPlan
 
 
 def small_plan(initializer: Initializer, shape: Sequence[int], dtype: torch.dtype) -> SmallPlan | None:
-    """The plan of all usual tensors of that shape and dtype; None where each has to be read by itself, or is refused."""
+    """The plan of all usual tensors of that shape and dtype; None where each has to be read by itself."""
     if dtype not in FILLED or prod(shape) * dtype.itemsize > SMALL_BYTES or initializer.padding_idx is not None:
         return None
     try:
