@@ -158,7 +158,7 @@ class Scheme(_Referable):
 
 
 @default_floating_point
-def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
+def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
 
     Parameters
@@ -209,8 +209,7 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     raise TypeError(f"scheme must be a str or a Scheme, got {quote(spec)}")
 
 
-#: The public name. Within the package, `scheme` is the name of an argument.
-scheme = read_scheme
+read_scheme = scheme  # its name within the package, where `scheme` is an argument
 
 
 def schemes() -> tuple[SchemeInfo, ...]:
@@ -337,6 +336,8 @@ class SchemeInfo:
             raise type(error)(f"{self.name}: {error}") from None
         text = f"{self.name}({', '.join(changed)})" if changed else self.name
         return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
+
+    scheme = make_scheme  # its older name
 
 
 Entry = SchemeInfo  # its older name
