@@ -20,12 +20,12 @@ from winit_fast.check import (
     Observed,
     Use,
     Weights,
-    after_activation,
-    before_activation,
     check_model,
-    entering,
     is_norm,
-    sampled,
+    measure_after_activation,
+    measure_before_activation,
+    measure_signal,
+    sample_rows,
 )
 from winit_fast.gains import GAINS
 from winit_fast.messages import quote
@@ -306,11 +306,11 @@ class _Watch(Observed):
             return output
         is_first = getattr(layer, "data_format", None) == "channels_first"
         axis = 1 - len(output.shape) if is_first else -1
-        before = before_activation(_to_rows(before_it, axis), activation)
+        before = measure_before_activation(_to_rows(before_it, axis), activation)
         described = _describe(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
-        described = replace(described, entering=entering(_to_rows(args[0], axis)) if args else nan)
+        described = replace(described, entering=measure_signal(_to_rows(args[0], axis)) if args else nan)
         use = Use(described, axis, has_activation=bool(activation))
-        self._probe_call(use, use.measure(after_activation(before, _to_rows(output, axis))), number, output)
+        self._probe_call(use, use.measure(measure_after_activation(before, _to_rows(output, axis))), number, output)
         self.uses.append(use)
         self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
@@ -354,8 +354,8 @@ class _Watch(Observed):
         output = call(*args, **kwargs)
         if use is not None:
             activation, slope = _activation(layer)
-            before = before_activation(_to_rows(args[0], use.axis), activation)
-            statistics = after_activation(before, _to_rows(output, use.axis))
+            before = measure_before_activation(_to_rows(args[0], use.axis), activation)
+            statistics = measure_after_activation(before, _to_rows(output, use.axis))
             self._probe_call(use, use.meet_activation(activation, slope, statistics), number, output)
             self._handed_on[id(output)] = output, use
         return output
@@ -429,5 +429,5 @@ def _to_rows(tensor: Any, axis: int) -> NDArray[Any]:
     """A row of units for each input and position, or for some of them where these are very many."""
     values = tensor if _dtype(tensor) == "float64" else keras.ops.cast(tensor, "float32")  # NumPy has no bfloat16
     array = np.moveaxis(keras.ops.convert_to_numpy(values), axis, -1)
-    rows: NDArray[Any] = sampled(array.reshape(-1, array.shape[-1]))
+    rows: NDArray[Any] = sample_rows(array.reshape(-1, array.shape[-1]))
     return rows
