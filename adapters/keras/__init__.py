@@ -18,12 +18,12 @@ from .. import needs
 with needs("keras"):
     import keras as _keras  # type: ignore[import-untyped]
 
-from . import drop_in as _drop_in
+from . import drop_in
 from .checking import check
 from .drop_in import *  # noqa: F403 - it lists its names
 from .initializer import Initializer, SchemeInitializer, init_
 
-__all__ = ["Initializer", "SchemeInitializer", "check", "init_", *_drop_in.__all__]
+__all__ = ["Initializer", "SchemeInitializer", "check", "init_", *drop_in.__all__]
 
 
 def __getattr__(name: str) -> Any:
