@@ -194,7 +194,7 @@ class SchemeInitializer(_OfArguments, keras.initializers.VarianceScaling):
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`.
+        A row that is 0 under every scheme. Rows are counted along the first axis that is not in `batch_axis`.
     threads : int, optional
         How many threads; by default the CPUs this process may use. The values do not depend on it.
     input_axes, output_axes : sequence of int, optional
