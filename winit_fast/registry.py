@@ -337,7 +337,7 @@ class SchemeInfo:
         text = f"{self.name}({', '.join(changed)})" if changed else self.name
         return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
 
-    scheme = make_scheme  # its older name
+    scheme = make_scheme  # an older name of SchemeInfo.make_scheme
 
 
 Entry = SchemeInfo  # its older name
