@@ -405,9 +405,11 @@ def _read_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
 
 def _refuse_class(out: object, is_whole: bool) -> None:
     if not issubclass(type(out), np.ndarray):
-        library = library_of(out) if is_whole else ""
+        library = library_of(out)
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
+        if not is_whole:  # no adapter takes rows
+            hint = "; pass a view of its memory, such as out.numpy()" if library == "torch" else ""
         raise TypeError(f"out must be a NumPy array, got {class_name(out)}{hint}")
     if _is_masked(out):
         raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")
