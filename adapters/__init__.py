@@ -94,7 +94,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the adapters whose framework is installed: whoever walks through them all must meet no ImportError."""
+    """List the adapters whose framework is installed, so that a loop over them raises no ImportError."""
     return [name for name in _adapters() if name not in _frameworks() or find_spec(name) is not None]
 
 

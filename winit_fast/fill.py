@@ -109,7 +109,7 @@ def fill(
         Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values, the groups of a convolution. ``(count, axis)`` names another axis.
         The values are those of the tensor reshaped so that the matrices are an axis of their own, one of `batch_axis`.
     padding_idx : int, optional
