@@ -447,7 +447,8 @@ def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
         case _:
             raise _make_error(text)
     if name not in _registry:
-        raise ValueError(f"scheme {quote(name)} is unknown; {did_you_mean(name, _registry)}")
+        hint = _find_equivalent(name) or did_you_mean(name, _registry)
+        raise ValueError(f"scheme {quote(name)} is unknown; {hint}")
     info = _registry[name]
     if len(call.args) > len(info.arguments):
         raise TypeError(f"{info.name}: takes at most {len(info.arguments)} arguments, got {len(call.args)}")
@@ -478,6 +479,16 @@ def _read_literal(node: ast.expr, text: str) -> Any:
         case ast.Name(id=word):
             raise ValueError(f"scheme {quote(text)} cannot be read at {word[:80]}; a word needs quotes: {quote(word)}")
     raise _make_error(text)
+
+
+def _find_equivalent(name: str) -> str:
+    """Say what another library's name is called here: Keras's HeNormal is not our he_normal."""
+    for entry in dict.fromkeys(_registry.values()):
+        for equivalent in entry.equivalents:
+            for library, call in (("torch.nn.init", equivalent.torch), ("keras.initializers", equivalent.keras)):
+                if call.partition("(")[0] == name:
+                    return f"{library}.{name} is {equivalent.scheme.partition('(')[0]!r} here"
+    return ""
 
 
 def _make_error(text: str) -> ValueError:

@@ -61,24 +61,24 @@ _NAMES = {"hard_silu": "hard_swish", "hardsilu": "hard_swish", "leakyrelu": "lea
 
 
 def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None = None) -> Check:
-    """Run a model that has just been initialized, and say which layers let signals or gradients vanish or explode.
+    """Run a newly initialized model, and report the layers in which signals or gradients vanish or explode.
 
     Parameters
     ----------
     model : keras.Model
-        Built, of whatever kind. It runs as in the first step of training.
+        Any kind of model, already built. It runs as in the first step of training.
     example_input : array, or tuple, list or dict of arrays
-        A batch, of some tens of different inputs at best, as the model's first argument.
+        A batch for the model's first argument, best with some tens of different inputs.
     loss : callable, optional
-        ``loss(output)`` is the scalar whose gradient is taken back, by operations of Keras or the backend. Left out:
-        the gradient with respect to the output is N(0, 1), the same in every call.
+        ``loss(output)`` returns the scalar whose gradient is propagated back, computed by operations of Keras or the
+        backend. By default, the gradient with respect to the output is N(0, 1), the same in every call.
 
     Returns
     -------
     Check
-        One entry for every use of a Dense or convolutional layer (transposed too): `layers`, `verdict`, `suggestions`,
-        which have the names of variables (`Variable.path`), and `unmeasured`; ``print`` shows a table. A pre-activation
-        is measured, too, where the layer applies its activation itself.
+        It has `layers`, one entry for every use of a Dense or convolutional layer (also transposed); `verdict`;
+        `suggestions`, by the paths of variables (`Variable.path`); and `unmeasured`. ``print`` shows a table. If a
+        layer applies its activation itself, the values before the activation are measured, too.
 
     Raises
     ------
@@ -92,13 +92,12 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
 
     Notes
     -----
-    The model is left as it was, its variables (moving averages and the state of random seeds among them) too. It runs
-    twice: for the statistics, and for the gradient with respect to what every layer hands on; and twice more where
-    suggestions are tried. Layers are compared and suggestions made as by the check of PyTorch's models
-    (`adapters.torch.check`).
+    The model does not change, nor do its variables (including moving averages and the state of random seeds). It runs
+    twice: for the statistics, and for the gradient with respect to each layer's output. It runs twice more if
+    suggestions are tried. Layers are compared, and suggestions made, as in `adapters.torch.check`.
 
-    An activation is seen where it is an argument of the layer, or a layer that comes next, behind normalization,
-    dropout or pooling at most. Depthwise, separable and recurrent layers, attention and `EinsumDense` are not measured.
+    An activation is recognized if it is an argument of the layer, or the next layer, with only normalization, dropout
+    or pooling in between. Depthwise, separable and recurrent layers, attention and `EinsumDense` are not measured.
 
     Examples
     --------
