@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from arrays import printed
+from processes import printed
 
 import winit_fast
 from winit_fast import pages

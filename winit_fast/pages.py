@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.lib.array_utils import byte_bounds
 
-from winit_fast.messages import shown
+from winit_fast.messages import quote
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def prepare(out: NDArray[Any]) -> bool:
     """
     given = os.environ.get(_ENVIRONMENT)
     if given not in (None, "", "0", "1"):
-        raise ValueError(f"{_ENVIRONMENT} must be 0 or 1, got {shown(given)}")
+        raise ValueError(f"{_ENVIRONMENT} must be 0 or 1, got {quote(given)}")
     if sys.platform != "linux":
         return False
     begin, end = byte_bounds(out)
