@@ -20,8 +20,8 @@ from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed",),
-    ROOT / "docs" / "performance.md": ("speed", "torch", "others"),
+    ROOT / "README.md": ("first touch", "speed"),
+    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
@@ -130,11 +130,15 @@ def keys(groups: dict[str, Infos]) -> str:
 
 
 def first_touch(groups: dict[str, Infos]) -> str:
-    """GB/s into memory fresh from the system."""
+    """GB/s into memory fresh from the system, and from which allocator it comes."""
     infos = groups.get("first touch, normal float32", [])
-    found = dict.fromkeys((info["method"], info["threads"]) for info in infos)
-    cells = [[name + (", 2 threads" if threads == 2 else ""), rate(infos, name, threads)] for name, threads in found]
-    return markdown(["first touch, normal float32", "GB/s"], cells)
+    by_memory: dict[str, Infos] = {}
+    for info in infos:
+        by_memory.setdefault(info["method"].partition(": ")[2], []).append(info)
+    columns = [("winit_fast", 1), ("winit_fast", 2), ("its own", 1), ("its own", 2), ("memset", 1), ("memset", 2)]
+    cells = [[memory, *(rate(some, f"{who}:", count) for who, count in columns)] for memory, some in by_memory.items()]
+    heads = [who if count == 1 else "2 threads" for who, count in columns]
+    return markdown(["GB/s, normal float32, into memory of", *heads], cells)
 
 
 def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
@@ -196,6 +200,23 @@ def memory_table(memory: list[dict[str, Any]]) -> str:
     return markdown([f"peak beyond an array of {size} MiB", "of the fill", "with Python and imports"], cells)
 
 
+def write(tables: dict[str, str]) -> None:
+    """Put tables between their markers, in every file that has them."""
+    for path, names in FILES.items():
+        text = path.read_text(encoding="utf-8")
+        for name in (name for name in names if name in tables):
+            new = tables[name]
+            blank = "\n" if "|" in new else ""
+            text, count = re.subn(
+                rf"(<!-- {name} -->).*?(<!-- end -->)",
+                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
+                text, flags=re.DOTALL,
+            )  # fmt: skip
+            if count != 1:
+                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Print the tables or write them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -226,23 +247,11 @@ def main() -> None:
         "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
-    for path, names in FILES.items():
-        text = path.read_text(encoding="utf-8")
-        for name in (name for name in names if not options.only or name in options.only):
-            if not options.write:
-                print(f"\n{name}\n\n{tables[name]()}")
-                continue
-            new = tables[name]()
-            blank = "\n" if "|" in new else ""
-            text, count = re.subn(
-                rf"(<!-- {name} -->).*?(<!-- end -->)",
-                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
-                text, flags=re.DOTALL,
-            )  # fmt: skip
-            if count != 1:
-                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
-        if options.write:
-            path.write_text(text, encoding="utf-8")
+    for names in FILES.values():
+        for name in (name for name in names if not options.write and (not options.only or name in options.only)):
+            print(f"\n{name}\n\n{tables[name]()}")
+    if options.write:
+        write({name: make() for name, make in tables.items() if not options.only or name in options.only})
 
 
 if __name__ == "__main__":
