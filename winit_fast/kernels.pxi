@@ -79,6 +79,7 @@ cdef struct queue_t:
     int first[GROUPS]          # the piece of the group: from this value on ...
     int count[GROUPS]          # ... so many
     bint is_whole[GROUPS]      # all of it, side by side and aligned: it is made where it goes
+    int pieces                 # how many groups are not
 
 
 cdef transform_t transform_of(transform_name name) noexcept nogil:
@@ -135,6 +136,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.group_shift = plan.group_shift
     queue.stride = stride
     queue.filled = 0
+    queue.pieces = 0
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
 
 
@@ -178,6 +180,11 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef int i
     if queue.filled == 0:
         return
+    if queue.filled == GROUPS and queue.pieces == 0:
+        draw_batch(queue, &words)
+        transform_batch(queue, &words, queue.target)
+        queue.filled = 0
+        return
     for i in range(GROUPS):
         if i >= queue.filled:
             queue.first_block[i] = queue.first_block[0]
@@ -185,10 +192,7 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
                 queue.streams[i] = queue.streams[0]
             queue.is_whole[i] = False
         out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
-    if queue.draws and queue.is_keyed:
-        philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
-    elif queue.draws:
-        philox_batch(&queue.state, queue.first_block, words.even, words.odd)
+    draw_batch(queue, &words)
     transform_batch(queue, &words, out)
     for i in range(queue.filled):
         if not queue.is_whole[i]:
@@ -196,6 +200,15 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
                 queue.target[i], queue.stride, out[i] + queue.first[i] * queue.item_size, queue.item_size,
                 queue.count[i], queue.item_size)
     queue.filled = 0
+    queue.pieces = 0
+
+
+cdef inline void draw_batch(const queue_t* queue, batch_words* words) noexcept nogil:
+    """The words of the eight groups of the queue."""
+    if queue.draws and queue.is_keyed:
+        philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
+    elif queue.draws:
+        philox_batch(&queue.state, queue.first_block, words.even, words.odd)
 
 
 cdef inline void queue_put(
@@ -211,6 +224,7 @@ cdef inline void queue_put(
     queue.count[i] = count
     queue.target[i] = target
     queue.is_whole[i] = is_direct and count == 1 << queue.group_shift
+    queue.pieces += not queue.is_whole[i]
     queue.filled = i + 1
     if queue.stride == queue.item_size:
         # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
