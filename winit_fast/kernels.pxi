@@ -67,6 +67,7 @@ cdef struct queue_t:
     store_t store              # NULL where values are stored as they are
     bint draws
     bint is_keyed
+    bint is_scattered          # rows of neighbours that do not follow each other in memory
     uint64_t stream            # of the row in hand, where each has its own
     philox_stream streams[GROUPS]
     const double* constants
@@ -135,6 +136,9 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
     queue.stride = stride
+    queue.is_scattered = (
+        stride == plan.item_size and not plan.is_across
+        and plan.rows.stride != plan.columns.extent * plan.item_size)
     queue.filled = 0
     queue.pieces = 0
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
@@ -159,6 +163,18 @@ cdef inline void copy_items(
             target[i * stride] = source[i * step]
 
 
+cdef inline void copy_bytes(char* target, const char* source, int64_t count) noexcept nogil:
+    """As memcpy, for so few bytes that its call shows."""
+    cdef int64_t i
+    if count >= 16:
+        for i in range(0, count - 16, 16):
+            memcpy(target + i, source + i, 16)
+        memcpy(target + count - 16, source + count - 16, 16)
+    else:
+        for i in range(count):
+            target[i] = source[i]
+
+
 cdef inline void transform_batch(const queue_t* queue, const batch_words* words, char** out) noexcept nogil:
     """The values of eight groups, those of each to where `out` says."""
     cdef batch_values values
@@ -176,43 +192,47 @@ cdef inline void transform_batch(const queue_t* queue, const batch_words* words,
 cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef batch_words words
     cdef batch_values scratch  # for groups of which only a piece is wanted, or not side by side
-    cdef char* out[GROUPS]
+    cdef char* mixed[GROUPS]
+    cdef char** out = queue.target
     cdef int i
     if queue.filled == 0:
         return
-    if queue.filled == GROUPS and queue.pieces == 0:
-        draw_batch(queue, &words)
-        transform_batch(queue, &words, queue.target)
-        queue.filled = 0
-        return
-    for i in range(GROUPS):
-        if i >= queue.filled:
-            queue.first_block[i] = queue.first_block[0]
-            if queue.is_keyed:
-                queue.streams[i] = queue.streams[0]
-            queue.is_whole[i] = False
-        out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
-    draw_batch(queue, &words)
-    transform_batch(queue, &words, out)
-    for i in range(queue.filled):
-        if not queue.is_whole[i]:
-            copy_items(
-                queue.target[i], queue.stride, out[i] + queue.first[i] * queue.item_size, queue.item_size,
-                queue.count[i], queue.item_size)
-    queue.filled = 0
-    queue.pieces = 0
-
-
-cdef inline void draw_batch(const queue_t* queue, batch_words* words) noexcept nogil:
-    """The words of the eight groups of the queue."""
+    if queue.pieces or queue.filled < GROUPS:
+        out = mixed
+        for i in range(GROUPS):
+            if i >= queue.filled:
+                queue.first_block[i] = queue.first_block[0]
+                if queue.is_keyed:
+                    queue.streams[i] = queue.streams[0]
+                queue.is_whole[i] = False
+            out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
     if queue.draws and queue.is_keyed:
         philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
     elif queue.draws:
         philox_batch(&queue.state, queue.first_block, words.even, words.odd)
+    transform_batch(queue, &words, out)
+    if queue.pieces:
+        copy_pieces(queue, out)
+    queue.filled = 0
+    queue.pieces = 0
+
+
+cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
+    """From where groups were made to where the pieces of them that are wanted go."""
+    cdef const char* source
+    cdef int i
+    for i in range(queue.filled):
+        if queue.is_whole[i]:
+            continue
+        source = made[i] + queue.first[i] * queue.item_size
+        if queue.stride == queue.item_size:
+            copy_bytes(queue.target[i], source, queue.count[i] * queue.item_size)
+        else:
+            copy_items(queue.target[i], queue.stride, source, queue.item_size, queue.count[i], queue.item_size)
 
 
 cdef inline void queue_put(
-    queue_t* queue, uint64_t group, int first, int count, char* target, bint is_direct
+    queue_t* queue, uint64_t group, int first, int count, char* target
 ) noexcept nogil:
     cdef int i, line
     queue_reach(queue, group)
@@ -223,13 +243,31 @@ cdef inline void queue_put(
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
-    queue.is_whole[i] = is_direct and count == 1 << queue.group_shift
-    queue.pieces += not queue.is_whole[i]
+    queue.is_whole[i] = False
+    queue.pieces += 1
     queue.filled = i + 1
-    if queue.stride == queue.item_size:
+    if queue.is_scattered:
         # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
         # that the CPU would fetch by itself.
         for line in range((count * queue.item_size + CACHE_LINE - 1) // CACHE_LINE):
+            prefetch_for_write(target + line * CACHE_LINE)
+    if queue.filled == GROUPS:
+        queue_flush(queue)
+
+
+cdef inline void queue_group(queue_t* queue, uint64_t group, char* target) noexcept nogil:
+    """As `queue_put`, for a whole group that is made where it goes."""
+    cdef int i, line
+    queue_reach(queue, group)
+    i = queue.filled
+    queue.first_block[i] = <uint32_t> (group << 3)
+    if queue.is_keyed:
+        philox_begin_stream(&queue.streams[i], queue.state.seed, queue.stream, queue.state.high)
+    queue.target[i] = target
+    queue.is_whole[i] = True
+    queue.filled = i + 1
+    if queue.is_scattered:
+        for line in range((queue.item_size << queue.group_shift) // CACHE_LINE):
             prefetch_for_write(target + line * CACHE_LINE)
     if queue.filled == GROUPS:
         queue_flush(queue)
@@ -281,8 +319,16 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
                 group += <uint64_t> batches * GROUPS
                 count -= (batches * GROUPS) << queue.group_shift
                 continue
+        if place == 0 and is_direct:
+            while count >= group_values:
+                queue_group(queue, group, target)
+                target += queue.item_size << queue.group_shift
+                count -= group_values
+                group += 1
+            if count == 0:
+                return
         piece = min(count, group_values - place)
-        queue_put(queue, group, place, <int> piece, target, is_direct)
+        queue_put(queue, group, place, <int> piece, target)
         target += piece * queue.stride
         count -= piece
         place = 0
