@@ -51,6 +51,7 @@ cdef extern from "transpose.h" nogil:
 cdef enum:
     CACHE_LINE = 64
     COLUMNS_AHEAD = 8
+    AHEAD_BATCHES = 1
 
 cdef extern from "floating_point.h" nogil:
     ctypedef struct floating_point_state:
@@ -67,7 +68,6 @@ cdef struct queue_t:
     store_t store              # NULL where values are stored as they are
     bint draws
     bint is_keyed
-    bint is_scattered          # rows of neighbours that do not follow each other in memory
     uint64_t stream            # of the row in hand, where each has its own
     philox_stream streams[GROUPS]
     const double* constants
@@ -136,9 +136,6 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
     queue.stride = stride
-    queue.is_scattered = (
-        stride == plan.item_size and not plan.is_across
-        and plan.rows.stride != plan.columns.extent * plan.item_size)
     queue.filled = 0
     queue.pieces = 0
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
@@ -234,7 +231,7 @@ cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
 cdef inline void queue_put(
     queue_t* queue, uint64_t group, int first, int count, char* target
 ) noexcept nogil:
-    cdef int i, line
+    cdef int i
     queue_reach(queue, group)
     i = queue.filled
     queue.first_block[i] = <uint32_t> (group << 3)
@@ -246,18 +243,13 @@ cdef inline void queue_put(
     queue.is_whole[i] = False
     queue.pieces += 1
     queue.filled = i + 1
-    if queue.is_scattered:
-        # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
-        # that the CPU would fetch by itself.
-        for line in range((count * queue.item_size + CACHE_LINE - 1) // CACHE_LINE):
-            prefetch_for_write(target + line * CACHE_LINE)
     if queue.filled == GROUPS:
         queue_flush(queue)
 
 
 cdef inline void queue_group(queue_t* queue, uint64_t group, char* target) noexcept nogil:
     """As `queue_put`, for a whole group that is made where it goes."""
-    cdef int i, line
+    cdef int i
     queue_reach(queue, group)
     i = queue.filled
     queue.first_block[i] = <uint32_t> (group << 3)
@@ -266,9 +258,6 @@ cdef inline void queue_group(queue_t* queue, uint64_t group, char* target) noexc
     queue.target[i] = target
     queue.is_whole[i] = True
     queue.filled = i + 1
-    if queue.is_scattered:
-        for line in range((queue.item_size << queue.group_shift) // CACHE_LINE):
-            prefetch_for_write(target + line * CACHE_LINE)
     if queue.filled == GROUPS:
         queue_flush(queue)
 
@@ -342,6 +331,18 @@ cdef uint64_t position(const plan_t* plan, const axis_t* axis, int which, int64_
     return <uint64_t> index * axis.step
 
 
+cdef inline int64_t rows_ahead(const plan_t* plan, int64_t columns) noexcept nogil:
+    """How many rows to ask memory for beforehand, 0 for none: of a batch, where short rows lie apart.
+
+    They are no stream that the CPU would fetch by itself, and a batch takes as long as memory does.
+    """
+    cdef int64_t batch = <int64_t> GROUPS << plan.group_shift
+    if (plan.is_across or plan.columns.stride != plan.item_size or columns >= batch
+            or plan.rows.stride == plan.columns.extent * plan.item_size):
+        return 0
+    return AHEAD_BATCHES * (batch - 1) // columns + 1
+
+
 cdef void fill_tile(
     queue_t* queue, const plan_t* plan, uint64_t before, char* data, int64_t row, int64_t column, char* buffer
 ) noexcept nogil:
@@ -350,6 +351,7 @@ cdef void fill_tile(
     cdef int64_t columns = min(plan.tile_columns, plan.columns.extent - column)
     cdef int64_t buffer_stride = across_stride(plan)
     cdef bint is_direct = plan.is_across or (plan.is_aligned and plan.columns.stride == plan.item_size)
+    cdef int64_t ahead = rows_ahead(plan, columns), lines = (columns * plan.item_size + CACHE_LINE - 1) // CACHE_LINE, line
     cdef uint64_t start
     cdef char* target
     cdef int64_t i
@@ -362,6 +364,9 @@ cdef void fill_tile(
             target = buffer + i * buffer_stride
         else:
             target = data + (row + i) * plan.rows.stride + column * plan.columns.stride
+        if ahead and i + ahead < rows:
+            for line in range(lines):
+                prefetch_for_write(target + ahead * plan.rows.stride + line * CACHE_LINE)
         fill_run(
             queue, plan.first_group + (start >> plan.group_shift),
             <int> (start & ((<uint64_t> 1 << plan.group_shift) - 1)), columns, target, is_direct)
