@@ -14,6 +14,7 @@
 include "transforms.pxi"
 
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from winit_fast._plan cimport (
     AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, DISK32, DISK64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
@@ -79,8 +80,8 @@ cdef struct queue_t:
     char* target[GROUPS]
     int first[GROUPS]          # the piece of the group: from this value on ...
     int count[GROUPS]          # ... so many
-    bint is_whole[GROUPS]      # all of it, side by side and aligned: it is made where it goes
-    int pieces                 # how many groups are not
+    bint is_piece[GROUPS]      # not all of it, or not side by side and aligned; else it is made where it goes
+    int pieces                 # how many groups are such
 
 
 cdef transform_t transform_of(transform_name name) noexcept nogil:
@@ -138,6 +139,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.stride = stride
     queue.filled = 0
     queue.pieces = 0
+    memset(queue.is_piece, 0, sizeof(queue.is_piece))
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
 
 
@@ -191,6 +193,7 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef batch_values scratch  # for groups of which only a piece is wanted, or not side by side
     cdef char* mixed[GROUPS]
     cdef char** out = queue.target
+    cdef bint is_direct
     cdef int i
     if queue.filled == 0:
         return
@@ -201,8 +204,8 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
                 queue.first_block[i] = queue.first_block[0]
                 if queue.is_keyed:
                     queue.streams[i] = queue.streams[0]
-                queue.is_whole[i] = False
-            out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
+            is_direct = i < queue.filled and not queue.is_piece[i]
+            out[i] = queue.target[i] if is_direct else <char*> &scratch.doubles[ROW * i]
     if queue.draws and queue.is_keyed:
         philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
     elif queue.draws:
@@ -210,8 +213,9 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     transform_batch(queue, &words, out)
     if queue.pieces:
         copy_pieces(queue, out)
+        memset(queue.is_piece, 0, sizeof(queue.is_piece))
+        queue.pieces = 0
     queue.filled = 0
-    queue.pieces = 0
 
 
 cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
@@ -219,7 +223,7 @@ cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
     cdef const char* source
     cdef int i
     for i in range(queue.filled):
-        if queue.is_whole[i]:
+        if not queue.is_piece[i]:
             continue
         source = made[i] + queue.first[i] * queue.item_size
         if queue.stride == queue.item_size:
@@ -240,7 +244,7 @@ cdef inline void queue_put(
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
-    queue.is_whole[i] = False
+    queue.is_piece[i] = True
     queue.pieces += 1
     queue.filled = i + 1
     if queue.filled == GROUPS:
@@ -256,7 +260,6 @@ cdef inline void queue_group(queue_t* queue, uint64_t group, char* target) noexc
     if queue.is_keyed:
         philox_begin_stream(&queue.streams[i], queue.state.seed, queue.stream, queue.state.high)
     queue.target[i] = target
-    queue.is_whole[i] = True
     queue.filled = i + 1
     if queue.filled == GROUPS:
         queue_flush(queue)
@@ -331,6 +334,51 @@ cdef uint64_t position(const plan_t* plan, const axis_t* axis, int which, int64_
     return <uint64_t> index * axis.step
 
 
+cdef void fill_whole_rows(
+    queue_t* queue, const plan_t* plan, uint64_t before, char* target, int64_t row, int64_t rows, int64_t columns
+) noexcept nogil:
+    """As fill_run for each row, where all are whole groups: nothing is asked that is the same for all."""
+    cdef int64_t ahead = rows_ahead(plan, columns), lines = (columns * plan.item_size + CACHE_LINE - 1) // CACHE_LINE, line
+    cdef int64_t group_bytes = plan.item_size << plan.group_shift, stride = plan.rows.stride, i, k
+    cdef int64_t groups = columns >> plan.group_shift
+    cdef int shift = plan.group_shift, filled = queue.filled
+    cdef uint64_t step = plan.rows.step, first_group = plan.first_group, group
+    cdef bint is_keyed = queue.is_keyed, is_listed = plan.row_list_axis == plan.outer_rank
+    cdef const int64_t* row_list = plan.row_list
+    cdef char* place
+    for i in range(rows):
+        if not is_listed:
+            group = before + <uint64_t> (row + i) * step
+        elif is_keyed:
+            group = before
+            queue.stream = <uint64_t> row_list[row + i]
+        else:
+            group = before + <uint64_t> row_list[row + i] * step
+        group = first_group + (group >> shift)
+        place = target
+        target += stride
+        if ahead and i + ahead < rows:
+            for line in range(lines):
+                prefetch_for_write(place + ahead * stride + line * CACHE_LINE)
+        for k in range(groups):
+            if queue.state.high != <uint32_t> (group >> 29):
+                queue.filled = filled
+                queue_reach(queue, group)
+                filled = queue.filled
+            queue.first_block[filled] = <uint32_t> (group << 3)
+            queue.target[filled] = place
+            if is_keyed:
+                philox_begin_stream(&queue.streams[filled], queue.state.seed, queue.stream, queue.state.high)
+            filled += 1
+            group += 1
+            place += group_bytes
+            if filled == GROUPS:
+                queue.filled = filled
+                queue_flush(queue)
+                filled = 0
+    queue.filled = filled
+
+
 cdef inline int64_t rows_ahead(const plan_t* plan, int64_t columns) noexcept nogil:
     """How many rows to ask memory for beforehand, 0 for none: of a batch, where short rows lie apart.
 
@@ -355,7 +403,13 @@ cdef void fill_tile(
     cdef uint64_t start
     cdef char* target
     cdef int64_t i
+    cdef uint64_t places = (<uint64_t> 1 << plan.group_shift) - 1  # of a group
     before += <uint64_t> column + <uint64_t> plan.first_place
+    if is_direct and not plan.is_across and columns < 2 * GROUPS << plan.group_shift and not (
+            (before | plan.rows.step | <uint64_t> columns) & places):
+        fill_whole_rows(
+            queue, plan, before, data + row * plan.rows.stride + column * plan.columns.stride, row, rows, columns)
+        return
     for i in range(rows):
         start = before + position(plan, &plan.rows, plan.outer_rank, row + i)
         if plan.is_keyed and plan.row_list_axis == plan.outer_rank:
