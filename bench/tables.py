@@ -132,10 +132,10 @@ def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
                       if (info["method"], info["threads"]) == (way, threads) and "of_contiguous" in info), None)
                 for dim in dims
             ]  # fmt: skip
-            cells.append([
-                f"{dtype}, {label}{', 2 threads' * (threads == 2)}",
-                *("" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})" for one in found),
-            ])  # fmt: skip
+            numbers = (
+                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})" for one in found
+            )
+            cells.append([f"{dtype}, {label}{', 2 threads' * (threads == 2)}", *numbers])
     where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}:\n\n"
     return where + markdown(["10^6 rows/s (of contiguous)", *(f"{dim} values a row" for dim in dims)], cells)
 

@@ -283,7 +283,7 @@ def test_rows_of_whole_groups_have_the_bits_of_the_reference(isa, scheme, dtype,
 @pytest.mark.parametrize("scheme", ["constant(0.3)", "uniform(-0.1, 0.1)", "normal(0.5, 0.02)"])
 def test_some_columns_in_place_have_the_bits_of_the_reference(isa, scheme, dtype, threads):
     for first, last, width in ((64, 128, 128), (0, 32, 64), (32, 64, 96), (16, 80, 112), (1, 65, 96), (32, 352, 384)):
-        # A row whose elements reach from below 2^34 to beyond is in the middle: the high half of the block changes there.
+        # In the middle is a row with elements on both sides of 2^34, where the high half of the block changes.
         shape, offset, extent = (2**40, width), (2**34 // width - 4, first), (9, last - first)
         memory = np.full((9, width), 7, dtype)
         out = memory[:, first:last]
