@@ -20,8 +20,8 @@ from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed",),
-    ROOT / "docs" / "performance.md": ("speed", "torch", "others", "rows"),
+    ROOT / "README.md": ("first touch", "speed"),
+    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
@@ -141,11 +141,15 @@ def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
 
 
 def first_touch(groups: dict[str, Infos]) -> str:
-    """GB/s into memory fresh from the system."""
+    """GB/s into memory fresh from the system, and from which allocator it comes."""
     infos = groups.get("first touch, normal float32", [])
-    found = dict.fromkeys((info["method"], info["threads"]) for info in infos)
-    cells = [[name + (", 2 threads" if threads == 2 else ""), rate(infos, name, threads)] for name, threads in found]
-    return markdown(["first touch, normal float32", "GB/s"], cells)
+    by_memory: dict[str, Infos] = {}
+    for info in infos:
+        by_memory.setdefault(info["method"].partition(": ")[2], []).append(info)
+    columns = [("winit_fast", 1), ("winit_fast", 2), ("its own", 1), ("its own", 2), ("memset", 1), ("memset", 2)]
+    cells = [[memory, *(rate(some, f"{who}:", count) for who, count in columns)] for memory, some in by_memory.items()]
+    heads = [who if count == 1 else "2 threads" for who, count in columns]
+    return markdown(["GB/s, normal float32, into memory of", *heads], cells)
 
 
 def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:

@@ -77,7 +77,10 @@ def test_every_message_is_one_that_is_raised():
     assert unused == []
 
 
-@pytest.mark.parametrize(("variable", "value"), [("WINIT_FAST_ISA", "x87"), ("WINIT_FAST_THREADS", "many")])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("WINIT_FAST_ISA", "x87"), ("WINIT_FAST_THREADS", "many"), ("WINIT_FAST_HUGE_PAGES", "never")],
+)
 def test_every_variable_is_refused_as_the_page_says(variable, value, monkeypatch):
     monkeypatch.setenv(variable, value)
     code = "import numpy, winit_fast; winit_fast.fill(numpy.empty((2000, 1000)), 'normal', seed=1)"

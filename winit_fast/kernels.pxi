@@ -41,6 +41,14 @@ cdef extern from "batch.h" nogil:
     ctypedef union batch_values:
         float singles[BATCH]
         double doubles[GROUPS * ROW]
+    ctypedef struct batch_lines:
+        char begun[64]
+        batch_values values
+
+cdef extern from "stores.h" nogil:
+    enum: STORE_LINE
+    void store_line_past_cache(char* target, const char* source)
+    void stores_past_cache_done()
 
 cdef extern from "prefetch.h" nogil:
     void prefetch_for_write(const void* address)
@@ -68,6 +76,7 @@ cdef struct queue_t:
     store_t store              # NULL where values are stored as they are
     bint draws
     bint is_keyed
+    bint is_past_cache
     uint64_t stream            # of the row in hand, where each has its own
     philox_stream streams[GROUPS]
     const double* constants
@@ -132,6 +141,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.store = store_of(plan.store)
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
     queue.is_keyed = plan.is_keyed
+    queue.is_past_cache = plan.is_past_cache
     queue.constants = plan.constants
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
@@ -306,6 +316,43 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     return target
 
 
+cdef char* fill_batches_past_cache(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
+    """As `fill_batches`, past the cache. Lines are written whole: the last that a batch begins waits for the next batch."""
+    cdef batch_words words
+    cdef batch_lines made
+    cdef uint32_t first_block[GROUPS]
+    cdef char* out[GROUPS]
+    cdef int64_t size = GROUPS * queue.item_size << queue.group_shift
+    cdef int64_t early = <int64_t> (<uintptr_t> target % STORE_LINE)  # of each batch, in the line that the one before began
+    cdef char* values = <char*> &made.values
+    cdef char* source = <char*> &made + (values - <char*> &made) - early
+    cdef int64_t batch, place
+    cdef int i
+    queue_reach(queue, group)
+    for i in range(GROUPS):
+        out[i] = values + (i * queue.item_size << queue.group_shift)
+    for batch in range(batches):
+        for i in range(GROUPS):
+            first_block[i] = <uint32_t> (group << 3) + 8 * i
+        if queue.draws:
+            philox_batch(&queue.state, first_block, words.even, words.odd)
+        if queue.draws or batch == 0:
+            transform_batch(queue, &words, out)
+        if batch == 0 and early:
+            memcpy(target, values, STORE_LINE - early)
+            place = STORE_LINE
+        else:
+            place = 0
+        while place < size:
+            store_line_past_cache(target - early + place, source + place)
+            place += STORE_LINE
+        memcpy(source, source + size, early)
+        group += GROUPS
+        target += size
+    memcpy(target - early, source, early)
+    return target
+
+
 cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, char* target, bint is_direct) noexcept nogil:
     """`count` neighbours of the global tensor, from value `place` of `group` on, to `target` and on by queue.stride."""
     cdef int64_t piece, batches, group_values = <int64_t> 1 << queue.group_shift
@@ -317,7 +364,10 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
             if batches > 0:
                 if queue.is_keyed:  # such rows are too short for another high half
                     philox_begin_stream(&queue.state.common, queue.state.seed, queue.stream, queue.state.high)
-                target = fill_batches(queue, group, batches, target)
+                if queue.is_past_cache:
+                    target = fill_batches_past_cache(queue, group, batches, target)
+                else:
+                    target = fill_batches(queue, group, batches, target)
                 group += <uint64_t> batches * GROUPS
                 count -= (batches * GROUPS) << queue.group_shift
                 continue
@@ -515,6 +565,8 @@ cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buff
             &queue, plan, before, data, rest // plan.column_tiles * plan.tile_rows,
             rest % plan.column_tiles * plan.tile_columns, buffer)
     queue_flush(&queue)
+    if plan.is_past_cache:
+        stores_past_cache_done()
 
 
 def fill_units(Plan plan not None, int64_t first, int64_t last):
