@@ -133,7 +133,8 @@ def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
                 for dim in dims
             ]  # fmt: skip
             numbers = (
-                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})" for one in found
+                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})"
+                for one in found
             )
             cells.append([f"{dtype}, {label}{', 2 threads' * (threads == 2)}", *numbers])
     where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}:\n\n"
