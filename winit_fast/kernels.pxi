@@ -213,11 +213,17 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef batch_values scratch  # for groups of which only a piece is wanted, or not side by side
     cdef char* mixed[GROUPS]
     cdef char** out = queue.target
-    cdef bint is_direct
+    cdef bint is_direct, is_past_cache = False
     cdef int i
     if queue.filled == 0:
         return
-    if queue.pieces or queue.filled < GROUPS:
+    if queue.pieces == 0 and queue.filled == GROUPS:
+        is_past_cache = queue.is_past_cache and are_whole_lines(queue)
+        if is_past_cache:
+            out = mixed
+            for i in range(GROUPS):
+                out[i] = <char*> &scratch.doubles[ROW * i]
+    else:
         out = mixed
         for i in range(GROUPS):
             if i >= queue.filled:
@@ -231,11 +237,29 @@ cdef void queue_flush(queue_t* queue) noexcept nogil:
     elif queue.draws:
         philox_batch(&queue.state, queue.first_block, words.even, words.odd)
     transform_batch(queue, &words, out)
-    if queue.pieces:
+    if is_past_cache:
+        copy_past_cache(queue, out)
+    elif queue.pieces:
         copy_pieces(queue, out)
         memset(queue.is_piece, 0, sizeof(queue.is_piece))
         queue.pieces = 0
     queue.filled = 0
+
+
+cdef inline bint are_whole_lines(const queue_t* queue) noexcept nogil:
+    """Whether each group of the batch begins and ends with a line."""
+    cdef uintptr_t places = <uintptr_t> (queue.item_size << queue.group_shift)
+    cdef int i
+    for i in range(GROUPS):
+        places |= <uintptr_t> queue.target[i]
+    return places % STORE_LINE == 0
+
+
+cdef inline void copy_past_cache(const queue_t* queue, char** made) noexcept nogil:
+    cdef int i, line
+    for i in range(GROUPS):
+        for line in range((queue.item_size << queue.group_shift) // STORE_LINE):
+            store_line_past_cache(queue.target[i] + line * STORE_LINE, made[i] + line * STORE_LINE)
 
 
 cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
@@ -455,6 +479,8 @@ cdef void fill_whole_rows(
     cdef bint is_keyed = queue.is_keyed, is_listed = plan.row_list_axis == plan.outer_rank
     cdef const int64_t* row_list = plan.row_list
     cdef char* place
+    if queue.is_past_cache and (<uintptr_t> target | <uintptr_t> (stride | group_bytes)) % STORE_LINE == 0:
+        ahead = 0  # as whole lines are not read
     for i in range(rows):
         if not is_listed:
             group = before + <uint64_t> (row + i) * step
