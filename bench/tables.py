@@ -212,6 +212,23 @@ def memory_table(memory: list[dict[str, Any]]) -> str:
     return markdown([f"peak beyond an array of {size} MiB", "of the fill", "with Python and imports"], cells)
 
 
+def write(tables: dict[str, str]) -> None:
+    """Put tables between their markers, in every file that has them."""
+    for path, names in FILES.items():
+        text = path.read_text(encoding="utf-8")
+        for name in (name for name in names if name in tables):
+            new = tables[name]
+            blank = "\n" if "|" in new else ""
+            text, count = re.subn(
+                rf"(<!-- {name} -->).*?(<!-- end -->)",
+                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
+                text, flags=re.DOTALL,
+            )  # fmt: skip
+            if count != 1:
+                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Print the tables or write them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -242,23 +259,11 @@ def main() -> None:
         "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
-    for path, names in FILES.items():
-        text = path.read_text(encoding="utf-8")
-        for name in (name for name in names if not options.only or name in options.only):
-            if not options.write:
-                print(f"\n{name}\n\n{tables[name]()}")
-                continue
-            new = tables[name]()
-            blank = "\n" if "|" in new else ""
-            text, count = re.subn(
-                rf"(<!-- {name} -->).*?(<!-- end -->)",
-                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
-                text, flags=re.DOTALL,
-            )  # fmt: skip
-            if count != 1:
-                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
-        if options.write:
-            path.write_text(text, encoding="utf-8")
+    for names in FILES.values():
+        for name in (name for name in names if not options.write and (not options.only or name in options.only)):
+            print(f"\n{name}\n\n{tables[name]()}")
+    if options.write:
+        write({name: make() for name, make in tables.items() if not options.only or name in options.only})
 
 
 if __name__ == "__main__":
