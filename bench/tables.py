@@ -21,12 +21,12 @@ from targets import table as targets_table
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     ROOT / "README.md": ("first touch", "speed"),
-    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others"),
+    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
-        "keys",
+        "rows",
         "first touch",
         "memory",
         "targets",
@@ -112,21 +112,33 @@ def layouts(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     return markdown(["10^9 elements/s", *(name.replace("_", " ") for name in names)], cells)
 
 
-def keys(groups: dict[str, Infos]) -> str:
-    """Millions of rows per second, by number, by key and by generator."""
-    ways = {"by_number": "fill_rows", "by_key": "fill_keys", "by_generator": "a NumPy PCG64 for each key"}
-    dims, group = (16, 64, 128), "rows of {} normal float32"
+def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """Millions of rows per second by one way or another, and that as a share of a contiguous fill of as many bytes."""
+    ways = {
+        "by_number": "fill_rows",
+        "by_sorted_number": "fill_rows, sorted",
+        "by_key": "fill_keys",
+        "by_copy": "np.take from a table in memory",
+        "by_generator": "a NumPy generator for each row",
+    }
+    dims = (16, 32, 64, 128)
+    lines = [(way, label, "normal", dtype) for dtype in ("float32", "bfloat16") for way, label in ways.items()]
+    lines += [("by_number", "fill_rows, uniform", "uniform", dtype) for dtype in ("float32", "bfloat16")]
     cells = []
-    for way, label in ways.items():
+    for way, label, scheme, dtype in lines:
         for threads in (1, 2):
             found = [
-                next((info["elements_per_second"] / dim / 1e6 for info in groups.get(group.format(dim), ())
-                      if (info["method"], info["threads"]) == (way, threads)), None)
+                next((info for info in groups.get(f"rows of {dim} {scheme} {dtype}", ())
+                      if (info["method"], info["threads"]) == (way, threads) and "of_contiguous" in info), None)
                 for dim in dims
             ]  # fmt: skip
-            numbers = ("" if value is None else f"{value:.2g}" for value in found)
-            cells.append([label + ", 2 threads" * (threads == 2), *numbers])
-    return markdown(["10^6 rows/s, normal float32", *(f"{dim} values a row" for dim in dims)], cells)
+            numbers = (
+                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})"
+                for one in found
+            )
+            cells.append([f"{dtype}, {label}{', 2 threads' * (threads == 2)}", *numbers])
+    where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}:\n\n"
+    return where + markdown(["10^6 rows/s (of contiguous)", *(f"{dim} values a row" for dim in dims)], cells)
 
 
 def first_touch(groups: dict[str, Infos]) -> str:
@@ -237,7 +249,7 @@ def main() -> None:
         "peak": lambda: peak(memory),
         "types": lambda: types(groups, machine),
         "layouts": lambda: layouts(groups, machine),
-        "keys": lambda: keys(groups),
+        "rows": lambda: rows(groups, machine),
         "first touch": lambda: first_touch(groups),
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),

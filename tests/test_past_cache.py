@@ -107,6 +107,23 @@ def test_rows_have_the_bits_of_the_reference(isa, dtype):
         assert_same_bits(row, fill_keys(np.empty((1, 523), dtype), [key], "normal", seed=SEED, name=NAME)[0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_rows_of_whole_groups_on_lines_and_beside_them_have_the_bits_of_the_reference(isa, dtype):
+    for columns in (32, 64, 96, 128):
+        rows = np.array([2**33, 0, 5, 6, 7, 2**33 - 1, 5, *range(20)])
+        shape = (2**40, columns)
+        index = rows[:, None] * columns + np.arange(columns)
+        values = reference.values("normal", dtype, seed=SEED, name=NAME, shape=shape, index=index)
+        for begin in (0, 64, 5):
+            memory = lines_of(2 * SHAPE[0] // 8)[: len(rows) * 256 * dtype.itemsize]
+            memory[:] = 0x5A
+            out = memory.view(dtype).reshape(len(rows), 256)[:, begin : begin + columns]
+            fill_rows(out, rows, "normal", seed=SEED, name=NAME, shape=shape)
+            assert_same_bits(np.ascontiguousarray(out), values)
+            out.view(np.uint8)[...] = 0x5A
+            assert (memory == 0x5A).all()  # nothing beside it was written
+
+
 @pytest.mark.parametrize("kind", ["complex64", "complex128"])
 def test_complex_numbers_are_those_that_plain_stores_leave(isa, monkeypatch, kind):
     def filled():
