@@ -1,7 +1,7 @@
-"""One module a framework, imported only when first touched: nobody waits for a framework that is not in use.
+"""One module for each framework, imported only when it is first used, so that you never wait for another framework.
 
-``from winit_fast import adapters`` is the way to here. In a clone this folder also answers to ``import adapters``, and
-every module in it exists once under both names.
+Import it by ``from winit_fast import adapters``. In a clone, ``import adapters`` works too. Every module exists only
+once, under both names.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def init_(x: T, scheme: str | Scheme, **keywords: Unpack[InitKeywords]) -> T:
     Parameters
     ----------
     x : numpy.ndarray, torch.Tensor, tensorflow.Variable, keras.Variable or another array
-        What it is decides which adapter fills it; no framework is imported for that. The layout of its axes, and the
-        seed where none is given, are its framework's own. Arrays of other libraries are filled by `dlpack`.
+        Its type decides which adapter fills it; no framework is imported for that. The layout of its axes, and what
+        happens without a seed, follow its framework. `dlpack` fills arrays of other libraries.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     **keywords
-        `seed`, `name`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads`, `shape` and `offset`
-        (but for a `keras.Variable`, which is a whole), and `generator` for PyTorch.
+        `seed`, `name`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, `threads`; `shape` and `offset`,
+        except for a `keras.Variable`; and `generator` for PyTorch.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def init_(x: T, scheme: str | Scheme, **keywords: Unpack[InitKeywords]) -> T:
     Raises
     ------
     TypeError
-        If no adapter fills what `x` is, such as a `jax.Array`, which nobody may write to.
+        If no adapter can fill `x`, such as a `jax.Array`, which cannot be written to.
     TypeError, ValueError
         If another argument cannot be used. Nothing has been written then.
 
@@ -82,8 +82,8 @@ def init_(x: T, scheme: str | Scheme, **keywords: Unpack[InitKeywords]) -> T:
     if _shares_memory(x):
         return import_module(f"{__name__}.dlpack").init_(x, scheme, **keywords)  # type: ignore[no-any-return]
     raise TypeError(
-        f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or share its memory "
-        f"as adapters.dlpack takes it, got {type(x).__name__}"
+        f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or an array in host memory "
+        f"that adapters.dlpack can fill, got {type(x).__name__}"
     )
 
 
@@ -94,7 +94,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the adapters whose framework is installed: whoever walks through them all must meet no ImportError."""
+    """List the adapters whose framework is installed, so that a loop over them raises no ImportError."""
     return [name for name in _adapters() if name not in _frameworks() or find_spec(name) is not None]
 
 
@@ -115,17 +115,17 @@ def _shares_memory(x: object) -> bool:
 
 @contextmanager
 def needs(framework: str) -> Iterator[None]:
-    """Say what to install where the framework of an adapter is missing.
+    """Say what to install if the framework of an adapter is missing.
 
     Parameters
     ----------
     framework : str
-        The name that pip knows it by.
+        Its name for pip.
 
     Raises
     ------
     ModuleNotFoundError
-        If the block imports a module that is not there.
+        If the block imports a module that is not installed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Arrays of any other library, filled where they stand: what shares the host's memory by DLPack or as a buffer."""
+"""Arrays of any other library, filled in place: those that share host memory by DLPack or as a buffer."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def init_(
     Parameters
     ----------
     array
-        Writable, in the host's memory, of a dtype that `winit_fast.fill` has; with ``__array_interface__``, a buffer,
-        or DLPack from version 1.0 on, which says whether it may be written to. MLX's must have been evaluated.
+        Writable, in host memory, of a dtype that `winit_fast.fill` accepts. It must have an ``__array_interface__``, be
+        a buffer, or support DLPack 1.0 or newer, which says whether an array is writable. MLX arrays must have been
+        evaluated.
     scheme, seed, shape, offset, threads, **keywords
-        As `winit_fast.adapters.numpy.init_` takes them.
+        As in `winit_fast.adapters.numpy.init_`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def init_(
     Raises
     ------
     TypeError, ValueError
-        If the memory cannot be shared, or is not the host's, or another argument cannot be used.
+        If the memory cannot be shared, or is not host memory, or another argument cannot be used.
 
     Examples
     --------

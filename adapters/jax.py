@@ -1,20 +1,21 @@
 """JAX: make an array of starting weights, whole or sharded, or an initializer for Flax and for `jax.jit`.
 
-What each way takes, in memory beside the array:
+How much memory each way needs in addition to the array:
 
-* `init` and initializers on CPUs, eagerly and inside of programs: nothing. The values are written where XLA keeps the
-  result, so that it can be donated, as memory adopted from NumPy could not be. Before jax 0.6.2, which has no such
-  callback, XLA copies what NumPy's memory holds: the array once more.
-* `init` with a sharding: nothing. One shard is written after another; equal shards are written once and copied.
-* An initializer inside of `jax.jit`, whoever asks for shards (``jax.jit(..., out_shardings=...)``,
-  `jax.lax.with_sharding_constraint`, Flax's ``with_partitioning``, or `out_sharding` here): nothing; each device writes
-  its own shard. Every device writes the whole first where a constraint does not divide the shape, and before jax 0.7
-  where `out_sharding` is not given: the same values, without the saving.
-* On devices other than CPUs: the array, or the shard, in the host's memory, by `jax.pure_callback`.
+* `init` and initializers on CPUs, eagerly or inside programs: none. The values are written to XLA's own memory, so the
+  result can be donated, which memory adopted from NumPy cannot. Versions before jax 0.6.2 have no callback for this:
+  there XLA copies the array from NumPy's memory, so it exists twice.
+* `init` with a sharding: none. Shards are written one after another; equal shards are written once and copied.
+* An initializer inside `jax.jit`, however the sharding is requested (``jax.jit(..., out_shardings=...)``,
+  `jax.lax.with_sharding_constraint`, Flax's ``with_partitioning``, or `out_sharding` here): none. Each device writes
+  its own shard. There are two exceptions, in which every device first writes the whole array, with the same values: if
+  a constraint does not divide the shape, and before jax 0.7 without `out_sharding`.
+* On devices other than CPUs: the array or the shard in host memory, by `jax.pure_callback`.
 
-Programs call back into Python: they are not kept in JAX's persistent compilation cache, cannot be exported, and an
-interrupt during one is itself or a RuntimeError of JAX's with it in the message. Outside of programs it is itself.
-Constants are what `jax.numpy.full` makes: programs of them alone are like any other.
+Programs call back into Python. They are not stored in JAX's persistent compilation cache, and cannot be exported. An
+interrupt during a program is raised as itself, or as a RuntimeError of JAX that contains it in its message; outside of
+programs it is raised as itself. Constants are made by `jax.numpy.full`, so programs that contain only constants have no
+such limits.
 """
 
 from __future__ import annotations
@@ -69,36 +70,35 @@ def init(
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : data-type, default float32
-        float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, and float64 where ``jax_enable_x64`` is set; complex64
-        and complex128 (likewise) for constants, normals of mean 0 and schemes with fans; integers, bool and JAX's other
-        narrow floats for
-        constants that they hold as they are.
+        float32, float16, bfloat16, float8_e4m3fn, float8_e5m2. complex64 for constants, normals of mean 0 and schemes
+        with fans. float64 and complex128 if ``jax_enable_x64`` is set. Integers, bool and JAX's other narrow floats for
+        constants that they can represent exactly.
     seed : int, optional
         In [0, 2^64).
     key : array, optional
-        In place of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as
-        a `seed` below 2^32. Keys of two words are the seed, the first its high half; of those with more or fewer words
-        the seed is the first 8 bytes, little-endian, of the words' BLAKE2b. Neither is needed where the scheme draws
-        nothing: as in JAX's own initializers, any key will do there, and is not looked at.
+        Instead of `seed`: one key of `jax.random`, typed or raw. ``jax.random.key(seed)`` gives the same values as a
+        `seed` below 2^32. The two words of a key are the seed, high half first. If a key has more or fewer words, the
+        seed is the first 8 bytes, little-endian, of the BLAKE2b hash of its words. A scheme without random values needs
+        neither, and ignores the key, as JAX's own initializers do.
     name : str or int, default 0
-        The array's own stream under that seed. Two arrays with the same seed and name get the same values: give each
-        parameter its name, or a key of its own.
+        The array's own stream under that seed. Two arrays with the same seed and name get the same values, so give each
+        parameter its own name or key.
     sharding : Sharding or PartitionSpec, optional
-        Where the parts belong, as in `jax.device_put`. One shard is made after another, on the device where it stays,
-        with its values of the whole: no device, nor the host, holds more than its shards. Equal shards are made once
-        and copied.
+        Where the parts belong, as in `jax.device_put`. Each shard is made on its own device, one after another, so
+        neither a device nor the host holds more than its shards. Equal shards are made once and copied.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes are the inputs and outputs of a unit, and which merely stack. By default the layout is
-        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in `words`;
-        ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
+        Which axes are the inputs and outputs of a unit, and which only stack. By default the layout is
+        ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in `words`.
+        ``in_axis=1, out_axis=0`` makes it `features`, as in PyTorch.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
-        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an LSTM,
+        3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`, from the end
-        where negative.
+        A row that is 0 under every scheme. Rows are counted along the first axis that is not in `batch_axis`, from the
+        end if negative.
     threads : int, optional
-        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+        The number of threads; by default the CPUs that this process may use, or one for little work. The values do not
+        depend on it.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def init(
     >>> bool((weight == adapters.jax.init((512, 256), "he_normal", dtype="bfloat16", seed=7)).all())  # another name
     False
 
-    One key and one name for each parameter, split over the devices there are:
+    One key, one name for each parameter, and the rows split over all devices:
 
     >>> mesh = jax.make_mesh((jax.device_count(),), ("data",))
     >>> rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -143,20 +143,20 @@ def init(
 
 @dataclass(frozen=True, init=False, repr=False)
 class Initializer(winit_fast.initializer.Initializer):
-    """What Flax and others take where they take one of `jax.nn.initializers`: a function of key, shape and dtype.
+    """A replacement for the initializers of `jax.nn.initializers`: a function of key, shape and dtype.
 
-    Initializers of the same arguments are equal and have one hash, so that they may be static arguments of `jax.jit`.
+    Initializers with the same arguments are equal and have the same hash, so they can be static arguments of `jax.jit`.
     `initializer` is another name of this class.
 
     Parameters
     ----------
     scheme, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
-        As in `init`. Keys that differ give values that differ; `name` is for parameters that share a key.
+        As in `init`. Different keys give different values; `name` is for parameters that share a key.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such scheme; the other arguments are checked with the shape.
+        If the scheme does not exist. The other arguments are checked together with the shape.
 
     Examples
     --------
@@ -203,13 +203,13 @@ class Initializer(winit_fast.initializer.Initializer):
         Parameters
         ----------
         key : array
-            One key of `jax.random`, typed or raw; under `jax.vmap` one for each of what it maps over. Anything where
-            the scheme draws nothing.
+            One key of `jax.random`, typed or raw; under `jax.vmap`, one for each mapped element. A scheme without
+            random values ignores it.
         shape : sequence of int
         dtype : data-type, optional
             As in `init`; by default JAX's float: float32, or float64 where ``jax_enable_x64`` is set.
         out_sharding : Sharding or PartitionSpec, optional
-            Where the parts belong; each device makes its own shard of it, inside of `jax.jit` too.
+            Where the parts belong. Each device makes its own shard, also inside `jax.jit`.
 
         Returns
         -------
@@ -218,7 +218,7 @@ class Initializer(winit_fast.initializer.Initializer):
         Raises
         ------
         TypeError, ValueError
-            If an argument cannot be used; inside of `jax.jit`, while it is traced.
+            If an argument cannot be used. Inside `jax.jit`, the error is raised during tracing.
         """
         if key is None and self.scheme.draws:
             raise TypeError(f"key must be a key of jax.random, got None: {self.scheme} draws random values")

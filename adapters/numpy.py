@@ -1,4 +1,4 @@
-"""NumPy: make an array of starting weights, or fill one that is there."""
+"""NumPy: make an array of starting weights, or fill an existing one."""
 
 from __future__ import annotations
 
@@ -91,32 +91,32 @@ def init_(
     Parameters
     ----------
     array : ndarray
-        As `winit_fast.fill` takes it.
+        Any array that `winit_fast.fill` accepts.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, Generator, SeedSequence, optional
-        An integer in [0, 2^64) is the seed itself. A `numpy.random.Generator` supplies one, and every call takes one
-        64-bit draw of it. A `numpy.random.SeedSequence` supplies the first 64-bit word of its state, the same one
-        whenever it is asked. Left out: fresh entropy of the operating system, different in every call.
+        An integer in [0, 2^64) is the seed itself. From a `numpy.random.Generator`, every call takes one 64-bit draw.
+        From a `numpy.random.SeedSequence`, every call takes the first 64-bit word of its state, which is always the
+        same. Without a seed, every call takes fresh entropy from the operating system.
     name : str or int, default 0
-        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
-        parameter its name.
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values, so give
+        each parameter a name.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `array` begins. Left out: `array` is the whole tensor.
-        Where `array` is smaller than `shape`, both are needed.
-        Parts of one tensor need one integer seed.
+        The shape of the global tensor, and the index in it where `array` begins. By default `array` is the whole
+        tensor. If `array` is smaller than `shape`, both are needed. Parts of one tensor need the same integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in
-        `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
+        `words`. ``in_axis=1, out_axis=0`` makes it `features`, as in PyTorch.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
-        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an LSTM,
+        3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme. It counts along the first axis that is none of
-        `batch_axis`, from the end where negative.
+        A row of the global tensor that is 0 under every scheme. Rows are counted along the first axis that is not in
+        `batch_axis`, from the end if negative.
     threads : int, optional
-        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+        The number of threads; by default the CPUs that this process may use, or one for little work. The values do not
+        depend on it.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def init_(
     >>> bool((half == table[500:]).all())
     True
 
-    All parameters from one generator, each call another seed:
+    One generator for all parameters; every call takes another seed:
 
     >>> generator = np.random.default_rng(0)
     >>> first, second = (adapters.numpy.init(4, "normal", seed=generator) for _ in range(2))

@@ -56,22 +56,22 @@ def init(
 ) -> tf.Tensor:
     """Make a tensor of starting weights.
 
-    Its memory is TensorFlow's own: ``tf.Variable(init(...))`` takes it over and is updated in place, so that there is
-    never a second copy. Inside of a `tf.function` it is made by a `tf.py_function`, which XLA and saved models do not
-    take; constants without a row of padding are plain operations.
+    Its memory is TensorFlow's own: ``tf.Variable(init(...))`` takes it over and is updated in place, so there is never
+    a second copy. Inside a `tf.function` the tensor is made by a `tf.py_function`, which XLA and saved models do not
+    support. Constants without a row of padding are plain operations.
 
     Parameters
     ----------
     shape : int or sequence of int
-        `tf.TensorShape` too; known, also while a `tf.function` is traced.
+        Or a `tf.TensorShape`. All sizes must be known, also while a `tf.function` is traced.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     dtype : tf.DType or what `tf.as_dtype` takes, default tf.float32
         float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and
-        schemes with fans; bool and integers for constants that they hold as they are.
+        schemes with fans; bool and integers for constants that they can represent exactly.
     seed, name, in_axis, out_axis, batch_axis, matrices, padding_idx, threads
-        As in `init_`. Inside of a `tf.function` a seed that is left out is drawn whenever the function runs, in a graph
-        of TensorFlow 1 whenever a session runs it.
+        As in `init_`. Without a seed, a `tf.function` draws one whenever it runs, and a graph of TensorFlow 1 whenever
+        a session runs it.
 
     Returns
     -------
@@ -120,38 +120,39 @@ def init_(
 ) -> Variable:
     """Fill a variable, or its part of a larger tensor, with starting weights, in place.
 
-    Pieces of 8 MiB are made and copied to where they belong, or as much as the variable takes where elements hang
-    together (orthogonal, sparse, ...). As in every update, TensorFlow first copies the variable if somebody still holds
-    a tensor that was read from it.
+    The values are made in pieces of 8 MiB, which are copied to their places. If elements depend on each other
+    (orthogonal, sparse, ...), the piece is as large as the variable. As in every update, TensorFlow first copies the
+    variable if a tensor that was read from it still exists.
 
     Parameters
     ----------
     variable : tf.Variable, keras.Variable, ShardedVariable, MirroredVariable
-        Of a dtype that `init` makes. Of a variable on several devices each replica gets the same values; of one that a
-        `tf.distribute.ParameterServerStrategy` has split, each shard its part.
+        Of a dtype that `init` can make. If a variable is on several devices, each replica gets the same values. If a
+        `tf.distribute.ParameterServerStrategy` has split it, each shard gets its part.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
-        In [0, 2^64). Left out: one 64-bit draw of TensorFlow's, so that `tf.random.set_seed` governs it and two calls
-        differ. Schemes that draw nothing take no draw.
+        In [0, 2^64). Without a seed, every call takes one 64-bit draw from TensorFlow's generator, so
+        `tf.random.set_seed` has effect and two calls differ. Schemes without random values take no draw.
     name : str or int, default 0
-        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values: give each
-        parameter its name.
+        The tensor's own stream under that seed. Two tensors with the same seed and name get the same values, so give
+        each parameter a name.
     shape, offset : sequence of int, optional
-        The shape of the global tensor and the index in it where `variable` begins. Left out: `variable` is the whole.
-        Where `variable` is smaller than `shape`, both are needed. Parts of one tensor need one integer seed.
+        The shape of the global tensor, and the index in it where `variable` begins. By default `variable` is the whole
+        tensor. If it is smaller than `shape`, both are needed. Parts of one tensor need the same integer seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes of the global tensor are the inputs and outputs of a unit, and which merely stack. By default the
+        Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none. So an embedding of shape ``(words, features)`` has fan_in
-        `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
+        `words`. ``in_axis=1, out_axis=0`` makes it `features`, as in PyTorch.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
-        LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an LSTM,
+        3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme. It counts along the first axis that is none of
-        `batch_axis`, from the end where negative.
+        A row of the global tensor that is 0 under every scheme. Rows are counted along the first axis that is not in
+        `batch_axis`, from the end if negative.
     threads : int, optional
-        How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it.
+        The number of threads; by default the CPUs that this process may use, or one for little work. The values do not
+        depend on it.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def init_(
     TypeError, ValueError
         If an argument cannot be used. Nothing has been written then.
     RuntimeError
-        Inside of a `tf.function`, which would fill again in every call: fill outside, or assign what `init` makes.
+        Inside a `tf.function`, which would fill again in every call: fill outside, or assign the result of `init`.
 
     Examples
     --------
@@ -205,22 +206,24 @@ def init_(
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Initializer(winit_fast.initializer.Initializer):
-    """What TensorFlow takes as an initializer, of variables that it splits too.
+    """An initializer for variables, also for those that TensorFlow splits.
 
-    Hand ``functools.partial(initializer, shape, dtype=...)`` to `tf.Variable`, as for TensorFlow's own initializers, or
+    Pass ``functools.partial(initializer, shape, dtype=...)`` to `tf.Variable`, as with TensorFlow's initializers, or
     the initializer itself to ``TableConfig(initializer=...)`` of `tf.tpu.experimental.embedding`. A part has the values
-    of the whole, and fans are the whole's: the shards of a `tf.distribute.ParameterServerStrategy` are the table
-    without a strategy, and none is made whole. `tf.compat.v1.get_variable` takes it too, with its partitioners.
+    and the fans of the whole, so the shards of a `tf.distribute.ParameterServerStrategy` have the bits of the table
+    without a strategy, and the whole table is never made. `tf.compat.v1.get_variable` and its partitioners accept it,
+    too.
 
     Parameters
     ----------
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
-        In [0, 2^64). With it, every variable of one shape gets the same values: give each an initializer with its name.
-        Left out: drawn for every variable, so that `tf.random.set_seed` governs it, and the same for all of its parts.
-        Of two variables of one shape that are initialized by turns, part for part, TensorFlow does not say which part
-        is whose: a part belongs to the first variable that lacks it. No values are given out twice.
+        In [0, 2^64). With a seed, all variables of the same shape get the same values, so give each its own initializer
+        with its own name. Without a seed, one is drawn for every variable, and used for all its parts;
+        `tf.random.set_seed` has effect. If two variables of the same shape are initialized by turns, part by part,
+        TensorFlow does not say which part belongs to which variable: a part then goes to the first variable that lacks
+        it. No values are used twice.
     name, in_axis, out_axis, batch_axis, matrices, padding_idx
         As in `init_`.
 
@@ -281,21 +284,21 @@ class Initializer(winit_fast.initializer.Initializer):
         Parameters
         ----------
         shape : sequence of int
-            The whole variable's; beside a `partition_info` the part's.
+            The shape of the whole variable; with `partition_info`, the shape of the part.
         dtype : tf.DType or what `tf.as_dtype` takes, optional
-            One that `init` makes; float32 if left out.
+            One that `init` can make; float32 by default.
         partition_shape, partition_offset : sequence of int, optional
-            The shape of the part and the index in the whole where it begins.
+            The shape of the part, and the index in the whole where it begins.
         shard_info : ShardInfo, optional
-            Both, as its `shape` and `offset`.
+            The same, as its attributes `shape` and `offset`.
         partition_info : optional
-            How the partitioners of `tf.compat.v1.get_variable` say where a part belongs: the whole's shape as its
-            `full_shape`, where the part begins as its `var_offset`.
+            The same from the partitioners of `tf.compat.v1.get_variable`: `full_shape` is the shape of the whole, and
+            `var_offset` is where the part begins.
 
         Returns
         -------
         tf.Tensor
-            The part, or the whole where none is asked for.
+            The part, or the whole if no part is requested.
 
         Raises
         ------

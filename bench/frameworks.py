@@ -2,12 +2,13 @@
 
 Keras has one backend a process, and each framework has threads of its own, so that each is asked in a process of its
 own: ``python bench/frameworks.py LIBRARY`` reads lines of ``ours NAME ELEMENTS`` or ``theirs NAME ELEMENTS``, and
-answers each when it is done.
+answers each when it is done. It keeps what it made until the next line, which may be ``forget``.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -123,6 +124,39 @@ NAMES = {
 }
 
 
+class Process:
+    """One framework in a process of its own, which makes a matrix when it is asked to."""
+
+    def __init__(self, library: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, library], env={**os.environ, **environment},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        self.greeting = self._answer()
+
+    def make(self, who: str, name: str, elements: int) -> None:
+        """Make a matrix, by our function or theirs."""
+        self._ask(f"{who} {name} {elements}")
+
+    def forget(self) -> None:
+        """Give back the memory of the last."""
+        self._ask("forget")
+
+    def end(self) -> None:
+        """Let it end."""
+        self.process.communicate()
+
+    def _ask(self, line: str) -> None:
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+        if self._answer() != "done":
+            raise RuntimeError(f"{line} failed")
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
 def main() -> int:
     """Answer until there are no more lines."""
     answers = os.fdopen(os.dup(1), "w")  # frameworks print what they like
@@ -133,12 +167,14 @@ def main() -> int:
         print(f"skipped: {error}", file=answers, flush=True)
         return 0
     print("ready", file=answers, flush=True)
+    made: Any = None
     for line in sys.stdin:
-        who, name, elements = line.split()
-        make = getattr(pairs[name], who)
-        made = make((int(elements) // 1024, 1024))
-        del made
+        made = None
+        if line.strip() != "forget":
+            who, name, elements = line.split()
+            made = getattr(pairs[name], who)((int(elements) // 1024, 1024))
         print("done", file=answers, flush=True)
+    del made
     return 0
 
 

@@ -90,17 +90,17 @@ def renamed(method: Method, label: str) -> Method:
 def memset() -> list[Method]:
     """The ceiling: the same byte everywhere."""
     return [
-        Method("memset", lambda buffer: _in_parts(buffer, 1, _memset)),
-        Method("memset", lambda buffer: _in_parts(buffer, 2, _memset), threads=2),
+        Method("memset", lambda buffer: in_parts(buffer, 1, set_bytes)),
+        Method("memset", lambda buffer: in_parts(buffer, 2, set_bytes), threads=2),
         Method("ndarray.fill", lambda buffer: lambda: buffer.fill(0)),
     ]
 
 
-def _memset(part: np.ndarray) -> None:
+def set_bytes(part: np.ndarray) -> None:
     ctypes.memset(part.ctypes.data, 0, part.nbytes)
 
 
-def _in_parts(buffer: np.ndarray, count: int, work: Callable[[np.ndarray], None]) -> Callable[[], None]:
+def in_parts(buffer: np.ndarray, count: int, work: Callable[[np.ndarray], None]) -> Callable[[], None]:
     """Work on contiguous parts, each in a thread of its own, of which the caller's is one."""
     first, *others = np.array_split(buffer, count)
 

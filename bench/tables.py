@@ -20,13 +20,13 @@ from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("speed",),
-    ROOT / "docs" / "performance.md": ("speed", "torch", "others"),
+    ROOT / "README.md": ("first touch", "speed"),
+    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
         "layouts",
-        "keys",
+        "rows",
         "first touch",
         "memory",
         "targets",
@@ -112,29 +112,45 @@ def layouts(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     return markdown(["10^9 elements/s", *(name.replace("_", " ") for name in names)], cells)
 
 
-def keys(groups: dict[str, Infos]) -> str:
-    """Millions of rows per second, by number, by key and by generator."""
-    ways = {"by_number": "fill_rows", "by_key": "fill_keys", "by_generator": "a NumPy PCG64 for each key"}
-    dims, group = (16, 64, 128), "rows of {} normal float32"
+def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """Millions of rows per second by one way or another, and that as a share of a contiguous fill of as many bytes."""
+    ways = {
+        "by_number": "fill_rows",
+        "by_sorted_number": "fill_rows, sorted",
+        "by_key": "fill_keys",
+        "by_copy": "np.take from a table in memory",
+        "by_generator": "a NumPy generator for each row",
+    }
+    dims = (16, 32, 64, 128)
+    lines = [(way, label, "normal", dtype) for dtype in ("float32", "bfloat16") for way, label in ways.items()]
+    lines += [("by_number", "fill_rows, uniform", "uniform", dtype) for dtype in ("float32", "bfloat16")]
     cells = []
-    for way, label in ways.items():
+    for way, label, scheme, dtype in lines:
         for threads in (1, 2):
             found = [
-                next((info["elements_per_second"] / dim / 1e6 for info in groups.get(group.format(dim), ())
-                      if (info["method"], info["threads"]) == (way, threads)), None)
+                next((info for info in groups.get(f"rows of {dim} {scheme} {dtype}", ())
+                      if (info["method"], info["threads"]) == (way, threads) and "of_contiguous" in info), None)
                 for dim in dims
             ]  # fmt: skip
-            numbers = ("" if value is None else f"{value:.2g}" for value in found)
-            cells.append([label + ", 2 threads" * (threads == 2), *numbers])
-    return markdown(["10^6 rows/s, normal float32", *(f"{dim} values a row" for dim in dims)], cells)
+            numbers = (
+                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})"
+                for one in found
+            )
+            cells.append([f"{dtype}, {label}{', 2 threads' * (threads == 2)}", *numbers])
+    where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}:\n\n"
+    return where + markdown(["10^6 rows/s (of contiguous)", *(f"{dim} values a row" for dim in dims)], cells)
 
 
 def first_touch(groups: dict[str, Infos]) -> str:
-    """GB/s into memory fresh from the system."""
+    """GB/s into memory fresh from the system, and from which allocator it comes."""
     infos = groups.get("first touch, normal float32", [])
-    found = dict.fromkeys((info["method"], info["threads"]) for info in infos)
-    cells = [[name + (", 2 threads" if threads == 2 else ""), rate(infos, name, threads)] for name, threads in found]
-    return markdown(["first touch, normal float32", "GB/s"], cells)
+    by_memory: dict[str, Infos] = {}
+    for info in infos:
+        by_memory.setdefault(info["method"].partition(": ")[2], []).append(info)
+    columns = [("winit_fast", 1), ("winit_fast", 2), ("its own", 1), ("its own", 2), ("memset", 1), ("memset", 2)]
+    cells = [[memory, *(rate(some, f"{who}:", count) for who, count in columns)] for memory, some in by_memory.items()]
+    heads = [who if count == 1 else "2 threads" for who, count in columns]
+    return markdown(["GB/s, normal float32, into memory of", *heads], cells)
 
 
 def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
@@ -196,6 +212,23 @@ def memory_table(memory: list[dict[str, Any]]) -> str:
     return markdown([f"peak beyond an array of {size} MiB", "of the fill", "with Python and imports"], cells)
 
 
+def write(tables: dict[str, str]) -> None:
+    """Put tables between their markers, in every file that has them."""
+    for path, names in FILES.items():
+        text = path.read_text(encoding="utf-8")
+        for name in (name for name in names if name in tables):
+            new = tables[name]
+            blank = "\n" if "|" in new else ""
+            text, count = re.subn(
+                rf"(<!-- {name} -->).*?(<!-- end -->)",
+                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
+                text, flags=re.DOTALL,
+            )  # fmt: skip
+            if count != 1:
+                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Print the tables or write them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -216,7 +249,7 @@ def main() -> None:
         "peak": lambda: peak(memory),
         "types": lambda: types(groups, machine),
         "layouts": lambda: layouts(groups, machine),
-        "keys": lambda: keys(groups),
+        "rows": lambda: rows(groups, machine),
         "first touch": lambda: first_touch(groups),
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),
@@ -226,23 +259,11 @@ def main() -> None:
         "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),
     }
-    for path, names in FILES.items():
-        text = path.read_text(encoding="utf-8")
-        for name in (name for name in names if not options.only or name in options.only):
-            if not options.write:
-                print(f"\n{name}\n\n{tables[name]()}")
-                continue
-            new = tables[name]()
-            blank = "\n" if "|" in new else ""
-            text, count = re.subn(
-                rf"(<!-- {name} -->).*?(<!-- end -->)",
-                lambda found, new=new, blank=blank: f"{found[1]}{blank}{new}{blank}{found[2]}",
-                text, flags=re.DOTALL,
-            )  # fmt: skip
-            if count != 1:
-                raise SystemExit(f"{path.name} needs the marker <!-- {name} --> once, has it {count} times")
-        if options.write:
-            path.write_text(text, encoding="utf-8")
+    for names in FILES.values():
+        for name in (name for name in names if not options.write and (not options.only or name in options.only)):
+            print(f"\n{name}\n\n{tables[name]()}")
+    if options.write:
+        write({name: make() for name, make in tables.items() if not options.only or name in options.only})
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def targets(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
         two = find(f"{distribution} float32", "winit_fast avx512", 2, "avx512")
         yield Target(f"{distribution} float32 / memset, 2 threads", "avx512", *ratio(two, ceiling), limit)
     for way, limit in (
-        ("half_the_columns", 0.7), ("half_the_columns_in_place", 0.7), ("transposed", 0.4), ("random_rows", 0.6)
+        ("half_the_columns", 0.7), ("half_the_columns_in_place", 0.7), ("transposed", 0.4), ("random_rows", 0.7)
     ):  # fmt: skip
         for scheme in ("uniform", "normal", "truncated_normal"):
             for isa in ("avx512", "avx2"):
@@ -168,12 +168,34 @@ def structures(results: Results, memory: list[dict[str, Any]]) -> Iterator[Targe
 
 def frameworks(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
     """The lines about the frameworks' own tensors and models."""
+    yield from first_touch(results)
     yield from torch_adapter(results)
     yield from other_adapters(results)
     for found in memory:
         if found["method"].startswith("adapters") and "beyond" in found:
             what = f"{found['method']}: peak beyond {found['array'] >> 20} MiB"
             yield Target(what, "", found["beyond"] / 2**20, None, f"<= {found['allowed'] >> 20} MiB")
+
+
+def first_touch(results: Results) -> Iterator[Target]:
+    """Into memory that was never touched, by 2 threads."""
+
+    def find(who: str, memory: str) -> list[Benchmark]:
+        return results.find("first touch, normal float32", f"{who}: {memory}", 2)
+
+    fresh = find("winit_fast", "torch.empty")
+    for what, other, limit in (
+        ("without huge pages", find("winit_fast", "torch.empty, WINIT_FAST_HUGE_PAGES=0"), 1.5),
+        ("memory touched before", find("winit_fast", "touched before"), 0.6),
+        ("torch.nn.init.normal_", find("its own", "torch.empty"), 5),
+    ):
+        yield Target(f"init_ of a new tensor / {what}", "", *results.ratio(fresh, other), f">= {limit}")
+    for memory in ("tensorflow", *(f"keras-{backend}, HeNormal" for backend in ("tensorflow", "jax", "torch"))):
+        pair = find("winit_fast", memory), find("its own", memory)
+        yield Target(f"new memory, {memory}: ours / its own", "", *results.ratio(*pair), ">= 5")
+    for count in (1, 2):
+        pair = (results.find("constant float32", "winit_fast", count), results.find("memset", "memset", count))
+        yield Target(f"ones float32 / memset, {count} thread{'s' * (count - 1)}", "", *results.ratio(*pair), ">= 0.9")
 
 
 def torch_adapter(results: Results) -> Iterator[Target]:

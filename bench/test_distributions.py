@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import peers
 import pytest
 
@@ -10,6 +12,13 @@ import pytest
 @pytest.mark.parametrize("method", peers.memset(), ids=str)
 def test_memset(measure, memory, megabytes, method):
     measure(method, memory[: megabytes << 20].view("float32"))
+
+
+@pytest.mark.benchmark(group="constant float32")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_constant(measure, memory, megabytes, threads):
+    (method,) = peers.ours("ones", (None,), (threads,))
+    measure(replace(method, label="winit_fast"), memory[: megabytes << 20].view("float32"))
 
 
 @pytest.mark.benchmark(group="uniform float32")

@@ -1,6 +1,6 @@
 """FSDP2: every rank fills its own part of a model, and the parts have the bits of the unsharded model.
 
-``torchrun --nproc-per-node 2 examples/torch_fsdp2.py``; any number of ranks gives the same weights.
+Run ``torchrun --nproc-per-node 2 examples/torch_fsdp2.py``. Any number of ranks gives the same weights.
 """
 
 import torch
@@ -13,13 +13,13 @@ from winit_fast import adapters
 
 
 def build() -> nn.Module:
-    """A model without memory."""
+    """Build a model without memory."""
     with torch.device("meta"):
         return nn.Sequential(nn.Embedding(5000, 256), nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256))
 
 
 def main() -> None:
-    """Shard, make memory for what this rank holds, fill that, and compare with the whole."""
+    """Shard the model, allocate and fill this rank's part, and compare it with the whole model."""
     dist.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     model = build()

@@ -1,7 +1,7 @@
-"""An unchanged model of Hugging Face's: what its constructor draws, drawn by several threads.
+"""An unchanged Hugging Face model: `accelerate` makes its constructor draw with several threads.
 
-``python examples/torch_hugging_face.py`` builds a Llama of 100M parameters with and without, and compares times and
-distributions.
+``python examples/torch_hugging_face.py`` builds a Llama of 100M parameters with and without `accelerate`, and compares
+times and distributions.
 """
 
 import time
@@ -17,7 +17,7 @@ CONFIG = LlamaConfig(
 
 
 def main() -> None:
-    """Build the model as it is, and inside of `accelerate`, three times each."""
+    """Build the model three times as it is, and three times inside `accelerate`."""
     seconds: dict[str, list[float]] = {"without": [], "with": []}
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One model: rules by name and by kind of layer, from the meta device straight to initialized memory."""
+"""One model: rules by name and kind of layer, from the meta device directly to initialized memory."""
 
 import torch
 from torch import nn
@@ -23,12 +23,12 @@ class Network(nn.Module):
         self.head = nn.Linear(128, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network says of each class."""
+        """Return a score for each class."""
         return self.head(self.features(images).mean((2, 3)))
 
 
 def main() -> None:
-    """Describe the network, then make and fill its parameters, one after the other."""
+    """Build the network on the meta device, then allocate and fill one parameter after another."""
     with torch.device("meta"):
         network = Network()
     print(adapters.torch.materialize_(network, RULES, seed=7))

@@ -1,6 +1,6 @@
 """TorchRec: embedding tables split by rows, by columns and not at all, each with the bits of the whole table.
 
-``torchrun --nproc-per-node 2 examples/torch_tables.py``, with torchrec and fbgemm-gpu-cpu beside torch.
+Run ``torchrun --nproc-per-node 2 examples/torch_tables.py``. It needs torch, torchrec and fbgemm-gpu-cpu.
 """
 
 import torch
@@ -17,7 +17,7 @@ SHAPES = {"user_id": (100_000, 64), "item_id": (50_000, 64), "country": (250, 64
 
 
 def main() -> None:
-    """Shard the tables as a plan says, fill the shards in place, and compare them with the wholes."""
+    """Shard the tables by a plan, fill the shards in place, and compare them with the whole tables."""
     dist.init_process_group("gloo")
     world = dist.get_world_size()
     configs = [

@@ -1,4 +1,4 @@
-"""One tensor: a table of embeddings in bfloat16, and a shard of it that has the same bits."""
+"""One tensor: an embedding table in bfloat16, and a shard of it with the same bits."""
 
 import torch
 
@@ -8,7 +8,7 @@ VOCABULARY, WIDTH = 128_256, 1024
 
 
 def main() -> None:
-    """Fill the table, then its last quarter alone, and compare."""
+    """Fill the table, then only its last quarter, and compare."""
     table = torch.empty(VOCABULARY, WIDTH, dtype=torch.bfloat16)
     adapters.torch.init_(table, "normal(std=0.02)", seed=7, name="tokens.weight")
 

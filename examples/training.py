@@ -1,7 +1,7 @@
-"""Does initialization matter? Thirty layers learn to read digits, from eleven schemes, with ReLU and with tanh.
+"""Does initialization matter? Thirty layers learn to read digits, with eleven schemes, with ReLU and with tanh.
 
-``python examples/training.py --picture examples/training.svg``, with scikit-learn and matplotlib beside torch, takes
-about two minutes on one core. The network has no batch normalization and no residuals, which would hide the difference.
+``python examples/training.py --picture examples/training.svg`` takes about two minutes on one core. It needs torch,
+scikit-learn and matplotlib. The network has no batch normalization and no residuals, which would hide the difference.
 Plain SGD without momentum has one learning rate for each activation, the same for all schemes.
 """
 
@@ -23,10 +23,10 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 DEPTH, WIDTH, BATCH = 30, 100, 32
-ACTIVATIONS = {"ReLU": (nn.ReLU, 0.003), "tanh": (nn.Tanh, 0.01)}  # and its learning rate
+ACTIVATIONS = {"ReLU": (nn.ReLU, 0.003), "tanh": (nn.Tanh, 0.01)}  # and their learning rates
 TEST_IMAGES = 450  # of 1797
 LOWEST = 0.006  # loss in the picture
-# Okabe and Ito's palette, which colour-blind readers tell apart: a colour a family, a line style a member.
+# Okabe and Ito's palette, for colour-blind readers too: one colour for each family, one line style for each member.
 SCHEMES = {
     "zeros": ("#000000", "-"),
     "normal(std=1)": ("#CC79A7", "-"),
@@ -42,15 +42,15 @@ SCHEMES = {
 }
 
 
-def network(activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers with activations between them."""
+def build_network(activation: type[nn.Module]) -> nn.Sequential:
+    """Build linear layers with activations between them."""
     sizes = [64, *[WIDTH] * (DEPTH - 1), 10]
     layers = [layer for i in range(DEPTH) for layer in (nn.Linear(sizes[i], sizes[i + 1]), activation())]
     return nn.Sequential(*layers[:-1])
 
 
-def digits() -> tuple[Tensor, Tensor]:
-    """Images with mean 0 and variance 1 over all pixels, and what they show, in a fixed random order."""
+def load_images() -> tuple[Tensor, Tensor]:
+    """Return images with mean 0 and variance 1 over all pixels, and their labels, in a fixed random order."""
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     pixels = torch.tensor((images - images.mean()) / images.std(), dtype=torch.float32)
@@ -58,10 +58,10 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def train(activation: str, scheme: str, seed: int, epochs: int) -> tuple[list[float], float]:
-    """Loss before the first step, then its mean over each epoch, up to the first that is not finite; test accuracy."""
-    images, labels = digits()
+    """Return the loss before the first step and its mean in each epoch, until it overflows, and the test accuracy."""
+    images, labels = load_images()
     kind, rate = ACTIVATIONS[activation]
-    model = network(kind)
+    model = build_network(kind)
     adapters.torch.init_module_(model, {"*.weight": scheme, "*.bias": "zeros"}, seed=seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     shuffling = torch.Generator().manual_seed(seed)
@@ -82,7 +82,7 @@ def train(activation: str, scheme: str, seed: int, epochs: int) -> tuple[list[fl
 
 
 def draw(axes: plt.Axes, curves: dict[str, list[list[float]]], names: dict[str, str]) -> None:
-    """Every seed as a thin line and their median as a thick one, named at its end; a cross where numbers overflow."""
+    """Draw each seed as a thin line and their median as a thick one, with its name; a cross marks an overflow."""
     epochs = max(len(history) for histories in curves.values() for history in histories) - 1
     axes.set(yscale="log", ylim=(LOWEST, 40), xlim=(0, epochs), xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -108,10 +108,10 @@ def draw(axes: plt.Axes, curves: dict[str, list[list[float]]], names: dict[str, 
 
 
 def label_ends(axes: plt.Axes, ends: dict[str, float], names: dict[str, str]) -> None:
-    """Names right of the panel, as near to the ends of their curves as they find room, and lines between the two."""
+    """Write names to the right of the panel, as near as possible to the ends of their curves, with lines to them."""
     low, high = map(math.log10, axes.get_ylim())
     heights = {scheme: (math.log10(ends[scheme]) - low) / (high - low) for scheme in sorted(ends, key=ends.__getitem__)}
-    groups: list[list[float]] = []  # names that would overlap stand around the mean of their ends
+    groups: list[list[float]] = []  # names that would overlap are centred on the mean of their ends
     for height in heights.values():
         groups.append([height])
         while len(groups) > 1 and fmean(groups[-1]) - fmean(groups[-2]) < 0.026 * sum(map(len, groups[-2:])):
@@ -125,14 +125,14 @@ def label_ends(axes: plt.Axes, ends: dict[str, float], names: dict[str, str]) ->
 
 
 def main() -> None:
-    """Train from every scheme with both activations, print what came out, and draw the loss."""
+    """Train with every scheme and both activations, print the results, and draw the loss."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="how many times each network is trained")
     parser.add_argument("--picture", metavar="FILE", help="where to draw the loss: .svg or .png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the layers are too small for more
-    torch.set_flush_denormal(True)  # vanishing signals reach numbers that CPUs are several times slower with
+    torch.set_flush_denormal(True)  # subnormal numbers make CPUs several times slower
 
     plt.rcParams.update({"font.size": 9, "font.family": "DejaVu Sans", "svg.hashsalt": "winit_fast"})
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.6), sharey=True, layout="constrained")

@@ -43,7 +43,9 @@ def row_by_row(shape, dtype, keys, scheme, seed, name):
 @settings(max_examples=300, deadline=None)
 @given(
     st.data(), keys_of_any_size, st.sampled_from(SCHEMES), st.sampled_from(sorted(DTYPES)),
-    st.sampled_from([(), (1,), (16,), (31,), (33,), (64,), (300,), (3, 5), (2, 3, 40), (0,)]),
+    st.sampled_from(
+        [(), (1,), (16,), (31,), (33,), (64,), (96,), (128,), (300,), (3, 5), (2, 3, 40), (2, 64), (0,)]
+    ),
     st.sampled_from(usable_isas()), st.sampled_from([None, 1, 3]),
 )  # fmt: skip
 def test_each_row_is_a_tensor_with_its_key_for_a_name(data, keys, scheme, dtype, shape, isa, threads):

@@ -189,6 +189,23 @@ def test_layers_that_share_an_unseeded_initializer_differ(name):
 
 @inside
 @pytest.mark.frameworks
+def test_attention_kernels_are_equal_under_a_given_seed_as_with_keras():
+    """docs/quickstart/keras.md says so, and to pass no seed to such a layer."""
+    for make in (ours.HeNormal, keras.initializers.HeNormal, lambda seed: ours.SchemeInitializer("he_normal", seed)):
+        for seed in (7, keras.random.SeedGenerator(7)):
+            attention = keras.layers.MultiHeadAttention(8, 12, kernel_initializer=make(seed=seed))
+            attention.build((None, 4, 96), (None, 4, 96))
+            query, key, value = (
+                np.asarray(keras.ops.convert_to_numpy(weight))
+                for weight in attention.weights
+                if weight.shape == (96, 8, 12)
+            )
+            assert (query == key).all()
+            assert (query == value).all()
+
+
+@inside
+@pytest.mark.frameworks
 def test_a_seed_still_governs_where_a_layer_copies_the_initializer():
     for make in (ours.GlorotUniform, lambda seed: ours.SchemeInitializer("xavier_uniform", seed=seed, name=0)):
         assert (built(make(seed=3)) == built(make(seed=3))).all()

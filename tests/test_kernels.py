@@ -255,6 +255,59 @@ def test_rows_have_the_bits_of_the_reference(isa, scheme, dtype, threads):
     assert_same_bits(np.ascontiguousarray(strided), expected)
 
 
+WHOLE_GROUPS = [16, 32, 64, 96, 224, 256, 288]  # values, in groups of 32, in float64 of 16
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("scheme", ["constant(0.3)", "uniform(-0.1, 0.1)", "normal(0.5, 0.02)"])
+def test_rows_of_whole_groups_have_the_bits_of_the_reference(isa, scheme, dtype, threads):
+    for columns in WHOLE_GROUPS:
+        border = 2**34 // columns  # near element 2^34; float64's word 2^34 is in the row half as far
+        rows = np.array([border + 1, 0, border, border - 1, 2**50 + 3, border // 2, border // 2 - 1, 7, 8, 9, 9, 11])
+        shape = (2**51, columns)
+        expected = cached_rows(scheme, dtype, shape, tuple(rows.tolist()))
+        arguments = {"seed": SEED, "name": NAME, "shape": shape, "threads": threads}
+        assert_same_bits(fill_rows(np.empty((12, columns), dtype), rows, scheme, **arguments), expected)
+        for first in (32, 5):  # a part of other memory, its rows on cache lines or beside them
+            memory = np.full((14, columns + 40), 7, dtype)
+            out = memory[1:-1, first : first + columns]
+            fill_rows(out, rows, scheme, **arguments)
+            assert_same_bits(np.ascontiguousarray(out), expected)
+            out[...] = 7
+            assert (memory == 7).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("scheme", ["constant(0.3)", "uniform(-0.1, 0.1)", "normal(0.5, 0.02)"])
+def test_some_columns_in_place_have_the_bits_of_the_reference(isa, scheme, dtype, threads):
+    for first, last, width in ((64, 128, 128), (0, 32, 64), (32, 64, 96), (16, 80, 112), (1, 65, 96), (32, 352, 384)):
+        # In the middle is a row with elements on both sides of 2^34, where the high half of the block changes.
+        shape, offset, extent = (2**40, width), (2**34 // width - 4, first), (9, last - first)
+        memory = np.full((9, width), 7, dtype)
+        out = memory[:, first:last]
+        fill(out, scheme, seed=SEED, name=NAME, shape=shape, offset=offset, threads=threads)
+        assert_same_bits(np.ascontiguousarray(out), cached_region(scheme, dtype, shape, offset, extent))
+        out[...] = 7
+        assert (memory == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("scheme", ["uniform(-0.1, 0.1)", "normal(0.5, 0.02)"])
+def test_rows_that_follow_each_other_have_the_bits_of_the_reference(isa, scheme, dtype):
+    for columns in (1, 16, 37, 100):
+        rows = np.array([*range(3, 40), 40, 40, *range(41, 60), *range(59, 30, -1), 0, 1, 2**31, 2**31 + 1])
+        shape = (2**40, columns)
+        expected = cached_rows(scheme, dtype, shape, tuple(rows.tolist()))
+        arguments = {"seed": SEED, "name": NAME, "shape": shape}
+        assert_same_bits(fill_rows(np.empty((len(rows), columns), dtype), rows, scheme, **arguments), expected)
+        apart = np.full((len(rows), columns + 3), 7, dtype)
+        fill_rows(apart[:, 1:-2], rows, scheme, **arguments)
+        assert_same_bits(np.ascontiguousarray(apart[:, 1:-2]), expected)
+        assert (apart[:, [0, -2, -1]] == 7).all()
+
+
 @lru_cache
 def cached_rows(scheme, dtype, shape, rows):
     index = np.array(rows)[:, None] * shape[1] + np.arange(shape[1])

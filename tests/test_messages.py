@@ -31,6 +31,7 @@ def test_tensors_of_other_libraries_are_sent_to_their_adapter(out, hint):
     with pytest.raises(TypeError, match="out must be a NumPy array, got") as caught:
         fill_rows(out, [0], "normal", seed=1, shape=(1,))
     assert "init" not in str(caught.value)  # which takes no rows
+    assert ("such as out.numpy()" in str(caught.value)) == ("torch" in hint)
 
 
 def test_what_is_of_no_library_has_no_hint():

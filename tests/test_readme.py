@@ -7,12 +7,15 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 import winit_fast
+from winit_fast.distributions import Normal
+from winit_fast.fans import Layout
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -97,6 +100,15 @@ def test_every_example_is_in_a_block_that_is_run():
 def test_sketches_compile(page):
     for code in blocks(read(page), "python", "py"):
         compile(textwrap.dedent(code), name_of(page), "exec")
+
+
+def test_the_scheme_that_extending_adds_is_made_of_what_there_is():
+    names = {
+        **vars(import_module("winit_fast.schemes")),
+        "register": lambda *of_it, **others: lambda function: function,
+    }
+    exec(blocks(read(DOCS / "extending.md"), "python")[0], names)
+    assert names["half_lecun"]().distribution(Layout((16, 4))) == Normal(0.0, 0.5 / 4)
 
 
 # Tables

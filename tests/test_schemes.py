@@ -570,7 +570,12 @@ def test_one_function_makes_a_family():
         ("xavier_truncated_normal(gain=1.7e308)", "xavier_truncated_normal: gain, scale or std must keep the weights"),
         ("mup(8, std=1.7e308)", "mup: gain, scale or std must keep the weights within float64, got a std of inf"),
         ("he_norml", "scheme 'he_norml' is unknown; did you mean 'he_normal'?"),
-        ("HeNormal", "scheme 'HeNormal' is unknown; did you mean 'he_normal'?"),
+        ("HeNormal", "scheme 'HeNormal' is unknown; keras.initializers.HeNormal is 'he_truncated_normal' here"),
+        (
+            "RandomNormal(stddev=1)",
+            "scheme 'RandomNormal' is unknown; keras.initializers.RandomNormal is 'normal' here",
+        ),
+        ("trunc_normal_", "scheme 'trunc_normal_' is unknown; torch.nn.init.trunc_normal_ is 'truncated"),
         ("he_norml(gain=2)", "scheme 'he_norml' is unknown; did you mean 'he_normal'?"),
         ("xyz", "scheme 'xyz' is unknown; it must be one of zeros, ones, constant"),
         ("he-normal", "scheme 'he-normal' cannot be read; it must be a name, or a call with literal arguments such as"),

@@ -664,13 +664,13 @@ def test_print_shows_a_row_for_each_layer_the_verdict_and_the_suggestions():
         "layer",
         "kind",
         "activation",
-        "entering",
-        "pre std",
-        "std",
+        "input",
+        "before",
+        "after",
         "gradient",
         "dead",
         "weights",
-        "advised",
+        "recommended",
         "finding",
     ]
     assert lines[1].split()[:4] == ["1", "0", "Linear", "relu"]

@@ -51,6 +51,7 @@ cdef struct plan_t:
     axis_t rows, columns
     bint is_across         # columns lie farther apart in memory than rows
     bint is_aligned        # every element's address is a multiple of its size
+    bint is_past_cache     # long runs are written past the cache
     const int64_t* row_list
     int row_list_axis
     bint is_keyed          # the list holds streams: each row is a tensor of its own

@@ -3,6 +3,8 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
+from winit_fast import pages
+
 cdef extern from "cpu.h" nogil:
     bint cpu_has_avx2()
     bint cpu_has_avx512()
@@ -253,6 +255,9 @@ cdef class Plan:
         plan.row_list = NULL if row_list is None else <const int64_t*> cnp.PyArray_DATA(row_list)
         plan.is_keyed = is_keyed
         lay_out(plan, axes, rank)
+        plan.is_past_cache = (
+            cnp.PyArray_NBYTES(out) >= <int64_t> pages.LARGE and pages.prepare(out)
+            and cnp.PyArray_NBYTES(out) >= <int64_t> pages.PAST_CACHE)
 
     def moved(self, uintptr_t address, uint64_t seed, uint64_t stream) -> Plan:
         """The same fill of other memory of the same strides, under another seed and stream.

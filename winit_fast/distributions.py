@@ -332,6 +332,9 @@ class GivenValues:
     draws: ClassVar[bool] = False
 
 
+Table = GivenValues  # its older name, by which pickles find it
+
+
 @dataclass(frozen=True, slots=True)
 class Bilinear:
     """A kernel that interpolates: the product of 1 - abs(k / f - c) over its axes, rounded once.

@@ -109,7 +109,7 @@ def fill(
         Which axes of the global tensor are the inputs and outputs of a unit, and which only stack. By default the
         layout is ``(*kernel, in, out)``: -2, -1 and none.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values, the groups of a convolution. ``(count, axis)`` names another axis.
         The values are those of the tensor reshaped so that the matrices are an axis of their own, one of `batch_axis`.
     padding_idx : int, optional
@@ -405,9 +405,11 @@ def _read_memory(out: NDArray[Any], is_whole: bool = True) -> NDArray[Any]:
 
 def _refuse_class(out: object, is_whole: bool) -> None:
     if not issubclass(type(out), np.ndarray):
-        library = library_of(out) if is_whole else ""
+        library = library_of(out)
         verb = "init makes" if library == "jax" else "init_ fills"
         hint = f"; winit_fast.adapters.{library}.{verb} what {library} has" if library else ""
+        if not is_whole:  # no adapter takes rows
+            hint = "; pass a view of its memory, such as out.numpy()" if library == "torch" else ""
         raise TypeError(f"out must be a NumPy array, got {class_name(out)}{hint}")
     if _is_masked(out):
         raise TypeError("out must not be a masked array, whose mask would hide what is written: fill its .data")

@@ -110,6 +110,8 @@ class Initializer:
         vars(other).update(vars(self), name=_read_name(name))
         return other
 
+    named = rename  # its older name
+
     def fill(
         self,
         out: Array,

@@ -14,6 +14,7 @@
 include "transforms.pxi"
 
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from winit_fast._plan cimport (
     AS_IT_IS, BFLOAT16, CONSTANT32, CONSTANT64, DISK32, DISK64, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, NORMAL32, NORMAL64,
@@ -40,6 +41,14 @@ cdef extern from "batch.h" nogil:
     ctypedef union batch_values:
         float singles[BATCH]
         double doubles[GROUPS * ROW]
+    ctypedef struct batch_lines:
+        char begun[64]
+        batch_values values
+
+cdef extern from "stores.h" nogil:
+    enum: STORE_LINE
+    void store_line_past_cache(char* target, const char* source)
+    void stores_past_cache_done()
 
 cdef extern from "prefetch.h" nogil:
     void prefetch_for_write(const void* address)
@@ -67,6 +76,7 @@ cdef struct queue_t:
     store_t store              # NULL where values are stored as they are
     bint draws
     bint is_keyed
+    bint is_past_cache
     uint64_t stream            # of the row in hand, where each has its own
     philox_stream streams[GROUPS]
     const double* constants
@@ -78,7 +88,8 @@ cdef struct queue_t:
     char* target[GROUPS]
     int first[GROUPS]          # the piece of the group: from this value on ...
     int count[GROUPS]          # ... so many
-    bint is_whole[GROUPS]      # all of it, side by side and aligned: it is made where it goes
+    bint is_piece[GROUPS]      # not all of it, or not side by side and aligned; else it is made where it goes
+    int pieces                 # how many groups are such
 
 
 cdef transform_t transform_of(transform_name name) noexcept nogil:
@@ -130,11 +141,14 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.store = store_of(plan.store)
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
     queue.is_keyed = plan.is_keyed
+    queue.is_past_cache = plan.is_past_cache
     queue.constants = plan.constants
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
     queue.stride = stride
     queue.filled = 0
+    queue.pieces = 0
+    memset(queue.is_piece, 0, sizeof(queue.is_piece))
     philox_start(&queue.state, plan.seed, plan.stream, <uint32_t> (plan.first_group >> 29))
 
 
@@ -142,19 +156,42 @@ cdef inline void copy_items(
     char* target, int64_t stride, const char* source, int64_t step, int64_t count, int size
 ) noexcept nogil:
     """target[i] = source[i] for items of `size` bytes, `stride` and `step` bytes apart, of any alignment."""
-    cdef int64_t i
     if size == 4:
-        for i in range(count):
-            memcpy(target + i * stride, source + i * step, 4)
+        copy_items_of(target, stride, source, step, count, 4)
     elif size == 2:
-        for i in range(count):
-            memcpy(target + i * stride, source + i * step, 2)
+        copy_items_of(target, stride, source, step, count, 2)
     elif size == 8:
-        for i in range(count):
-            memcpy(target + i * stride, source + i * step, 8)
+        copy_items_of(target, stride, source, step, count, 8)
+    else:
+        copy_items_of(target, stride, source, step, count, 1)
+
+
+cdef inline void copy_items_of(
+    char* target, int64_t stride, const char* source, int64_t step, int64_t count, const int size
+) noexcept nogil:
+    """Four at a time: an address for each took as long as the copy."""
+    cdef int64_t i
+    for i in range(count >> 2):
+        memcpy(target, source, size)
+        memcpy(target + stride, source + step, size)
+        memcpy(target + 2 * stride, source + 2 * step, size)
+        memcpy(target + 3 * stride, source + 3 * step, size)
+        target += 4 * stride
+        source += 4 * step
+    for i in range(count & 3):
+        memcpy(target + i * stride, source + i * step, size)
+
+
+cdef inline void copy_bytes(char* target, const char* source, int64_t count) noexcept nogil:
+    """As memcpy, for so few bytes that its call shows."""
+    cdef int64_t i
+    if count >= 16:
+        for i in range(0, count - 16, 16):
+            memcpy(target + i, source + i, 16)
+        memcpy(target + count - 16, source + count - 16, 16)
     else:
         for i in range(count):
-            target[i * stride] = source[i * step]
+            target[i] = source[i]
 
 
 cdef inline void transform_batch(const queue_t* queue, const batch_words* words, char** out) noexcept nogil:
@@ -174,34 +211,75 @@ cdef inline void transform_batch(const queue_t* queue, const batch_words* words,
 cdef void queue_flush(queue_t* queue) noexcept nogil:
     cdef batch_words words
     cdef batch_values scratch  # for groups of which only a piece is wanted, or not side by side
-    cdef char* out[GROUPS]
+    cdef char* mixed[GROUPS]
+    cdef char** out = queue.target
+    cdef bint is_direct, is_past_cache = False
     cdef int i
     if queue.filled == 0:
         return
-    for i in range(GROUPS):
-        if i >= queue.filled:
-            queue.first_block[i] = queue.first_block[0]
-            if queue.is_keyed:
-                queue.streams[i] = queue.streams[0]
-            queue.is_whole[i] = False
-        out[i] = queue.target[i] if queue.is_whole[i] else <char*> &scratch.doubles[ROW * i]
+    if queue.pieces == 0 and queue.filled == GROUPS:
+        is_past_cache = queue.is_past_cache and are_whole_lines(queue)
+        if is_past_cache:
+            out = mixed
+            for i in range(GROUPS):
+                out[i] = <char*> &scratch.doubles[ROW * i]
+    else:
+        out = mixed
+        for i in range(GROUPS):
+            if i >= queue.filled:
+                queue.first_block[i] = queue.first_block[0]
+                if queue.is_keyed:
+                    queue.streams[i] = queue.streams[0]
+            is_direct = i < queue.filled and not queue.is_piece[i]
+            out[i] = queue.target[i] if is_direct else <char*> &scratch.doubles[ROW * i]
     if queue.draws and queue.is_keyed:
         philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
     elif queue.draws:
         philox_batch(&queue.state, queue.first_block, words.even, words.odd)
     transform_batch(queue, &words, out)
-    for i in range(queue.filled):
-        if not queue.is_whole[i]:
-            copy_items(
-                queue.target[i], queue.stride, out[i] + queue.first[i] * queue.item_size, queue.item_size,
-                queue.count[i], queue.item_size)
+    if is_past_cache:
+        copy_past_cache(queue, out)
+    elif queue.pieces:
+        copy_pieces(queue, out)
+        memset(queue.is_piece, 0, sizeof(queue.is_piece))
+        queue.pieces = 0
     queue.filled = 0
 
 
-cdef inline void queue_put(
-    queue_t* queue, uint64_t group, int first, int count, char* target, bint is_direct
-) noexcept nogil:
+cdef inline bint are_whole_lines(const queue_t* queue) noexcept nogil:
+    """Whether each group of the batch begins and ends with a line."""
+    cdef uintptr_t places = <uintptr_t> (queue.item_size << queue.group_shift)
+    cdef int i
+    for i in range(GROUPS):
+        places |= <uintptr_t> queue.target[i]
+    return places % STORE_LINE == 0
+
+
+cdef inline void copy_past_cache(const queue_t* queue, char** made) noexcept nogil:
     cdef int i, line
+    for i in range(GROUPS):
+        for line in range((queue.item_size << queue.group_shift) // STORE_LINE):
+            store_line_past_cache(queue.target[i] + line * STORE_LINE, made[i] + line * STORE_LINE)
+
+
+cdef void copy_pieces(const queue_t* queue, char** made) noexcept nogil:
+    """From where groups were made to where the pieces of them that are wanted go."""
+    cdef const char* source
+    cdef int i
+    for i in range(queue.filled):
+        if not queue.is_piece[i]:
+            continue
+        source = made[i] + queue.first[i] * queue.item_size
+        if queue.stride == queue.item_size:
+            copy_bytes(queue.target[i], source, queue.count[i] * queue.item_size)
+        else:
+            copy_items(queue.target[i], queue.stride, source, queue.item_size, queue.count[i], queue.item_size)
+
+
+cdef inline void queue_put(
+    queue_t* queue, uint64_t group, int first, int count, char* target
+) noexcept nogil:
+    cdef int i
     queue_reach(queue, group)
     i = queue.filled
     queue.first_block[i] = <uint32_t> (group << 3)
@@ -210,13 +288,23 @@ cdef inline void queue_put(
     queue.first[i] = first
     queue.count[i] = count
     queue.target[i] = target
-    queue.is_whole[i] = is_direct and count == 1 << queue.group_shift
+    queue.is_piece[i] = True
+    queue.pieces += 1
     queue.filled = i + 1
-    if queue.stride == queue.item_size:
-        # The batch is computed before it is stored, and by then the lines are here: rows that lie apart are no stream
-        # that the CPU would fetch by itself.
-        for line in range((count * queue.item_size + CACHE_LINE - 1) // CACHE_LINE):
-            prefetch_for_write(target + line * CACHE_LINE)
+    if queue.filled == GROUPS:
+        queue_flush(queue)
+
+
+cdef inline void queue_group(queue_t* queue, uint64_t group, char* target) noexcept nogil:
+    """As `queue_put`, for a whole group that is made where it goes."""
+    cdef int i
+    queue_reach(queue, group)
+    i = queue.filled
+    queue.first_block[i] = <uint32_t> (group << 3)
+    if queue.is_keyed:
+        philox_begin_stream(&queue.streams[i], queue.state.seed, queue.stream, queue.state.high)
+    queue.target[i] = target
+    queue.filled = i + 1
     if queue.filled == GROUPS:
         queue_flush(queue)
 
@@ -252,6 +340,43 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     return target
 
 
+cdef char* fill_batches_past_cache(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
+    """As `fill_batches`, past the cache. Lines are written whole: the last that a batch begins waits for the next batch."""
+    cdef batch_words words
+    cdef batch_lines made
+    cdef uint32_t first_block[GROUPS]
+    cdef char* out[GROUPS]
+    cdef int64_t size = GROUPS * queue.item_size << queue.group_shift
+    cdef int64_t early = <int64_t> (<uintptr_t> target % STORE_LINE)  # of each batch, in the line that the one before began
+    cdef char* values = <char*> &made.values
+    cdef char* source = <char*> &made + (values - <char*> &made) - early
+    cdef int64_t batch, place
+    cdef int i
+    queue_reach(queue, group)
+    for i in range(GROUPS):
+        out[i] = values + (i * queue.item_size << queue.group_shift)
+    for batch in range(batches):
+        for i in range(GROUPS):
+            first_block[i] = <uint32_t> (group << 3) + 8 * i
+        if queue.draws:
+            philox_batch(&queue.state, first_block, words.even, words.odd)
+        if queue.draws or batch == 0:
+            transform_batch(queue, &words, out)
+        if batch == 0 and early:
+            memcpy(target, values, STORE_LINE - early)
+            place = STORE_LINE
+        else:
+            place = 0
+        while place < size:
+            store_line_past_cache(target - early + place, source + place)
+            place += STORE_LINE
+        memcpy(source, source + size, early)
+        group += GROUPS
+        target += size
+    memcpy(target - early, source, early)
+    return target
+
+
 cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, char* target, bint is_direct) noexcept nogil:
     """`count` neighbours of the global tensor, from value `place` of `group` on, to `target` and on by queue.stride."""
     cdef int64_t piece, batches, group_values = <int64_t> 1 << queue.group_shift
@@ -263,12 +388,23 @@ cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, cha
             if batches > 0:
                 if queue.is_keyed:  # such rows are too short for another high half
                     philox_begin_stream(&queue.state.common, queue.state.seed, queue.stream, queue.state.high)
-                target = fill_batches(queue, group, batches, target)
+                if queue.is_past_cache:
+                    target = fill_batches_past_cache(queue, group, batches, target)
+                else:
+                    target = fill_batches(queue, group, batches, target)
                 group += <uint64_t> batches * GROUPS
                 count -= (batches * GROUPS) << queue.group_shift
                 continue
+        if place == 0 and is_direct:
+            while count >= group_values:
+                queue_group(queue, group, target)
+                target += queue.item_size << queue.group_shift
+                count -= group_values
+                group += 1
+            if count == 0:
+                return
         piece = min(count, group_values - place)
-        queue_put(queue, group, place, <int> piece, target, is_direct)
+        queue_put(queue, group, place, <int> piece, target)
         target += piece * queue.stride
         count -= piece
         place = 0
@@ -290,11 +426,27 @@ cdef void fill_tile(
     cdef int64_t columns = min(plan.tile_columns, plan.columns.extent - column)
     cdef int64_t buffer_stride = across_stride(plan)
     cdef bint is_direct = plan.is_across or (plan.is_aligned and plan.columns.stride == plan.item_size)
+    cdef int64_t ahead = rows_ahead(plan, columns)
+    cdef uint64_t places = (<uint64_t> 1 << plan.group_shift) - 1  # of a group
+    cdef bint is_dense = (  # rows that follow each other in the list do so in the tensor and in memory
+        plan.row_list_axis == plan.outer_rank and not plan.is_keyed and not plan.is_across
+        and columns == plan.columns.extent and plan.rows.step == <uint64_t> columns
+        and plan.rows.stride == columns * plan.columns.stride)
     cdef uint64_t start
     cdef char* target
-    cdef int64_t i
+    cdef int64_t i, run
     before += <uint64_t> column + <uint64_t> plan.first_place
-    for i in range(rows):
+    if is_direct and not plan.is_across and columns < GROUPS << plan.group_shift and not (
+            (before | plan.rows.step | <uint64_t> columns) & places):
+        fill_whole_rows(
+            queue, plan, before, data + row * plan.rows.stride + column * plan.columns.stride, row, rows, columns)
+        return
+    i = 0
+    while i < rows:
+        run = 1
+        if is_dense:
+            while i + run < rows and plan.row_list[row + i + run] == plan.row_list[row + i] + run:
+                run += 1
         start = before + position(plan, &plan.rows, plan.outer_rank, row + i)
         if plan.is_keyed and plan.row_list_axis == plan.outer_rank:
             queue.stream = <uint64_t> plan.row_list[row + i]
@@ -302,14 +454,81 @@ cdef void fill_tile(
             target = buffer + i * buffer_stride
         else:
             target = data + (row + i) * plan.rows.stride + column * plan.columns.stride
+        if ahead and i + ahead < rows:
+            prefetch_row(target + ahead * plan.rows.stride, columns * plan.item_size)
         fill_run(
             queue, plan.first_group + (start >> plan.group_shift),
-            <int> (start & ((<uint64_t> 1 << plan.group_shift) - 1)), columns, target, is_direct)
+            <int> (start & places), run * columns, target, is_direct)
+        i += run
     if plan.is_across:
         queue_flush(queue)
         copy_across(
             data + row * plan.rows.stride + column * plan.columns.stride, &plan.rows, &plan.columns,
             buffer, buffer_stride, rows, columns, plan.item_size)
+
+
+cdef void fill_whole_rows(
+    queue_t* queue, const plan_t* plan, uint64_t before, char* target, int64_t row, int64_t rows, int64_t columns
+) noexcept nogil:
+    """As fill_run for each row, where all are whole groups: nothing is asked that is the same for all."""
+    cdef int64_t ahead = rows_ahead(plan, columns)
+    cdef int64_t group_bytes = plan.item_size << plan.group_shift, stride = plan.rows.stride, i, k
+    cdef int64_t groups = columns >> plan.group_shift
+    cdef int shift = plan.group_shift, filled = queue.filled
+    cdef uint64_t step = plan.rows.step, first_group = plan.first_group, group
+    cdef bint is_keyed = queue.is_keyed, is_listed = plan.row_list_axis == plan.outer_rank
+    cdef const int64_t* row_list = plan.row_list
+    cdef char* place
+    if queue.is_past_cache and (<uintptr_t> target | <uintptr_t> (stride | group_bytes)) % STORE_LINE == 0:
+        ahead = 0  # as whole lines are not read
+    for i in range(rows):
+        if not is_listed:
+            group = before + <uint64_t> (row + i) * step
+        elif is_keyed:
+            group = before
+            queue.stream = <uint64_t> row_list[row + i]
+        else:
+            group = before + <uint64_t> row_list[row + i] * step
+        group = first_group + (group >> shift)
+        place = target
+        target += stride
+        if ahead and i + ahead < rows:
+            prefetch_row(place + ahead * stride, columns * plan.item_size)
+        for k in range(groups):
+            if queue.state.high != <uint32_t> (group >> 29):
+                queue.filled = filled
+                queue_reach(queue, group)
+                filled = queue.filled
+            queue.first_block[filled] = <uint32_t> (group << 3)
+            queue.target[filled] = place
+            if is_keyed:
+                philox_begin_stream(&queue.streams[filled], queue.state.seed, queue.stream, queue.state.high)
+            filled += 1
+            group += 1
+            place += group_bytes
+            if filled == GROUPS:
+                queue.filled = filled
+                queue_flush(queue)
+                filled = 0
+    queue.filled = filled
+
+
+cdef inline int64_t rows_ahead(const plan_t* plan, int64_t columns) noexcept nogil:
+    """How many rows to ask memory for beforehand, 0 for none: of a batch, where short rows lie apart.
+
+    They are no stream that the CPU would fetch by itself, and a batch takes as long as memory does.
+    """
+    cdef int64_t batch = <int64_t> GROUPS << plan.group_shift
+    if (plan.is_across or plan.columns.stride != plan.item_size or columns >= batch
+            or plan.rows.stride == plan.columns.extent * plan.item_size):
+        return 0
+    return (batch - 1) // columns + 1
+
+
+cdef inline void prefetch_row(const char* target, int64_t bytes) noexcept nogil:
+    cdef int64_t line
+    for line in range((bytes + CACHE_LINE - 1) // CACHE_LINE):
+        prefetch_for_write(target + line * CACHE_LINE)
 
 
 cdef void copy_across(
@@ -372,6 +591,8 @@ cdef void fill_tiles(const plan_t* plan, int64_t first, int64_t last, char* buff
             &queue, plan, before, data, rest // plan.column_tiles * plan.tile_rows,
             rest % plan.column_tiles * plan.tile_columns, buffer)
     queue_flush(&queue)
+    if plan.is_past_cache:
+        stores_past_cache_done()
 
 
 def fill_units(Plan plan not None, int64_t first, int64_t last):

@@ -158,7 +158,7 @@ class Scheme(_Referable):
 
 
 @default_floating_point
-def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
+def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     """Make a scheme from its name, from a text such as ``"normal(std=0.02)"``, or from another scheme.
 
     Parameters
@@ -209,8 +209,7 @@ def read_scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
     raise TypeError(f"scheme must be a str or a Scheme, got {quote(spec)}")
 
 
-#: The public name. Within the package, `scheme` is the name of an argument.
-scheme = read_scheme
+read_scheme = scheme  # its name within the package, where `scheme` is an argument
 
 
 def schemes() -> tuple[SchemeInfo, ...]:
@@ -338,6 +337,8 @@ class SchemeInfo:
         text = f"{self.name}({', '.join(changed)})" if changed else self.name
         return Scheme(self.name, MappingProxyType(values), tuple(changed), text, law)
 
+    scheme = make_scheme  # an older name of SchemeInfo.make_scheme
+
 
 Entry = SchemeInfo  # its older name
 
@@ -446,7 +447,8 @@ def _parse(text: str) -> tuple[SchemeInfo, dict[str, Any]]:
         case _:
             raise _make_error(text)
     if name not in _registry:
-        raise ValueError(f"scheme {quote(name)} is unknown; {did_you_mean(name, _registry)}")
+        hint = _find_equivalent(name) or did_you_mean(name, _registry)
+        raise ValueError(f"scheme {quote(name)} is unknown; {hint}")
     info = _registry[name]
     if len(call.args) > len(info.arguments):
         raise TypeError(f"{info.name}: takes at most {len(info.arguments)} arguments, got {len(call.args)}")
@@ -477,6 +479,16 @@ def _read_literal(node: ast.expr, text: str) -> Any:
         case ast.Name(id=word):
             raise ValueError(f"scheme {quote(text)} cannot be read at {word[:80]}; a word needs quotes: {quote(word)}")
     raise _make_error(text)
+
+
+def _find_equivalent(name: str) -> str:
+    """Say what another library's name is called here: Keras's HeNormal is not our he_normal."""
+    for entry in dict.fromkeys(_registry.values()):
+        for equivalent in entry.equivalents:
+            for library, call in (("torch.nn.init", equivalent.torch), ("keras.initializers", equivalent.keras)):
+                if call.partition("(")[0] == name:
+                    return f"{library}.{name} is {equivalent.scheme.partition('(')[0]!r} here"
+    return ""
 
 
 def _make_error(text: str) -> ValueError:

@@ -14,6 +14,7 @@ __all__ = ["array_of"]
 # What NumPy takes by DLPack in place of types that it lacks: integers of their size.
 _NARROW = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 _HOST = (1, 3, 11)  # DLPack's numbers of plain memory, and of what CUDA and ROCm have pinned
+_DEVICES = {2: " (CUDA)", 4: " (OpenCL)", 7: " (Vulkan)", 8: " (Metal)", 10: " (ROCm)", 14: " (oneAPI)"}
 
 
 def array_of(array: Any) -> NDArray[Any]:
@@ -45,7 +46,8 @@ def _by_dlpack(array: Any) -> NDArray[Any]:
         raise TypeError(f"array must share its memory by DLPack or as a buffer, got {type(array).__name__}")
     device = int(array.__dlpack_device__()[0])
     if device not in _HOST:
-        raise ValueError(f"array must be in the host's memory, got one on a device of DLPack's kind {device}")
+        kind = f"{device}{_DEVICES.get(device, '')}"
+        raise ValueError(f"array must be in the host's memory, got one on a device of DLPack's kind {kind}")
     dtype = str(getattr(array, "dtype", "")).rpartition(".")[2]
     if dtype not in _NARROW:
         return np.from_dlpack(array)

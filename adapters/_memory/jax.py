@@ -8,9 +8,7 @@ leaves its result undefined, and one that is still to come when Python ends wait
 
 from __future__ import annotations
 
-import ctypes
 import json
-import mmap
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -259,9 +257,7 @@ def _make_region(key: Any, origin: Any, *, sizes: tuple[int, ...], dtype: np.dty
 
     def write(context: Any, out: Any, key: Any, origin: Any) -> None:
         try:
-            memory = np.asarray(out)
-            _ask_for_huge_pages(memory)
-            _write(memory, np.asarray(key), np.asarray(origin), text)
+            _write(np.asarray(out), np.asarray(key), np.asarray(origin), text)
         except BaseException as error:
             _stopped.error = error
             raise
@@ -301,16 +297,6 @@ def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str
         stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
         initializer = Initializer.from_config(config | {"name": stream})
         initializer.fill(out[(*position, ...)], seed=_seed_of(key[position]), offset=offset, **how)
-
-
-def _ask_for_huge_pages(memory: NDArray[Any]) -> None:
-    """As NumPy does for arrays of its own from that size on: half the time of a first touch is that of small pages."""
-    if memory.nbytes >= 4 << 20 and hasattr(mmap, "MADV_HUGEPAGE"):
-        skipped = -memory.ctypes.data % mmap.PAGESIZE
-        madvise = ctypes.CDLL(None).madvise  # a wish: that it may be refused is no error
-        madvise(
-            ctypes.c_void_p(memory.ctypes.data + skipped), ctypes.c_size_t(memory.nbytes - skipped), mmap.MADV_HUGEPAGE
-        )
 
 
 def _seed_of(words: NDArray[Any]) -> int:

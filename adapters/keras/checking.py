@@ -20,12 +20,12 @@ from winit_fast.check import (
     Observed,
     Use,
     Weights,
-    after_activation,
-    before_activation,
     check_model,
-    entering,
     is_norm,
-    sampled,
+    measure_after_activation,
+    measure_before_activation,
+    measure_signal,
+    sample_rows,
 )
 from winit_fast.gains import GAINS
 from winit_fast.messages import quote
@@ -61,24 +61,24 @@ _NAMES = {"hard_silu": "hard_swish", "hardsilu": "hard_swish", "leakyrelu": "lea
 
 
 def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None = None) -> Check:
-    """Run a model that has just been initialized, and say which layers let signals or gradients vanish or explode.
+    """Run a newly initialized model, and report the layers in which signals or gradients vanish or explode.
 
     Parameters
     ----------
     model : keras.Model
-        Built, of whatever kind. It runs as in the first step of training.
+        Any kind of model, already built. It runs as in the first step of training.
     example_input : array, or tuple, list or dict of arrays
-        A batch, of some tens of different inputs at best, as the model's first argument.
+        A batch for the model's first argument, best with some tens of different inputs.
     loss : callable, optional
-        ``loss(output)`` is the scalar whose gradient is taken back, by operations of Keras or the backend. Left out:
-        the gradient with respect to the output is N(0, 1), the same in every call.
+        ``loss(output)`` returns the scalar whose gradient is propagated back, computed by operations of Keras or the
+        backend. By default, the gradient with respect to the output is N(0, 1), the same in every call.
 
     Returns
     -------
     Check
-        One entry for every use of a Dense or convolutional layer (transposed too): `layers`, `verdict`, `suggestions`,
-        which have the names of variables (`Variable.path`), and `unmeasured`; ``print`` shows a table. A pre-activation
-        is measured, too, where the layer applies its activation itself.
+        It has `layers`, one entry for every use of a Dense or convolutional layer (also transposed); `verdict`;
+        `suggestions`, by the paths of variables (`Variable.path`); and `unmeasured`. ``print`` shows a table. If a
+        layer applies its activation itself, the values before the activation are measured, too.
 
     Raises
     ------
@@ -92,13 +92,12 @@ def check(model: Any, example_input: Any, *, loss: Callable[[Any], Any] | None =
 
     Notes
     -----
-    The model is left as it was, its variables (moving averages and the state of random seeds among them) too. It runs
-    twice: for the statistics, and for the gradient with respect to what every layer hands on; and twice more where
-    suggestions are tried. Layers are compared and suggestions made as by the check of PyTorch's models
-    (`adapters.torch.check`).
+    The model does not change, nor do its variables (including moving averages and the state of random seeds). It runs
+    twice: for the statistics, and for the gradient with respect to each layer's output. It runs twice more if
+    suggestions are tried. Layers are compared, and suggestions made, as in `adapters.torch.check`.
 
-    An activation is seen where it is an argument of the layer, or a layer that comes next, behind normalization,
-    dropout or pooling at most. Depthwise, separable and recurrent layers, attention and `EinsumDense` are not measured.
+    An activation is recognized if it is an argument of the layer, or the next layer, with only normalization, dropout
+    or pooling in between. Depthwise, separable and recurrent layers, attention and `EinsumDense` are not measured.
 
     Examples
     --------
@@ -306,11 +305,11 @@ class _Watch(Observed):
             return output
         is_first = getattr(layer, "data_format", None) == "channels_first"
         axis = 1 - len(output.shape) if is_first else -1
-        before = before_activation(_to_rows(before_it, axis), activation)
+        before = measure_before_activation(_to_rows(before_it, axis), activation)
         described = _describe(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
-        described = replace(described, entering=entering(_to_rows(args[0], axis)) if args else nan)
+        described = replace(described, entering=measure_signal(_to_rows(args[0], axis)) if args else nan)
         use = Use(described, axis, has_activation=bool(activation))
-        self._probe_call(use, use.measure(after_activation(before, _to_rows(output, axis))), number, output)
+        self._probe_call(use, use.measure(measure_after_activation(before, _to_rows(output, axis))), number, output)
         self.uses.append(use)
         self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
@@ -354,8 +353,8 @@ class _Watch(Observed):
         output = call(*args, **kwargs)
         if use is not None:
             activation, slope = _activation(layer)
-            before = before_activation(_to_rows(args[0], use.axis), activation)
-            statistics = after_activation(before, _to_rows(output, use.axis))
+            before = measure_before_activation(_to_rows(args[0], use.axis), activation)
+            statistics = measure_after_activation(before, _to_rows(output, use.axis))
             self._probe_call(use, use.meet_activation(activation, slope, statistics), number, output)
             self._handed_on[id(output)] = output, use
         return output
@@ -429,5 +428,5 @@ def _to_rows(tensor: Any, axis: int) -> NDArray[Any]:
     """A row of units for each input and position, or for some of them where these are very many."""
     values = tensor if _dtype(tensor) == "float64" else keras.ops.cast(tensor, "float32")  # NumPy has no bfloat16
     array = np.moveaxis(keras.ops.convert_to_numpy(values), axis, -1)
-    rows: NDArray[Any] = sampled(array.reshape(-1, array.shape[-1]))
+    rows: NDArray[Any] = sample_rows(array.reshape(-1, array.shape[-1]))
     return rows

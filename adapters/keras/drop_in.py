@@ -1,7 +1,7 @@
-"""What `keras.initializers` has, by its names, with its arguments, defaults and meanings.
+"""All names of `keras.initializers`, with the same arguments, defaults and meanings.
 
-Constructors and configurations are inherited from the classes of Keras; only the values are drawn here. Every class
-takes its seed as `SchemeInitializer` does: where none is given, each call draws another.
+Constructors and configurations are inherited from Keras's classes; only the values come from here. Every class treats
+its seed as `SchemeInitializer` does: without one, every call draws a new one.
 """
 
 # mypy: allow-subclassing-any

@@ -53,10 +53,10 @@ class FilledByScheme:
         ----------
         shape : sequence of int
         dtype : str, optional
-            Keras's `floatx` if left out. Integers and bool are for constants alone, whose value they must hold.
+            Keras's `floatx` by default. Integers and bool are only for constants that they can represent exactly.
         layout : keras.distribution.TensorLayout or jax.sharding.NamedSharding, optional
-            On the JAX backend, where the parts of the tensor belong. (An initializer that takes no `layout` is traced
-            by `jax.jit` where the tensor is large.)
+            On the JAX backend, where the parts of the tensor belong. (If an initializer has no `layout` argument, Keras
+            traces it by `jax.jit` for large tensors.)
 
         Returns
         -------
@@ -170,36 +170,38 @@ class _OfArguments(FilledByScheme):
 class SchemeInitializer(_OfArguments, keras.initializers.VarianceScaling):
     """Any scheme as an initializer of Keras.
 
-    A layer that knows which axes of its kernel are inputs and outputs, as `keras.layers.EinsumDense` and the attention
-    layers do, hands them to every `keras.initializers.VarianceScaling` from Keras 3.15 on: so this is one.
+    `keras.layers.EinsumDense` and the attention layers know which axes of a kernel are inputs and outputs. From Keras
+    3.15 on, they pass them to every `keras.initializers.VarianceScaling`, so this class is a subclass of it.
 
     Parameters
     ----------
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, keras.random.SeedGenerator or key of jax.random, optional
-        An int in [0, 2^64) is the seed itself: every call with the same shape gives the same values, as Keras says of
-        its own. Of a `SeedGenerator` every call takes the next two words, the first of them the high half. On the JAX
-        backend a key gives what it gives `winit_fast.adapters.jax`. Left out: 64 bits of Python's `random` in every
-        call, so that layers that share the initializer differ, and `keras.utils.set_random_seed` governs them; inside
-        of a `tf.function`, once while it is traced. Schemes that draw nothing take nothing of any of these.
+        An int in [0, 2^64) is the seed itself: every call with the same shape gives the same values, as in Keras. From
+        a `SeedGenerator`, every call takes the next two words, high half first. A key (JAX backend) gives the same
+        values as in `winit_fast.adapters.jax`. Without a seed, every call takes 64 bits from Python's `random`, so
+        layers that share the initializer differ, and `keras.utils.set_random_seed` has effect; inside a `tf.function`
+        this happens once, during tracing. Attention layers copy the initializer for each kernel: with an int or a
+        `SeedGenerator`, kernels of the same shape then get the same values. Schemes without random values take no
+        draw.
     name : str or int, default 0
         The tensor's own stream under that seed.
     in_axis, out_axis, batch_axis : int or sequence of int, optional
-        Which axes are the inputs and outputs of a unit, and which merely stack; by default ``(*kernel, in, out)``. As
-        Keras has it, a vector of n then has n inputs and n outputs, and a number one of each. An embedding of shape
-        ``(words, features)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `features`, as through PyTorch.
-        Where one of these or `matrices` is given, the axes that a layer names do not count.
+        Which axes are the inputs and outputs of a unit, and which only stack; by default ``(*kernel, in, out)``. As
+        in Keras, a vector of n elements then has n inputs and n outputs, and a number has one of each. An embedding of
+        shape ``(words, features)`` has fan_in `words`; ``in_axis=1, out_axis=0`` makes it `features`, as in PyTorch. If
+        you pass one of these, or `matrices`, the axes that a layer declares are ignored.
     matrices : int or tuple of two int, default 1
-        How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
-        LSTM. ``(count, axis)`` names another axis. See `winit_fast.fill`.
+        How many equal matrices follow each other along `out_axis`, each with its own fans: 4 for the gates of an LSTM.
+        ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row that is 0 whatever the scheme. It counts along the first axis that is none of `batch_axis`.
+        A row that is 0 under every scheme. Rows are counted along the first axis that is not in `batch_axis`.
     threads : int, optional
-        How many threads; by default the CPUs this process may use. The values do not depend on it.
+        The number of threads; by default the CPUs that this process may use. The values do not depend on it.
     input_axes, output_axes : sequence of int, optional
-        What a layer of Keras says of its kernel: the fans are the products of these axes alone, as in
-        `keras.initializers.VarianceScaling`. Schemes without fans do not look at them.
+        Passed by layers of Keras: the axes of the kernel. The fans are the products of these axes, as in
+        `keras.initializers.VarianceScaling`. Schemes without fans ignore them.
 
     Raises
     ------
@@ -216,7 +218,7 @@ class SchemeInitializer(_OfArguments, keras.initializers.VarianceScaling):
     >>> print(f"{keras.ops.convert_to_numpy(table.embeddings).std():.3f}")
     0.010
 
-    By name, once this module is imported, where the scheme needs no argument:
+    After this module is imported, a scheme without arguments can be given by name:
 
     >>> layer = keras.layers.Dense(64, kernel_initializer="winit_fast>he_normal")
     >>> layer.kernel_initializer.scheme
@@ -267,13 +269,13 @@ def init_(
     threads: SupportsIndex | None = None,
     **keywords: Unpack[Keywords],
 ) -> Any:
-    """Give a variable new starting weights.
+    """Fill a variable with starting weights.
 
     Parameters
     ----------
     variable : keras.Variable
-        On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend, and where it holds whole
-        numbers, it gets a new array, laid out as the old one, which lives until then.
+        On the TensorFlow and PyTorch backends its memory is written to. On the JAX backend, and if its type is an
+        integer, it gets a new array with the layout of the old one, which exists until then.
     scheme, seed, threads, **keywords
         As in `SchemeInitializer`.
 
@@ -306,7 +308,7 @@ def init_(
 class Initializer(_OfArguments, keras.initializers.Initializer, ABC):
     """`keras.initializers.Initializer`, the base class: every initializer of Keras is an instance of it.
 
-    Given a scheme, it is a `SchemeInitializer`, which once had this name, and warns. A subclass given one draws it.
+    With a scheme as its argument, it makes a `SchemeInitializer`, which once had this name, and warns.
 
     Examples
     --------

@@ -8,11 +8,10 @@ from .. import needs
 with needs("torch"):
     import torch as _torch  # noqa: F401
 
-from . import recipes
+from . import functions, recipes
 from .acceleration import accelerate
 from .checking import check
 from .functions import *  # noqa: F403
-from .functions import __all__ as _functions
 from .integrations import init_sharded_, megatron_init_method, torchrec_init_fn
 from .modules import init_module_, materialize_
 from .rules import Recipe, Rule
@@ -22,7 +21,7 @@ __all__ = [
     "Recipe", "Rule", "accelerate", "check", "init", "init_", "init_module_", "init_sharded_", "materialize_",
     "megatron_init_method", "recipes", "torchrec_init_fn",
 ]  # fmt: skip
-__all__ += _functions
+__all__ += functions.__all__
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from winit_fast import scheme as read_scheme
 from winit_fast.messages import quote
 
 from . import functions
-from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, Call, block_here, call_unseen
+from .blocks import _BLOCK, REPLACEMENTS, Block, BlockMode, TorchCall, block_here, call_unseen
 from .functions import below_bound
 from .plain import FILLED, LateSeed, draw_seed, leaves_graph, outside_modes
 from .tensors import init_
@@ -134,7 +134,7 @@ class _Governor(Block):
         self.sources: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self.has_loaded = False
 
-    def answer(self, call: Call) -> Any:
+    def answer(self, call: TorchCall) -> Any:
         """Fill by `init_` what can be filled."""
         tensor = call.tensor
         if getattr(tensor, "_is_hf_initialized", False):
@@ -249,7 +249,7 @@ def _state_of_torch() -> bytes:
 
 
 @leaves_graph
-def _make(call: Call) -> Any:
+def _make(call: TorchCall) -> Any:
     """Call a function or method, or what a block has in its place."""
     block = block_here()
     return call.by_torch() if block is None else block.answer(call)
@@ -336,7 +336,7 @@ def _call_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     is_watched = torch.is_grad_enabled() and isinstance(args[0], Tensor) and args[0].requires_grad
     if is_watched:  # autograd refuses it, or keeps track of it
         return method(*args, **kwargs)
-    return _make(Call(method.__name__, method, _METHODS[method], args, kwargs))
+    return _make(TorchCall(method.__name__, method, _METHODS[method], args, kwargs))
 
 
 def _uniform_method(*args: Any, **kwargs: Any) -> Tensor:
@@ -353,7 +353,7 @@ _METHODS: dict[Any, Callable[..., Tensor]] = {Tensor.normal_: functions.normal_,
 def _make_replacement(name: str, original: Any, ours: Callable[..., Any] | None) -> Any:
     @wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _make(Call(name, original, ours, args, kwargs))
+        return _make(TorchCall(name, original, ours, args, kwargs))
 
     return function
 

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from .._memory.locks import OneByOne
 
 __all__ = [
-    "REPLACEMENTS", "Block", "BlockMode", "Call", "LeftToTorchError", "block_at_work", "block_here", "call_unseen",
+    "REPLACEMENTS", "Block", "BlockMode", "LeftToTorchError", "TorchCall", "block_at_work", "block_here", "call_unseen",
     "modes_here", "within",
 ]  # fmt: skip
 
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 REPLACEMENTS: dict[Any, Any] = {}
 
 
-class Call(NamedTuple):
+class TorchCall(NamedTuple):
     """A call of a function or method of PyTorch's, and which of functions.py stands for it, if any."""
 
     name: str
@@ -74,11 +74,11 @@ class Block:
         self._is_in_mode = False
         self._modes_left: list[TorchFunctionMode] | None = None
 
-    def answer(self, call: Call) -> Any:
+    def answer(self, call: TorchCall) -> Any:
         """Do what a call is to do here."""
         return call.by_torch()
 
-    def take(self, call: Call) -> Any:
+    def take(self, call: TorchCall) -> Any:
         """Call the function of functions.py, whose `_draw` then asks `draw`."""
         assert call.ours is not None
         context = copy_context()  # which no interrupt leaves as the caller's

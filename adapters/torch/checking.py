@@ -26,13 +26,13 @@ from winit_fast.check import (
     Observed,
     Use,
     Weights,
-    after_activation,
-    before_activation,
     check_model,
-    entering,
     is_norm,
-    sampled,
-    without_activation,
+    measure_after_activation,
+    measure_before_activation,
+    measure_outputs,
+    measure_signal,
+    sample_rows,
 )
 from winit_fast.messages import quote
 
@@ -371,7 +371,7 @@ class _Watch(Observed, TorchFunctionMode):
         activation, slope = _name_activation(name, args[1:], kwargs)
         if activation is None:
             return func(*args, **kwargs)
-        before = before_activation(_array(source, use.axis), activation)
+        before = measure_before_activation(_array(source, use.axis), activation)
         output = func(*args, **kwargs)
         self._see_activation(use, activation, slope, before, output)
         return output
@@ -395,7 +395,7 @@ class _Watch(Observed, TorchFunctionMode):
             "",
             Weights(parameter, tuple(weight.shape), _std(weight), units.in_axis, units.out_axis),
             LayerStatistics(),
-            entering=entering(_array(args[0], units.axis)) if args else math.nan,
+            entering=measure_signal(_array(args[0], units.axis)) if args else math.nan,
         )
         use = Use(layer, units.axis)
         if output.requires_grad:
@@ -403,7 +403,7 @@ class _Watch(Observed, TorchFunctionMode):
         handed_on: Tensor = output
         if parameter in self._factors:
             handed_on = _widen(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
-        _take_gradient(use, use.measure(without_activation(_array(handed_on, units.axis))), handed_on)
+        _take_gradient(use, use.measure(measure_outputs(_array(handed_on, units.axis))), handed_on)
         self.uses.append(use)
         self._sources[handed_on] = use, handed_on._version
         if handed_on.grad_fn is not None:
@@ -423,13 +423,13 @@ class _Watch(Observed, TorchFunctionMode):
         use = self._use(args[0]) if self.is_on and args else None
         if use is not None:
             activation = _COMPOSED[type(module).__name__]
-            before = before_activation(_array(args[0], use.axis), activation)
+            before = measure_before_activation(_array(args[0], use.axis), activation)
             self._see_activation(use, activation, None, before, output)
 
     def _see_activation(
         self, use: Use, activation: str, slope: float | None, before: LayerStatistics, output: Tensor
     ) -> None:
-        statistics = after_activation(before, _array(output, use.axis))
+        statistics = measure_after_activation(before, _array(output, use.axis))
         _take_gradient(use, use.meet_activation(activation, slope, statistics), output)
         self._sources.pop(output, None)  # where it was computed in place
 
@@ -480,7 +480,7 @@ def _target(module: nn.Module, output: Tensor) -> Any:
 
 def _array(tensor: Tensor, axis: int) -> NDArray[Any]:
     """A row of units for each input and position, or for some of them where these are very many."""
-    rows = sampled(tensor.detach().movedim(axis, -1).flatten(0, -2) if tensor.ndim > 1 else tensor.detach()[None])
+    rows = sample_rows(tensor.detach().movedim(axis, -1).flatten(0, -2) if tensor.ndim > 1 else tensor.detach()[None])
     values: NDArray[Any] = rows.to("cpu", torch.float64 if rows.dtype == torch.float64 else torch.float32).numpy()
     return values
 

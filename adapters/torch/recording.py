@@ -35,7 +35,7 @@ from winit_fast import Scheme
 from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 
-from .blocks import Block, BlockMode, Call, LeftToTorchError, block_here, modes_here, within
+from .blocks import Block, BlockMode, LeftToTorchError, TorchCall, block_here, modes_here, within
 from .plain import outside_modes
 from .tensors import init_
 
@@ -541,7 +541,7 @@ class _Recording(Block):
         self.state: Tensor | None = None  # of PyTorch's generator
         self.others: tuple[Any, Any] | None = None  # of Python's and NumPy's
 
-    def answer(self, call: Call) -> Any:
+    def answer(self, call: TorchCall) -> Any:
         """Keep functions of torch.nn.init that stand for a scheme as that."""
         if call.name in _AS_SCHEMES and isinstance(call.tensor, Tensor):
             if not call.tensor.numel():

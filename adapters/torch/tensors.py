@@ -88,8 +88,8 @@ def init_(
         How many equal matrices follow each other along `out_axis`, each with fans of its own: 4 for the gates of an
         LSTM, 3 for packed queries, keys and values. ``(count, axis)`` names another axis. See `winit_fast.fill`.
     padding_idx : int, optional
-        A row of the global tensor that is 0 whatever the scheme, as in `torch.nn.Embedding`. It counts along the first
-        axis that is none of `batch_axis`, from the end where negative.
+        A row of the global tensor that is 0 under every scheme, as in `torch.nn.Embedding`. Rows are counted along the
+        first axis that is not in `batch_axis`, from the end if negative.
     threads : int, optional
         How many threads; by default the CPUs this process may use, one for little work. The values do not depend on it,
         nor on `torch.set_num_threads`.

@@ -24,6 +24,7 @@ before_activation = measure_before_activation
 entering = measure_signal
 sampled = sample_rows
 without_activation = measure_outputs
+
 __all__ = [
     "Check",
     "CheckedLayer",

@@ -52,20 +52,20 @@ def format_table(check: _Check) -> list[str]:
         word = f"gradient {finding.word}" if finding.of == "gradient" else finding.word
         found.setdefault(finding.layer, []).append(word)
     suggested = check.suggestions
-    advised = [layer.recommended_std if layer.weights.name in suggested else math.nan for layer in check.layers]
+    recommended = [layer.recommended_std if layer.weights.name in suggested else math.nan for layer in check.layers]
     columns = [
         ("", [str(number) for number in range(1, len(check.layers) + 1)]),
         ("layer", [layer.name for layer in check.layers]),
         ("kind", [layer.kind for layer in check.layers]),
         ("activation", [layer.activation or "-" for layer in check.layers]),
-        ("entering", [format_size(layer.entering, 3) for layer in check.layers]),
-        ("pre std", [format_size(layer.statistics.pre_std, 3) for layer in check.layers]),
-        ("std", [format_size(layer.statistics.std, 3) for layer in check.layers]),
+        ("input", [format_size(layer.entering, 3) for layer in check.layers]),
+        ("before", [format_size(layer.statistics.pre_std, 3) for layer in check.layers]),
+        ("after", [format_size(layer.statistics.std, 3) for layer in check.layers]),
         ("gradient", [format_size(layer.statistics.gradient_norm, 3) for layer in check.layers]),
         ("dead", [_format_fraction(layer.statistics.dead) for layer in check.layers]),
         ("saturated", [_format_fraction(layer.statistics.saturated) for layer in check.layers]),
         ("weights", [format_size(layer.weights.std, 3) for layer in check.layers]),
-        ("advised", [format_size(std, 3) for std in advised]),
+        ("recommended", [format_size(std, 3) for std in recommended]),
         ("finding", [", ".join(found.get(number, [])) for number in range(1, len(check.layers) + 1)]),
     ]
     measured = [(head, cells) for head, cells in columns if any(cell not in ("-", "") for cell in cells)]
@@ -77,9 +77,9 @@ def format_table(check: _Check) -> list[str]:
     return [
         *("  ".join(row).rstrip() for row in zip(*padded, strict=True)),
         "",
-        "entering: signal of the layer's inputs, std of a unit across inputs; pre std, std: before, after activation",
-        "gradient: its norm, with respect to the layer's outputs; weights, advised: their std, present and recommended",
-        "within: largest ratio of entering or gradient to the closer of the first two layers",
+        "input: std of what enters the layer, of a unit across inputs; before, after: std before and after activation",
+        "gradient: norm of the gradient of the layer's outputs; weights: their std; recommended: the std to give them",
+        "within: largest ratio of input or gradient to that of the first or second layer, whichever is closer",
     ]
 
 

@@ -26,4 +26,10 @@ typedef union {
     uint8_t bytes[BATCH];
 } batch_values;
 
+/* The values of a batch, and before them what the batch before it left of a line. */
+typedef struct {
+    BATCH_ALIGNED char begun[64];
+    batch_values values;
+} batch_lines;
+
 #endif
