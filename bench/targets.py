@@ -170,6 +170,7 @@ def frameworks(results: Results, memory: list[dict[str, Any]]) -> Iterator[Targe
     """The lines about the frameworks' own tensors and models."""
     yield from first_touch(results)
     yield from torch_adapter(results)
+    yield from torch_costs(results)
     yield from other_adapters(results)
     for found in memory:
         if found["method"].startswith("adapters") and "beyond" in found:
@@ -214,8 +215,28 @@ def torch_adapter(results: Results) -> Iterator[Target]:
         ("torch.nn.init 64 x 64", "init_ / torch.nn.init.kaiming_normal_, 64 x 64", 1),
         ("transformers gpt2", "GPT-2 medium under accelerate / without", 4),
         ("transformers llama", "Llama 1B under accelerate / without", 4),
+        ("torch, 20,000 parameters of 16 x 16", "init_module_ / a loop of torch.nn.init, 20,000 of 16 x 16", 0.5),
     ):
         yield Target(what, "", *ratio(find(group, "winit_fast", 2), find(group, "torch", 2)), f">= {limit}")
+
+
+def torch_costs(results: Results) -> Iterator[Target]:
+    """What the PyTorch adapter adds to what it is made of."""
+    find, ratio = results.find, results.ratio
+    pair = (find("torch.nn.init 64 x 64", method, 2) for method in ("winit_fast", "winit_fast.fill"))
+    yield Target("init_ / winit_fast.fill of the same memory, 64 x 64", "", *ratio(*pair), ">= 0.8")
+    for method in ("winit_fast", "materialize_"):
+        for found in find("torch, 20,000 parameters of 16 x 16", method, 2):
+            scale = 1e6 / found["extra_info"]["parameters"]
+            best, middle = (scale * found["stats"][key] for key in ("min", "median"))
+            verb = "init_module_" if method == "winit_fast" else method
+            yield Target(f"{verb}, a parameter of 20,000 of 16 x 16", "", middle, best, "<= 12 us (by median)")
+    for group, what in (("transformers gpt2", "GPT-2 medium"), ("transformers llama", "Llama 1B")):
+        for method in ("skip and fill", "skip and draw"):
+            whole = find(group, method, 2)
+            yield Target(
+                f"{what} under accelerate / {method}", "", *ratio(find(group, "winit_fast", 2), whole), ">= 0.77"
+            )
 
 
 def other_adapters(results: Results) -> Iterator[Target]:

@@ -13,6 +13,7 @@ from peers import Method
 
 torch = pytest.importorskip("torch")
 
+import winit_fast  # noqa: E402
 from winit_fast import adapters  # noqa: E402
 
 THREADS = 2
@@ -65,16 +66,52 @@ def test_init(benchmark, measure, memory, megabytes, name, isa):
 
 
 @pytest.mark.benchmark(group="torch.nn.init 64 x 64")
-@pytest.mark.parametrize("method", ["winit_fast", "torch"])
+@pytest.mark.parametrize("method", ["winit_fast", "winit_fast.fill", "torch"])
 def test_small_init(benchmark, method):
+    """One weight: beside torch's, and beside `fill` of the same memory."""
     weight = torch.nn.Parameter(torch.empty(64, 64))
+    array = weight.detach().numpy()
     torch.set_num_threads(THREADS)
     benchmark.extra_info.update(method=method, threads=THREADS, isa=None, elements=weight.numel())
+    arguments = {"seed": peers.SEED, "name": "layers.0.weight"}
     fill = {
-        "winit_fast": lambda: adapters.torch.init_(weight, "he_normal", seed=peers.SEED, name="layers.0.weight"),
+        "winit_fast": lambda: adapters.torch.init_(weight, "he_normal", **arguments),
+        "winit_fast.fill": lambda: winit_fast.fill(array, "he_normal", in_axis=1, out_axis=0, **arguments),
         "torch": lambda: torch.nn.init.kaiming_normal_(weight),
     }
     benchmark(fill[method])
+
+
+def stack(count: int) -> Any:
+    """So many layers of 16 x 16, a hundred in a block."""
+    layers = [torch.nn.Linear(16, 16, bias=False) for _ in range(count)]
+    return torch.nn.Sequential(*[torch.nn.Sequential(*layers[i : i + 100]) for i in range(0, count, 100)])
+
+
+@pytest.mark.benchmark(group="torch, 20,000 parameters of 16 x 16")
+@pytest.mark.parametrize("method", ["winit_fast", "materialize_", "torch"])
+def test_small_parameters(benchmark, megabytes, method):
+    """A model of many small parameters, where it stands and from the meta device, beside a loop of torch.nn.init."""
+    count = 20_000 if megabytes >= 256 else 500
+    torch.set_num_threads(THREADS)
+    benchmark.extra_info.update(method=method, threads=THREADS, isa=None, elements=count * 256, parameters=count)
+    with torch.device("meta" if method == "materialize_" else "cpu"):
+        model = stack(count)
+
+    def loop(model: Any) -> None:
+        for parameter in model.parameters():
+            torch.nn.init.kaiming_normal_(parameter)
+
+    run = {
+        "winit_fast": lambda model: adapters.torch.init_module_(model, {"*.weight": "he_normal"}, seed=peers.SEED),
+        "materialize_": lambda model: adapters.torch.materialize_(model, {"*.weight": "he_normal"}, seed=peers.SEED),
+        "torch": loop,
+    }
+
+    def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (model.to("meta") if method == "materialize_" else model,), {}
+
+    benchmark.pedantic(run[method], setup=setup, rounds=10, warmup_rounds=1)
 
 
 def gpt2(transformers: Any, is_small: bool) -> Any:
@@ -96,10 +133,14 @@ def llama(transformers: Any, is_small: bool) -> Any:
     return transformers.LlamaForCausalLM(config)
 
 
-@pytest.mark.parametrize("method", ["winit_fast", "torch"])
+@pytest.mark.parametrize("method", ["winit_fast", "torch", "skip and fill", "skip and draw"])
 @pytest.mark.parametrize("make", [gpt2, llama])
-def test_model(benchmark, megabytes, make, method):
-    """A model of transformers from its config, under accelerate and without."""
+def test_model(benchmark, megabytes, monkeypatch, make, method):
+    """A model of transformers from its config, under accelerate and without.
+
+    Beside it, what it is made of: the model without its draws, and one fill of as many new bytes. Its own code draws
+    most weights two to four times, so there is a second one: all these draws, into new memory of the same shapes.
+    """
     transformers = pytest.importorskip("transformers")
     benchmark.group = f"transformers {make.__name__}"
     torch.set_num_threads(THREADS)
@@ -108,10 +149,35 @@ def test_model(benchmark, megabytes, make, method):
     def build() -> int:
         return sum(math.prod(parameter.shape) for parameter in make(transformers, is_small).parameters())
 
-    def accelerated() -> int:
-        with adapters.torch.accelerate(seed=peers.SEED, threads=THREADS):
+    def accelerated(skip: bool = False) -> int:
+        with adapters.torch.accelerate(seed=peers.SEED, threads=THREADS, skip=skip):
             return build()
 
-    run = accelerated if method == "winit_fast" else build
+    def fill() -> int:
+        elements = accelerated(skip=True)
+        adapters.torch.init_(torch.empty(elements), "normal", seed=peers.SEED, threads=THREADS)
+        return elements
+
+    drawn: list[tuple[int, Any, str]] = []
+
+    def draw() -> int:
+        tensors: dict[Any, Any] = {}
+        for name, (place, shape, scheme) in enumerate(drawn):
+            if (place, shape) not in tensors:
+                tensors[place, shape] = torch.empty(shape)
+            adapters.torch.init_(tensors[place, shape], scheme, seed=peers.SEED, name=name, threads=THREADS)
+        return accelerated(skip=True)
+
+    if method == "skip and draw":
+        with monkeypatch.context() as patch:
+
+            def note(tensor: Any, scheme: str, **keywords: Any) -> Any:
+                drawn.append((tensor.data_ptr(), tuple(tensor.shape), scheme))
+                return tensor
+
+            patch.setattr("winit_fast.adapters.torch.acceleration.init_", note)
+            accelerated()
+        del drawn[0]  # by which accelerate reads its arguments
+    run = {"winit_fast": accelerated, "torch": build, "skip and fill": fill, "skip and draw": draw}[method]
     elements = benchmark.pedantic(run, rounds=3, iterations=1, warmup_rounds=1 if is_small else 0)
     benchmark.extra_info.update(method=method, threads=THREADS, isa=None, elements=elements)
