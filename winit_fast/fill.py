@@ -156,10 +156,10 @@ def fill(
             raise ValueError(f"out {CHANGED}")
         target = Target(memory, global_shape, start)
         resolution.write(target, Call(key, stream, thread_count))
-        if values is not None:
-            note_fill(values, address)
         if padding is not None:
             write_padding(target, padding)
+        if values is not None:  # last: a warning may be an error, or run code of the caller's
+            note_fill(values, address)
     return out
 
 
