@@ -21,6 +21,7 @@ from winit_fast._plan import (
     address_of,
     are_within,
     bases_of,
+    is_lent,
     is_there,
     is_unchanged,
     refuse_overlap,
@@ -564,11 +565,11 @@ def _keep_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.in
 
 def mapping_of(array: NDArray[Any]) -> tuple[mmap, str] | None:
     """The mapping that an array lies in, and the name of its file, empty if unknown; None if it lies in none."""
-    bases = bases_of(array)
-    if not bases or type(bases[-1]) is np.ndarray:
+    if not is_lent(array):
         return None
     import mmap
 
+    bases = bases_of(array)
     last = bases[-1]
     while isinstance(last, memoryview):
         last = last.obj
