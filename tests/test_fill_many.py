@@ -260,6 +260,18 @@ def test_an_array_that_changes_while_arguments_are_read_is_refused_before_any_is
     assert not second.any()
 
 
+@pytest.mark.parametrize("variable", ["WINIT_FAST_THREADS", "WINIT_FAST_HUGE_PAGES"])
+@pytest.mark.parametrize("scheme", ["ones", "orthogonal"])
+def test_an_environment_that_cannot_be_used_is_refused_before_any_array_is_written(monkeypatch, variable, scheme):
+    monkeypatch.setattr(many, "_TOGETHER", 1)
+    monkeypatch.setenv(variable, "many")
+    small = untouched((3, 3), "float32")
+    large = np.zeros((1 << 10, 1 << 10)) if scheme == "orthogonal" else np.zeros((1 << 11, 1 << 11))
+    with pytest.raises(ValueError, match=f"{variable} must be .*, got 'many'"):
+        fill_many([{"out": small, "scheme": "ones"}, {"out": large, "scheme": scheme}], seed=1)
+    assert (small.view("uint8") == UNTOUCHED).all()
+
+
 def test_two_without_names_warn_once_as_with_fill():
     fills = [{"out": np.empty((9, 11)), "scheme": "normal(std=0.125)"} for _ in range(3)]
     with pytest.warns(RepeatedValuesWarning) as caught:

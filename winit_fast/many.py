@@ -26,7 +26,8 @@ from winit_fast.fill import (
     write_padding,
 )
 from winit_fast.messages import class_name, quote
-from winit_fast.parallel import SHARE_VALUES, fill_plans, read_threads
+from winit_fast.pages import LARGE, is_allowed
+from winit_fast.parallel import SHARE_VALUES, default_threads, fill_plans, read_threads
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.streams import UNNAMED, stream_of
@@ -118,6 +119,11 @@ def fill_many(
         except (TypeError, ValueError) as error:
             _refuse(place, arguments, error)
     thread_count = read_threads(threads)
+    # What is wrong with the environment is said before the first array is written.
+    if any(part.memory.nbytes >= LARGE for part in parts):
+        is_allowed()
+    if thread_count is None:
+        default_threads()
     drawing = next((part for part in parts if part.resolution.draws), None)
     key = read_seed(seed, drawing is not None, "" if drawing is None else drawing.scheme)
     unnamed: dict[Hashable, int] = {}
