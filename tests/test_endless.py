@@ -20,7 +20,7 @@ if sys.platform == "linux":
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 import numpy as np
-from winit_fast import adapters, empty, fill, fill_keys, fill_rows, random_bits, scheme
+from winit_fast import adapters, empty, fill, fill_keys, fill_many, fill_rows, random_bits, scheme
 from winit_fast.fans import fans
 
 
@@ -93,6 +93,11 @@ CALLS = {
     "keys[0]": lambda value: fill_keys(out, [value, value, value], "normal", seed=1),
     "padding_key": lambda value: fill_keys(out, [1, 2, 3], "normal", seed=1, padding_key=value),
     "offset of words": lambda value: random_bits(out.view("u4"), seed=1, offset=value),
+    "fills": lambda value: fill_many(value),
+    "fills[0]": lambda value: fill_many([value]),
+    "out of many": lambda value: fill_many([{"out": value if type(value) is not np.ndarray else [], "scheme": he}]),
+    "scheme of many": lambda value: fill_many([{"out": out, "scheme": value}], seed=1),
+    "name of many": lambda value: fill_many([{"out": out, "scheme": he, "name": value}], seed=1),
     "values": lambda value: scheme("array", values=value),
     "values[0]": lambda value: scheme("array", values=[value]),
     "std": lambda value: scheme("normal", std=value),
@@ -112,7 +117,7 @@ for argument, call in CALLS.items():
     for kind, make in VALUES.items():
         begin = time.process_time()
         value = make()
-        if isinstance(value, bytes) and argument == "name":
+        if isinstance(value, bytes) and argument in ("name", "name of many"):
             continue
         try:
             call(value)

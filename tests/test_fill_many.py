@@ -1,5 +1,6 @@
 """`fill_many`: each array gets the values that `fill` gives it, and none is written if an argument is wrong."""
 
+import mmap
 import sys
 import warnings
 
@@ -123,6 +124,43 @@ def test_of_arrays_that_share_memory_the_last_stays(threads):
         assert (one == expected).all()
 
 
+@pytest.fixture
+def together(monkeypatch):
+    """How many arrays each piece of work has had."""
+    counts, plain = [], many.fill_plans
+    monkeypatch.setattr(many, "fill_plans", lambda plans, *others: (counts.append(len(plans)), plain(plans, *others)))
+    return counts
+
+
+@pytest.mark.parametrize("how", ["memmap", "another name", "mmap", "removed"])
+def test_of_arrays_in_a_file_that_is_mapped_twice_the_last_stays(tmp_path, together, how):
+    paths = [tmp_path / "weights", tmp_path / ("other" if how == "another name" else "weights")]
+    np.zeros(1 << 10, "float32").tofile(paths[0])
+    if how == "another name":
+        paths[1].hardlink_to(paths[0])
+    maps = [np.memmap(path, "float32", "r+") for path in paths]
+    if how == "mmap":
+        with open(paths[1], "r+b") as opened:
+            maps[1] = np.frombuffer(mmap.mmap(opened.fileno(), 0), "float32")
+    if how == "removed" and sys.platform != "win32":
+        paths[0].unlink()
+    for first, last in (maps, maps[::-1]):
+        fill_many([{"out": first, "scheme": "normal", "name": "a"}, {"out": last, "scheme": "ones"}], seed=1, threads=4)
+        assert (maps[0] == 1).all()
+        assert (maps[1] == 1).all()
+    assert together == [1, 1, 1, 1]
+
+
+def test_arrays_in_files_of_their_own_or_in_one_mapping_are_filled_together(tmp_path, together):
+    for name in ("a", "b"):
+        np.zeros(1 << 10, "float32").tofile(tmp_path / name)
+    a, b = (np.memmap(tmp_path / name, "float32", "r+") for name in ("a", "b"))
+    fill_many([{"out": out, "scheme": "ones"} for out in (a[:500], a[500:], b)])
+    assert together == [3]
+    assert (a == 1).all()
+    assert (b == 1).all()
+
+
 def test_an_initializer_says_what_fill_many_takes():
     initializer = Initializer("he_normal", name="w", in_axis=1, out_axis=0, batch_axis=2, padding_idx=1)
     out, alone = np.empty((4, 8, 2), "float32"), np.empty((4, 8, 2), "float32")
@@ -222,6 +260,18 @@ def test_an_array_that_changes_while_arguments_are_read_is_refused_before_any_is
     assert not second.any()
 
 
+@pytest.mark.parametrize("variable", ["WINIT_FAST_THREADS", "WINIT_FAST_HUGE_PAGES"])
+@pytest.mark.parametrize("scheme", ["ones", "orthogonal"])
+def test_an_environment_that_cannot_be_used_is_refused_before_any_array_is_written(monkeypatch, variable, scheme):
+    monkeypatch.setattr(many, "_TOGETHER", 1)
+    monkeypatch.setenv(variable, "many")
+    small = untouched((3, 3), "float32")
+    large = np.zeros((1 << 10, 1 << 10)) if scheme == "orthogonal" else np.zeros((1 << 11, 1 << 11))
+    with pytest.raises(ValueError, match=f"{variable} must be .*, got 'many'"):
+        fill_many([{"out": small, "scheme": "ones"}, {"out": large, "scheme": scheme}], seed=1)
+    assert (small.view("uint8") == UNTOUCHED).all()
+
+
 def test_two_without_names_warn_once_as_with_fill():
     fills = [{"out": np.empty((9, 11)), "scheme": "normal(std=0.125)"} for _ in range(3)]
     with pytest.warns(RepeatedValuesWarning) as caught:
@@ -237,6 +287,31 @@ def test_a_warning_as_an_error_comes_before_anything_is_written():
         with pytest.raises(RepeatedValuesWarning):
             fill_many(fills, seed=992)
     assert all((arguments["out"].view("uint8") == UNTOUCHED).all() for arguments in fills)
+
+
+def test_thousands_without_names_warn_once_and_before_anything_is_written():
+    repeated = [{"out": np.zeros((2, 2)), "scheme": "normal"} for _ in range(4)]
+    others = [{"out": np.zeros((1, size)), "scheme": "normal"} for size in range(1, 5000)]
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *_: seen.append(any(arguments["out"].any() for arguments in repeated + others))
+        fill_many([*repeated[:2], *others, *repeated[2:]], seed=995)
+    assert seen == [False]
+
+
+def test_what_was_interrupted_or_refused_is_not_known_to_be_written(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    first, second = np.empty((2, 9, 17))
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "fill_plans", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fill_many([{"out": first, "scheme": "normal"}], seed=996)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fill_many([{"out": second, "scheme": "normal"}], seed=996)
 
 
 def test_fill_warns_of_what_fill_many_wrote_and_the_other_way_round():

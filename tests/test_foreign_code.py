@@ -88,6 +88,17 @@ SCHEMES = ["normal", "orthogonal", "sparse(0.5)", "identity", "array([1, 2, 3, 4
 SHAPE = (64, 4)
 
 
+def fill_many(out, scheme, seed, threads=None, **arguments):
+    "An array after one that must stay as it is if this one is refused."
+    before = np.full(9, 7, "f4")
+    fills = [{"out": before, "scheme": "ones"}, {"out": out, "scheme": scheme, **arguments}]
+    try:
+        winit_fast.fill_many(fills, seed=seed, threads=threads)
+    except (ValueError, TypeError, AttributeError):
+        assert (before == 7).all()
+        raise
+
+
 def calls(out, act):
     "Every argument that may run code, each in a call of its own."
     Text.act = Members.act = act
@@ -109,9 +120,11 @@ def calls(out, act):
     for scheme in SCHEMES:
         for given in foreign:
             yield lambda s=scheme, g=given: winit_fast.fill(out, s, **here | g)
+            yield lambda s=scheme, g=given: fill_many(out, s, **here | g)
             yield lambda s=scheme, g=given: winit_fast.fill_rows(out, np.arange(64), s, **here | g)
         yield lambda s=scheme: winit_fast.fill(out, s, **here, offset=(Foreign(0, act), 0))
         yield lambda s=scheme: winit_fast.fill(out, Text(s), **here)
+        yield lambda s=scheme: fill_many(out, Text(s), **here)
         yield lambda s=scheme: winit_fast.fill_rows(out, Listed(np.arange(64), act), s, **here)
         yield lambda s=scheme: winit_fast.fill_rows(out, Members(range(64)), s, **here)
         yield lambda s=scheme: winit_fast.fill_rows(out, [Foreign(place, act) for place in range(64)], s, **here)

@@ -173,3 +173,24 @@ def test_huge_pages_change_no_value(monkeypatch):
         pytest.skip("this system grants no huge pages on request")
     code = "import hashlib\nprint(hashlib.sha256(fill(fresh(9 * MIB)[4:-8], 2)).hexdigest())"
     assert said(code) == said(code, WINIT_FAST_HUGE_PAGES="0")
+
+
+@needs_grant
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    ("library", "make", "address"),
+    [
+        ("torch", "adapters.torch.init_(library.empty(1 << 22), 'normal', seed=1)", "made.data_ptr()"),
+        ("tensorflow", "adapters.tensorflow.init((1 << 22,), 'normal', seed=1)", "np.asarray(made).ctypes.data"),
+        ("jax", "adapters.jax.init((1 << 22,), 'normal', seed=1)", "made.unsafe_buffer_pointer()"),
+        (
+            "torch",
+            "library.nn.Linear(2048, 2048, device='meta')\nadapters.torch.materialize_(made, 'torch', seed=1)",
+            "made.weight.data_ptr()",
+        ),
+    ],
+)
+def test_new_memory_of_frameworks_gets_huge_pages(library, make, address):
+    pytest.importorskip(library)
+    code = f"import {library} as library\nfrom winit_fast import adapters\nmade = {make}\n"
+    assert said(f"{code}print('hg' in flags({address} + 8 * MIB))", TF_ONEDNN_USE_SYSTEM_ALLOCATOR="1") == "True"

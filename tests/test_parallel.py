@@ -3,6 +3,8 @@
 import _thread
 import gc
 import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -286,6 +288,28 @@ print(whole > 0)
 """)
         == "True\n"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs a C compiler for Linux")
+@pytest.mark.parametrize("kibibytes", [241, 245, 249, 300])
+def test_a_crew_fills_whatever_memory_libraries_have_for_each_thread(tmp_path, kibibytes):
+    """glibc takes it out of the thread's stack, where little of 256 KiB may stay."""
+    (tmp_path / "library.c").write_text(
+        f'__thread char own[{kibibytes} << 10] __attribute__((tls_model("initial-exec")));\n'
+        "char *touch(void) { return own; }\n"
+    )
+    library = str(tmp_path / "library.so")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "library.c")], check=True)
+    code = """
+import os
+import numpy as np
+from winit_fast import fill
+out = np.empty((1 << 10, 1 << 10))
+expected = fill(np.empty(out.shape), "normal", seed=1, name=0, threads=1)
+print((fill(out, "normal", seed=1, name=0, threads=8) == expected).all())
+"""
+    others = os.environ.get("LD_PRELOAD", "")
+    assert printed(code, LD_PRELOAD=f"{others}:{library}".strip(":")) == "True\n"
 
 
 @pytest.mark.parametrize("is_in_helper", [True, False])

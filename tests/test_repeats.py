@@ -1,6 +1,7 @@
 """`RepeatedValuesWarning`: two tensors hold the same values because nobody gave them names."""
 
 import os
+import sys
 import threading
 import warnings
 
@@ -157,6 +158,17 @@ def _noted(barrier, out):
     repeats.warn_of_repeats("what", id(out))
     barrier.wait(20)
     repeats.note_fill("what", id(out))
+
+
+def test_a_warning_as_an_error_that_another_thread_causes_meanwhile_comes_once_all_is_written(monkeypatch):
+    def fail(*_):
+        raise RepeatedValuesWarning
+
+    out = np.ones((4, 4))
+    monkeypatch.setattr(sys.modules["winit_fast.fill"], "note_fill", fail)
+    with pytest.raises(RepeatedValuesWarning):
+        fill(out, "normal", seed=1, padding_idx=2)
+    assert not out[2].any()
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])

@@ -21,6 +21,7 @@ from winit_fast._plan import (
     address_of,
     are_within,
     bases_of,
+    is_lent,
     is_there,
     is_unchanged,
     refuse_overlap,
@@ -43,6 +44,8 @@ from winit_fast.streams import UNNAMED, seed_key, stream_of
 from winit_fast.target import Call, Target
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "fill_keys",
     "fill_rows",
     "look_up",
+    "mapping_of",
     "random_bits",
     "read_array",
     "read_padding",
@@ -156,10 +160,10 @@ def fill(
             raise ValueError(f"out {CHANGED}")
         target = Target(memory, global_shape, start)
         resolution.write(target, Call(key, stream, thread_count))
-        if values is not None:
-            note_fill(values, address)
         if padding is not None:
             write_padding(target, padding)
+        if values is not None:  # last: a warning may be an error, or run code of the caller's
+            note_fill(values, address)
     return out
 
 
@@ -551,26 +555,28 @@ def _keep_apart(row_list: NDArray[np.int64], out: NDArray[Any]) -> NDArray[np.in
     """The list, or a copy if writing to `out` could change it: through its memory, or through a file mapped twice."""
     if np.may_share_memory(row_list, out):
         return row_list.copy()
-    if (file := _file_of(row_list)) is None or (other := _file_of(out)) is None:
+    if (one := mapping_of(row_list)) is None or (other := mapping_of(out)) is None:
         return row_list
     try:
-        return row_list if file and other and not os.path.samefile(file, other) else row_list.copy()
+        return row_list if one[1] and other[1] and not os.path.samefile(one[1], other[1]) else row_list.copy()
     except OSError:  # it was removed
         return row_list.copy()
 
 
-def _file_of(array: NDArray[Any]) -> str | None:
-    """The file that an array maps: empty if its name is unknown, None if it maps no file."""
-    bases = bases_of(array)
-    if not bases or type(bases[-1]) is np.ndarray:
+def mapping_of(array: NDArray[Any]) -> tuple[mmap, str] | None:
+    """The mapping that an array lies in, and the name of its file, empty if unknown; None if it lies in none."""
+    if not is_lent(array):
         return None
     import mmap
 
+    bases = bases_of(array)
     last = bases[-1]
     while isinstance(last, memoryview):
         last = last.obj
+    if not isinstance(last, mmap.mmap):
+        return None
     names = (getattr(base, "filename", None) for base in bases if isinstance(base, np.memmap))
-    return next((os.fspath(name) for name in names if name), "") if isinstance(last, mmap.mmap) else None
+    return last, next((os.fspath(name) for name in names if name), "")
 
 
 def _read_keys(keys: ArrayLike, out: NDArray[Any]) -> NDArray[np.int64]:

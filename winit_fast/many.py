@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsIndex, TypedDict
 
@@ -17,6 +18,7 @@ from winit_fast.fill import (
     Resolution,
     Seed,
     look_up,
+    mapping_of,
     read_array,
     read_padding,
     read_region,
@@ -24,7 +26,8 @@ from winit_fast.fill import (
     write_padding,
 )
 from winit_fast.messages import class_name, quote
-from winit_fast.parallel import SHARE_VALUES, fill_plans, read_threads
+from winit_fast.pages import LARGE, is_allowed
+from winit_fast.parallel import SHARE_VALUES, default_threads, fill_plans, read_threads
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.schemes import Scheme
 from winit_fast.streams import UNNAMED, stream_of
@@ -107,7 +110,8 @@ def fill_many(
     """
     if not isinstance(fills, list | tuple):
         raise TypeError(f"fills must be a list or a tuple of dicts, got {class_name(fills)}")
-    given = tuple(fills)  # what runs while arguments are read may change the list
+    # What runs while arguments are read may change the list; and what a subclass holds, whatever it says.
+    given = tuple((list if isinstance(fills, list) else tuple).__iter__(fills))  # type: ignore[arg-type]
     parts = []
     for place, arguments in enumerate(given):
         try:
@@ -115,18 +119,25 @@ def fill_many(
         except (TypeError, ValueError) as error:
             _refuse(place, arguments, error)
     thread_count = read_threads(threads)
+    # What is wrong with the environment is said before the first array is written.
+    if any(part.memory.nbytes >= LARGE for part in parts):
+        is_allowed()
+    if thread_count is None:
+        default_threads()
     drawing = next((part for part in parts if part.resolution.draws), None)
     key = read_seed(seed, drawing is not None, "" if drawing is None else drawing.scheme)
-    if type(seed) is int or isinstance(seed, np.integer):
-        _warn_of_repeats(parts, key)
-    else:  # as in `fill`: an adapter's seed may be meant to repeat
-        parts = [part._replace(is_named=True) for part in parts]
+    unnamed: dict[Hashable, int] = {}
+    if type(seed) is int or isinstance(seed, np.integer):  # as in `fill`: an adapter's seed may be meant to repeat
+        unnamed = _warn_of_repeats(parts, key)
+    in_order = _may_meet_in_a_file(parts)
     for place, part in enumerate(parts):
         if not is_unchanged(part.out, part.memory):
             raise ValueError(f"fills[{place}]: out {CHANGED}")
     parts = [part for part in parts if part.memory.size]
     for begin in range(0, len(parts), _TOGETHER):
-        _write(parts[begin : begin + _TOGETHER], key, thread_count)
+        _write(parts[begin : begin + _TOGETHER], key, thread_count, in_order)
+    for values, address in unnamed.items():
+        note_fill(values, address)
 
 
 class _Part(NamedTuple):
@@ -146,7 +157,7 @@ class _Part(NamedTuple):
         """What `fill` would write."""
         return Target(self.memory, self.shape, self.start)
 
-    def values(self, key: int) -> tuple[object, ...]:
+    def values(self, key: int) -> Hashable:
         """Equal where the values drawn without a name are, as in `fill`."""
         return key, self.resolution.values, self.shape, self.start
 
@@ -184,18 +195,32 @@ def _refuse(place: int, arguments: object, error: TypeError | ValueError) -> NoR
     raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{which}: {error}") from None
 
 
-def _warn_of_repeats(parts: list[_Part], key: int) -> None:
-    """Warn as `fill` would of the second of two arrays without names that get the same values."""
-    found: dict[object, int] = {}
+def _warn_of_repeats(parts: list[_Part], key: int) -> dict[Hashable, int]:
+    """Warn as `fill` would of the second of two arrays without names that get the same values; where the first lie."""
+    found: dict[Hashable, int] = {}
     for part in parts:
         if not part.is_named and part.memory.size:
             values, address = part.values(key), address_of(part.memory)
             warn_of_repeats(values, address, found.setdefault(values, address))
+    return found
 
 
-def _write(parts: list[_Part], key: int, threads: int | None) -> None:
+def _may_meet_in_a_file(parts: list[_Part]) -> bool:
+    """Whether a file may be mapped twice, so that arrays share memory at two addresses."""
+    found = (mapping_of(part.memory) for part in parts)
+    names = {id(mapping[0]): mapping[1] for mapping in found if mapping is not None}
+    if len(names) < 2:
+        return False
+    try:
+        files = {(file.st_dev, file.st_ino) for file in map(os.stat, names.values())}
+    except OSError:  # it has no name, or was removed
+        return True
+    return len(files) < len(names)
+
+
+def _write(parts: list[_Part], key: int, threads: int | None, in_order: bool) -> None:
     spans = sorted(bounds_of(part.memory) for part in parts)
-    if all(one[1] <= other[0] for one, other in pairwise(spans)):
+    if not in_order and all(one[1] <= other[0] for one, other in pairwise(spans)):
         _write_together(parts, key, threads)
     else:  # the order counts where memory is shared
         for part in parts:
@@ -218,5 +243,3 @@ def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
             part.resolution.write(part.target(), Call(key, part.stream, threads))
         if part.padding is not None:
             write_padding(part.target(), part.padding)
-        if not part.is_named:
-            note_fill(part.values(key), address_of(part.memory))

@@ -27,7 +27,7 @@ from winit_fast.messages import quote
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LARGE", "PAST_CACHE", "prepare"]
+__all__ = ["LARGE", "PAST_CACHE", "is_allowed", "prepare"]
 
 #: Bytes from which on `prepare` is asked about an array; NumPy asks for huge pages from there on too.
 LARGE = 4 << 20
@@ -69,20 +69,26 @@ def prepare(out: NDArray[Any]) -> bool:
     >>> prepare(np.ones(1 << 20, "float32")) or sys.platform != "linux"
     True
     """
-    given = os.environ.get(_ENVIRONMENT)
-    if given not in (None, "", "0", "1"):
-        raise ValueError(f"{_ENVIRONMENT} must be 0 or 1, got {quote(given)}")
+    may_ask = is_allowed()
     if sys.platform != "linux":
         return False
     begin, end = byte_bounds(out)
     if _has_pages(begin, end):
         return True
-    size = 0 if given == "0" else _huge_page()
+    size = _huge_page() if may_ask else 0
     if size and _is_dense(out):
         first, last = -(-begin // size) * size, end // size * size
         if first < last and _is_private(first, last):
             _system().madvise(first, last - first, mmap.MADV_HUGEPAGE)
     return False
+
+
+def is_allowed() -> bool:
+    """Whether ``WINIT_FAST_HUGE_PAGES`` lets `prepare` ask; a ValueError as there."""
+    given = os.environ.get(_ENVIRONMENT)
+    if given not in (None, "", "0", "1"):
+        raise ValueError(f"{_ENVIRONMENT} must be 0 or 1, got {quote(given)}")
+    return given != "0"
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
+#if defined(__GLIBC__)
+#include <dlfcn.h>
+#endif
 #endif
 
 typedef struct {
@@ -67,7 +70,7 @@ static inline long crew_process(void) { return 0; } /* there is no fork */
 static void *crew_thread_runs(void *thread)
 {
     /* Signals are for threads that run Python. Those that report a fault of this thread itself stay. */
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
     sigset_t others;
     sigfillset(&others);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
@@ -77,6 +80,19 @@ static void *crew_thread_runs(void *thread)
     return NULL;
 }
 
+/* glibc takes the memory that libraries have for each thread out of its stack: it may be nearly all. */
+static inline size_t crew_stack_taken(const pthread_attr_t *attributes)
+{
+    size_t taken = 0;
+#if defined(__GLIBC__) && defined(RTLD_DEFAULT)
+    void *const minimum = dlsym(RTLD_DEFAULT, "__pthread_get_minstack"); /* not for linkers: no version promises it */
+    if (minimum != NULL)
+        taken = ((size_t (*)(const pthread_attr_t *))minimum)(attributes);
+#endif
+    (void)attributes;
+    return taken;
+}
+
 static inline int crew_thread_start(crew_thread *thread, void (*begin)(void *), void *argument)
 {
     pthread_attr_t small_stack;
@@ -84,11 +100,11 @@ static inline int crew_thread_start(crew_thread *thread, void (*begin)(void *), 
     thread->begin = begin;
     thread->argument = argument;
     if (pthread_attr_init(&small_stack) == 0) {
-        if (pthread_attr_setstacksize(&small_stack, CREW_STACK_BYTES) == 0)
+        if (pthread_attr_setstacksize(&small_stack, CREW_STACK_BYTES + crew_stack_taken(&small_stack)) == 0)
             refused = pthread_create(&thread->handle, &small_stack, crew_thread_runs, thread);
         pthread_attr_destroy(&small_stack);
     }
-    if (refused) /* too small, where libraries have much memory for each thread; or there are no more threads */
+    if (refused) /* too small here, or there are no more threads */
         refused = pthread_create(&thread->handle, NULL, crew_thread_runs, thread);
     return !refused;
 }
