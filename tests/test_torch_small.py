@@ -179,6 +179,31 @@ def test_of_parameters_that_share_memory_the_last_is_what_stays():
         assert torch.equal(one, other)
 
 
+def test_of_parameters_that_map_one_file_the_last_is_what_stays(tmp_path):
+    shape, path = (256, 512), tmp_path / "weights"
+    path.write_bytes(bytes(4 * 256 * 512))
+
+    def mapped():
+        return torch.from_file(str(path), shared=True, size=256 * 512).view(shape).detach()
+
+    model = nn.Sequential(*[nn.Linear(512, 256, bias=False) for _ in range(6)])
+    for layer in model:
+        layer.weight = nn.Parameter(mapped())
+    for _ in range(5):
+        init_module_(model, {"*": "normal"}, seed=7, threads=4)
+        assert is_same(mapped(), filled(shape, "normal", name="5.weight"))
+
+
+@pytest.mark.parametrize("variable", ["WINIT_FAST_THREADS", "WINIT_FAST_HUGE_PAGES"])
+def test_an_environment_that_cannot_be_used_is_refused_before_any_parameter_is_written(monkeypatch, variable):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(2048, 2048))
+    version = model[0].weight._version
+    monkeypatch.setenv(variable, "none of these")
+    with pytest.raises(ValueError, match=variable):
+        init_module_(model, "torch", seed=7)
+    assert model[0].weight._version == version
+
+
 def stack(count=5, kind=torch.float32):
     layers = [nn.Linear(16, 16) for _ in range(count)] + [nn.Conv2d(4, 4, 3, groups=2), nn.ConvTranspose2d(4, 6, 3)]
     layers += [nn.Linear(16, 8), nn.Embedding(10, 16, padding_idx=2), nn.Linear(16, 16).double(), nn.LayerNorm(16)]

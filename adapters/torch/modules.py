@@ -16,6 +16,8 @@ from winit_fast import Scheme
 from winit_fast.fans import matrices_of
 from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, quote
+from winit_fast.pages import is_allowed
+from winit_fast.parallel import default_threads
 from winit_fast.small import SmallPlan
 
 from .._memory.torch import name_of
@@ -324,6 +326,9 @@ def _plan(
         raise TypeError("seed must be an int, got None: seed=torch.initial_seed() follows torch.manual_seed")
     key = as_int("seed", seed)
     Initializer("normal").check((0,), seed=key, threads=threads)
+    is_allowed()  # what is wrong with the environment is said before the first parameter is written
+    if threads is None:
+        default_threads()
     ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
     alike: dict[Hashable, Slot] = {}  # what was planned, by all that decides it but the name

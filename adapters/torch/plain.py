@@ -116,6 +116,9 @@ def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, t
     spans.sort()
     is_apart = all(one[1] <= other[0] for one, other in pairwise(spans))
     count = read_threads(threads)
+    if count not in (None, 1) or sum(end - begin for begin, end in spans) >= SMALL_BYTES:  # threads may keep no order
+        # A file that is mapped twice is memory that tensors share at two addresses.
+        is_apart &= not any(getattr(tensor.untyped_storage(), "filename", None) for _, tensor, _ in parts)
     try:
         for together in (tuple(plans),) if is_apart else zip(plans, strict=True):
             fill_plans(together, count)
