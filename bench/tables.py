@@ -20,7 +20,7 @@ from targets import table as targets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
-    ROOT / "README.md": ("first touch", "speed"),
+    ROOT / "README.md": ("first touch",),
     ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
@@ -53,7 +53,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def speed(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
-    """GB/s of float32: the table on README.md's first screen, and of docs/performance.md."""
+    """GB/s of float32: the table of docs/performance.md."""
     isa, versions = machine["isa"], machine["versions"]
     rows = [
         (f"**winit_fast, 2 threads, {ISA_NAMES[isa]}**", f"winit_fast {isa}", 2),
