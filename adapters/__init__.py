@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from . import numpy as numpy
 
-    class InitKeywords(Keywords, total=False):
+    class AnyKeywords(Keywords, total=False):
         """What the `init_` of some adapter takes beside what it fills and the scheme."""
 
         seed: object
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def init_(x: T, scheme: str | Scheme, **keywords: Unpack[InitKeywords]) -> T:
+def init_(x: T, scheme: str | Scheme, **keywords: Unpack[AnyKeywords]) -> T:
     """Fill an array, tensor or variable of any framework with starting weights, in place.
 
     Parameters

@@ -57,6 +57,9 @@ def said(code, **environment):
         "winit_fast.random_bits(array.view('uint32'), seed=1)",
         "winit_fast.fill(array.view('float32').reshape(1024, -1), 'identity')",
         "winit_fast.fill(array.view('float32').reshape(1024, -1), 'sparse(0.5)', seed=1)",
+        "winit_fast.fill(array.view('float32').reshape(-1, 64), 'orthogonal', seed=1)",
+        "winit_fast.fill(array.view('float32').reshape(-1, 4), 'array([1, 2, 3, 4])')",
+        "winit_fast.fill(array.view('float32').reshape(-1, 64), 'lstm_bias')",
         "winit_fast.fill_keys(array.view('float32').reshape(-1, 64), np.arange(32768), 'normal', seed=1)",
     ],
 )

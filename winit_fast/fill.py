@@ -35,6 +35,8 @@ from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.lowering import ELEMENT_TYPES, Conversion, ElementType, lower, refuse_complex
 from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, quote, shorten
+from winit_fast.pages import LARGE
+from winit_fast.pages import prepare as ask_for_pages
 from winit_fast.parallel import fill_plan, read_threads
 from winit_fast.pieces import write_zero_rows, write_zeros
 from winit_fast.registry import LONGEST_KEPT
@@ -673,9 +675,9 @@ def read_padding(padding_idx: SupportsIndex, layout: Layout) -> tuple[int, int]:
 def write_padding(target: Target, padding: tuple[int, int]) -> None:
     """Write 0 to the row of padding, if the target has it."""
     axis, row = padding
-    place = row - target.start[axis]
-    if 0 <= place < target.out.shape[axis]:
-        write_zeros(np.moveaxis(target.out, axis, 0)[place, ...])
+    index = row - target.start[axis]
+    if 0 <= index < target.out.shape[axis]:
+        write_zeros(np.moveaxis(target.out, axis, 0)[index, ...])
 
 
 class Resolution(NamedTuple):
@@ -770,6 +772,7 @@ def _resolve(
         raise ValueError(f"{scheme.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
+    write = partial(_write_pages, write)
     values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
     return Resolution(write, whole, distribution.draws, False, values, split_axis)
 
@@ -786,6 +789,13 @@ def _resolve_held(scheme: ref[Scheme], *others: Any) -> Resolution:
 _LONG = 1 << 14
 _resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
 _resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
+
+
+def _write_pages(write: Writer, target: Target, call: Call) -> None:
+    """Write a target whose pages are asked for first. Plans ask by themselves, but structures write without."""
+    if target.out.nbytes >= LARGE:
+        ask_for_pages(target.out)
+    write(target, call)
 
 
 def _write_matrices(write: Writer, axis: int, shape: tuple[int, ...], target: Target, call: Call) -> None:

@@ -113,11 +113,11 @@ def fill_many(
     # What runs while arguments are read may change the list; and what a subclass holds, whatever it says.
     given = tuple((list if isinstance(fills, list) else tuple).__iter__(fills))  # type: ignore[arg-type]
     parts = []
-    for place, arguments in enumerate(given):
+    for index, arguments in enumerate(given):
         try:
             parts.append(_read(**arguments))
         except (TypeError, ValueError) as error:
-            _refuse(place, arguments, error)
+            _refuse(index, arguments, error)
     thread_count = read_threads(threads)
     # What is wrong with the environment is said before the first array is written.
     if any(part.memory.nbytes >= LARGE for part in parts):
@@ -130,9 +130,9 @@ def fill_many(
     if type(seed) is int or isinstance(seed, np.integer):  # as in `fill`: an adapter's seed may be meant to repeat
         unnamed = _warn_of_repeats(parts, key)
     in_order = _may_meet_in_a_file(parts)
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if not is_unchanged(part.out, part.memory):
-            raise ValueError(f"fills[{place}]: out {CHANGED}")
+            raise ValueError(f"fills[{index}]: out {CHANGED}")
     parts = [part for part in parts if part.memory.size]
     for begin in range(0, len(parts), _TOGETHER):
         _write(parts[begin : begin + _TOGETHER], key, thread_count, in_order)
@@ -178,9 +178,9 @@ def _read(
     return _Part(out, memory, scheme, resolution, global_shape, start, stream, padding, is_named)
 
 
-def _refuse(place: int, arguments: object, error: TypeError | ValueError) -> NoReturn:
+def _refuse(index: int, arguments: object, error: TypeError | ValueError) -> NoReturn:
     """Raise an error again that says which array it is about; a better one if the dict is what is wrong."""
-    which = f"fills[{place}]"
+    which = f"fills[{index}]"
     if not isinstance(arguments, dict):
         raise TypeError(f"{which} must be a dict of the arguments of fill, got {class_name(arguments)}") from None
     unknown = [key for key in arguments if key not in _ARGUMENTS]
@@ -232,8 +232,8 @@ def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
     for part in parts:
         conversion, memory = part.resolution.conversion, part.memory
         if conversion is not None:
-            place = (None, None) if part.shape == memory.shape else (part.shape, part.start)
-            plans.append(Plan(memory, *conversion, key, part.stream, *place))
+            region = (None, None) if part.shape == memory.shape else (part.shape, part.start)
+            plans.append(Plan(memory, *conversion, key, part.stream, *region))
             if memory.size > SHARE_VALUES:
                 share_values = min(share_values, share_values_of(memory))
     if plans:

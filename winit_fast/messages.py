@@ -54,8 +54,8 @@ def _pieces(value: object) -> Iterator[str]:
     elif kind in _BRACKETS and value:
         opening, closing = _BRACKETS[kind]
         yield opening
-        for place, member in enumerate(value):  # type: ignore[arg-type, var-annotated]
-            yield ", " if place else ""
+        for index, member in enumerate(value):  # type: ignore[arg-type, var-annotated]
+            yield ", " if index else ""
             yield from _pieces(member)
             if kind is dict:
                 yield ": "
