@@ -677,8 +677,6 @@ for each in (variable, from_initializer):
     check(one, other)
 strategy.run(lambda: init_(variable, "ones"))
 assert all((copy.numpy() == 1).all() for copy in variable.values)
-import os
-os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 from winit_fast import adapters
 with strategy.scope():
@@ -736,5 +734,7 @@ assert not (tables[0] == tables[1]).any()
 @pytest.mark.parametrize(("how", "code"), [("mirrored", MIRRORED), ("parameter servers", PARAMETER_SERVERS)])
 def test_variables_on_several_devices_and_servers_hold_the_unsharded_bits(how, code):
     # os._exit: servers of TensorFlow in this process have no end of their own.
-    done = python("-c", DISTRIBUTED + code + "print('all of it', flush=True)\nos._exit(0)", **QUIET)
+    # Keras reads its backend when it is first imported, which TensorFlow may do.
+    code = f"{DISTRIBUTED}{code}print('all of it', flush=True)\nos._exit(0)"
+    done = python("-c", code, **QUIET, KERAS_BACKEND="tensorflow")
     assert done.stdout.endswith("all of it\n"), done.stderr
