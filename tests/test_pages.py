@@ -60,6 +60,7 @@ def said(code, **environment):
         "winit_fast.fill(array.view('float32').reshape(-1, 64), 'orthogonal', seed=1)",
         "winit_fast.fill(array.view('float32').reshape(-1, 4), 'array([1, 2, 3, 4])')",
         "winit_fast.fill(array.view('float32').reshape(-1, 64), 'lstm_bias')",
+        "winit_fast.fill(array.view('complex64'), 'constant(0.5)')",
         "winit_fast.fill_keys(array.view('float32').reshape(-1, 64), np.arange(32768), 'normal', seed=1)",
     ],
 )

@@ -772,7 +772,7 @@ def _resolve(
         raise ValueError(f"{scheme.name}: {error}") from None
     if split_axis is not None:
         write = partial(_write_matrices, write, split_axis, layout.shape)
-    write = partial(_write_pages, write)
+    write = partial(_write_on_huge_pages, write)
     values = f"{distribution} {layout}" if distribution.draws else ""  # a table's would be long
     return Resolution(write, whole, distribution.draws, False, values, split_axis)
 
@@ -791,8 +791,8 @@ _resolve_array = lru_cache(maxsize=128, typed=True)(_resolve_held)
 _resolve_large_array = lru_cache(maxsize=8, typed=True)(_resolve_held)
 
 
-def _write_pages(write: Writer, target: Target, call: Call) -> None:
-    """Write a target whose pages are asked for first. Plans ask by themselves, but structures write without."""
+def _write_on_huge_pages(write: Writer, target: Target, call: Call) -> None:
+    """Write a target, for which huge pages are asked first. A plan asks by itself, but not all structures have one."""
     if target.out.nbytes >= LARGE:
         ask_for_pages(target.out)
     write(target, call)
@@ -826,7 +826,7 @@ def _make_complex_writer(
 
         if isinstance(distribution, Constant):
             distribution = GivenValues((1,) * len(layout.shape) + (2,), (distribution.value, 0.0))
-            write = prepare(distribution, layout, element_type, dtype)
+            write = partial(_write_on_huge_pages, prepare(distribution, layout, element_type, dtype))
         else:
             refuse_complex(name, element_type)
     else:
