@@ -1,0 +1,1 @@
+"""Tables larger than memory: written to files in bounded memory, by many workers in any order, resumed, verified."""

@@ -1,0 +1,186 @@
+"""What is written: tensors with their schemes, and a recipe, which is all of them with their seed.
+
+A recipe is all that decides the bytes. It stands as JSON in the metadata of the files and in the journal of an
+unfinished one, so that a file can be resumed and verified without anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
+
+import numpy as np
+
+from winit_fast.config import STREAM_VERSION
+from winit_fast.initializer import Initializer
+from winit_fast.lowering import ELEMENT_TYPES
+from winit_fast.memory import dtype_of
+from winit_fast.messages import as_sizes, quote
+from winit_fast.schemes import Scheme
+
+__all__ = ["Part", "Recipe", "TensorSpec"]
+
+Own = TypeVar("Own", bound="TensorSpec")
+
+
+@dataclass(frozen=True, init=False)
+class TensorSpec:
+    """A tensor of a file: its name there, shape, dtype and scheme.
+
+    Parameters
+    ----------
+    name : str
+        In the file, and that of the stream unless `stream` is given.
+    shape : sequence of int
+    dtype : data-type
+        One that `winit_fast.fill` writes.
+    scheme : str or Scheme
+    stream : str or int, optional
+        The name under which the values are drawn.
+    in_axis, out_axis, batch_axis, matrices, padding_idx
+        As in `winit_fast.fill`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `winit_fast.fill` would refuse the tensor, or it has 2^63 bytes or more.
+
+    Examples
+    --------
+    >>> spec = TensorSpec("user_id", (40_000_000, 128), "float16", "normal(std=0.01)", padding_idx=0)
+    >>> spec.nbytes
+    10240000000
+    >>> TensorSpec.from_config(spec.get_config()) == spec
+    True
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    initializer: Initializer
+
+    def __init__(
+        self,
+        name: str,
+        shape: Iterable[SupportsIndex],
+        dtype: Any,
+        scheme: str | Scheme,
+        *,
+        stream: str | SupportsIndex | None = None,
+        **axes: Any,
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, got {quote(name)}")
+        kind, sizes = dtype_of(dtype), as_sizes("shape", shape)
+        if kind.name not in ELEMENT_TYPES or not kind.isnative:
+            raise TypeError(f"dtype of {quote(name)} must be one of {', '.join(ELEMENT_TYPES)}, got {quote(dtype)}")
+        if max((*sizes, prod(sizes) * kind.itemsize)) >= 1 << 63:
+            raise ValueError(f"shape of {quote(name)} must be of fewer than 2^63 bytes, got {quote(sizes)}")
+        initializer = Initializer(scheme, name=name if stream is None else stream, **axes)
+        initializer.check(sizes, kind)
+        vars(self).update(name=name, shape=sizes, dtype=kind, initializer=initializer)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the whole tensor in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def whole(self) -> Part:
+        """All of it."""
+        return Part(self, (0,) * len(self.shape), self.shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this spec again, in JSON's types; those that are left out have their defaults."""
+        initializer = self.initializer.get_config()
+        default = Initializer(self.initializer.scheme, name=self.name).get_config()
+        config = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype.name}
+        config["scheme"] = initializer.pop("scheme")
+        stream = initializer.pop("name")
+        if stream != self.name:
+            config["stream"] = stream
+        return {**config, **{key: value for key, value in initializer.items() if value != default[key]}}
+
+    @classmethod
+    def from_config(cls: type[Own], config: Mapping[str, Any]) -> Own:
+        """Make a spec from what `get_config` returned."""
+        return cls(**config)
+
+
+class Part(NamedTuple):
+    """A rectangle of a tensor: what one file holds of it."""
+
+    spec: TensorSpec
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return prod(self.shape) * self.spec.dtype.itemsize
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole tensor."""
+        return self.shape == self.spec.shape
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the bytes of a set of files: tensors and their seed.
+
+    Parameters
+    ----------
+    tensors : tuple of TensorSpec
+    seed : int or None
+        None if no scheme draws.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If two tensors have the same name, or the seed cannot be used.
+
+    Examples
+    --------
+    >>> recipe = Recipe((TensorSpec("user_id", (1000, 64), "float16", "normal(std=0.01)"),), 7)
+    >>> print(recipe.to_json())
+    {"stream_version": 1, "seed": 7, "tensors": [{"name": "user_id", "shape": [1000, 64], "dtype": "float16", "scheme": "normal(std=0.01)"}]}
+    >>> Recipe.from_json(recipe.to_json()) == recipe
+    True
+    """
+
+    tensors: tuple[TensorSpec, ...]
+    seed: int | None
+
+    def __post_init__(self) -> None:
+        name, count = Counter(spec.name for spec in self.tensors).most_common(1)[0] if self.tensors else ("", 0)
+        if count > 1:
+            raise ValueError(f"tensors must have different names, got {quote(name)} twice")
+        for spec in self.tensors:
+            spec.initializer.check(spec.shape, spec.dtype, seed=self.seed)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that tell this recipe from others."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
+
+    def to_json(self) -> str:
+        """One line of JSON; the same recipe is the same line."""
+        tensors = [spec.get_config() for spec in self.tensors]
+        return json.dumps({"stream_version": STREAM_VERSION, "seed": self.seed, "tensors": tensors})
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what `to_json` wrote; it may be anybody's text.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a recipe, or one of another version of the stream.
+        """
+        raise NotImplementedError  # (formats engineer)
