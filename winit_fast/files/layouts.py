@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from winit_fast.files.specs import Part, Recipe
 
-__all__ = ["PAGE", "Contents", "Layout", "Segment", "Stored", "TruncatedFileError"]
+__all__ = ["PAGE", "Contents", "Layout", "Segment", "Stored", "TruncatedFileError", "place"]
 
 #: Data begins at a multiple of this, so that it can be written past the cache of the system.
 PAGE = 4096
@@ -91,3 +92,15 @@ class Contents(NamedTuple):
 
 class TruncatedFileError(ValueError):
     """A file ends before the end that its header gives."""
+
+
+def place(parts: Iterable[Part], start: int) -> tuple[tuple[Segment, ...], int]:
+    """Parts one after another from a byte on, so that each element stands at a multiple of its size; and the end.
+
+    Those of larger elements come first, else they keep their order.
+    """
+    segments = []
+    for part in sorted(parts, key=lambda part: -part.spec.dtype.itemsize):
+        segments.append(Segment(part, start))
+        start += part.nbytes
+    return tuple(segments), start

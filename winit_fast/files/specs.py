@@ -148,9 +148,9 @@ class Recipe:
 
     Examples
     --------
-    >>> recipe = Recipe((TensorSpec("user_id", (1000, 64), "float16", "normal(std=0.01)"),), 7)
+    >>> recipe = Recipe((TensorSpec("a", (10, 2), "float16", "normal"),), 7)
     >>> print(recipe.to_json())
-    {"stream_version": 1, "seed": 7, "tensors": [{"name": "user_id", "shape": [1000, 64], "dtype": "float16", "scheme": "normal(std=0.01)"}]}
+    {"stream_version": 1, "seed": 7, "tensors": [{"name": "a", "shape": [10, 2], "dtype": "float16", "scheme": "normal"}]}
     >>> Recipe.from_json(recipe.to_json()) == recipe
     True
     """
