@@ -24,7 +24,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from winit_fast.files.layouts import Layout, Segment
-from winit_fast.files.partial import beside
+from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
 from winit_fast.publish import sync
@@ -184,11 +184,12 @@ class Journal:
         How many are recorded.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path, intent: Intent, blocks: Iterable[int] = ()) -> None:
         """Begin a new one, with blocks that are on the disk already, in the place of the old one."""
         self.path = path
         self.blocks = 0
-        self._descriptor = -1
         text, header = intent.to_bytes(), intent.header
         self._digest = _digest(text, header)
         size = _HEAD.size + len(text) + len(header)
@@ -216,7 +217,7 @@ class Journal:
         """Say that all recorded blocks are on the disk."""
         self._append(_MARK, self.blocks)
         self._marked = self._size, self.blocks
-        getattr(os, "fdatasync", sync)(self._descriptor)
+        sync_data(self._descriptor, self.path)
 
     def forget(self) -> None:
         """Take back what came after the last mark: the disk has refused to keep it."""

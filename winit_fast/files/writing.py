@@ -228,15 +228,16 @@ def clean(path: str | Path) -> list[Path]:
     """
     final = Path(os.path.realpath(path))
     partial, journal = partial_of(final), journal_of(final)
-    file = open_partial(partial)
-    if file is None:
-        return remove_names(partial, journal)
-    try:
-        if file.size and not journal.exists():
-            raise ValueError(f"{partial} has no journal: winit_fast did not write it, and does not remove it")
-        return file.remove(journal)
-    finally:
-        file.close()
+    names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
+    if names:
+        file = _lock(partial)
+        try:
+            if file.size and not journal.exists():
+                raise ValueError(f"{partial} has no journal: winit_fast did not write it, and does not remove it")
+            file.remove(journal)
+        finally:
+            file.close()
+    return names
 
 
 def _check_layout(layout: Layout) -> None:
@@ -280,16 +281,22 @@ def _check_place(destination: Destination, size: int) -> None:
 
 
 def _finish_publishing(final: Path) -> None:
-    """Take away the temporary name of a file that has its own name already: its process died between the two."""
-    if not final.exists() or not partial_of(final).exists() or not partial_of(final).samefile(final):
-        return
-    file = open_partial(partial_of(final))
-    if file is not None:
+    """Remove the other names of a file that has its own: its process died before it did that."""
+    partial, journal = partial_of(final), journal_of(final)
+    if final.exists() and (partial.samefile(final) if partial.exists() else journal.exists()):
+        file = _lock(partial)
         try:
-            if file.has_its_name(final):
-                file.remove(journal_of(final))
+            if file.size == 0 or file.has_its_name(final):
+                file.remove(journal)
         finally:
             file.close()
+
+
+def _lock(partial: Path) -> LockedFile:
+    """Hold the names of an unfinished file, whichever of them are there."""
+    file = open_partial(partial, 0o600)
+    assert file is not None  # it is made if it is missing
+    return file
 
 
 def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
