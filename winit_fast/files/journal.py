@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -75,10 +75,13 @@ class Intent:
         Raises
         ------
         ValueError
-            If the recipe is of another version of the stream.
+            If the recipe is of another version of the stream, or lacks a tensor.
         """
         recipe = Recipe.from_json(self.recipe)
         specs = {spec.name: spec for spec in recipe.tensors}
+        for name, *_ in self.segments:
+            if name not in specs:
+                raise ValueError(f"the recipe must have the tensor {quote(name)}")
         segments = tuple(Segment(Part(specs[name], offset, shape), at) for name, offset, shape, at in self.segments)
         return Layout(self.format, self.header, segments, self.size), recipe
 
@@ -151,9 +154,10 @@ def read_journal(path: Path) -> PastJournal | None:
         if magic != _MAGIC or digest != _digest(content[_HEAD.size : end]) or end > len(content):
             raise ValueError
         intent = Intent.from_bytes(content[_HEAD.size : begin], content[begin:end])
+        count = -(-intent.size // intent.block_size)
     except Exception:  # whatever garbage raises
         raise ValueError(f"{path} is damaged, or not a journal of winit_fast") from None
-    blocks, marked = _read_records(content[_aligned(end) :], digest, -(-intent.size // intent.block_size))
+    blocks, marked = _read_records(content[_aligned(end) :], digest, count)
     here = read_boot()
     is_same_boot = bool(here) and boot.rstrip(b"\0") == here.encode()
     on_disk = tuple(dict.fromkeys(blocks[:marked]))
@@ -184,7 +188,7 @@ class Journal:
         How many are recorded.
     """
 
-    _descriptor = -1
+    _closing: Iterator[None] = iter(())
 
     def __init__(self, path: Path, intent: Intent, blocks: Iterable[int] = ()) -> None:
         """Begin a new one, with blocks that are on the disk already, in the place of the old one."""
@@ -207,6 +211,7 @@ class Journal:
             sync(file.fileno())
         os.replace(beside(path), path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        self._closing = map(os.close, [self._descriptor])  # once, however often an interrupt ends `close`
 
     def record(self, block: int) -> None:
         """Say that a block is written."""
@@ -226,9 +231,7 @@ class Journal:
 
     def close(self) -> None:
         """Close it; the file stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        any(self._closing)
 
     def __del__(self) -> None:
         self.close()

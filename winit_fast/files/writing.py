@@ -511,9 +511,9 @@ class _Writers:
     """Threads that write blocks. Blocks go around: `take` one, fill it, `put` it."""
 
     def __init__(self, recorder: _Recorder, buffers: list[NDArray[np.uint8]]) -> None:
-        self._work: SimpleQueue[_Filled | None] = SimpleQueue()
         self._back: SimpleQueue[NDArray[np.uint8] | BaseException] = SimpleQueue()
         self._bell: SimpleQueue[None] = SimpleQueue()
+        self._work: SimpleQueue[_Filled | None] = SimpleQueue()
         for buffer in buffers:
             self._back.put(buffer)
         self._held = recorder.file.held
@@ -530,7 +530,8 @@ class _Writers:
             del self._held[len(started) :]
 
     def __del__(self) -> None:
-        self._work.put(None)
+        with suppress(AttributeError):  # after an interrupt of its beginning
+            self._work.put(None)
 
     def take(self) -> NDArray[np.uint8]:
         """A block that is free.
