@@ -49,11 +49,19 @@ def bits(array):
 
 
 SCHEMES = [
-    ("normal(std=0.01)", (11, 7, 5), {}), ("he_normal", (40, 9), {"in_axis": 1, "out_axis": 0}), ("uniform", (), {}),
-    ("normal", (50, 3), {"padding_idx": 4}), ("orthogonal", (30, 20), {}),
-    ("orthogonal", (5, 12, 8), {"batch_axis": 0}), ("sparse(sparsity=0.5)", (30, 20), {}), ("identity", (20, 20), {}),
-    ("zeros", (20, 3), {}), ("he_normal", (6, 20), {"matrices": 4}), ("dirac", (3, 4, 4), {}), ("delta_orthogonal", (3, 4, 8), {}),
-]  # fmt: skip
+    ("normal(std=0.01)", (11, 7, 5), {}),
+    ("he_normal", (40, 9), {"in_axis": 1, "out_axis": 0}),
+    ("uniform", (), {}),
+    ("normal", (50, 3), {"padding_idx": 4}),
+    ("orthogonal", (30, 20), {}),
+    ("orthogonal", (5, 12, 8), {"batch_axis": 0}),
+    ("sparse(sparsity=0.5)", (30, 20), {}),
+    ("identity", (20, 20), {}),
+    ("zeros", (20, 3), {}),
+    ("he_normal", (6, 20), {"matrices": 4}),
+    ("dirac", (3, 4, 4), {}),
+    ("delta_orthogonal", (3, 4, 8), {}),
+]
 
 
 @pytest.mark.parametrize(("scheme", "shape", "axes"), SCHEMES)

@@ -17,14 +17,14 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
 
 from winit_fast.files.layouts import Layout, Segment
-from winit_fast.files.partial import beside
+from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
 from winit_fast.publish import sync
@@ -75,10 +75,13 @@ class Intent:
         Raises
         ------
         ValueError
-            If the recipe is of another version of the stream.
+            If the recipe is of another version of the stream, or lacks a tensor.
         """
         recipe = Recipe.from_json(self.recipe)
         specs = {spec.name: spec for spec in recipe.tensors}
+        for name, *_ in self.segments:
+            if name not in specs:
+                raise ValueError(f"the recipe must have the tensor {quote(name)}")
         segments = tuple(Segment(Part(specs[name], offset, shape), at) for name, offset, shape, at in self.segments)
         return Layout(self.format, self.header, segments, self.size), recipe
 
@@ -151,9 +154,10 @@ def read_journal(path: Path) -> PastJournal | None:
         if magic != _MAGIC or digest != _digest(content[_HEAD.size : end]) or end > len(content):
             raise ValueError
         intent = Intent.from_bytes(content[_HEAD.size : begin], content[begin:end])
+        count = -(-intent.size // intent.block_size)
     except Exception:  # whatever garbage raises
         raise ValueError(f"{path} is damaged, or not a journal of winit_fast") from None
-    blocks, marked = _read_records(content[_aligned(end) :], digest, -(-intent.size // intent.block_size))
+    blocks, marked = _read_records(content[_aligned(end) :], digest, count)
     here = read_boot()
     is_same_boot = bool(here) and boot.rstrip(b"\0") == here.encode()
     on_disk = tuple(dict.fromkeys(blocks[:marked]))
@@ -184,11 +188,12 @@ class Journal:
         How many are recorded.
     """
 
+    _closing: Iterator[None] = iter(())
+
     def __init__(self, path: Path, intent: Intent, blocks: Iterable[int] = ()) -> None:
         """Begin a new one, with blocks that are on the disk already, in the place of the old one."""
         self.path = path
         self.blocks = 0
-        self._descriptor = -1
         text, header = intent.to_bytes(), intent.header
         self._digest = _digest(text, header)
         size = _HEAD.size + len(text) + len(header)
@@ -206,6 +211,7 @@ class Journal:
             sync(file.fileno())
         os.replace(beside(path), path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        self._closing = map(os.close, [self._descriptor])  # once, however often an interrupt ends `close`
 
     def record(self, block: int) -> None:
         """Say that a block is written."""
@@ -216,7 +222,7 @@ class Journal:
         """Say that all recorded blocks are on the disk."""
         self._append(_MARK, self.blocks)
         self._marked = self._size, self.blocks
-        getattr(os, "fdatasync", sync)(self._descriptor)
+        sync_data(self._descriptor, self.path)
 
     def forget(self) -> None:
         """Take back what came after the last mark: the disk has refused to keep it."""
@@ -225,9 +231,7 @@ class Journal:
 
     def close(self) -> None:
         """Close it; the file stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        any(self._closing)
 
     def __del__(self) -> None:
         self.close()

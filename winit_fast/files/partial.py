@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -30,7 +31,16 @@ try:
 except ImportError:
     msvcrt = None  # type: ignore[assignment]
 
-__all__ = ["LockedFile", "beside", "check_room", "journal_of", "open_partial", "partial_of", "remove_names"]
+__all__ = [
+    "LockedFile",
+    "beside",
+    "check_room",
+    "journal_of",
+    "open_partial",
+    "partial_of",
+    "remove_names",
+    "sync_data",
+]
 
 
 def partial_of(final: Path) -> Path:
@@ -93,19 +103,29 @@ class LockedFile:
     Attributes
     ----------
     path : Path
-    held : list
-        As long as there is something in it, the file stays open: threads may be writing.
+    started, out : list
+        The threads that were started to write to it, and something for each that does nothing any more. As long as some
+        are missing, the file stays open.
     """
+
+    _closing: Iterator[None] = iter(())
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self.held: list[None] = []
+        self.started: list[int] = []
+        self.out: list[None] = []
         self._descriptor = descriptor
-        self._direct = -1  # a second descriptor of the same file
+        self._direct = -1  # another one of the same file
+        self._opened = [descriptor]
+        self._closing = map(os.close, self._opened)  # each of them once, however often an interrupt ends `close`
 
     def __del__(self) -> None:
-        self.held.clear()
-        self.close()
+        any(self._closing)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether threads may be writing to it."""
+        return len(self.out) < len(self.started)
 
     @property
     def size(self) -> int:
@@ -142,7 +162,8 @@ class LockedFile:
             raise OSError(error.errno, reason, str(self.path)) from None
         if hasattr(os, "O_DIRECT"):
             with suppress(OSError):  # not every file system has it
-                self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
+                self._opened.append(os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW))
+                self._direct = self._opened[-1]
 
     def write_block(self, block: memoryview, start: int) -> None:
         """Write a block: its memory, size and start are multiples of `PAGE`. Several threads may do so at once."""
@@ -153,7 +174,7 @@ class LockedFile:
             except OSError as error:
                 if error.errno != errno.EINVAL:  # a disk whose own pages are larger
                     raise
-                self._direct = -2 - direct  # closed at the end: another thread may be writing
+                self._direct = -1  # closed at the end: another thread may be writing
         self._write(self._descriptor, block, start)
 
     def _write(self, descriptor: int, data: memoryview, start: int) -> tuple[int, memoryview]:
@@ -173,11 +194,7 @@ class LockedFile:
 
     def sync(self) -> None:
         """Wait until all that was written is on the disk."""
-        try:
-            getattr(os, "fdatasync", sync)(self._descriptor)
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
+        sync_data(self._descriptor, self.path)
         if self._direct < 0 and hasattr(os, "posix_fadvise"):
             with suppress(OSError):
                 os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -195,14 +212,10 @@ class LockedFile:
 
     def close(self) -> None:
         """Close it, and with that release the lock."""
-        if self.held:
+        if self.is_held:
             return
-        direct, descriptor = self._direct, self._descriptor
         self._direct = self._descriptor = -1
-        if direct != -1:
-            os.close(direct if direct >= 0 else -2 - direct)
-        if descriptor >= 0:
-            os.close(descriptor)
+        any(self._closing)
 
     def remove(self, journal: Path) -> list[Path]:
         """Remove it and its journal, and close it; return the names that are gone."""
@@ -213,12 +226,21 @@ class LockedFile:
         return removed
 
 
+def sync_data(descriptor: int, path: Path) -> None:
+    """Wait until what was written to a file is on the disk."""
+    try:
+        getattr(os, "fdatasync", sync)(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def remove_names(partial: Path, journal: Path) -> list[Path]:
     """Remove a partial file and its journal, whichever are there; return the names of those that were."""
     removed = []
     for path in (partial, journal, beside(journal)):
         with suppress(FileNotFoundError):
-            path.unlink()
+            os.unlink(path)
             removed.append(path)
     return removed
 

@@ -228,15 +228,16 @@ def clean(path: str | Path) -> list[Path]:
     """
     final = Path(os.path.realpath(path))
     partial, journal = partial_of(final), journal_of(final)
-    file = open_partial(partial)
-    if file is None:
-        return remove_names(partial, journal)
-    try:
-        if file.size and not journal.exists():
-            raise ValueError(f"{partial} has no journal: winit_fast did not write it, and does not remove it")
-        return file.remove(journal)
-    finally:
-        file.close()
+    names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
+    if names:
+        file = _lock(partial)
+        try:
+            if file.size and not journal.exists():
+                raise ValueError(f"{partial} has no journal: winit_fast did not write it, and does not remove it")
+            file.remove(journal)
+        finally:
+            file.close()
+    return names
 
 
 def _check_layout(layout: Layout) -> None:
@@ -280,16 +281,26 @@ def _check_place(destination: Destination, size: int) -> None:
 
 
 def _finish_publishing(final: Path) -> None:
-    """Take away the temporary name of a file that has its own name already: its process died between the two."""
-    if not final.exists() or not partial_of(final).exists() or not partial_of(final).samefile(final):
+    """Remove the other names of a file that has its own: its process died before it did that."""
+    partial, journal = partial_of(final), journal_of(final)
+    try:
+        is_left = final.exists() and (partial.samefile(final) if partial.exists() else journal.exists())
+    except FileNotFoundError:  # another process has done it at this moment
         return
-    file = open_partial(partial_of(final))
-    if file is not None:
+    if is_left:
+        file = _lock(partial)
         try:
-            if file.has_its_name(final):
-                file.remove(journal_of(final))
+            if file.size == 0 or file.has_its_name(final):
+                file.remove(journal)
         finally:
             file.close()
+
+
+def _lock(partial: Path) -> LockedFile:
+    """Hold the names of an unfinished file, whichever of them are there."""
+    file = open_partial(partial, 0o600)
+    assert file is not None  # it is made if it is missing
+    return file
 
 
 def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
@@ -418,6 +429,7 @@ class _Job:
         recorder = _Recorder(self.file, self.journal)
         writers = _Writers(recorder, [empty(size, np.uint8, align=PAGE) for _ in range(count)])
         try:
+            writers.start()
             for number in self.todo:
                 buffer = writers.take()
                 begin, end = self.blocks.span(number)
@@ -442,7 +454,9 @@ class _Job:
 
     def abandon(self) -> None:
         """Leave what is written for another process, or nothing where nothing is."""
-        if self.file.held:  # by writers, after an interrupt of their end: closed and left as it is by the last of them
+        if (
+            self.file.is_held
+        ):  # by writers, after an interrupt of their end: closed and left as it is by the last of them
             return
         self.journal.close()
         if self.journal.blocks == 0:
@@ -504,26 +518,28 @@ class _Writers:
     """Threads that write blocks. Blocks go around: `take` one, fill it, `put` it."""
 
     def __init__(self, recorder: _Recorder, buffers: list[NDArray[np.uint8]]) -> None:
-        self._work: SimpleQueue[_Filled | None] = SimpleQueue()
         self._back: SimpleQueue[NDArray[np.uint8] | BaseException] = SimpleQueue()
         self._bell: SimpleQueue[None] = SimpleQueue()
+        self._work: SimpleQueue[_Filled | None] = SimpleQueue()
         for buffer in buffers:
             self._back.put(buffer)
-        self._held = recorder.file.held
-        given = (recorder, self._work, self._back, self._bell)
-        count = min(_WRITERS, len(buffers))
-        self._held.extend(repeat(None, count))
-        started: list[int] = []
+        self._recorder = recorder
+        self._file = recorder.file
+        self._count = min(_WRITERS, len(buffers))
+
+    def start(self) -> None:
+        """Start them; `stop` is to follow, even if this is interrupted."""
+        given = (self._recorder, self._work, self._back, self._bell)
+        threads = map(start_new_thread, repeat(_write_blocks, self._count), repeat(given))
         try:
-            started.extend(map(start_new_thread, repeat(_write_blocks, count), repeat(given)))  # one call: see e
+            self._file.started.extend(threads)  # one call: see e
         except RuntimeError:  # the system gives no more threads
-            if not started:
+            if not self._file.started:
                 raise
-        finally:
-            del self._held[len(started) :]
 
     def __del__(self) -> None:
-        self._work.put(None)
+        with suppress(AttributeError):  # after an interrupt of its beginning
+            self._work.put(None)
 
     def take(self) -> NDArray[np.uint8]:
         """A block that is free.
@@ -543,15 +559,18 @@ class _Writers:
         """Return once all that was put is written and no writer does anything."""
         self._work.put(None)
         interrupt = None
-        while self._held:
+        while self._file.is_held:
             try:
                 self._bell.get(timeout=1.0)
             except Empty:
                 pass
             except BaseException as error:
                 interrupt = error
-        if interrupt is not None:
-            raise interrupt
+        try:
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            del interrupt  # its traceback leads here: a circle would keep the file open, and locked
 
 
 def _write_blocks(
@@ -571,7 +590,7 @@ def _write_blocks(
                 back.put(error)
     finally:
         work.put(None)  # for the next of the writers
-        recorder.file.held.pop()
+        recorder.file.out.append(None)
         bell.put(None)
 
 
