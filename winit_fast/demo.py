@@ -48,9 +48,7 @@ from winit_fast.publish import PartialFile, reserve
 from winit_fast.schemes import read_scheme
 from winit_fast.sparse import zeros_of
 
-__all__ = ["NAME", "Moments", "add_arguments", "fingerprint", "measure_moments", "predict_moments", "run"]
-
-NAME = "embeddings"
+__all__ = ["Moments", "add_arguments", "fingerprint", "measure_moments", "predict_moments", "run"]
 
 _CHUNK = 1 << 20  # elements in float64 at a time: 8 MiB
 _STANDARD_ERRORS = 6.0  # a correct table exceeds this once in 5e8 runs

@@ -1,0 +1,34 @@
+"""List the schemes, with their arguments, formulas and other names."""
+
+from __future__ import annotations
+
+import argparse
+
+from winit_fast.registry import read_scheme, schemes
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("scheme", nargs="?", metavar="NAME", help="only this one, with its source and equivalents")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the list; return 0."""
+    if options.scheme is None:
+        for info in schemes():
+            print(info, *(["; also", ", ".join(info.aliases)] if info.aliases else []))
+        return 0
+    name = read_scheme(options.scheme).name
+    info = next(info for info in schemes() if info.name == name)
+    print(info)
+    if info.aliases:
+        print(f"also called {', '.join(info.aliases)}")
+    print(f"source: {info.source}")
+    for equivalent in info.equivalents:
+        ours, *theirs = equivalent
+        for library, call in zip(("torch.nn.init", "keras.initializers", "jax.nn.initializers"), theirs, strict=True):
+            if call:
+                print(f"{ours} is {call} of {library}")
+    return 0
