@@ -283,7 +283,11 @@ def _check_place(destination: Destination, size: int) -> None:
 def _finish_publishing(final: Path) -> None:
     """Remove the other names of a file that has its own: its process died before it did that."""
     partial, journal = partial_of(final), journal_of(final)
-    if final.exists() and (partial.samefile(final) if partial.exists() else journal.exists()):
+    try:
+        is_left = final.exists() and (partial.samefile(final) if partial.exists() else journal.exists())
+    except FileNotFoundError:  # another process has done it at this moment
+        return
+    if is_left:
         file = _lock(partial)
         try:
             if file.size == 0 or file.has_its_name(final):
