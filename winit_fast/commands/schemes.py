@@ -20,14 +20,16 @@ def run(options: argparse.Namespace) -> int:
         for info in schemes():
             print(info, *(["; also", ", ".join(info.aliases)] if info.aliases else []))
         return 0
-    name = read_scheme(options.scheme).name
-    info = next(info for info in schemes() if info.name == name)
+    word = options.scheme
+    if not any(word in (info.name, *info.aliases) for info in schemes()):
+        word = read_scheme(word).name  # a whole call; else it says which names there are
+    info = next(info for info in schemes() if word in (info.name, *info.aliases))
     print(info)
     if info.aliases:
         print(f"also called {', '.join(info.aliases)}")
-    print(f"source: {info.source}")
-    for equivalent in info.equivalents:
-        ours, *theirs = equivalent
+    if info.source:
+        print(f"source: {info.source}")
+    for ours, *theirs in info.equivalents:
         for library, call in zip(("torch.nn.init", "keras.initializers", "jax.nn.initializers"), theirs, strict=True):
             if call:
                 print(f"{ours} is {call} of {library}")
