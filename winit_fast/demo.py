@@ -169,6 +169,10 @@ def _refuse_more_than_memory(tables: list[TableJob]) -> None:
 def _prepare_files(tables: list[TableJob], options: argparse.Namespace) -> list[PartialFile]:
     """The files to write; refuse existing files, and more bytes than the disk has room for."""
     paths = [options.out / f"{table.key}.npy" for table in tables]
+    if any(table.spec.dtype == "float8_e5m2" for table in tables):  # ml_dtypes gives it a name that NumPy cannot read
+        raise ValueError(
+            "dtype float8_e5m2 cannot be in a .npy file, which np.load could not open: use fill FILE.safetensors"
+        )
     taken = [str(path) for path in paths if path.is_file()]
     if taken and not options.force:
         verb, them = ("exists", "it") if len(taken) == 1 else ("exist", "them")
