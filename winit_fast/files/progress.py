@@ -77,8 +77,8 @@ class ShownProgress:
             except ImportError:
                 self._bar = False
             else:
-                tqdm.monitor_interval = 0  # a thread for those who call too seldom
-                self._bar = tqdm(total=total, file=self._stream, dynamic_ncols=True, bar_format=_BAR)
+                bar = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread that looks after it
+                self._bar = bar(total=total, file=self._stream, dynamic_ncols=True, bar_format=_BAR)
         if self._bar is False:
             return False
         self._bar.n = done

@@ -207,12 +207,12 @@ def _read_past(final: Path) -> PastJournal | None:
 
 
 def clean(path: str | Path) -> list[Path]:
-    """Remove what an interrupted write of a file has left.
+    """Remove what an interrupted write of a file has left, or of the files of a folder.
 
     Parameters
     ----------
     path : str or Path
-        The file's own name. The file itself is never touched.
+        The file's own name, or the folder. What is complete is never touched.
 
     Returns
     -------
@@ -227,6 +227,8 @@ def clean(path: str | Path) -> list[Path]:
         If a file of that name is not the work of `write_layout`.
     """
     final = Path(os.path.realpath(path))
+    if final.is_dir():
+        return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
     partial, journal = partial_of(final), journal_of(final)
     names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
     if names:
