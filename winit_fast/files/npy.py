@@ -55,13 +55,13 @@ def refuse_unreadable(dtype: np.dtype[Any]) -> None:
     >>> refuse_unreadable(winit_fast.empty(0, "bfloat16").dtype)
     >>> refuse_unreadable(winit_fast.empty(0, "float8_e5m2").dtype)
     Traceback (most recent call last):
-    ValueError: dtype float8_e5m2 cannot be in an .npy file: numpy.load does not open it; safetensors and raw files hold it
-    """  # noqa: E501
+    ValueError: dtype float8_e5m2 cannot be in an .npy file, which numpy.load would not open: safetensors holds it
+    """
     try:
         np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype))
     except (TypeError, ValueError):
         raise ValueError(
-            f"dtype {dtype.name} cannot be in an .npy file: numpy.load does not open it; safetensors and raw files hold it"
+            f"dtype {dtype.name} cannot be in an .npy file, which numpy.load would not open: safetensors holds it"
         ) from None
 
 
@@ -76,7 +76,8 @@ def read(path: str | Path) -> Contents:
     Raises
     ------
     ValueError
-        If that is not such a file of plain numbers in C order, or its size is another (`TruncatedFileError` if smaller).
+        If that is not such a file of plain numbers in C order, or its size is another (`TruncatedFileError` if it ends
+        before).
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -3,7 +3,7 @@
 a. The header is padded with spaces to a multiple of a page, and tensors of larger elements come first: each element
    stands at a multiple of its size, wherever the file is mapped.
 b. Its metadata has ``format: pt``, without which transformers refuses the file, and the recipe as one line of JSON.
-c. A part of a tensor is said in the form of PyTorch's distributed checkpoint: ``DCP_SHARDING_INFO`` has where it begins.
+c. ``DCP_SHARDING_INFO`` says where a part of a tensor begins, as in PyTorch's distributed checkpoint.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ def _read_header(text: JsonText) -> tuple[list[_Entry], str | None, dict[str, tu
 
 
 def _read_entry(name: str, text: JsonText) -> _Entry:
-    dtype, lists = "", {"shape": (-1,), "data_offsets": (-1,)}
+    dtype = ""
+    lists: dict[str, tuple[int, ...]] = {"shape": (-1,), "data_offsets": (-1,)}
     for key in text.members():
         if key == "dtype":
             dtype = text.read_str()

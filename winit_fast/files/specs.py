@@ -96,6 +96,18 @@ class TensorSpec:
         """All of it."""
         return Part(self, (0,) * len(self.shape), self.shape)
 
+    def rows(self, first: int, last: int) -> Part:
+        """Those from `first` to before `last`, along the first axis.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many.
+        """
+        if not self.shape or not 0 <= first <= last <= self.shape[0]:
+            raise ValueError(f"rows {first}:{last} must be of {quote(self.name)} with shape {quote(self.shape)}")
+        return Part(self, (first,) + (0,) * (len(self.shape) - 1), (last - first, *self.shape[1:]))
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this spec again, in JSON's types; those that are left out have their defaults."""
         initializer = self.initializer.get_config()
@@ -148,9 +160,9 @@ class Recipe:
 
     Examples
     --------
-    >>> recipe = Recipe((TensorSpec("a", (10, 2), "float16", "normal"),), 7)
+    >>> recipe = Recipe((TensorSpec("a", (9,), "float16", "normal"),), 7)
     >>> print(recipe.to_json())
-    {"stream_version": 1, "seed": 7, "tensors": [{"name": "a", "shape": [10, 2], "dtype": "float16", "scheme": "normal"}]}
+    {"stream_version": 1, "seed": 7, "tensors": [{"name": "a", "shape": [9], "dtype": "float16", "scheme": "normal"}]}
     >>> Recipe.from_json(recipe.to_json()) == recipe
     True
     """
