@@ -1,9 +1,9 @@
 """Folders of safetensors files: as Hugging Face shards models, and as PyTorch's distributed checkpoint does.
 
-* ``hf``: whole tensors in ``model-00001-of-00003.safetensors`` and so on, and an index that says which is where. One file
-  alone is ``model.safetensors``, without an index.
-* ``dcp``: a file for each rank, with its share of the rows of every tensor. Loaders of such files do not notice that one
-  is missing, and give zeros: see `winit_fast.files.verify`.
+* ``hf``: whole tensors in ``model-00001-of-00003.safetensors`` and so on, and an index that says which is where. One
+  file alone is ``model.safetensors``, without an index.
+* ``dcp``: a file for each rank, with its share of the rows of every tensor. Loaders of such files do not notice that
+  one is missing, and give zeros: see `winit_fast.files.verify`.
 """
 
 from __future__ import annotations

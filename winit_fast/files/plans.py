@@ -11,7 +11,7 @@ from winit_fast.files.layouts import Layout
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.messages import as_int, as_sizes, quote
 
-__all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "plan"]
+__all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan"]
 
 _SUFFIXES = {".npy": "npy", ".safetensors": "safetensors", ".bin": "raw", ".raw": "raw"}
 _FOLDERS = ("hf", "dcp")
@@ -94,7 +94,8 @@ def plan(
     seed : int, optional
         In [0, 2^64). It may be left out if no scheme draws.
     format : {"npy", "safetensors", "raw", "hf", "dcp"}, optional
-        By default that of the suffix: ``.npy``, ``.safetensors``, ``.bin`` or ``.raw``; without a suffix `hf`, a folder.
+        By default that of the suffix: ``.npy``, ``.safetensors``, ``.bin`` or ``.raw``; without one
+        `hf`, a folder.
     world_size : int, default 1
         How many processes write a folder.
     max_file_size : int, optional
@@ -140,7 +141,7 @@ def plan(
     if kind not in _FOLDERS:
         if count > 1:
             raise ValueError(f"world_size must be 1 for a single file, got {count}: rows= makes a file of some rows")
-        layout = _lay_out_file(kind, recipe, rows)
+        layout = lay_out_file(kind, recipe, rows)
         return Plan(where, kind, recipe, (PlannedFile(where, 0, layout),))
     if rows is not None:
         raise ValueError(f"rows is for a single file, got format {kind!r}")
@@ -169,7 +170,8 @@ def format_of(path: str | Path) -> str:
     return _SUFFIXES[suffix]
 
 
-def _lay_out_file(kind: str, recipe: Recipe, rows: tuple[int, int] | None) -> Layout:
+def lay_out_file(kind: str, recipe: Recipe, rows: tuple[int, int] | None) -> Layout:
+    """A single file of all tensors, or of those rows of each."""
     parts = [spec.whole for spec in recipe.tensors]
     if rows is not None:
         bounds = as_sizes("rows", rows)
@@ -178,4 +180,4 @@ def _lay_out_file(kind: str, recipe: Recipe, rows: tuple[int, int] | None) -> La
         parts = [spec.rows(*bounds) for spec in recipe.tensors]
     if kind == "safetensors":
         return safetensors.lay_out(parts, recipe, sharded=rows is not None)
-    return (npy if kind == "npy" else raw).lay_out(parts, recipe)
+    return npy.lay_out(parts, recipe) if kind == "npy" else raw.lay_out(parts, recipe)
