@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = ["Box", "Fault", "find_fault"]
@@ -52,14 +53,14 @@ def _find(shape: tuple[int, ...], boxes: Sequence[Box], axis: int) -> Fault | No
     if not boxes:
         return Fault((0,) * len(rest), rest, ())
     if axis == len(shape):
-        return None if len(boxes) == 1 else Fault((), (), tuple(box.holder for box in boxes))
+        return None if len(boxes) == 1 else Fault((), (), tuple(sorted(box.holder for box in boxes)))
     cuts = {0, shape[axis]}
     for box in boxes:
         cuts |= {box.offset[axis], box.offset[axis] + box.shape[axis]}
     waiting = sorted(boxes, key=lambda box: box.offset[axis], reverse=True)
     inside: list[Box] = []
     edges = sorted(cuts)
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         inside = [box for box in inside if box.offset[axis] + box.shape[axis] > begin]
         while waiting and waiting[-1].offset[axis] == begin:
             inside.append(waiting.pop())
