@@ -21,9 +21,10 @@ SPECS = (
     TensorSpec("d", (0, 4), "float64", "normal"),
 )
 HOSTILE = (
-    None, True, -1, 0, 1.5, 1e300, float("inf"), 2**31, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**19, 10**100, "", "F32", "BF16",
-    "I64", "F4", "x" * 1000, "\ud800", "\0", "__metadata__", [], [0], [0, 0], [0, 60], [60, 0], [-1, 5], [2**62, 4], [2**63, 0],
-    [2**32, 2**32], [1] * 65, [1] * 2000, [[]], [[[[]]]], {}, {"a": {}}, {"": ""}, {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+    None, True, -1, 0, 1.5, 1e300, float("inf"), 2**31, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**19, 10**100, "", "F32",
+    "BF16", "I64", "F4", "x" * 1000, "\ud800", "\0", "__metadata__", [], [0], [0, 0], [0, 60], [60, 0], [-1, 5],
+    [2**62, 4], [2**63, 0], [2**32, 2**32], [1] * 65, [1] * 2000, [[]], [[[[]]]], {}, {"a": {}}, {"": ""},
+    {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
 )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def mutate(value, generator):
         if kind == 0:
             return value[:at] + value[at + 1 :]
         if kind == 1:
-            return value[:at] + [value[at], *value[at:]]
+            return [*value[:at], value[at], *value[at:]]
         return [*value[:at], mutate(value[at], generator), *value[at + 1 :]]
     if isinstance(value, int) and generator.random() < 0.5:
         return value + generator.choice((-4, -1, 1, 4, 2**32, 2**63))
@@ -101,10 +102,7 @@ def mutated_safetensors(content, count, seed):
             changed = header
             for _ in range(generator.randint(1, 3)):
                 changed = mutate(changed, generator)
-            try:
-                yield packed(changed, data, pad=generator.random() < 0.5)
-            except UnicodeEncodeError:  # cannot be: json.dumps escapes
-                raise
+            yield packed(changed, data, pad=generator.random() < 0.5)
 
 
 def check_safetensors(path, content):
@@ -123,13 +121,9 @@ def check_safetensors(path, content):
     assert ours.keys() == read.keys()
     for name, (dtype, shape, size) in read.items():
         one = ours[name]
-        assert (one.dtype, one.shape) == (safetensors._DTYPES[dtype_name(dtype)], shape)
+        assert (one.dtype, one.shape) == (safetensors._DTYPES[dtype], shape)
         assert one.start + size <= contents.size
     return True
-
-
-def dtype_name(dtype):
-    return {"F8_E4M3FN": "F8_E4M3"}.get(str(dtype), str(dtype))
 
 
 def sweep_safetensors(tmp_path, content, count, seed):
@@ -191,7 +185,8 @@ REFUSED = {
     "metadata that is a list": packed({"__metadata__": []}, b""),
     "text after the end": packed(b"{} {}", b""),
     "a NUL after the end": packed(b"{}\0", b""),
-    "sharding of a tensor that is not there": packed({"__metadata__": {"DCP_SHARDING_INFO": '{"a": {"saved_offsets": [0]}}'}}, b""),
+    "sharding of a tensor that is not there": packed(
+        {"__metadata__": {"DCP_SHARDING_INFO": '{"a": {"saved_offsets": [0]}}'}}, b""),
     "sharding without the tensor": packed({"__metadata__": {"DCP_SHARDING_INFO": "{}"}, "a": entry()}, b"1234"),
     "sharding of other axes": packed(
         {"__metadata__": {"DCP_SHARDING_INFO": '{"a": {"saved_offsets": [0, 0]}}'}, "a": entry()}, b"1234"),
@@ -211,7 +206,7 @@ def test_a_wrong_safetensors_file_is_refused_by_name(tmp_path, what):
 @pytest.mark.parametrize("size", [0, 7, 8, 100, 4095, 4096, -1])
 def test_a_file_that_was_cut_is_said_to_be(tmp_path, content, size):
     (tmp_path / "t").write_bytes(content[:size])
-    with pytest.raises(ValueError, match="ends at byte|has no header") as caught:
+    with pytest.raises(ValueError, match=r"ends at byte|has no header") as caught:
         safetensors.read(tmp_path / "t")
     assert isinstance(caught.value, TruncatedFileError) == (size not in (0, 7))
 
@@ -219,7 +214,7 @@ def test_a_file_that_was_cut_is_said_to_be(tmp_path, content, size):
 def peak_of(call):
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=""):
+        with pytest.raises(ValueError, match="."):
             call()
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -267,20 +262,28 @@ def test_json_is_passed_over_as_pythons_own_reader_reads_it():
         text = json.dumps(header)
         if generator.random() < 0.8:
             text = mutate_bytes(text.encode(), generator, len(text)).decode("latin-1")
-        reader = JsonText(text)
-        try:
-            reader.skip()
-            reader.end()
-        except ValueError:
-            with pytest.raises(ValueError, match=""):
-                json.loads(text, parse_constant=refuse)
-                for surrogate in ("\\ud8", "\\uD8"):  # refused, and read by Python
-                    assert surrogate in text
-                    raise ValueError
-        else:
-            json.loads(text)
-            taken += 1
+        ours, theirs = skips(text), loads(text)
+        assert ours == theirs or (theirs and "\\ud8" in text.lower())  # half of a surrogate pair, which Python takes
+        taken += ours
     assert taken > 500
+
+
+def skips(text):
+    reader = JsonText(text)
+    try:
+        reader.skip()
+        reader.end()
+    except ValueError:
+        return False
+    return True
+
+
+def loads(text):
+    try:
+        json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
 
 
 def refuse(constant):
@@ -313,6 +316,13 @@ def check_npy(path, content):
     return True
 
 
+DESCRS = ("<f4", "<f4", "|V4", ">f4", "<f8", "|u1", "O", "<U1", "f1", "<c8", "", "<f99999", "<M8[s]")
+SHAPES = (
+    "(5, 3)", "(15,)", "(15)", "()", "(0, 9)", "(5,3,)", "(-5, -3)", "[5, 3]", "(5.0, 3)", "('a',)", f"({2**62}, 16)",
+    f"({10**30},)", "(" * 5000, "-" * 5000 + "1", "None", "(1," + "1," * 70 + "15)",
+)  # fmt: skip
+
+
 def sweep_npy(tmp_path, npy_content, count, seed):
     generator = random.Random(seed)
     text = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }"
@@ -321,11 +331,7 @@ def sweep_npy(tmp_path, npy_content, count, seed):
         if generator.random() < 0.5:
             content = mutate_bytes(npy_content, generator, 80)
         else:
-            descr = generator.choice(
-                ("<f4", "<f4", "|V4", ">f4", "<f8", "|u1", "O", "<U1", "f1", "<c8", "", "<f99999", "<M8[s]")
-            )
-            shape = generator.choice(("(5, 3)", "(15,)", "(15)", "()", "(0, 9)", "(5,3,)", "(-5, -3)", "[5, 3]", "(5.0, 3)", "('a',)",
-                                      f"({2**62}, 16)", f"({10**30},)", "(" * 5000, "-" * 5000 + "1", "None", "(1," + "1," * 70 + "15)"))  # fmt: skip
+            descr, shape = generator.choice(DESCRS), generator.choice(SHAPES)
             order = generator.choice(("False", "False", "True", "0", "None"))
             header = (text % (descr, order, shape)).encode()
             header = header.ljust(generator.choice((0, 118, 4000))) + b"\n"
@@ -367,15 +373,16 @@ RECIPE = Recipe(
     (
         TensorSpec("a", (5, 3), "float32", "normal(std=0.01)", padding_idx=0),
         TensorSpec("b", (4, 7, 3), "bfloat16", "he_normal", in_axis=(1,), out_axis=-1, batch_axis=0, stream=2**64 - 1),
-        TensorSpec("c", (6, 3), "float16", "truncated_normal(std=0.02)", matrices=2, stream="x"),
+        TensorSpec("c", (6, 3), "float16", "truncated_normal(std=0.02)", matrices=3, stream="x"),
         TensorSpec("d", (3, 4), "float32", "orthogonal(gain=2)"),
     ),
     2**64 - 1,
 )  # fmt: skip
 SCHEMES = (
-    "normal(std=1e308)", "constant(1e39)", "orthogonal", "sparse(0.5)", "dirac", "truncated_normal(low=30, high=31)", "(" * 5000,
-    "[" * 900, "normal" * 1000, "constant(value=[1, 2, 3])", "normal(std=" + "9" * 5000 + ")", "normal(__import__('os'))", "uniform(0, 0)",
-    "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0", "normal(\ud800)",
+    "normal(std=1e308)", "constant(1e39)", "orthogonal", "sparse(0.5)", "dirac", "truncated_normal(low=30, high=31)",
+    "(" * 5000, "[" * 900, "normal" * 1000, "constant(value=[1, 2, 3])", "normal(std=" + "9" * 5000 + ")", "uniform(0, 0)",
+    "normal(__import__('os'))", "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0",
+    "normal(\ud800)",
 )  # fmt: skip
 
 
@@ -431,7 +438,7 @@ def test_ten_thousand_mutated_recipes_are_refused_or_read():
         (RECIPE.to_json().replace("float32", "float33"), "dtype must be one of NumPy's"),
         (RECIPE.to_json().replace("[5, 3]", "[5, 4611686018427387904]"), "must be of fewer than 2\\^63 bytes"),
         (RECIPE.to_json().replace("he_normal", "he_norml"), "did you mean 'he_normal'"),
-        (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": 18446744073709551616'), "seed must be an int in"),
+        (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": 18446744073709551616'), "seed must be an int"),
         (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": null'), "seed"),
     ],
 )  # fmt: skip
