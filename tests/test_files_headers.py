@@ -357,7 +357,7 @@ def test_ten_thousand_mutated_npy_headers_are_refused_or_read_as_numpy_does(tmp_
         (np.zeros((3, 4), order="F"), "must be in C order"),
         (np.zeros(3, ">f4"), "this machine's order of bytes"),
         (np.zeros(3, [("a", "f4")]), "a header that numpy.save does not write"),
-        (np.array([None]), "plain numbers"),
+        (np.array([None]), "a header that numpy.save does not write"),
     ],
 )
 def test_npy_files_that_cannot_be_compared_are_refused(tmp_path, array, fault):
@@ -380,8 +380,8 @@ RECIPE = Recipe(
 )  # fmt: skip
 SCHEMES = (
     "normal(std=1e308)", "constant(1e39)", "orthogonal", "sparse(0.5)", "dirac", "truncated_normal(low=30, high=31)",
-    "(" * 5000, "[" * 900, "normal" * 1000, "constant(value=[1, 2, 3])", "normal(std=" + "9" * 5000 + ")", "uniform(0, 0)",
-    "normal(__import__('os'))", "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0",
+    "(" * 5000, "[" * 900, "normal" * 1000, "constant(value=[1, 2, 3])", "normal(std=" + "9" * 5000 + ")",
+    "uniform(0, 0)", "normal(__import__('os'))", "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0",
     "normal(\ud800)",
 )  # fmt: skip
 
@@ -438,8 +438,8 @@ def test_ten_thousand_mutated_recipes_are_refused_or_read():
         (RECIPE.to_json().replace("float32", "float33"), "dtype must be one of NumPy's"),
         (RECIPE.to_json().replace("[5, 3]", "[5, 4611686018427387904]"), "must be of fewer than 2\\^63 bytes"),
         (RECIPE.to_json().replace("he_normal", "he_norml"), "did you mean 'he_normal'"),
-        (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": 18446744073709551616'), "seed must be an int"),
-        (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": null'), "seed"),
+        (RECIPE.to_json().replace(': 18446744073709551615, "tensors"', ': 18446744073709551616, "tensors"'), "seed must be"),
+        (RECIPE.to_json().replace(': 18446744073709551615, "tensors"', ': null, "tensors"'), "seed must be"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_used_is_refused_by_its_fault(text, fault):

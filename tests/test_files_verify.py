@@ -92,7 +92,7 @@ def test_bits_are_compared_not_values(tmp_path):
     lines = [str(difference) for difference in verify(path, recipe=recipe).differences]
     assert lines == [
         "zero (17,): found -0.0, expected 0.0",
-        f"t (50,): found nan, expected {filled(specs[1])[50]}",
+        f"t (50,): found nan, expected {filled(specs[1])[50]!s}",
     ]
 
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
             options.file, recipe=recipe, sample=options.sample, memory=options.memory, threads=options.threads,
             progress=progress,
         )  # fmt: skip
-    lines = [f"{one.tensor} {one.index}: found {one.found}, expected {one.expected}" for one in verdict.differences]
+    lines = [str(one) for one in verdict.differences]
     lines += [f"missing: {what}" for what in verdict.missing]
     lines += [f"does not belong here: {what}" for what in verdict.strays]
     for line in lines:

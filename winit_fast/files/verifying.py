@@ -619,7 +619,7 @@ class _Reader:
         while done < len(out):
             count = file.readinto(out[done:].data)
             done += count
-            if not count or done % PAGE:
+            if not count or (file is self._direct and done % PAGE):
                 break
         return done
 
