@@ -142,7 +142,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
     queue.is_keyed = plan.is_keyed
     queue.is_past_cache = plan.is_past_cache
-    queue.constants = plan.constants
+    queue.constants = &plan.constants[0]
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
     queue.stride = stride
