@@ -62,5 +62,9 @@ def test_the_isas_of_this_cpu_are_those_whose_features_the_system_lists():
     lines = (line.split(":") for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     listed = {name.strip(): words.split() for name, words in lines}
     flags = set(listed.get("flags", listed.get("Features", [])))
-    needed = {"avx512": {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "neon": {"asimd"}}
+    needed = {
+        "avx512": {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"},
+        "avx2": {"avx2"},
+        "neon": {"asimd"},
+    }
     assert cpu_isas() == (*(isa for isa, features in needed.items() if features <= flags), "baseline")
