@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, SupportsIndex
 
 import torch
@@ -88,8 +89,8 @@ class Values:
             if local is None:
                 return
             for axis, along in enumerate(runs):
-                index = [number for run in along for number in range(run.first, run.first + run.size)]
-                values = values.index_select(axis, torch.tensor(index, dtype=torch.int64, device="cpu"))
+                index = torch.tensor([*chain(*along)], dtype=torch.int64, device="cpu")
+                values = values.index_select(axis, index)
             local.copy_(values)
 
 
