@@ -21,10 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shorten
+from winit_fast.schemes import Scheme, read_scheme
 
 from .blocks import Block, within
 from .dtensor import find_local, refuse_unusable_here

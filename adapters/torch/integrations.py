@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypedDict
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, as_sizes, quote
 from winit_fast.repeats import RepeatedValuesWarning
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED
 
 from .dtensor import Runs, fill_runs, refuse_unusable_here

@@ -31,9 +31,8 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+from winit_fast.registry import Scheme, read_scheme, scheme_of
 
 from .blocks import Block, BlockMode, LeftToTorchError, TorchCall, block_here, modes_here, within
 from .plain import outside_modes
@@ -664,21 +663,15 @@ _OF_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 def as_scheme(law: Law) -> Scheme | None:
     """The scheme of a law, None where there is none."""
-    try:
-        match law:
-            case Scheme():
-                return law
-            case Constant(value):
-                known = {0.0: "zeros", 1.0: "ones"}
-                return read_scheme(known[value]) if value in known else read_scheme("constant", value=value)
-            case Normal(mean, std):
-                return read_scheme("normal", mean=mean, std=std)
-            case Uniform(low, high):
-                return read_scheme("uniform", low=low, high=high)
-            case TruncatedNormal(mean, std, low, high):
-                return read_scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
-    except ValueError:  # such as an infinite constant
-        pass
+    match law:
+        case Scheme():
+            return law
+        case Constant(0.0 | 1.0 as value):
+            return read_scheme("ones" if value else "zeros")
+        case Uniform(low, high):
+            law = Uniform(low, high)  # rounded to the nearest, as all that is computed
+    with suppress(ValueError):  # such as an infinite constant
+        return scheme_of(law) if isinstance(law, _NUMBERED) else None
     return None
 
 

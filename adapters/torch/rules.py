@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.fans import Axes, Matrices, matrices_of
 from winit_fast.messages import quote
+from winit_fast.schemes import Scheme, read_scheme
 
 from .plain import torch_axes
 
