@@ -471,7 +471,7 @@ def _answer(
         return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
     law = None if store is None else store.whole()
-    if law is Start.KEPT or law is Start.UNSET:
+    if law is Start.UNWRITTEN:
         item.why = "nothing writes to it"
         return
     if isinstance(item.tensor, nn.Parameter):

@@ -46,10 +46,9 @@ class NotRecordedError(RuntimeError):
 
 
 class Start(Enum):
-    """What memory holds that nothing wrote to: what it held before, or nothing in particular."""
+    """What memory holds that nothing wrote to."""
 
-    KEPT = "kept"
-    UNSET = "unset"
+    UNWRITTEN = "unwritten"
 
 
 Law: TypeAlias = "Constant | Normal | Uniform | TruncatedNormal | Scheme | Start | None"
@@ -147,7 +146,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def stand_in(self, tensor: Tensor, name: str, initial: Tensor | None = None) -> Tensor:
         """A tensor without memory in place of one whose values are asked for, or only read where there is `initial`."""
         made = torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="meta")
-        self.stores[_key(made)] = Store(tuple(made.shape), made, Start.KEPT, name, initial)
+        self.stores[_key(made)] = Store(tuple(made.shape), made, Start.UNWRITTEN, name, initial)
         return made
 
     def keep(self, tensor: Tensor) -> None:
@@ -165,7 +164,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget(self, tensor: Tensor) -> None:
         """Take what was written so far as not written."""
         store = self.stores[_key(tensor)]
-        store.law, store.boxes, store.origins = Start.KEPT, [], frozenset()
+        store.law, store.boxes, store.origins = Start.UNWRITTEN, [], frozenset()
 
     def call(self, tensor: Tensor, name: str) -> None:
         """Say afterwards which stream is drawn into a tensor."""
@@ -251,39 +250,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for target in targets:
                 if not all(self._ends_in(target, tensor) for tensor in tensors):
                     law = None
-        result = self._do(func, args, kwargs, targets)
+        result = self._do(func, args, kwargs, tensors, targets)
         if func.is_view:
             return result
-        read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
-        origins = frozenset[int]().union(*(self.stores[key].origins for key in read_keys))
         views = iter(read)
         frozen_args, frozen_kwargs = tree_map(
             lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
         )
         reads = frozenset(view.key for view in read if isinstance(view, View))
-        results: list[View | None] = []
-        made_here = set()
-        for made in tree_leaves(result):
-            if not isinstance(made, Tensor):
-                results.append(None)
-                continue
-            if _key(made) not in self.stores:
+        written = frozenset(map(_key, targets))
+        origins = frozenset[int]().union(*(self.stores[key].origins for key in reads - written))
+        leaves, covered = tree_leaves(result), set()
+        for made in leaves:
+            if isinstance(made, Tensor) and not self.knows(made):
                 self.stores[_key(made)] = _store_of_result(made, law)
                 self.stores[_key(made)].origins = origins | self._begin_draw(made, draws)
-                made_here.add(_key(made))
-            results.append(self.view(made))
-        whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
-        covered = {_key(target) for target in whole if name in _OVERWRITE}
-        written = {_key(target) for target in targets}
+                covered.add(_key(made))
+        results = tuple(self.view(made) if isinstance(made, Tensor) else None for made in leaves)
         for target in targets:
-            before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
-            self.write(target, law)
-            self.stores[_key(target)].origins = before | origins | self._begin_draw(target, draws)
-        if written or made_here:
-            self.tape.append(Operation(
-                func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
-                frozenset(covered | made_here), draws,
-            ))  # fmt: skip
+            if self._write(target, law, origins, draws, is_covering=name in _OVERWRITE):
+                covered.add(_key(target))
+        if written or covered:
+            writes, covers = written | covered, frozenset(covered)
+            self.tape.append(Operation(func, frozen_args, frozen_kwargs, results, reads, writes, covers, draws))
         return result
 
     def view(self, tensor: Tensor) -> View:
@@ -306,10 +295,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
         return self.knows(tensor)
 
-    def _do(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
+    def _do(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], targets: list[Tensor]) -> Any:
         """Run it where there is no memory, or in memory made here; what was there before is not touched."""
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        is_mixed = any(leaf.is_meta for leaf in leaves)
+        is_mixed = any(tensor.is_meta for tensor in tensors)
         for target in targets:
             if not target.is_meta and (is_mixed or _key(target) not in self._born):
                 return target
@@ -319,7 +307,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             if "device" in kwargs:
                 kwargs["device"] = torch.device("meta")
-        return self._note_made(func(*args, **kwargs), leaves)
+        return self._note_made(func(*args, **kwargs), tensors)
 
     def _note_made(self, result: Any, operands: list[Tensor]) -> Any:
         """Remember what memory was made while recording: that of results, unless they are views of what was there."""
@@ -357,19 +345,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # Laws
 
-    def write(self, target: Tensor, law: Law) -> None:
-        """A tensor was overwritten by something of this law."""
+    def _write(self, target: Tensor, law: Law, origins: frozenset[int], draws: bool, is_covering: bool) -> bool:
+        """A tensor was written to, its elements being of this law now; whether nothing is left of all its memory."""
         store = self.stores[_key(target)]
-        if _is_whole(target, store):
+        is_whole = _is_whole(target, store)
+        before = frozenset[int]() if is_whole and is_covering else store.origins
+        store.origins = before | origins | self._begin_draw(target, draws)
+        box = None if is_whole else _box(self.view(target), store.shape)
+        if is_whole:
             is_same = tuple(target.shape) == store.shape and target.is_contiguous()
             store.law, store.boxes = law if is_same or isinstance(law, _NUMBERED) else None, []
-            return
-        box = _box(self.view(target), store.shape)
-        if box is None or not isinstance(law, _NUMBERED):
+        elif box is None or not isinstance(law, _NUMBERED):
             store.law, store.boxes = None, []
         elif store.law is not None:
             store.boxes = [(other, kept) for other, kept in store.boxes if other != box]
             store.boxes.append((box, law))
+        return is_whole and is_covering
 
     def law(self, operand: Any) -> Law:
         """What a number or the elements of a tensor are distributed as."""
@@ -400,13 +391,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         law: Law = read_scheme(scheme)
         if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
             law = _resolve(law, tuple(tensor.shape))
-        covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
-        self.tape.append(
-            Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
-        )
-        before = frozenset[int]() if covers else store.origins
-        self.write(tensor, law)
-        store.origins = before | self._begin_draw(tensor, True)
+        key = frozenset([view.key])
+        is_covered = self._write(tensor, law, frozenset(), draws=True, is_covering=True)
+        self.tape.append(Operation(scheme, (view,), {}, (view,), key, key, key if is_covered else frozenset(), True))
         return tensor
 
     # Once more
@@ -455,11 +442,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 keys[one.key] = other.key if _is_same(*before) else -1
             return replace(one, key=keys[one.key]) == other
 
+        pairs = enumerate(zip(map(_list_leaves, self.tape), map(_list_leaves, again.tape), strict=True))
         return frozenset(
-            number
-            for number, pair in enumerate(zip(self.tape, again.tape, strict=True))
-            if not is_same(pair[0].function, pair[1].function)
-            or not _all_same([(made.args, made.kwargs, made.results) for made in pair], is_same)
+            number for number, (one, other) in pairs if len(one) != len(other) or not all(map(is_same, one, other))
         )
 
     def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
@@ -508,13 +493,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
                         _mark(result, unwritten)
                 else:
-                    scheme, target = _as_draw(operation)  # type: ignore[misc]
-                    place = target if isinstance(target, View) else operation.results[0]
-                    name = self.stores[place.key].name or stream  # type: ignore[union-attr]
+                    scheme, place = _as_draw(operation)  # type: ignore[misc]
+                    name = self.stores[place.key].name or stream
                     count = drawn[name] = drawn.get(name, -1) + 1
-                    memory = tensor(target) if isinstance(target, View) else _make_memory(operation, args, kwargs)
                     own = f"{prefix}{name}" + (f"#{count}" if count else "")
-                    result = init_(memory, scheme, seed=seed, name=own)
+                    result = init_(tensor(place), scheme, seed=seed, name=own)
                 for made, saved in zip(tree_leaves(result), operation.results, strict=True):
                     if saved is not None and saved.key in operation.covers and saved.key not in held:
                         held[saved.key] = _flat(made)
@@ -678,9 +661,8 @@ def as_scheme(law: Law) -> Scheme | None:
 # Memory and views
 
 
-def _all_same(pair: Sequence[Any], is_same: Callable[[Any, Any], bool]) -> bool:
-    first, second = map(tree_leaves, pair)
-    return len(first) == len(second) and all(map(is_same, first, second))
+def _list_leaves(operation: Operation) -> list[Any]:
+    return tree_leaves((operation.function, operation.args, operation.kwargs, operation.results))
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -709,7 +691,7 @@ def _store_of_result(made: Tensor, law: Law) -> Store:
     size = made.untyped_storage().nbytes() // made.element_size()
     if made.is_contiguous() and made.numel() == size:
         return Store(tuple(made.shape), made, law)
-    return Store((size,), made, law if isinstance(law, _NUMBERED) or law is Start.UNSET else None)
+    return Store((size,), made, law if isinstance(law, (*_NUMBERED, Start)) else None)
 
 
 def _mark(memory: Tensor, unwritten: float) -> Tensor:
@@ -761,12 +743,8 @@ def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
 _LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
 
 
-def _constant(value: float) -> _LawOf:
-    return lambda recorder, args, kwargs: Constant(value)
-
-
-def _of(place: int) -> _LawOf:
-    return lambda recorder, args, kwargs: recorder.law(args[place])
+def _same(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    return recorder.law(args[0])
 
 
 def _number(place: int) -> _LawOf:
@@ -890,7 +868,7 @@ def _keeps_shape(recorder: Recorder, args: Any) -> bool:
 def _with_numbers(law: Law, args: Any) -> Law:
     """A scheme by fans with its numbers, which can then be scaled."""
     shapes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return _resolve(law, max(shapes, key=lambda shape: math.prod(shape)))
+    return _resolve(law, max(shapes, key=math.prod))
 
 
 def _resolve(law: Law, shape: tuple[int, ...]) -> Law:
@@ -914,16 +892,15 @@ def _move(law: Law, scaled: Callable[[float], float], by: float) -> Law:
 
 
 _LAWS: dict[str, _LawOf] = {
-    "zero_": _constant(0.0), "zeros": _constant(0.0), "zeros_like": _constant(0.0), "new_zeros": _constant(0.0),
-    "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
+    **dict.fromkeys(("zero_", "zeros", "zeros_like", "new_zeros"), lambda *_: Constant(0.0)),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), lambda *_: Constant(1.0)),
     "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
     "new_full": _number(2),
-    "copy_": _copy, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
-    "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
-    "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
-    "normal": _normal_made,
-    "empty": lambda *_: Start.UNSET, "empty_like": lambda *_: Start.UNSET, "new_empty": lambda *_: Start.UNSET,
-    "empty_strided": lambda *_: Start.UNSET, "new_empty_strided": lambda *_: Start.UNSET,
+    **dict.fromkeys(("clone", "lift_fresh", "_unsafe_view"), _same), "copy_": _copy, "_to_copy": _cast,
+    **dict.fromkeys(("randn", "randn_like"), lambda *_: Normal(0.0, 1.0)), "normal_": _normal, "normal": _normal_made,
+    **dict.fromkeys(("rand", "rand_like"), lambda *_: Uniform(0.0, 1.0)), "uniform_": _uniform,
+    **dict.fromkeys(("empty", "empty_like", "new_empty"), lambda *_: Start.UNWRITTEN),
+    **dict.fromkeys(("empty_strided", "new_empty_strided"), lambda *_: Start.UNWRITTEN),
     "mul": _times, "mul_": _times, "div": _over, "div_": _over, "neg": _negative, "neg_": _negative,
     "add": _plus(1.0), "add_": _plus(1.0), "sub": _plus(-1.0), "sub_": _plus(-1.0),
     "erfinv": _inverse_error, "erfinv_": _inverse_error, "clamp": _clamped, "clamp_": _clamped,
@@ -934,20 +911,13 @@ _OVERWRITE = ("zero_", "fill_", "copy_", "normal_", "uniform_")
 _DRAWS = ("normal_", "uniform_", "randn", "randn_like", "rand", "rand_like", "normal")
 
 
-def _as_draw(operation: Operation) -> tuple[str, View | None] | None:
-    """A draw as a scheme and the tensor it fills, None in place of one that it makes."""
+def _as_draw(operation: Operation) -> tuple[str, View] | None:
+    """A draw as a scheme and the tensor that it fills or makes."""
     if isinstance(operation.function, str):
         return operation.function, operation.args[0]
     name = operation.function._schema.name.partition("::")[2]
-    target = operation.args[0] if name.endswith("_") else None
-    if name not in _DRAWS or isinstance(target, Tensor):
+    place = operation.args[0] if name.endswith("_") else operation.results[0]
+    if name not in _DRAWS or not isinstance(place, View):
         return None
     scheme = as_scheme(_LAWS[name](None, operation.args, operation.kwargs))  # type: ignore[arg-type]
-    return None if scheme is None else (str(scheme), target)
-
-
-def _make_memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
-    """Memory for what a draw makes."""
-    saved = operation.results[0]
-    assert saved is not None
-    return torch.empty_strided(saved.size, saved.stride, dtype=saved.dtype, device="cpu")
+    return None if scheme is None else (str(scheme), place)
