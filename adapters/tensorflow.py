@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 import winit_fast.initializer
 from winit_fast import Scheme
-from winit_fast.distributions import Distribution, Elementwise
+from winit_fast.distributions import Distribution
 from winit_fast.fans import Axes, Matrices
 from winit_fast.fill import read_region
 from winit_fast.messages import as_sizes, quote
@@ -29,7 +28,6 @@ with needs("tensorflow"):
 
 from ._memory.constants import FILLED
 from ._memory.locks import OneByOne
-from ._memory.pieces import PIECE
 from ._memory.request import Request
 from ._memory.tensorflow import make_tensor, on_host, refill, repeat
 
@@ -185,20 +183,14 @@ def init_(
     )  # fmt: skip
     request = Request(initializer, whole, seed, threads)
     distribution = _check(request, dtype, "variable")
-    most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
     values = None
     if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
         values = (int(seed), str(distribution), whole, start)
         warn_of_repeats(values, id(variable))
     drawn = _draw_seed() if seed is None and distribution.draws else seed
-    request = request.unnamed()  # pieces are no tensors that could repeat each other
+    request = request.unnamed()._replace(seed=drawn)  # pieces are no tensors that could repeat each other
     for shard in shards:
-
-        def write(array: NDArray[Any], begin: tuple[int, ...], shard: _Shard = shard) -> None:
-            first = tuple(map(sum, zip(start, shard.begin, begin, strict=True)))
-            request.fill(array, seed=drawn, offset=first)
-
-        refill(shard.copies, shard.sizes, most, write)
+        refill(shard.copies, request, tuple(map(sum, zip(start, shard.begin, strict=True))))
     if values is not None:
         note_fill(values, id(variable))
     return variable
@@ -518,7 +510,6 @@ class _Shard(NamedTuple):
     """A rectangle of a variable: the plain variables that hold it, each on its device, and where it begins."""
 
     copies: Sequence[tf.Variable]
-    sizes: tuple[int, ...]
     begin: tuple[int, ...]
 
 
@@ -540,7 +531,7 @@ def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
         if any(copy.shape != each.shape for copy in copies):
             raise TypeError(f"variable must have whole replicas, got {type(each).__name__}: give it an Initializer")
         sizes = tuple(each.shape)
-        shards.append(_Shard(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
+        shards.append(_Shard(copies, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
         first += sizes[0] if sizes else 0
     return tuple(held.shape), shards
 

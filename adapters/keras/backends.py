@@ -16,7 +16,6 @@ from winit_fast.streams import UNNAMED
 
 from .. import needs
 from .._memory.constants import FILLED
-from .._memory.pieces import PIECE
 from .._memory.request import Request
 
 with needs("keras"):
@@ -152,8 +151,7 @@ def refill(variable: Any, given: Request) -> None:
         if not tf.executing_eagerly():
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
         copies = value.values if isinstance(value, tf.distribute.DistributedValues) else [value]
-        seed, most = _read_seed(request.seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
-        refill_variables(copies, shape, most, lambda array, begin: request.fill(array, seed=seed, offset=begin))
+        refill_variables(copies, request._replace(seed=_read_seed(request.seed)), (0,) * len(shape))
     else:
         layout = getattr(value, "sharding", None)
         variable.assign(make_tensor(variable.dtype, layout if hasattr(layout, "mesh") else None, request))
