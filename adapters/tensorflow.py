@@ -183,16 +183,13 @@ def init_(
     )  # fmt: skip
     request = Request(initializer, whole, seed, threads)
     distribution = _check(request, dtype, "variable")
-    values = None
-    if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
-        values = (int(seed), str(distribution), whole, start)
-        warn_of_repeats(values, id(variable))
+    values = initializer.identify(seed, whole, start, is_complex=dtype.is_complex)
+    warn_of_repeats(values, id(variable))
     drawn = _draw_seed() if seed is None and distribution.draws else seed
     request = request.unnamed()._replace(seed=drawn)  # pieces are no tensors that could repeat each other
     for shard in shards:
         refill(shard.copies, request, tuple(map(sum, zip(start, shard.begin, strict=True))))
-    if values is not None:
-        note_fill(values, id(variable))
+    note_fill(values, id(variable))
     return variable
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.repeats import note_fill, warn_of_repeats
-from winit_fast.streams import UNNAMED
 
 from .. import needs
 from .._memory.constants import FILLED
@@ -81,11 +80,9 @@ _calls = count()
 
 def _warn(request: Request, memory: int) -> None:
     """As `fill` does, where that is not told which memory it fills."""
-    initializer, shape, seed, _ = request
-    if initializer.name is UNNAMED and initializer.scheme.draws:
-        values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
-        warn_of_repeats(values, memory)
-        note_fill(values, memory)
+    values = request.initializer.identify(request.seed, request.shape)
+    warn_of_repeats(values, memory)
+    note_fill(values, memory)
 
 
 def _read_key(seed: Any) -> Any:

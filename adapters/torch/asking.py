@@ -10,12 +10,12 @@ import copy
 import inspect
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -79,14 +79,12 @@ class Values:
 
     def write_(self, parameter: Tensor, seed: SupportsIndex, name: str) -> None:
         """Compute them, and copy what this rank holds."""
+        is_sharded = hasattr(parameter, "placements")
+        local, runs = find_local(parameter) if is_sharded else (parameter, [])  # type: ignore[arg-type]
+        if local is None:
+            return
         values = self.tensor(seed, name)
         with torch.no_grad():
-            if not hasattr(parameter, "placements"):
-                parameter.copy_(values)
-                return
-            local, runs = find_local(parameter)  # type: ignore[arg-type]
-            if local is None:
-                return
             for axis, along in enumerate(runs):
                 index = torch.tensor([*chain(*along)], dtype=torch.int64, device="cpu")
                 values = values.index_select(axis, index)
@@ -324,6 +322,9 @@ class _Item:
         return not path or self.path.startswith(f"{path}.")
 
 
+_Found: TypeAlias = "tuple[_Item, Tensor | None, Tensor | None]"  # and what two recordings left in its place
+
+
 def _find_items(module: nn.Module) -> list[_Item]:
     modules = dict(module.named_modules(remove_duplicate=False))
     paths = {id(owner): path for path, owner in reversed(modules.items())}
@@ -367,10 +368,7 @@ def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) ->
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
     recorders = Recorder(), Recorder()
     found = [_record_once(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
-    unsteady = _compare(module, *recorders)
-    for item, tensor, again in zip(items, *found, strict=True):
-        if item.answer is None:
-            _answer(item, recorders[0], tensor, again, unsteady)
+    _answer_all(module, recorders, zip(items, *found, strict=True))
 
 
 def _record_once(
@@ -395,25 +393,13 @@ def _record_once(
     return within(stand_ins, tensors)
 
 
-def _compare(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
-    """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
-    try:
-        return recorders[0].find_unsteady(recorders[1])
-    except NotRecordedError as error:
-        raise ValueError(
-            "module must be a model whose own initialization can be recorded, and for "
-            f"{type(module).__name__}'s {error}"
-        ) from None
-
-
 def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_Item]) -> None:
     """Build a model once more, and answer what is open by that.
 
     That needs no memory, but for models with parts of timm's: transformers looks at the device of these before it
     freezes their normalization.
     """
-    recorders = Recorder(), Recorder()
-    recorder, twins = recorders[0], []
+    recorders, twins = (Recorder(), Recorder()), []
 
     def built() -> nn.Module:
         with nullcontext() if any(item.is_foreign for item in items) else WithoutMemory():
@@ -427,7 +413,6 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
         for item in items:
             item.why += f"; it cannot be built once more: {shorten(str(error))}"
         return
-    unsteady = _compare(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
@@ -439,12 +424,24 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
         made = owner._parameters.get(local, owner._buffers.get(local))
         if made is not None and made.shape == item.tensor.shape:
             found.append((item, made, other._parameters.get(local, other._buffers.get(local))))
-            recorder.call(made, item.name)
+            recorders[0].call(made, item.name)
         else:
             item.why = item.why or "a model built once more has none of that name and shape"
-    for item, made, again in found:
+    _answer_all(twins[0], recorders, found)
+
+
+def _answer_all(module: nn.Module, recorders: tuple[Recorder, Recorder], found: Iterable[_Found]) -> None:
+    """Answer what is open; what two recordings differ in depends on what no record shows, as draws made into lists."""
+    try:
+        unsteady = recorders[0].find_unsteady(recorders[1])
+    except NotRecordedError as error:
+        raise ValueError(
+            "module must be a model whose own initialization can be recorded, and for "
+            f"{type(module).__name__}'s {error}"
+        ) from None
+    for item, tensor, again in found:
         if item.answer is None:
-            _answer(item, recorder, made, again, unsteady)
+            _answer(item, recorders[0], tensor, again, unsteady)
 
 
 def _answer(
@@ -470,15 +467,11 @@ def _answer(
         item.why = "it depends on values drawn where the recording does not see them, and differs from run to run"
         return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
-    law = None if store is None else store.whole()
+    law, padding = (None, None) if store is None else store.find_zero_row() or (store.whole(), None)
     if law is Start.UNWRITTEN:
         item.why = "nothing writes to it"
         return
     if isinstance(item.tensor, nn.Parameter):
-        padding = None
-        row = None if store is None else store.find_zero_row()
-        if row is not None:
-            law, padding = row
         scheme = as_scheme(law)
         try:
             is_own = recorder.claim_scheme(tensor, item.name)
@@ -515,24 +508,17 @@ class _StandIns(Block):
             if type(held) in (dict, OrderedDict, set, list)
         ]
         # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
-        self.asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
+        self.names = {(id(item.places[0][0]), item.places[0][1]): item.name for item in items}
 
     def begin(self) -> None:
         """Put them in."""
         super().begin()
-        made: dict[int, Tensor] = {}
         for part in self.parts:
             part.__dict__.pop(_FLAG, None)
             for local, parameter in part._parameters.items():
-                if parameter is None or is_lazy(parameter):
-                    continue
-                item = self.asked.get((id(part), local))
-                if item is None:  # tied
-                    part._parameters[local] = _make_parameter(self.recorder.stand_in(parameter, ""), parameter)
-                    continue
-                if id(item) not in made:
-                    made[id(item)] = _make_parameter(self.recorder.stand_in(parameter, item.name), parameter)
-                part._parameters[local] = made[id(item)]  # type: ignore[assignment]
+                if parameter is not None and not is_lazy(parameter):
+                    memory = self.recorder.stand_in(parameter, self.names.get((id(part), local), ""))
+                    part._parameters[local] = _make_parameter(memory, parameter)
             names: dict[str, Any]
             for names in (part._buffers, part.__dict__):
                 for local, tensor in names.items():

@@ -95,16 +95,10 @@ class Check(SharedCheck):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The suggestions as rules, with their axes: ``init_module_(model, [*check.rules, ("*", None)], seed=...)``."""
-        suggested = self.suggestions
+        weights = {layer.weights.name: layer.weights for layer in self.off}
         return tuple(
-            Rule(
-                layer.weights.name,
-                suggested[layer.weights.name].scheme,
-                in_axis=layer.weights.in_axis,
-                out_axis=layer.weights.out_axis,
-            )
-            for layer in self.off
-            if layer.weights.name in suggested
+            Rule(name, suggested.scheme, in_axis=weights[name].in_axis, out_axis=weights[name].out_axis)
+            for name, suggested in self.suggestions.items()
         )
 
 
