@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
@@ -210,16 +210,13 @@ _GRADIENTS = {
 }
 
 
-@contextmanager
-def _generators() -> Iterator[None]:
+def _generators() -> AbstractContextManager[None]:
     """Keep the state of PyTorch's generator, from which its dropout draws whatever seed Keras has for it."""
     if keras.backend.backend() != "torch":
-        yield
-        return
+        return nullcontext()
     import torch
 
-    with torch.random.fork_rng():
-        yield
+    return torch.random.fork_rng()
 
 
 # While it runs

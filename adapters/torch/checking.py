@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -282,21 +282,11 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 # While it runs
 
 
-class _Units(NamedTuple):
-    """Where the units of a layer are: on which axis of its output, and in its weights."""
-
-    axis: int
-    in_axis: int
-    out_axis: int
-
-
-def _units(module: nn.Module) -> _Units | None:
-    """None of modules that are no weighted layer."""
-    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
-    if not (is_convolution or isinstance(module, nn.Linear) or is_conv1d(module)):
-        return None
-    axis = -1 - len(module.kernel_size) if is_convolution else -1  # type: ignore[arg-type]
-    return _Units(axis, *axes_of_weight(module)[:2])
+def _axis_of_units(module: nn.Module) -> int | None:
+    """Where the units are in the output of a weighted layer; None of other modules."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return -1 - len(module.kernel_size)
+    return -1 if isinstance(module, nn.Linear) or is_conv1d(module) else None
 
 
 class _Watch(Observed, TorchFunctionMode):
@@ -332,11 +322,11 @@ class _Watch(Observed, TorchFunctionMode):
     def hooks(self) -> Iterator[None]:
         with ExitStack() as handles:
             for part in self._modules.values():
-                if _units(part) is not None:
+                if _axis_of_units(part) is not None:
                     handles.callback(part.register_forward_hook(self._see_layer).remove)
                 elif type(part).__name__ in _COMPOSED:
                     handles.callback(part.register_forward_hook(self._see_composed).remove)
-                elif is_norm(type(part).__name__) and not any(_units(inner) for inner in part.modules()):
+                elif is_norm(type(part).__name__) and not any(_axis_of_units(inner) for inner in part.modules()):
                     handles.callback(part.register_forward_hook(self._see_normalization).remove)
             yield
 
@@ -366,8 +356,8 @@ class _Watch(Observed, TorchFunctionMode):
 
     def _see_layer(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
         """Measure what a layer hands on; where its weights are to be wider, in place of it what they would give."""
-        units = _units(module)
-        if not self.is_on or units is None or not isinstance(output, Tensor) or not output.is_floating_point():
+        axis = _axis_of_units(module)
+        if not self.is_on or axis is None or not isinstance(output, Tensor) or not output.is_floating_point():
             return None
         if output.numel() == 0:  # of an expert without tokens
             return None
@@ -376,14 +366,14 @@ class _Watch(Observed, TorchFunctionMode):
         parameter = self._parameters.get(id(weight), "")
         if getattr(module, "transposed", False) and getattr(module, "groups", 1) > 1:
             parameter = ""  # no axes give it its fans
-        weights = Weights(parameter, tuple(weight.shape), _std(weight), units.in_axis, units.out_axis)
-        use = self.add_use(module, name, weights, units.axis, _array(args[0], units.axis) if args else None)
+        weights = Weights(parameter, tuple(weight.shape), _std(weight), *axes_of_weight(module)[:2])
+        use = self.add_use(module, name, weights, axis, _array(args[0], axis) if args else None)
         if output.requires_grad:
             self.targets.append(_target(module, output))
         handed_on: Tensor = output
         if parameter in self._factors:
-            handed_on = scale_weights(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
-        _take_gradient(use, use.measure(measure_outputs(_array(handed_on, units.axis))), handed_on)
+            handed_on = scale_weights(output, getattr(module, "bias", None), axis, self._factors[parameter])
+        _take_gradient(use, use.measure(measure_outputs(_array(handed_on, axis))), handed_on)
         self._sources[handed_on] = use, handed_on._version
         if handed_on.grad_fn is not None:
             self.nodes[handed_on.grad_fn] = use

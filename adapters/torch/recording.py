@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _python_dispatch
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.registry import Scheme, read_scheme, scheme_of
@@ -244,7 +244,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._note_made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
         for target in targets:
             self._adopt(target)
-        read = [self._freeze(tensor) for tensor in tensors]
+        kept_args, kept_kwargs = tree_map_only(Tensor, self._freeze, (args, kwargs))
         law = _LAWS[name](self, args, kwargs) if name in _LAWS and not func.is_view else None
         if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
             for target in targets:
@@ -253,11 +253,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = self._do(func, args, kwargs, tensors, targets)
         if func.is_view:
             return result
-        views = iter(read)
-        frozen_args, frozen_kwargs = tree_map(
-            lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
-        )
-        reads = frozenset(view.key for view in read if isinstance(view, View))
+        reads = frozenset(view.key for view in tree_leaves((kept_args, kept_kwargs)) if isinstance(view, View))
         written = frozenset(map(_key, targets))
         origins = frozenset[int]().union(*(self.stores[key].origins for key in reads - written))
         leaves, covered = tree_leaves(result), set()
@@ -272,7 +268,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 covered.add(_key(target))
         if written or covered:
             writes, covers = written | covered, frozenset(covered)
-            self.tape.append(Operation(func, frozen_args, frozen_kwargs, results, reads, writes, covers, draws))
+            operation = Operation(func, kept_args, kept_kwargs, results, reads, writes, covers, draws)
+            self.tape.append(operation)
         return result
 
     def view(self, tensor: Tensor) -> View:
@@ -302,9 +299,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if not target.is_meta and (is_mixed or _key(target) not in self._born):
                 return target
         if is_mixed:
-            args, kwargs = tree_map(
-                lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) and not leaf.is_meta else leaf, (args, kwargs)
-            )
+            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             if "device" in kwargs:
                 kwargs["device"] = torch.device("meta")
         return self._note_made(func(*args, **kwargs), tensors)
@@ -468,9 +463,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         held: dict[int, Tensor] = {}
         drawn: dict[str, int] = {}
 
-        def tensor(leaf: Any) -> Any:
-            if not isinstance(leaf, View):
-                return leaf
+        def tensor(leaf: View) -> Tensor:
             if leaf.key not in held:
                 store = self.stores[leaf.key]
                 if store.initial is not None:
@@ -485,7 +478,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         with torch.no_grad():
             for operation in operations:
-                args, kwargs = tree_map(tensor, (operation.args, operation.kwargs))
+                args, kwargs = tree_map_only(View, tensor, (operation.args, operation.kwargs))
                 if "device" in kwargs:
                     kwargs["device"] = torch.device("cpu")
                 if not operation.draws:
@@ -501,7 +494,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for made, saved in zip(tree_leaves(result), operation.results, strict=True):
                     if saved is not None and saved.key in operation.covers and saved.key not in held:
                         held[saved.key] = _flat(made)
-            return tensor(view)  # type: ignore[no-any-return]
+            return tensor(view)
 
 
 _modes: Any = _python_dispatch  # without its annotations, which are partial

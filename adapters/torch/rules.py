@@ -206,6 +206,5 @@ def _is(module: nn.Module, kinds: Kinds) -> bool:
 def _split(kinds: Kinds) -> tuple[tuple[type, ...], tuple[str, ...]]:
     """Kinds that are classes, and those that are globs."""
     given = _tuple(kinds)
-    return tuple(kind for kind in given if not isinstance(kind, str)), tuple(
-        kind for kind in given if isinstance(kind, str)
-    )
+    globs = tuple(kind for kind in given if isinstance(kind, str))
+    return tuple(kind for kind in given if not isinstance(kind, str)), globs
