@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -175,7 +175,8 @@ def init_(
     if not tf.executing_eagerly():
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
     extent, shards = _find_shards(variable)
-    dtype = _read_dtype("variable", shards[0].copies[0].dtype)
+    copies, _ = shards[0]
+    dtype = _read_dtype("variable", copies[0].dtype)
     whole, start = read_region(extent, shape, offset, "variable")
     initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
@@ -187,8 +188,8 @@ def init_(
     warn_of_repeats(values, id(variable))
     drawn = _draw_seed() if seed is None and distribution.draws else seed
     request = request.unnamed()._replace(seed=drawn)  # pieces are no tensors that could repeat each other
-    for shard in shards:
-        refill(shard.copies, request, tuple(map(sum, zip(start, shard.begin, strict=True))))
+    for copies, begin in shards:
+        refill(copies, request, tuple(map(sum, zip(start, begin, strict=True))))
     note_fill(values, id(variable))
     return variable
 
@@ -503,15 +504,8 @@ def _read_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
 # Variables
 
 
-class _Shard(NamedTuple):
-    """A rectangle of a variable: the plain variables that hold it, each on its device, and where it begins."""
-
-    copies: Sequence[tf.Variable]
-    begin: tuple[int, ...]
-
-
-def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
-    """The shape of a variable, and its shards, one or more."""
+def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[tuple[Sequence[tf.Variable], tuple[int, ...]]]]:
+    """The shape of a variable, and its rectangles: the plain variables that hold it, each on its device, and where."""
     value = getattr(variable, "value", None)  # a property of keras.Variable, a method of tf.Variable
     held = variable if value is None or callable(value) else value
     if isinstance(held, tf.__internal__.distribute.ShardedVariable):
@@ -528,7 +522,7 @@ def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
         if any(copy.shape != each.shape for copy in copies):
             raise TypeError(f"variable must have whole replicas, got {type(each).__name__}: give it an Initializer")
         sizes = tuple(each.shape)
-        shards.append(_Shard(copies, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
+        shards.append((copies, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
         first += sizes[0] if sizes else 0
     return tuple(held.shape), shards
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
+from itertools import accumulate, product
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -90,14 +89,9 @@ def fill_runs(
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
     if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
         runs = [[range(size)] for size in local.shape]
-    for rectangle in product(*map(_locate, runs)):
+    # Where each run begins in the tensor, and the run.
+    places = (zip(accumulate(map(len, along), initial=0), along, strict=False) for along in runs)
+    for rectangle in product(*places):
         part = local[tuple(slice(at, at + len(run)) for at, run in rectangle)]
         offset = tuple(run.start for _, run in rectangle)
         fill_tensor(part, initializer, shape=shape, offset=offset, **keywords)
-
-
-def _locate(along: list[range]) -> Iterator[tuple[int, range]]:
-    at = 0
-    for run in along:
-        yield at, run
-        at += len(run)
