@@ -101,11 +101,6 @@ class Asked(Rule):
     owners: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
-    def place(self) -> str:
-        """What the rule is for, in words."""
-        return "the model's own"
-
-    @property
     def draws(self) -> str:
         """What the rule says, in words."""
         return "what the model's own code gives it"
@@ -205,7 +200,9 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
             answers[id(item.tensor)] = (item.tensor, item.answer or left)
     parts = frozenset(map(id, module.modules()))
     # With torch.nn.init's fans, whoever owns the weight.
-    return Asked("*", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts)
+    return Asked(
+        "the model's own", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts
+    )
 
 
 def is_transformers(module: nn.Module) -> bool:
@@ -315,7 +312,7 @@ class _Item:
     path: str  # of the first place
     answer: Answer | None = None
     why: str = ""  # there is no answer
-    is_written: bool = False  # by code of which there is none
+    is_written: bool = False  # by code, where there is no answer
     is_foreign: bool = False  # in a model of timm's, which a model of transformers' builds and draws as it does
 
     def is_in(self, path: str) -> bool:
@@ -441,56 +438,48 @@ def _answer_all(module: nn.Module, recorders: tuple[Recorder, Recorder], found: 
         ) from None
     for item, tensor, again in found:
         if item.answer is None:
-            _answer(item, recorders[0], tensor, again, unsteady)
+            try:
+                item.answer = _find_answer(item, recorders[0], tensor, again, unsteady)
+            except NotRecordedError as error:
+                item.why = str(error)
 
 
-def _answer(
+def _find_answer(
     item: _Item, recorder: Recorder, tensor: Tensor | None, again: Tensor | None, unsteady: frozenset[int]
-) -> None:
-    """Answer for one tensor as far as the record says what it gets, and another record the same."""
+) -> Answer:
+    """What one tensor gets, if the record says it, and another record the same; else the error says why not."""
     if not item.tensor.numel():
-        item.answer = Answer(read_scheme("zeros"), "without elements")
-        return
+        return Answer(read_scheme("zeros"), "without elements")
     if tensor is None or tuple(tensor.shape) != tuple(item.tensor.shape):
-        item.why = "the code takes it away"
-        return
-    if not recorder.knows(tensor):
-        if tensor.is_meta:
-            item.why = "the code leaves another tensor in its place"
-            return
+        raise NotRecordedError("the code takes it away")
+    if recorder.knows(tensor):
+        is_steady = recorder.is_steady(tensor, unsteady)
+    elif tensor.is_meta:
+        raise NotRecordedError("the code leaves another tensor in its place")
+    else:
         recorder.keep(tensor)
         is_steady = again is not None and _is_same(tensor.detach(), again.detach())
-    else:
-        is_steady = recorder.is_steady(tensor, unsteady)
-    if not is_steady:
-        item.is_written = True
-        item.why = "it depends on values drawn where the recording does not see them, and differs from run to run"
-        return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
     law, padding = (None, None) if store is None else store.find_zero_row() or (store.whole(), None)
     if law is Start.UNWRITTEN:
-        item.why = "nothing writes to it"
-        return
-    if isinstance(item.tensor, nn.Parameter):
-        scheme = as_scheme(law)
-        try:
-            is_own = recorder.claim_scheme(tensor, item.name)
-        except NotRecordedError as error:
-            item.is_written, item.why = True, str(error)
-            return
-        if scheme is not None and (is_own or isinstance(law, Constant)):
-            item.answer = Answer(scheme, padding=padding)
-            return
+        raise NotRecordedError("nothing writes to it")
     item.is_written = True
+    if not is_steady:
+        raise NotRecordedError(
+            "it depends on values drawn where the recording does not see them, and differs from run to run"
+        )
+    if isinstance(item.tensor, nn.Parameter):
+        scheme, is_own = as_scheme(law), recorder.claim_scheme(tensor, item.name)
+        if scheme is not None and (is_own or isinstance(law, Constant)):
+            return Answer(scheme, padding=padding)
     try:
         values = Values(recorder, recorder.view(tensor), item.name)
         draws = recorder.claim(tensor, item.name)
         recorder.compute_checked(values.view, item.name, seed=0)
     except Exception as error:
-        item.why = shorten(str(error))
-        return
+        raise NotRecordedError(shorten(str(error))) from error
     note = "computed by the model's code" + (" from draws of its stream" if draws else "")
-    item.answer = Answer(None, note, values=values)
+    return Answer(None, note, values=values)
 
 
 class _StandIns(Block):
