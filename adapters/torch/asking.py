@@ -182,15 +182,14 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
                 kind: Callable[..., nn.Module] = type(model)
                 _record_constructor(partial(kind, copy.deepcopy(model.config)), path, inside)
         untouched = [item for item in items if item.answer is None and not item.is_written and not item.is_foreign]
-        owners = {id(item.places[0][0]): item.places[0][0] for item in untouched}
+        owners = {id(item.owner): item.owner for item in untouched}
         if owners:
             _record(module, items, lambda: deque(map(_reset, owners.values())))
     answers, refused, buffers = {}, {}, {}
     for item in items:
         if not isinstance(item.tensor, nn.Parameter):
             if item.answer is not None and item.answer.values is not None:
-                owner, local = item.places[0]
-                buffers[id(owner), local] = item.answer.values
+                buffers[id(item.owner), item.local] = item.answer.values
             continue
         may_stay = build is None and not item.is_written and not item.tensor.is_meta
         if item.answer is None and not may_stay:
@@ -308,8 +307,9 @@ class _Item:
 
     name: str
     tensor: Tensor
-    places: list[tuple[nn.Module, str]]
-    path: str  # of the first place
+    owner: nn.Module
+    local: str
+    path: str
     answer: Answer | None = None
     why: str = ""  # there is no answer
     is_written: bool = False  # by code, where there is no answer
@@ -336,10 +336,11 @@ def _find_items(module: nn.Module) -> list[_Item]:
             raise ValueError(f"{found.name}: {error}") from None
         if is_lazy(found.parameter):
             continue
-        places = [place for place in found.places if (id(place[0]), place[1]) not in targets] or found.places[:1]
-        items.append(_Item(found.name, found.parameter, places, join(paths[id(places[0][0])], places[0][1])))
+        drawn = (place for place in found.places if (id(place[0]), place[1]) not in targets)
+        owner, local = next(drawn, found.places[0])
+        items.append(_Item(found.name, found.parameter, owner, local, join(paths[id(owner)], local)))
     for path, owner, local, buffer in meta_buffers(module):
-        items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
+        items.append(_Item(strip_wrappers(path, modules), buffer, owner, local, path))
     for item in items:
         item.is_foreign = any(item.is_in(path) for path in foreign)
     return items
@@ -384,8 +385,7 @@ def _record_once(
             ) from error
         _refuse_other_draws(recorder)
         stand_ins.refuse_new(module)
-        places = [item.places[0] for item in items]
-        return [owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places]
+        return [item.owner._parameters.get(item.local, item.owner._buffers.get(item.local)) for item in items]
 
     return within(stand_ins, tensors)
 
@@ -497,7 +497,7 @@ class _StandIns(Block):
             if type(held) in (dict, OrderedDict, set, list)
         ]
         # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
-        self.names = {(id(item.places[0][0]), item.places[0][1]): item.name for item in items}
+        self.names = {(id(item.owner), item.local): item.name for item in items}
 
     def begin(self) -> None:
         """Put them in."""

@@ -74,10 +74,8 @@ class Store:
         """What all of it is distributed as, None where that is not one thing."""
         if not self.boxes:
             return self.law
-        laws = {law for _, law in self.boxes}
-        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._is_tiled():
-            return self.boxes[0][1]
-        return None
+        law, *others = {law for _, law in self.boxes}
+        return law if not others and self._is_tiled() else None
 
     def find_zero_row(self) -> tuple[Law, int] | None:
         """A law for all but one row, which is 0, and that row."""
@@ -91,18 +89,16 @@ class Store:
 
     def _is_tiled(self) -> bool:
         """Whether the boxes fill it, side by side along one axis."""
-        differing = [axis for axis in range(len(self.shape)) if len({box[axis] for box, _ in self.boxes}) > 1]
-        along = differing[0] if differing else 0
-        if len(differing) > 1:
-            return False
-        others = [(axis, (0, size)) for axis, size in enumerate(self.shape) if axis != along]
-        whole = all(box[axis] == all_of_it for box, _ in self.boxes for axis, all_of_it in others)
+        boxes = [box for box, _ in self.boxes]
+        parted = [axis for axis, size in enumerate(self.shape) if any(box[axis] != (0, size) for box in boxes)]
+        if len(parted) != 1:
+            return not parted
         reached = 0
-        for first, size in sorted({box[along] for box, _ in self.boxes}):
+        for first, size in sorted(box[parted[0]] for box in boxes):
             if first > reached:
                 return False
             reached = max(reached, first + size)
-        return whole and reached == self.shape[along]
+        return reached == self.shape[parted[0]]
 
 
 @dataclass(frozen=True, slots=True)
