@@ -779,8 +779,9 @@ def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 
 def _read_numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
-    numbers = [kwargs.get(name, default) for name, default in named]
-    return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
+    """The numbers of these names, by place or by name; None is the default."""
+    given = [args[place] if place < len(args) else kwargs.get(name) for place, (name, _) in enumerate(named)]
+    return [float(default if number is None else number) for number, (_, default) in zip(given, named, strict=True)]
 
 
 def _with_number(recorder: Recorder, args: Any, in_any_order: bool) -> tuple[Law, float]:
@@ -830,17 +831,17 @@ def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     """Bounds change nothing where nothing is beyond them but for rounding."""
-    law = recorder.law(args[0])
-    low, high = _read_numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
-                         ("min", -math.inf), ("max", math.inf))  # fmt: skip
-    match law:
-        case TruncatedNormal(mean, std, least, most):
+    if any(isinstance(bound, Tensor) for bound in (*args[1:], *kwargs.values())):
+        return None
+    low, high = _read_numbers(args[1:], kwargs, ("min", -math.inf), ("max", math.inf))
+    match recorder.law(args[0]):
+        case TruncatedNormal(mean, std, least, most) as law:
             near = 1e-6 * std
             is_idle = low <= mean + std * least + near and high >= mean + std * most - near
             return law if is_idle else None
-        case Normal(mean, std):  # nothing drawn is as far from the mean as this
+        case Normal(mean, std) as law:  # nothing drawn is as far from the mean as this
             return law if low <= mean - 37.0 * std and high >= mean + 37.0 * std else None
-        case Uniform(least, most):
+        case Uniform(least, most) as law:
             return law if low <= least and high >= most else None
     return None
 
