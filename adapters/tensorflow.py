@@ -17,6 +17,7 @@ from winit_fast import Scheme
 from winit_fast.distributions import Distribution
 from winit_fast.fans import Axes, Matrices
 from winit_fast.fill import read_region
+from winit_fast.locks import OneByOne
 from winit_fast.messages import as_sizes, quote
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED, seed_key
@@ -27,7 +28,6 @@ with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
 from ._memory.constants import FILLED
-from ._memory.locks import OneByOne
 from ._memory.request import Request
 from ._memory.tensorflow import make_tensor, on_host, refill, repeat
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .._memory.locks import OneByOne
+from winit_fast.locks import OneByOne
 
 __all__ = [
     "REPLACEMENTS", "Block", "BlockMode", "LeftToTorchError", "TorchCall", "block_at_work", "block_here", "call_unseen",
