@@ -68,7 +68,9 @@ def extension(name: str, flags: list[str]) -> Extension:
         include_dirs=["winit_fast/include", numpy.get_include()],
         depends=[
             f"winit_fast/{file}"
-            for file in ("kernels.pxi", "crew.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd")
+            for file in (
+                "kernels.pxi", "crew.pxi", "fingerprint.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd"
+            )  # fmt: skip
         ]
         + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
         define_macros=macros,
