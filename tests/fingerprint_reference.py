@@ -8,12 +8,17 @@ KEYS = reference.words(0, reference.stream_of("fingerprint"), np.arange(PAGE // 
 
 
 def fingerprint(octets):
-    """32 hexadecimal digits for some bytes."""
-    pages = np.frombuffer(octets + bytes(-len(octets) % PAGE), "<u4").reshape(-1, PAGE // 4)
-    number = np.arange(len(pages), dtype=np.uint64)
-    total = mix(nh(pages, KEYS[: PAGE // 4]), nh(pages, KEYS[16:]), number).sum(0, dtype=np.uint32)
-    low, high = (total[i : i + 1] + (total[i + 1 : i + 2].astype(np.uint64) << np.uint64(32)) for i in (0, 2))
-    return mix(low, high, np.array([len(octets)], np.uint64)).astype("<u4").tobytes().hex()
+    """The fingerprint of some bytes."""
+    a, b, c, d = sum_of_pages(octets + bytes(-len(octets) % PAGE)).astype(np.uint64)
+    last = mix(a + (b << np.uint64(32)), c + (d << np.uint64(32)), np.uint64(len(octets)))
+    return last.astype("<u4").tobytes().hex()
+
+
+def sum_of_pages(octets, first_page=0):
+    """The four words of whole pages."""
+    pages = np.frombuffer(octets, "<u4").reshape(-1, PAGE // 4)
+    numbers = np.arange(first_page, first_page + len(pages), dtype=np.uint64)
+    return mix(nh(pages, KEYS[: PAGE // 4]), nh(pages, KEYS[16:]), numbers).sum(0, dtype=np.uint32)
 
 
 def nh(pages, keys):
@@ -24,4 +29,4 @@ def nh(pages, keys):
 
 def mix(first, second, key):
     """A block of Philox for each pair of numbers, which are its counter."""
-    return np.stack([reference.words_of_blocks(key, second, first, np.array(place)) for place in range(4)], axis=1)
+    return np.stack([reference.words_of_blocks(key, second, first, np.array(place)) for place in range(4)], axis=-1)

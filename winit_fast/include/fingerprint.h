@@ -1,9 +1,9 @@
 /* Fingerprints of pages of 4096 bytes: docs/reproducibility.md has the definition.
  *
  * A page is hashed twice by NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and Secure Message
- * Authentication", CRYPTO '99): one multiply for eight bytes, and the order of sums does not matter, so that it is the
- * same however wide a vector is. The second hash has the same keys from 16 words on: so its vectors are aligned, too.
- * Then one block of Philox mixes both with the number of the page. */
+ * Authentication", CRYPTO '99): a multiply for eight bytes, and sums whose order does not matter, so that the width of
+ * vectors does not either. The second hash takes the same keys, 16 words later, where they are as well aligned.
+ * Then a block of Philox mixes both with the number of the page. */
 #ifndef WINIT_FAST_FINGERPRINT_H
 #define WINIT_FAST_FINGERPRINT_H
 
@@ -15,7 +15,7 @@
 
 enum {
     PAGE_BYTES = 4096,
-    KEYS_APART = 64,  /* bytes from the keys of one hash to those of the other */
+    KEYS_APART = 64,   /* bytes from the keys of one hash to those of the other */
     BYTES_AHEAD = 2048 /* that memory is asked for, as CPUs do not beyond a page by themselves: 11 GB/s in place of 8 */
 };
 
@@ -64,7 +64,7 @@ static inline uint64_t fingerprint_sum_lanes(philox_vector vector)
     return sum;
 }
 
-/* words += Philox4x32-10 of the two hashes, under the page's number */
+/* words += Philox4x32-10 of both hashes under the page's number */
 static inline void fingerprint_mix(uint64_t first, uint64_t second, uint64_t page, uint32_t *words)
 {
     uint32_t c0 = (uint32_t)first, c1 = (uint32_t)(first >> 32), c2 = (uint32_t)second, c3 = (uint32_t)(second >> 32);
