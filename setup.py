@@ -66,10 +66,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         f"winit_fast.{name}",
         [f"winit_fast/{name}.pyx"],
         include_dirs=["winit_fast/include", numpy.get_include()],
-        depends=[
-            f"winit_fast/{file}"
-            for file in ("kernels.pxi", "crew.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd")
-        ]
+        depends=[f"winit_fast/{file}" for file in os.listdir("winit_fast") if file.endswith((".pxi", ".pxd"))]
         + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
         define_macros=macros,
         extra_compile_args=FLAGS + flags,

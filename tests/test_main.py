@@ -15,8 +15,9 @@ from processes import PATIENCE, python
 import winit_fast
 from winit_fast import demo, publish
 from winit_fast.__main__ import main
-from winit_fast.demo import fingerprint, measure_moments, predict_moments
+from winit_fast.demo import measure_moments, predict_moments
 from winit_fast.distributions import Normal, TruncatedNormal
+from winit_fast.fingerprints import fingerprint
 from winit_fast.lowering import ELEMENT_TYPES
 
 TINY = ["--rows", "301", "--dim", "7"]
