@@ -1,11 +1,14 @@
 """What several test files share."""
 
 import ctypes
+import gc
 import platform
 import sys
+from collections import defaultdict
 from importlib import import_module
 
 import pytest
+from covering import cover
 from hypothesis import HealthCheck, settings
 
 from winit_fast import dispatch
@@ -57,9 +60,33 @@ def control_register():
     register.restore()
 
 
+RARE = ("statistics", "sweep", "exhaustive")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(config, items):
-    """Sweeps run where they are asked for by their marker, and nowhere else: ``-m frameworks`` does not start them."""
-    if "sweep" not in config.getoption("markexpr"):
-        sweeps = [item for item in items if item.get_closest_marker("sweep")]
-        config.hook.pytest_deselected(items=sweeps)
-        items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+    """Of tests marked `covering`, the cases that their sample does without are exhaustive.
+
+    What is exhaustive and sweeps run where they are asked for by their marker, and nowhere else: ``-m frameworks`` does
+    not start them.
+    """
+    tests = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("covering") and not any(map(item.get_closest_marker, RARE)):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        arguments = [{name: str(value) for name, value in case.callspec.params.items()} for case in cases]
+        chosen = cover(arguments, *cases[0].get_closest_marker("covering").args)
+        for number, case in enumerate(cases):
+            if number not in chosen:
+                case.add_marker("exhaustive")
+    left_out = [marker for marker in ("sweep", "exhaustive") if marker not in config.getoption("markexpr")]
+    unasked = {item for item in items if any(map(item.get_closest_marker, left_out))}
+    config.hook.pytest_deselected(items=list(unasked))
+    items[:] = [item for item in items if item not in unasked]
+
+
+def pytest_collection_finish():
+    """Ten thousand tests are many objects, through which every collection of garbage would go again."""
+    gc.collect()
+    gc.freeze()

@@ -197,14 +197,18 @@ def under_signals(wanted, pause):
 
 
 # Without a pause several signals hit one fill.
-SIGNALS = [(4000, 0.002), (2000, 0)]
+SIGNALS = [(800, 0.002), (800, 0)]
 
 
 @pytest.mark.parametrize(
     ("wanted", "pause"),
-    [*SIGNALS, *(pytest.param(10 * wanted, pause, marks=pytest.mark.sweep) for wanted, pause in SIGNALS)],
+    [
+        *SIGNALS,
+        *(pytest.param(4 * wanted, pause, marks=pytest.mark.exhaustive) for wanted, pause in SIGNALS),
+        *(pytest.param(50 * wanted, pause, marks=pytest.mark.sweep) for wanted, pause in SIGNALS),
+    ],
 )
-def test_of_thousands_of_interrupts_none_is_lost_and_none_leaves_a_thread_or_a_lock(wanted, pause):
+def test_of_many_interrupts_none_is_lost_and_none_leaves_a_thread_or_a_lock(wanted, pause):
     assert under_signals(wanted, pause) == [wanted, 0, 0, 0, 0]
 
 
@@ -398,7 +402,9 @@ print(position > 200)
     assert lines(code) == ["True"]
 
 
-@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize(
+    "step", [199, pytest.param(61, marks=pytest.mark.exhaustive), pytest.param(1, marks=pytest.mark.sweep)]
+)
 def test_a_second_exception_at_any_instruction_after_the_first_leaves_no_thread(step):
     code = f"ERROR, STEP = KeyboardInterrupt, {step}\n{INJECTED}"
     code += """
@@ -415,10 +421,11 @@ print(pairs > 100)
     assert lines(code) == ["True"]
 
 
-def test_exceptions_at_once_one_after_the_other_leave_no_thread():
-    code = f"ERROR = KeyboardInterrupt\n{INJECTED}"
+@pytest.mark.parametrize("step", [23, pytest.param(7, marks=pytest.mark.exhaustive)])
+def test_exceptions_at_once_one_after_the_other_leave_no_thread(step):
+    code = f"ERROR, STEP = KeyboardInterrupt, {step}\n{INJECTED}"
     code += """
-for position in range(100, 400, 7):
+for position in range(100, 400, STEP):
     for gap in range(1, 14):
         for count in range(2, 5):
             run_with(position, *[gap] * count)

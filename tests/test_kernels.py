@@ -91,6 +91,8 @@ TRANSFORMS = [
     "truncated_normal(low=30, high=31)",
 ]
 
+pytestmark = pytest.mark.covering
+
 SEED, NAME = 0xFEDCBA9876543210, "kernels"
 
 
