@@ -219,15 +219,15 @@ def measured32(interval=None, count=DRAWN):
     return tuple(np.max([largest_errors(values, exact(words)) for words, values in samples], axis=0).tolist())
 
 
-COUNTS = [pytest.param(DRAWN, id="2^19"), pytest.param(MANY_DRAWN, id="2^22", marks=pytest.mark.exhaustive)]
+COUNTS32 = [pytest.param(DRAWN, id="2^19"), pytest.param(MANY_DRAWN, id="2^22", marks=pytest.mark.exhaustive)]
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", COUNTS32)
 def test_normal_of_float32_keeps_its_promise(count):
     assert measured32(None, count)[0] <= PROMISED["float32"]
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", COUNTS32)
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
 def test_truncated_normal_of_float32_keeps_its_promise(interval, count):
     assert measured32(interval, count)[0] <= PROMISED["float32"]
@@ -294,13 +294,13 @@ def words64():
 
 
 @cache
-def measured64(interval=None):
+def measured64(interval=None, count=1 << 8):
     scheme = "normal" if interval is None else truncated(interval)
     chosen = words64()
     if interval is not None:
         around = np.array(words_around_median(interval), np.uint32)
         chosen = np.concatenate([chosen, np.stack([around, around[::-1]], axis=-1)])
-    samples = zip(met(chosen, scheme, "float64"), drawn(scheme, "float64", 1 << 10), strict=True)
+    samples = zip(met(chosen, scheme, "float64"), drawn(scheme, "float64", count), strict=True)
     group_words, group_values = (np.concatenate(both) for both in samples)
     firsts = places_of(as_blocks(chosen))[:, 2] % np.uint64(8) * np.uint64(2)  # of the two elements of a chosen block
     wanted = [range(first, first + 2) for first in firsts.tolist()]
@@ -325,13 +325,18 @@ def measured64(interval=None):
     return relative, in_ulp
 
 
-def test_normal_of_float64_keeps_its_promise():
-    assert measured64()[0] <= PROMISED["float64"]
+COUNTS64 = [pytest.param(1 << 8, id="2^8"), pytest.param(1 << 12, id="2^12", marks=pytest.mark.exhaustive)]
 
 
+@pytest.mark.parametrize("count", COUNTS64)
+def test_normal_of_float64_keeps_its_promise(count):
+    assert measured64(None, count)[0] <= PROMISED["float64"]
+
+
+@pytest.mark.parametrize("count", COUNTS64)
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
-def test_truncated_normal_of_float64_keeps_its_promise(interval):
-    assert measured64(interval)[0] <= PROMISED["float64"]
+def test_truncated_normal_of_float64_keeps_its_promise(interval, count):
+    assert measured64(interval, count)[0] <= PROMISED["float64"]
 
 
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)

@@ -388,13 +388,24 @@ def check_that_nobody_worked_later():
 """
 
 
-@pytest.mark.parametrize("error", ["KeyboardInterrupt", "RuntimeError", "MemoryError", "IndexError"])
-def test_an_exception_at_any_instruction_of_the_crew_comes_out_and_leaves_no_thread(error):
-    code = f"ERROR = {error}\n{INJECTED}"
+# What the crew handles itself, where the system or a list raises it, at every third.
+OWN = ["RuntimeError", "MemoryError", "IndexError"]
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        ("KeyboardInterrupt", 1),
+        *((error, 3) for error in OWN),
+        *(pytest.param(error, 1, marks=pytest.mark.exhaustive) for error in OWN),
+    ],
+)
+def test_an_exception_at_any_instruction_of_the_crew_comes_out_and_leaves_no_thread(error, step):
+    code = f"ERROR, STEP = {error}, {step}\n{INJECTED}"
     code += """
 position = missed = 0
 while missed < 5:
-    position += 1
+    position += STEP
     missed = 0 if run_with(position) else missed + 1
 check_that_nobody_worked_later()
 print(position > 200)

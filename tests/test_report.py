@@ -698,7 +698,7 @@ def test_the_command_prints_the_table_and_writes_the_picture(tmp_path, capsys):
 def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    assert main([*SMALL, "--activation", "tanh"]) == 0
+    assert main([*SMALL, "--activation", "tanh", "--schemes", "he_normal"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["report-tanh-12x64.svg"]
     assert capsys.readouterr().out.endswith("picture: report-tanh-12x64.svg\n")
     assert main([*SMALL, "--no-picture"]) == 0
