@@ -60,19 +60,21 @@ def control_register():
     register.restore()
 
 
-RARE = ("statistics", "sweep", "exhaustive")
+def reason_to_leave_out(item):
+    """The marker by which a test must be asked for, if any: the first of these that it has."""
+    return next((name for name in ("sweep", "statistics", "exhaustive") if item.get_closest_marker(name)), None)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(config, items):
     """Of tests marked `covering`, the cases that their sample does without are exhaustive.
 
-    What is exhaustive and sweeps run where they are asked for by their marker, and nowhere else: ``-m frameworks`` does
-    not start them.
+    What is exhaustive, like a sweep, runs where it is asked for by its marker, and nowhere else: ``-m frameworks`` does
+    not start it.
     """
     tests = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("covering") and not any(map(item.get_closest_marker, RARE)):
+        if item.get_closest_marker("covering") and not reason_to_leave_out(item):
             tests[item.nodeid.partition("[")[0]].append(item)
     for cases in tests.values():
         arguments = [{name: str(value) for name, value in case.callspec.params.items()} for case in cases]
@@ -80,8 +82,8 @@ def pytest_collection_modifyitems(config, items):
         for number, case in enumerate(cases):
             if number not in chosen:
                 case.add_marker("exhaustive")
-    left_out = [marker for marker in ("sweep", "exhaustive") if marker not in config.getoption("markexpr")]
-    unasked = {item for item in items if any(map(item.get_closest_marker, left_out))}
+    asked = config.getoption("markexpr")
+    unasked = {item for item in items if (reason := reason_to_leave_out(item)) and reason not in asked}
     config.hook.pytest_deselected(items=list(unasked))
     items[:] = [item for item in items if item not in unasked]
 
