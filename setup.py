@@ -80,18 +80,19 @@ def extension(name: str, flags: list[str]) -> Extension:
 
 
 class BuildExtensions(build_ext):
-    """Side by side; ``pip install -e`` takes a module that stands in the source tree already, unless it is out of date.
-
-    So README's second command does not compile again what its first did. Whoever names a compiler or its flags in the
-    environment wants them used.
-    """
+    """Modules are compiled side by side, and ``pip install -e`` does not compile again what it did before."""
 
     def finalize_options(self) -> None:
+        """Choose how many at once."""
         super().finalize_options()
         if self.parallel is None and not IS_MSVC:  # whose driver is not made for threads
             self.parallel = os.cpu_count()
 
     def build_extension(self, ext: Extension) -> None:
+        """Take the module in the source tree if nothing that it is made of is newer, or compile it.
+
+        Whoever names a compiler or its flags in the environment wants them used.
+        """
         wanted = self.get_ext_fullpath(ext.name)
         present = os.path.join("winit_fast", os.path.basename(wanted))
         # The .c is written anew each time, beside headers of NumPy that pip has just unpacked.
