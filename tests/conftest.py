@@ -2,10 +2,16 @@
 
 import ctypes
 import gc
+import os
 import platform
 import sys
 from collections import defaultdict
 from importlib import import_module
+from unittest import mock
+
+# Threads of NumPy's that wait for each other take ten times as long beside other work. Children may have them.
+with mock.patch.dict(os.environ, OPENBLAS_NUM_THREADS="1"):
+    import numpy  # noqa: F401
 
 import pytest
 from covering import cover

@@ -23,7 +23,7 @@ from winit_fast.lowering import LARGEST_NORMAL, _reach
 # DESIGN's promise: |error| <= this * max(1, |z|), in standard deviations.
 PROMISED = {"float32": 2e-6, "float64": 1e-14}
 ALL = (1 << 63) - 1  # elements of the longest tensor
-DRAWN = 1 << 19  # words beside the chosen ones
+DRAWN = 1 << 18  # words beside the chosen ones
 MANY_DRAWN = 1 << 22
 
 INF = math.inf
@@ -219,7 +219,7 @@ def measured32(interval=None, count=DRAWN):
     return tuple(np.max([largest_errors(values, exact(words)) for words, values in samples], axis=0).tolist())
 
 
-COUNTS32 = [pytest.param(DRAWN, id="2^19"), pytest.param(MANY_DRAWN, id="2^22", marks=pytest.mark.exhaustive)]
+COUNTS32 = [pytest.param(DRAWN, id="2^18"), pytest.param(MANY_DRAWN, id="2^22", marks=pytest.mark.exhaustive)]
 
 
 @pytest.mark.parametrize("count", COUNTS32)

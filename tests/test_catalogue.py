@@ -196,14 +196,14 @@ alone = pytest.mark.parametrize("name", [name for name in EXAMPLES if name not i
 
 
 @together
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_part_of_a_scheme_whose_elements_hang_together_is_that_part_of_the_whole(name, data):
     assert_any_part_is_that_part_of_the_whole(name, data)
 
 
 @alone
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_part_of_any_other_scheme_is_that_part_of_the_whole(name, data):
     assert_any_part_is_that_part_of_the_whole(name, data)
