@@ -23,18 +23,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["PartialFile", "reserve"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Destination", "PartialFile", "allocate", "reserve", "sync", "sync_folder"]
 
 _PIECE = 1 << 28  # bytes reserved at a time: an interrupt waits for one of them
 _ZEROS = 1 << 24  # bytes written at a time
 
 
-class PartialFile:
-    """A file that is still being written: a context manager.
+class Destination:
+    """A file's own name, and how a complete file takes it.
 
-    The end of the block removes the file if it was not published, whatever ended the block. A symbolic link is
-    followed: its target is written, and the link stays. A new file gets the permissions that the umask allows; a file
-    that replaces another keeps the old permissions.
+    A symbolic link is followed: its target is written, and the link stays. A new file gets the permissions that the
+    umask allows; a file that replaces another keeps the old permissions.
 
     Parameters
     ----------
@@ -47,15 +51,102 @@ class PartialFile:
     ----------
     path : Path
         As given.
-    final, partial, folder : Path
-        The file that will be written, with links resolved; its temporary name; its folder, or the nearest folder above
-        it that exists.
+    final, folder : Path
+        The file that will be written, with links resolved; its folder, or the nearest folder above it that exists.
+    mode : int
+        The permissions with which to create the file, before the umask: never more readable than the old file.
 
     Raises
     ------
     OSError
         If the file exists and `overwrite` is False (FileExistsError), if the path names something other than a file, or
-        if the folder is not writable. A missing folder is no error: it can be made before `open`.
+        if the folder is not writable. A missing folder is no error: it can be made later.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.final = Path(os.path.realpath(self.path))
+        self.mode = 0o666
+        self._overwrite = overwrite
+        self._old_mode: int | None = None
+        self.folder = next((one for one in self.final.parents if os.path.lexists(one)), self.final.parent)
+        if not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.path} must be in a folder, but {self.folder} is not a folder")
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{self.path} must be in a writable folder, but {self.folder} is not writable")
+        try:
+            mode = os.stat(self.final).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
+            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+            raise FileExistsError(f"{self.path} must be a file, but it is a {kind}")
+        if not overwrite:
+            raise self._make_taken_error()
+        self._old_mode, self.mode = stat.S_IMODE(mode), 0o600
+
+    def take(self, partial: Path) -> None:
+        """Give a file, which is complete and on the disk, its own name. A hard link may leave both names.
+
+        Raises
+        ------
+        FileExistsError
+            If another process has taken the name meanwhile. Its file stays as it is.
+        """
+        if self._old_mode is not None:
+            os.chmod(partial, self._old_mode)
+        if self._overwrite:
+            os.replace(partial, self.final)
+        else:
+            self._take_new(partial)
+
+    def _take_new(self, partial: Path) -> None:
+        try:
+            if os.name == "nt":
+                os.rename(partial, self.final)
+                return
+            try:
+                os.link(partial, self.final)
+            except FileExistsError:
+                raise
+            except (OSError, AttributeError):  # a file system without links, or Android
+                self._replace_placeholder(partial)
+        except FileExistsError:
+            raise self._make_taken_error() from None
+
+    def _replace_placeholder(self, partial: Path) -> None:
+        descriptor = -1
+        try:
+            descriptor = os.open(self.final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.replace(partial, self.final)
+        except BaseException:
+            if descriptor >= 0 and partial.exists():  # not replaced yet
+                self.final.unlink()
+            raise
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _make_taken_error(self) -> FileExistsError:
+        return FileExistsError(f"{self.path} exists already")
+
+
+class PartialFile(Destination):
+    """A file that is still being written: a context manager.
+
+    The end of the block removes the file if it was not published, whatever ended the block.
+
+    Parameters
+    ----------
+    path, overwrite
+        As in `Destination`, and the same errors.
+
+    Attributes
+    ----------
+    path, final, folder, mode
+        As in `Destination`.
+    partial : Path
+        The temporary name.
 
     Examples
     --------
@@ -72,27 +163,9 @@ class PartialFile:
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self.final = Path(os.path.realpath(self.path))
+        super().__init__(path, overwrite=overwrite)
         # Shortened, so that it is a valid name wherever the file's own name is.
         self.partial = self.final.with_name(f"{self.final.name[:32]}.{os.urandom(8).hex()}.partial")
-        self._overwrite = overwrite
-        self._mode: int | None = None
-        self.folder = next((one for one in self.final.parents if os.path.lexists(one)), self.final.parent)
-        if not self.folder.is_dir():
-            raise NotADirectoryError(f"{self.path} must be in a folder, but {self.folder} is not a folder")
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"{self.path} must be in a writable folder, but {self.folder} is not writable")
-        try:
-            mode = os.stat(self.final).st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISREG(mode):
-            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
-            raise FileExistsError(f"{self.path} must be a file, but it is a {kind}")
-        if not overwrite:
-            raise self._make_taken_error()
-        self._mode = stat.S_IMODE(mode)
 
     def __enter__(self) -> PartialFile:
         return self
@@ -103,10 +176,7 @@ class PartialFile:
     def open(self) -> BinaryIO:
         """Create the partial file for reading and writing; only inside the block."""
         _unfinished.add(self.partial)
-        return open(self.partial, "x+b", opener=self._create)
-
-    def _create(self, name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666 if self._mode is None else 0o600)  # never more readable than the old file
+        return open(self.partial, "x+b", opener=lambda name, flags: os.open(name, flags, self.mode))
 
     def publish(self) -> None:
         """Give the file its own name. It must be complete and closed.
@@ -117,51 +187,32 @@ class PartialFile:
             If another process has taken the name meanwhile. Its file stays as it is.
         """
         with open(self.partial, "r+b") as file:
-            os.fsync(file.fileno())
-        if self._mode is not None:
-            os.chmod(self.partial, self._mode)
-        if self._overwrite:
-            os.replace(self.partial, self.final)
-        else:
-            self._publish_new()
+            sync(file.fileno())
+        self.take(self.partial)
         _remove(self.partial)  # a hard link leaves both names
-        if os.name != "nt":
-            with suppress(OSError):  # not every file system can sync a folder
-                folder = os.open(self.final.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+        sync_folder(self.final.parent)
 
-    def _publish_new(self) -> None:
+
+def sync(descriptor: int) -> None:
+    """Wait until a file and what belongs to it are on the disk."""
+    if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves the data in the disk's own cache
         try:
-            if os.name == "nt":
-                os.rename(self.partial, self.final)
-                return
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError:  # not every file system there has it
+            pass
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can do that."""
+    if os.name != "nt":
+        with suppress(OSError):  # not every file system can sync a folder
+            descriptor = os.open(folder, os.O_RDONLY)
             try:
-                os.link(self.partial, self.final)
-            except FileExistsError:
-                raise
-            except (OSError, AttributeError):  # a file system without links, or Android
-                self._replace_placeholder()
-        except FileExistsError:
-            raise self._make_taken_error() from None
-
-    def _replace_placeholder(self) -> None:
-        descriptor = -1
-        try:
-            descriptor = os.open(self.final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            os.replace(self.partial, self.final)
-        except BaseException:
-            if descriptor >= 0 and self.partial.exists():  # not replaced yet
-                self.final.unlink()
-            raise
-        finally:
-            if descriptor >= 0:
+                os.fsync(descriptor)
+            finally:
                 os.close(descriptor)
-
-    def _make_taken_error(self) -> FileExistsError:
-        return FileExistsError(f"{self.path} exists already")
 
 
 def reserve(file: BinaryIO, size: int) -> None:
@@ -190,7 +241,7 @@ def reserve(file: BinaryIO, size: int) -> None:
     try:
         file.flush()
         end = file.seek(0, os.SEEK_END)
-        if not _allocate(file.fileno(), size):
+        if not allocate(file.fileno(), size):
             zeros = memoryview(bytes(_ZEROS))
             while end < size:
                 end += os.write(file.fileno(), zeros[: size - end])
@@ -199,8 +250,8 @@ def reserve(file: BinaryIO, size: int) -> None:
         raise OSError(error.errno, f"no room for {size:,} bytes ({error.strerror})", str(file.name)) from None
 
 
-def _allocate(descriptor: int, size: int) -> bool:
-    """Whether the system has reserved the space; False if the system or the file system cannot."""
+def allocate(descriptor: int, size: int) -> bool:
+    """Reserve disk space, and enlarge the file to `size`; False if the system or the file system cannot reserve."""
     if not hasattr(os, "posix_fallocate"):  # macOS, Windows
         return False
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import numpy as np
 
 from winit_fast.config import STREAM_VERSION
+from winit_fast.files.json_text import JsonText
 from winit_fast.initializer import Initializer
 from winit_fast.lowering import ELEMENT_TYPES
 from winit_fast.memory import dtype_of
@@ -95,6 +96,18 @@ class TensorSpec:
         """All of it."""
         return Part(self, (0,) * len(self.shape), self.shape)
 
+    def rows(self, first: int, last: int) -> Part:
+        """Those from `first` to before `last`, along the first axis.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many.
+        """
+        if not self.shape or not 0 <= first <= last <= self.shape[0]:
+            raise ValueError(f"rows {first}:{last} must be of {quote(self.name)} with shape {quote(self.shape)}")
+        return Part(self, (first,) + (0,) * (len(self.shape) - 1), (last - first, *self.shape[1:]))
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this spec again, in JSON's types; those that are left out have their defaults."""
         initializer = self.initializer.get_config()
@@ -147,9 +160,9 @@ class Recipe:
 
     Examples
     --------
-    >>> recipe = Recipe((TensorSpec("user_id", (1000, 64), "float16", "normal(std=0.01)"),), 7)
+    >>> recipe = Recipe((TensorSpec("a", (9,), "float16", "normal"),), 7)
     >>> print(recipe.to_json())
-    {"stream_version": 1, "seed": 7, "tensors": [{"name": "user_id", "shape": [1000, 64], "dtype": "float16", "scheme": "normal(std=0.01)"}]}
+    {"stream_version": 1, "seed": 7, "tensors": [{"name": "a", "shape": [9], "dtype": "float16", "scheme": "normal"}]}
     >>> Recipe.from_json(recipe.to_json()) == recipe
     True
     """
@@ -181,6 +194,80 @@ class Recipe:
         Raises
         ------
         ValueError
-            If the text is not a recipe, or one of another version of the stream.
+            If the text is not a recipe, or one of another version of the stream, or `winit_fast.fill` would refuse one
+            of its tensors.
         """
-        raise NotImplementedError  # (formats engineer)
+        return _read_recipe(text)
+
+
+def _read_recipe(text: str) -> Recipe:
+    if not isinstance(text, str):
+        raise ValueError(f"a recipe must be a str, got {quote(text)}")
+    try:
+        return _read_members(JsonText(text))
+    except Exception as error:  # of a scheme's text too, which may be anything
+        if isinstance(error, _StreamVersionError):
+            raise ValueError(str(error)) from None
+        raise ValueError(f"not a recipe of winit_fast: {error}") from None
+
+
+class _StreamVersionError(Exception):
+    pass
+
+
+def _read_members(text: JsonText) -> Recipe:
+    read: dict[str, Any] = {}
+    for key in text.members():
+        if key == "stream_version":
+            read[key] = text.read_int()
+            if read[key] != STREAM_VERSION:
+                raise _StreamVersionError(
+                    f"the recipe is of version {read[key]} of the stream; this winit_fast has version {STREAM_VERSION}"
+                )
+        elif key == "seed":
+            read[key] = _read_int_or_null(text)
+        elif key == "tensors":
+            read[key] = tuple(_read_spec(text) for _ in text.items())
+        else:
+            text.refuse(f"{quote(key)} is unknown")
+    text.end()
+    for key in ("stream_version", "seed", "tensors"):
+        if key not in read:
+            text.refuse(f"{key} is missing")
+    return Recipe(read["tensors"], read["seed"])
+
+
+def _read_spec(text: JsonText) -> TensorSpec:
+    config: dict[str, Any] = {}
+    for key in text.members():
+        if key not in _READERS:
+            text.refuse(f"{quote(key)} is unknown")
+        config[key] = _READERS[key](text)
+    for key in ("name", "shape", "dtype", "scheme"):
+        if key not in config:
+            text.refuse(f"{key} of a tensor is missing")
+    return TensorSpec.from_config(config)
+
+
+def _read_int_or_null(text: JsonText) -> int | None:
+    if text.peek() != "n":
+        return text.read_int()
+    text.read_null()
+    return None
+
+
+def _read_axes(text: JsonText) -> int | tuple[int, ...] | None:
+    return text.read_ints() if text.peek() == "[" else _read_int_or_null(text)
+
+
+def _read_name(text: JsonText) -> str | int:
+    return text.read_str() if text.peek() == '"' else text.read_int()
+
+
+_READERS: dict[str, Callable[[JsonText], Any]] = {
+    **dict.fromkeys(("name", "dtype", "scheme"), JsonText.read_str),
+    **dict.fromkeys(("in_axis", "out_axis", "batch_axis", "matrices"), _read_axes),
+    "shape": JsonText.read_ints,
+    "stream": _read_name,
+    "padding_idx": _read_int_or_null,
+}

@@ -1,0 +1,180 @@
+"""Folders of safetensors files: as Hugging Face shards models, and as PyTorch's distributed checkpoint does.
+
+* ``hf``: whole tensors in ``model-00001-of-00003.safetensors`` and so on, and an index that says which is where. One
+  file alone is ``model.safetensors``, without an index.
+* ``dcp``: a file for each rank, with its share of the rows of every tensor. Loaders of such files do not notice that
+  one is missing, and give zeros: see `winit_fast.files.verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from winit_fast.files import safetensors
+from winit_fast.files.json_text import JsonText
+from winit_fast.files.layouts import PAGE, Contents, Layout
+from winit_fast.files.specs import Part, Recipe, TensorSpec
+from winit_fast.messages import quote
+
+__all__ = ["INDEX", "FolderContents", "FolderFile", "lay_out_dcp", "lay_out_hf", "read", "share_rows"]
+
+INDEX = "model.safetensors.index.json"
+
+
+class FolderFile(NamedTuple):
+    """A file of a folder: its name there, the rank that writes it, and its layout."""
+
+    name: str
+    rank: int
+    layout: Layout
+
+
+def lay_out_hf(recipe: Recipe, *, max_file_size: int, world_size: int = 1) -> tuple[FolderFile, ...]:
+    """Whole tensors in their order, as many in a file as fit; the files are dealt to ranks, the index is of the first.
+
+    A tensor that is larger than `max_file_size` bytes has a file of its own.
+    """
+    groups: list[list[TensorSpec]] = [[]]
+    size = 0
+    for spec in recipe.tensors:
+        if groups[-1] and size + spec.nbytes > max_file_size:
+            groups.append([])
+            size = 0
+        groups[-1].append(spec)
+        size += spec.nbytes
+    layouts = [safetensors.lay_out([spec.whole for spec in group], recipe) for group in groups]
+    if len(groups) == 1:
+        return (FolderFile("model.safetensors", 0, layouts[0]),)
+    count = len(groups)
+    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    files = [
+        FolderFile(name, k % world_size, layout) for k, (name, layout) in enumerate(zip(names, layouts, strict=True))
+    ]
+    weight_map = {spec.name: name for name, group in zip(names, groups, strict=True) for spec in group}
+    total = sum(spec.nbytes for spec in recipe.tensors)
+    text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1, ensure_ascii=False)
+    index = text.encode()
+    index = index.ljust(-(-(len(index) + 1) // PAGE) * PAGE - 1) + b"\n"
+    return (*files, FolderFile(INDEX, 0, Layout("index", index, (), len(index))))
+
+
+def lay_out_dcp(recipe: Recipe, *, world_size: int) -> tuple[FolderFile, ...]:
+    """A file for each rank that has something: rows of tensors; those without rows are the first rank's."""
+    files = []
+    for rank in range(world_size):
+        parts = [part for spec in recipe.tensors if (part := _part_of(spec, rank, world_size)) is not None]
+        if parts or not recipe.tensors:
+            name = f"shard-{rank + 1:05}-model-00001-of-00001.safetensors"  # as PyTorch itself calls them
+            files.append(FolderFile(name, rank, safetensors.lay_out(parts, recipe, sharded=True)))
+    return tuple(files)
+
+
+def share_rows(rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """The first row of a rank, and the first that is no longer its own; shares differ by one row at most.
+
+    Examples
+    --------
+    >>> [share_rows(10, rank, 4) for rank in range(4)]
+    [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    return rows * rank // world_size, rows * (rank + 1) // world_size
+
+
+def _part_of(spec: TensorSpec, rank: int, world_size: int) -> Part | None:
+    if spec.nbytes == 0 or not spec.shape:
+        return spec.whole if rank == 0 else None
+    first, last = share_rows(spec.shape[0], rank, world_size)
+    # A part without rows would begin where another does, and readers know parts by where they begin.
+    return spec.rows(first, last) if first < last else None
+
+
+class FolderContents(NamedTuple):
+    """What stands in a folder.
+
+    Attributes
+    ----------
+    files : dict of str to Contents or ValueError
+        By name; why it cannot be read, if it cannot.
+    unfinished : tuple of str
+        Names of files that are still written, or were never finished.
+    weight_map : dict of str to str, or None
+        The file of each tensor, by the index; None without an index.
+    total_size : int or None
+        Bytes of all tensors, by the index.
+    """
+
+    files: dict[str, Contents | ValueError]
+    unfinished: tuple[str, ...]
+    weight_map: dict[str, str] | None
+    total_size: int | None
+
+    def readable(self) -> Iterator[tuple[str, Contents]]:
+        """The files that can be read."""
+        for name, contents in self.files.items():
+            if not isinstance(contents, ValueError):
+                yield name, contents
+
+
+def read(path: str | Path) -> FolderContents:
+    """Read the headers of all safetensors files of a folder, and its index.
+
+    Raises
+    ------
+    ValueError
+        If the index cannot be read.
+    OSError
+        If the folder or a file of it cannot be opened.
+    """
+    names = sorted(os.listdir(path))
+    files: dict[str, Contents | ValueError] = {}
+    for name in names:
+        if name.endswith(".safetensors"):
+            try:
+                files[name] = safetensors.read(Path(path, name))
+            except ValueError as error:
+                files[name] = error
+    unfinished = tuple(name for name in names if name.endswith(".partial"))
+    weight_map = total_size = None
+    if INDEX in names:
+        weight_map, total_size = _read_index(Path(path, INDEX))
+    return FolderContents(files, unfinished, weight_map, total_size)
+
+
+def _read_index(path: Path) -> tuple[dict[str, str], int | None]:
+    with open(path, "rb") as file:
+        content = file.read(safetensors.MOST_HEADER + 1)
+    weight_map: dict[str, str] | None = None
+    total_size = None
+    try:
+        if len(content) > safetensors.MOST_HEADER:
+            raise ValueError(f"it has more than {safetensors.MOST_HEADER:,} bytes")
+        text = JsonText(content.decode())
+        del content
+        for key in text.members():
+            if key == "weight_map":
+                weight_map = {name: _read_file_name(text) for name in text.members()}
+            elif key == "metadata":
+                for what in text.members():
+                    if what == "total_size":
+                        total_size = text.read_int()
+                    else:
+                        text.skip()
+            else:
+                text.skip()
+        text.end()
+        if weight_map is None:
+            raise ValueError("it has no weight_map")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    return weight_map, total_size
+
+
+def _read_file_name(text: JsonText) -> str:
+    name = text.read_str()
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        text.refuse(f"{quote(name)} is no name of a file beside the index")
+    return name

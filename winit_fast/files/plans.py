@@ -1,0 +1,183 @@
+"""What `winit_fast.files.write` will do: the files, what each holds, and which rank writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+from winit_fast.files import folders, npy, raw, safetensors
+from winit_fast.files.layouts import Layout
+from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.messages import as_int, as_sizes, quote
+
+__all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan"]
+
+_SUFFIXES = {".npy": "npy", ".safetensors": "safetensors", ".bin": "raw", ".raw": "raw"}
+_FOLDERS = ("hf", "dcp")
+
+#: The names of all formats; `hf` and `dcp` are folders.
+FORMATS = ("npy", "safetensors", "raw", *_FOLDERS)
+
+MAX_FILE_SIZE = 5_000_000_000  # bytes: what Hugging Face's hub proposes
+
+
+class PlannedFile(NamedTuple):
+    """A file that will be written, by that rank."""
+
+    path: Path
+    rank: int
+    layout: Layout
+
+
+class Plan(NamedTuple):
+    """What will be written.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+    recipe : Recipe
+    files : tuple of PlannedFile
+        An index comes last.
+    """
+
+    path: Path
+    format: str
+    recipe: Recipe
+    files: tuple[PlannedFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Of all files, in bytes."""
+        return sum(file.layout.size for file in self.files)
+
+    def get_config(self) -> dict[str, Any]:
+        """All of it in JSON's types: files, and where each tensor stands in them."""
+        files = [
+            {
+                "path": str(file.path),
+                "rank": file.rank,
+                "size": file.layout.size,
+                "tensors": [
+                    {
+                        "name": part.spec.name,
+                        "dtype": part.spec.dtype.name,
+                        "offset": list(part.offset),
+                        "shape": list(part.shape),
+                        "start": start,
+                    }
+                    for part, start in file.layout.segments
+                ],
+            }
+            for file in self.files
+        ]
+        return {"path": str(self.path), "format": self.format, "size": self.size, "files": files}
+
+
+def plan(
+    path: str | Path,
+    tensors: TensorSpec | Iterable[TensorSpec],
+    *,
+    seed: SupportsIndex | None = None,
+    format: str | None = None,
+    world_size: int = 1,
+    max_file_size: int | None = None,
+    rows: tuple[int, int] | None = None,
+) -> Plan:
+    """Say what `winit_fast.files.write` does with the same arguments, and write nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+    tensors : TensorSpec or iterable of TensorSpec
+    seed : int, optional
+        In [0, 2^64). It may be left out if no scheme draws.
+    format : {"npy", "safetensors", "raw", "hf", "dcp"}, optional
+        By default that of the suffix: ``.npy``, ``.safetensors``, ``.bin`` or ``.raw``; without one
+        `hf`, a folder.
+    world_size : int, default 1
+        How many processes write a folder.
+    max_file_size : int, optional
+        Bytes of the tensors in one file of `hf`; 5 GB by default.
+    rows : tuple of int, optional
+        The first row of every tensor that a single file holds, and the first that it does not.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used, or the format does not hold a tensor.
+
+    Examples
+    --------
+    >>> tables = [TensorSpec(name, (1000, 8), "float16", "normal") for name in ("user_id", "item_id")]
+    >>> for file in plan("tables", tables, seed=7, format="dcp", world_size=2).files:
+    ...     print(file.rank, file.path.name, file.layout.size)
+    0 shard-00001-model-00001-of-00001.safetensors 20096
+    1 shard-00002-model-00001-of-00001.safetensors 20096
+    """
+    specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
+    for spec in specs:
+        if not isinstance(spec, TensorSpec):
+            raise TypeError(f"tensors must be of TensorSpec, got {quote(spec)}")
+    if not specs:
+        raise ValueError("tensors must be one or more, got none")
+    recipe = Recipe(specs, None if seed is None else as_int("seed", seed))
+    where, kind = Path(path), format_of(path) if format is None else format
+    if kind not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
+    count = as_int("world_size", world_size)
+    if count < 1:
+        raise ValueError(f"world_size must be 1 or more, got {quote(count)}")
+    limit = as_int("max_file_size", MAX_FILE_SIZE if max_file_size is None else max_file_size)
+    if limit < 1:
+        raise ValueError(f"max_file_size must be 1 or more, got {quote(limit)}")
+    if max_file_size is not None and kind != "hf":
+        raise ValueError(f"max_file_size is for a folder of format hf, got format {kind!r}")
+    if kind not in _FOLDERS:
+        if count > 1:
+            raise ValueError(f"world_size must be 1 for a single file, got {count}: rows= makes a file of some rows")
+        layout = lay_out_file(kind, recipe, rows)
+        return Plan(where, kind, recipe, (PlannedFile(where, 0, layout),))
+    if rows is not None:
+        raise ValueError(f"rows is for a single file, got format {kind!r}")
+    if kind == "hf":
+        if count > 1 and format is None:
+            raise ValueError("format must be 'dcp' (each rank writes its rows) or 'hf' (each writes whole files)")
+        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count)
+    else:
+        files = folders.lay_out_dcp(recipe, world_size=count)
+    return Plan(where, kind, recipe, tuple(PlannedFile(where / name, rank, layout) for name, rank, layout in files))
+
+
+def format_of(path: str | Path) -> str:
+    """The format that a name stands for, by its suffix.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another.
+    """
+    suffix = Path(path).suffix.lower()
+    if not suffix or Path(path).is_dir():
+        return "hf"
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"format must be given for a name that ends in {quote(suffix)}: one of {', '.join(FORMATS)}")
+    return _SUFFIXES[suffix]
+
+
+def lay_out_file(kind: str, recipe: Recipe, rows: tuple[int, int] | None) -> Layout:
+    """A single file of all tensors, or of those rows of each."""
+    parts = [spec.whole for spec in recipe.tensors]
+    if rows is not None:
+        bounds = as_sizes("rows", rows)
+        if len(bounds) != 2:
+            raise ValueError(f"rows must be two ints, got {quote(rows)}")
+        parts = [spec.rows(*bounds) for spec in recipe.tensors]
+    if kind == "safetensors":
+        return safetensors.lay_out(parts, recipe, sharded=rows is not None)
+    return npy.lay_out(parts, recipe) if kind == "npy" else raw.lay_out(parts, recipe)

@@ -1,0 +1,610 @@
+"""Write a file larger than memory: in blocks, in any order, so that it can be continued after any end of the process.
+
+a. The calling thread fills blocks, with all threads of the engine; others write them. A block is 16 MiB of the file,
+   and a few of them are used again and again.
+b. What is written stands in ``FILE.partial``, and which blocks of it in a journal beside it (see there). The data is
+   on the disk at least every 64 MiB, and the journal says so afterwards.
+c. The end: all data on the disk, then the header, without which no reader takes the file, then its name, then the
+   folder.
+d. An interrupt, an error and the death of the process leave the partial file and its journal for `resume`; an end
+   before the first block leaves nothing.
+e. A signal handler may raise in the calling thread at any instruction, so that thread takes no lock: it shares queues
+   with the writers, each use of which is one call into C. What an interrupted cleanup leaves open is closed with the
+   last writer, and never while one may still write to it.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import start_new_thread
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import repeat
+from math import prod
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from winit_fast.files.journal import Intent, Journal, PastJournal, read_journal
+from winit_fast.files.layouts import PAGE, Layout
+from winit_fast.files.partial import (
+    LockedFile,
+    beside,
+    check_room,
+    journal_of,
+    open_partial,
+    partial_of,
+    remove_names,
+)
+from winit_fast.files.runs import RunFiller
+from winit_fast.files.specs import Recipe
+from winit_fast.memory import empty
+from winit_fast.messages import quote
+from winit_fast.parallel import read_threads
+from winit_fast.publish import Destination, sync_folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Progress = Callable[[int, int], object]
+
+__all__ = ["BLOCK", "LEAST_MEMORY", "Unfinished", "Written", "clean", "read_unfinished", "write_layout"]
+
+BLOCK = 16 << 20  # bytes
+LEAST_MEMORY = 128 << 10  # two blocks of the smallest size
+SYNC_BYTES = 64 << 20
+_MOST_BUFFERS = 4
+_WRITERS = 2
+_REPORT_SECONDS = 0.1
+
+
+class Written(NamedTuple):
+    """What came of writing a file.
+
+    Attributes
+    ----------
+    path : Path
+    size, kept, written : int
+        Bytes of the file, those that an earlier process had written, and those written now.
+    """
+
+    path: Path
+    size: int
+    kept: int
+    written: int
+
+
+def write_layout(
+    path: str | Path,
+    layout: Layout,
+    recipe: Recipe,
+    *,
+    memory: int = 256 << 20,
+    threads: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Write a file by its layout.
+
+    Parameters
+    ----------
+    path : str or Path
+    layout : Layout
+    recipe : Recipe
+        Of the tensors of the layout, and perhaps of others.
+    memory : int
+        Bytes of the blocks, and of a part that is filled once and kept.
+    threads : int, optional
+        As in `winit_fast.fill`.
+    resume : bool, default False
+        Continue an unfinished file, if there is one. A complete one is left as it is.
+    force : bool, default False
+        Replace an existing file, once the new one is complete, and an unfinished one, unless that is continued.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in bytes, in this thread, some ten times a second.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    OSError
+        If the file exists already (FileExistsError), an unfinished one too; if another process is writing it
+        (BlockingIOError); if the folder is missing or not writable; if the disk is full.
+    ValueError
+        If the unfinished file is of another recipe.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from winit_fast.files.layouts import Segment
+    >>> from winit_fast.files.specs import TensorSpec
+    >>> recipe = Recipe((TensorSpec("user_id", (1000, 64), "float16", "normal(std=0.01)"),), 7)
+    >>> layout = Layout("raw", b"", (Segment(recipe.tensors[0].whole, 0),), 128000)
+    >>> path = Path(tempfile.mkdtemp(), "user_id.bin")
+    >>> write_layout(path, layout, recipe)[1:]
+    (128000, 0, 128000)
+    >>> write_layout(path, layout, recipe, resume=True)[1:]
+    (128000, 128000, 0)
+    """
+    _check_layout(layout)
+    read_threads(threads)
+    block_size = _choose_block_size(memory, layout.size)
+    final = Path(os.path.realpath(path))
+    _finish_publishing(final)
+    if resume:
+        past = _read_past(final)
+        if past is None and _is_complete(final, layout, recipe):
+            return Written(Path(path), layout.size, layout.size, 0)
+        force = force or (past is not None and past.intent.force)
+    destination = Destination(path, overwrite=force)
+    _check_place(destination, layout.size)
+    file, past = _open(destination, resume, force)
+    job = None
+    try:
+        intent = Intent.of(layout, recipe, past.intent.block_size if past else block_size, force)
+        if past:
+            _refuse_difference(past.intent, intent, path, memory)
+        job = _Job(file, destination, intent, past)
+        return job.write(layout, memory, recipe.seed, threads, progress)
+    except BaseException:
+        if job is not None:
+            job.abandon()
+        elif past is None:
+            file.remove(journal_of(final))
+        raise
+    finally:
+        file.close()
+
+
+class Unfinished(NamedTuple):
+    """A file that was not finished.
+
+    Attributes
+    ----------
+    layout : Layout
+    recipe : Recipe
+    kept : int
+        Bytes that need not be written again.
+    force : bool
+        Whether it may replace an existing file.
+    """
+
+    layout: Layout
+    recipe: Recipe
+    kept: int
+    force: bool
+
+
+def read_unfinished(path: str | Path) -> Unfinished | None:
+    """What an unfinished file will be, by its journal; None if there is none.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file's own name.
+
+    Raises
+    ------
+    ValueError
+        If the journal is damaged, or of another version of the stream.
+    """
+    past = _read_past(Path(os.path.realpath(path)))
+    if past is None:
+        return None
+    return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
+
+
+def _read_past(final: Path) -> PastJournal | None:
+    return read_journal(journal_of(final)) if partial_of(final).exists() else None
+
+
+def clean(path: str | Path) -> list[Path]:
+    """Remove what an interrupted write of a file has left, or of the files of a folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file's own name, or the folder. What is complete is never touched.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process is writing the file.
+    ValueError
+        If a file of that name is not the work of `write_layout`.
+    """
+    final = Path(os.path.realpath(path))
+    if final.is_dir():
+        return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
+    partial, journal = partial_of(final), journal_of(final)
+    names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
+    if names:
+        file = _lock(partial)
+        try:
+            if file.size and not journal.exists():
+                raise ValueError(f"{partial} has no journal: winit_fast did not write it, and does not remove it")
+            file.remove(journal)
+        finally:
+            file.close()
+    return names
+
+
+def _check_layout(layout: Layout) -> None:
+    """A layout by another module, or read from a journal, is as `Layout` says."""
+    end = len(layout.header)
+    if end % PAGE:
+        raise ValueError(f"header must be a multiple of {PAGE} bytes, got {end}")
+    for part, start in layout.segments:
+        if start != end or start % part.spec.dtype.itemsize:
+            raise ValueError(
+                f"{quote(part.spec.name)} must begin at byte {end}, at a multiple of its size, got {start}"
+            )
+        end += part.nbytes
+    if layout.size != end or end >= 1 << 62:
+        raise ValueError(f"size must be {end}, and less than 2^62, got {layout.size}")
+
+
+def _choose_block_size(memory: int, size: int) -> int:
+    if memory < LEAST_MEMORY:
+        raise ValueError(f"memory must be at least {LEAST_MEMORY} bytes, got {quote(memory)}")
+    block_size = BLOCK
+    while 2 * block_size > memory:
+        block_size >>= 1
+    if size > block_size << 32:
+        raise ValueError(f"memory must be larger for a file of {size} bytes, got {memory}: at most 2^32 blocks")
+    return block_size
+
+
+def _check_place(destination: Destination, size: int) -> None:
+    """Refuse a folder that is missing, a name that is too long, and a disk that is too full."""
+    folder = destination.final.parent
+    if destination.folder != folder:
+        raise FileNotFoundError(f"{destination.path} must be in a folder that exists, but {folder} does not")
+    with suppress(FileNotFoundError):
+        beside(journal_of(destination.final)).lstat()  # the longest of the names
+    present = 0
+    with suppress(FileNotFoundError):
+        found = partial_of(destination.final).lstat()
+        present = min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+    check_room(folder, size - present)
+
+
+def _finish_publishing(final: Path) -> None:
+    """Remove the other names of a file that has its own: its process died before it did that."""
+    partial, journal = partial_of(final), journal_of(final)
+    try:
+        is_left = final.exists() and (partial.samefile(final) if partial.exists() else journal.exists())
+    except FileNotFoundError:  # another process has done it at this moment
+        return
+    if is_left:
+        file = _lock(partial)
+        try:
+            if file.size == 0 or file.has_its_name(final):
+                file.remove(journal)
+        finally:
+            file.close()
+
+
+def _lock(partial: Path) -> LockedFile:
+    """Hold the names of an unfinished file, whichever of them are there."""
+    file = open_partial(partial, 0o600)
+    assert file is not None  # it is made if it is missing
+    return file
+
+
+def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
+    """Whether a file is what would be written: its size, its header, and some of its values."""
+    try:
+        with open(final, "rb") as file:
+            if os.fstat(file.fileno()).st_size != layout.size or file.read(len(layout.header)) != layout.header:
+                return False
+            for part, start in layout.segments[:: -(-len(layout.segments) // _SAMPLES) or 1]:
+                size = prod(part.shape)
+                count = min(size, _SAMPLE_VALUES)
+                if not part.spec.initializer.is_elementwise(part.spec.shape):
+                    continue
+                filler = RunFiller(recipe.seed, 0)
+                for first in {0, size // 2 - count // 2, size - count}:
+                    expected = np.empty(count, part.spec.dtype)
+                    filler.fill(part, first, first + count, expected)
+                    file.seek(start + first * expected.itemsize)
+                    if file.read(expected.nbytes) != expected.tobytes():
+                        return False
+            return True
+    except OSError:
+        return False
+
+
+_SAMPLES = 64  # segments
+_SAMPLE_VALUES = 1024  # at the beginning of each, in the middle and at the end
+
+
+def _refuse_difference(past: Intent, wanted: Intent, path: str | Path, memory: int) -> None:
+    if difference := past.explain_difference(wanted):
+        raise ValueError(f"the unfinished {path} is of another recipe: {difference}")
+    if 2 * past.block_size > memory:
+        raise ValueError(f"memory must be at least {2 * past.block_size} bytes to continue {path}, got {memory}")
+
+
+def _open(destination: Destination, resume: bool, force: bool) -> tuple[LockedFile, PastJournal | None]:
+    """The partial file, locked, and what its journal says if it is to be continued."""
+    partial, journal = partial_of(destination.final), journal_of(destination.final)
+    while True:
+        file = open_partial(partial, destination.mode)
+        assert file is not None  # it is made if it is missing
+        try:
+            if file.size == 0:  # new, or nothing has been written yet
+                return file, None
+            if resume:
+                if past := read_journal(journal):
+                    return file, past
+                raise ValueError(f"{partial} has no journal and cannot be continued; force=True begins again")
+            if not force:
+                raise FileExistsError(
+                    f"{partial} is there, of a write that was interrupted: resume=True continues it, force=True begins "
+                    "again, clean() removes it"
+                )
+            file.remove(journal)
+        except BaseException:
+            file.close()
+            raise
+
+
+class _Blocks(NamedTuple):
+    """The blocks of a file: all of it is cut at multiples of the block size, and the header left out."""
+
+    size: int
+    header: int
+    block_size: int
+
+    @classmethod
+    def of(cls, intent: Intent) -> _Blocks:
+        return cls(intent.size, len(intent.header), intent.block_size)
+
+    @property
+    def numbers(self) -> range:
+        first = self.header // self.block_size
+        return range(first, -(-self.size // self.block_size) if self.size > self.header else first)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Where one begins and ends."""
+        return max(number * self.block_size, self.header), min((number + 1) * self.block_size, self.size)
+
+    def count_bytes(self, numbers: Iterable[int]) -> int:
+        return sum(end - begin for begin, end in map(self.span, numbers))
+
+
+class _Job:
+    """One file that is being written: the partial file, its journal, and the blocks that are left."""
+
+    def __init__(self, file: LockedFile, destination: Destination, intent: Intent, past: PastJournal | None) -> None:
+        self.file = file
+        self.destination = destination
+        self.blocks = _Blocks.of(intent)
+        done = past.blocks if past else ()
+        path = journal_of(destination.final)
+        if past:
+            try:
+                file.sync()
+            except OSError:  # what the disk has not kept is no longer recorded
+                Journal(path, intent, past.marked).close()
+                raise
+        self.journal = Journal(path, intent, done)
+        self.kept = self.blocks.count_bytes(done)
+        self.todo = sorted(set(self.blocks.numbers).difference(done))
+
+    def write(
+        self, layout: Layout, memory: int, seed: int | None, threads: int | None, progress: Progress | None
+    ) -> Written:
+        self.file.reserve(layout.size)
+        report = _Report(progress, layout.size)
+        report(self.kept)
+        if self.todo:
+            self._write_blocks(layout, memory, seed, threads, report)
+        self.file.finish(layout.size)
+        self.journal.mark()
+        self.file.write_header(layout.header)
+        report(layout.size, is_last=True)
+        self._publish()
+        return Written(self.destination.path, layout.size, self.kept, layout.size - self.kept)
+
+    def _write_blocks(
+        self, layout: Layout, memory: int, seed: int | None, threads: int | None, report: _Report
+    ) -> None:
+        size = min(self.blocks.block_size, -(-layout.size // PAGE) * PAGE)
+        count = min(max(2, min(_MOST_BUFFERS, memory // self.blocks.block_size)), len(self.todo))
+        filler = RunFiller(seed, memory - count * size, threads)
+        starts = [segment.start for segment in layout.segments]
+        recorder = _Recorder(self.file, self.journal)
+        writers = _Writers(recorder, [empty(size, np.uint8, align=PAGE) for _ in range(count)])
+        try:
+            writers.start()
+            for number in self.todo:
+                buffer = writers.take()
+                begin, end = self.blocks.span(number)
+                _fill_block(buffer[: end - begin], begin, layout, starts, filler)
+                buffer[end - begin : -(-(end - begin) // PAGE) * PAGE] = 0
+                writers.put(_Filled(buffer, number, begin, end))
+                report(self.kept + recorder.done)
+            for _ in range(count):
+                writers.take()
+                report(self.kept + recorder.done)
+        finally:
+            writers.stop()
+
+    def _publish(self) -> None:
+        if os.name == "nt":  # which renames and removes no file that is open
+            self.file.close()
+            self.journal.close()
+        self.destination.take(self.file.path)
+        remove_names(self.file.path, self.journal.path)
+        sync_folder(self.destination.final.parent)
+        self.journal.close()
+
+    def abandon(self) -> None:
+        """Leave what is written for another process, or nothing where nothing is."""
+        if (
+            self.file.is_held
+        ):  # by writers, after an interrupt of their end: closed and left as it is by the last of them
+            return
+        self.journal.close()
+        if self.journal.blocks == 0:
+            self.file.remove(self.journal.path)
+
+
+def _fill_block(block: NDArray[Any], begin: int, layout: Layout, starts: list[int], filler: RunFiller) -> None:
+    """Fill with what a file has from a byte on."""
+    end = begin + len(block)
+    for part, start in layout.segments[bisect_right(starts, begin) - 1 : bisect_left(starts, end)]:
+        low, high = max(begin, start), min(end, start + part.nbytes)
+        if low < high:
+            item = part.spec.dtype.itemsize
+            out = block[low - begin : high - begin].view(part.spec.dtype)
+            filler.fill(part, (low - start) // item, (high - start) // item, out)
+
+
+class _Filled(NamedTuple):
+    buffer: NDArray[np.uint8]
+    number: int
+    begin: int
+    end: int
+
+
+class _Recorder:
+    """Records blocks that are written, and sees that they reach the disk."""
+
+    def __init__(self, file: LockedFile, journal: Journal) -> None:
+        self.file = file
+        self.journal = journal
+        self.done = 0  # bytes
+        self.failed = False
+        self._unsynced = 0
+        self._lock = Lock()  # of the writers; the caller never takes it
+
+    def write(self, block: _Filled) -> None:
+        size = block.end - block.begin
+        self.file.write_block(block.buffer.data[: -(-size // PAGE) * PAGE], block.begin)
+        with self._lock:
+            if self.failed:
+                return
+            self.journal.record(block.number)
+            self.done += size
+            self._unsynced += size
+            if self._unsynced >= SYNC_BYTES:
+                self._sync()
+
+    def _sync(self) -> None:
+        try:
+            self.file.sync()
+        except OSError:
+            self.journal.forget()
+            raise
+        self.journal.mark()
+        self._unsynced = 0
+
+
+class _Writers:
+    """Threads that write blocks. Blocks go around: `take` one, fill it, `put` it."""
+
+    def __init__(self, recorder: _Recorder, buffers: list[NDArray[np.uint8]]) -> None:
+        self._back: SimpleQueue[NDArray[np.uint8] | BaseException] = SimpleQueue()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._work: SimpleQueue[_Filled | None] = SimpleQueue()
+        for buffer in buffers:
+            self._back.put(buffer)
+        self._recorder = recorder
+        self._file = recorder.file
+        self._count = min(_WRITERS, len(buffers))
+
+    def start(self) -> None:
+        """Start them; `stop` is to follow, even if this is interrupted."""
+        given = (self._recorder, self._work, self._back, self._bell)
+        threads = map(start_new_thread, repeat(_write_blocks, self._count), repeat(given))
+        try:
+            self._file.started.extend(threads)  # one call: see e
+        except RuntimeError:  # the system gives no more threads
+            if not self._file.started:
+                raise
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # after an interrupt of its beginning
+            self._work.put(None)
+
+    def take(self) -> NDArray[np.uint8]:
+        """A block that is free.
+
+        Raises what a writer met.
+        """
+        item = self._back.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def put(self, block: _Filled) -> None:
+        """Have it written."""
+        self._work.put(block)
+
+    def stop(self) -> None:
+        """Return once all that was put is written and no writer does anything."""
+        self._work.put(None)
+        interrupt = None
+        while self._file.is_held:
+            try:
+                self._bell.get(timeout=1.0)
+            except Empty:
+                pass
+            except BaseException as error:
+                interrupt = error
+        try:
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            del interrupt  # its traceback leads here: a circle would keep the file open, and locked
+
+
+def _write_blocks(
+    recorder: _Recorder,
+    work: SimpleQueue[_Filled | None],
+    back: SimpleQueue[NDArray[np.uint8] | BaseException],
+    bell: SimpleQueue[None],
+) -> None:
+    try:
+        while (block := work.get()) is not None:
+            try:
+                if not recorder.failed:
+                    recorder.write(block)
+                back.put(block.buffer)
+            except BaseException as error:
+                recorder.failed = True
+                back.put(error)
+    finally:
+        work.put(None)  # for the next of the writers
+        recorder.file.out.append(None)
+        bell.put(None)
+
+
+class _Report:
+    """Calls `progress` some ten times a second."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._next = 0.0
+
+    def __call__(self, done: int, *, is_last: bool = False) -> None:
+        if self._progress is not None and (is_last or monotonic() >= self._next):
+            self._progress(done, self._total)
+            self._next = monotonic() + _REPORT_SECONDS
