@@ -132,8 +132,7 @@ def to_zarr(
     True
     >>> adapters.dask.to_zarr(table, folder, shards=(800, 64), chunks=(100, 64))
     Traceback (most recent call last):
-    ValueError: blocks of array must begin at multiples of 800 along axis 0, the shards of the target, got one at 400: \
-use array.rechunk
+    ValueError: blocks of array must begin at multiples of 800 along axis 0, as shards do, got one at 400: rechunk it
     """
     from ._memory import zarr as zarr_types
 
@@ -225,8 +224,8 @@ def _check_blocks(array: dask_array.Array, written: Sequence[int], is_shards: bo
         wrong = next((start for start in starts if start % max(unit, 1)), None)
         if wrong is not None:
             raise ValueError(
-                f"blocks of array must begin at multiples of {unit} along axis {axis}, the {what} of the target, "
-                f"got one at {wrong}: use array.rechunk"
+                f"blocks of array must begin at multiples of {unit} along axis {axis}, as {what} do, "
+                f"got one at {wrong}: rechunk it"
             )
 
 
