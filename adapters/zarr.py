@@ -22,7 +22,7 @@ from . import needs
 from ._memory.zarr import with_all_chunks, zarr
 from ._seeds import Seed, seed_of
 
-with needs("zarr>=3.1"):
+with needs("'zarr>=3.1'"):
     from zarr.core.sync import sync
 
 if TYPE_CHECKING:
