@@ -224,6 +224,7 @@ def test_force_replaces_a_file_when_the_new_one_is_whole(precious, monkeypatch):
         (["--scheme", "normal(std=1e5)"], "float16"),  # which llama3's bfloat16 holds
         (["--scheme", "orthogonal", "--dtype", "complex64"], "complex"),
         (["--dtype", "int8"], "invalid choice"),
+        (["--dtype", "float8_e5m2"], "float8_e5m2 cannot be in a .npy file, which np.load could not open"),
         (["--name", "\udcff"], "name must be text that UTF-8 can encode"),
         (["--rows", str(1 << 62)], "fewer than 2^63 bytes"),
         (["--dim", "9" * 30], "fewer than 2^63 bytes"),

@@ -1,7 +1,8 @@
 """Fill memory you own with the starting weights of a neural network: fast, in place, the same bits everywhere.
 
 `fill` writes an array or its part of a larger tensor, `fill_rows` rows of an embedding, `fill_keys` rows of a table of
-hashed ids; ``winit_fast.adapters`` hand them to a framework. README.md shows how; STREAM.md says what every value is.
+hashed ids; ``winit_fast.adapters`` hand them to a framework, and ``winit_fast.files`` to files. README.md shows how;
+STREAM.md says what every value is.
 """
 
 from importlib import import_module
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``winit_fast.adapters`` when it is first used, so that nobody has to import it by name."""
-    if name == "adapters":
-        return import_module("winit_fast.adapters")
+    """Import ``winit_fast.adapters`` and ``winit_fast.files`` when first used: nobody has to import them by name."""
+    if name in ("adapters", "files"):
+        return import_module(f"winit_fast.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""``winit-fast`` and ``python -m winit_fast``: create real models' embedding tables, or report on initializations."""
+"""``winit-fast`` and ``python -m winit_fast``: fill files larger than memory, verify them, judge initializations."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import PurePath
 from typing import NoReturn
 
-from winit_fast import demo
 from winit_fast.config import show_config
-from winit_fast.report import command as report
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-# Each module has NAME, its docstring's first line as help, add_arguments(parser) and run(arguments) -> exit status.
-# The first one runs if no command is named.
-COMMANDS = (demo, report)
+#: The module of each command and what it does. A module has add_arguments(parser) and run(options) -> exit status, and
+#: is imported only for its own command. The first one runs if none is named.
+COMMANDS = {
+    "embeddings": ("winit_fast.demo", "Create the embedding tables of real models, and check them."),
+    "fill": ("winit_fast.commands.fill", "Write tensors to files, in bounded memory; go on after an interrupt."),
+    "verify": ("winit_fast.commands.verify", "Compare files with what they should hold."),
+    "clean": ("winit_fast.commands.clean", "Remove what interrupted writes have left."),
+    "schemes": ("winit_fast.commands.schemes", "List the schemes."),
+    "bench": ("winit_fast.commands.bench", "Measure for half a minute, beside what is installed."),
+    "report": ("winit_fast.report.command", "Push signals through deep stacks of layers, and judge initializations."),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,21 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["embeddings", "--rows", "-1"])
     2
     """
+    default = next(iter(COMMANDS))
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        given.insert(0, COMMANDS[0].NAME)
+        given.insert(0, default)
     called = PurePath(sys.argv[0]).stem  # also for winit-fast.exe
     parser = argparse.ArgumentParser(
         prog=called if called == "winit-fast" else "python -m winit_fast",
-        description=f"Without a command: {COMMANDS[0].NAME}. Each has its own --help.",
+        description=f"Without a command: {default}. Each has its own --help.",
     )
     parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="command")
-    for command in COMMANDS:
-        summary = (command.__doc__ or "").partition("\n")[0]
-        subparser = subparsers.add_parser(command.NAME, help=summary, description=summary)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+    for name, (place, summary) in COMMANDS.items():
+        if name != given[0]:
+            subparsers.add_parser(name, help=summary)
+            continue
+        module = import_module(place)
+        about = (module.__doc__ or "").replace("``", "").partition("\n\n")
+        subparser = subparsers.add_parser(name, help=summary, description=about[0], epilog=about[2])
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run, program=parser.prog, given=tuple(given))
     try:
         parsed = parser.parse_args(given)
     except SystemExit as leaving:  # how argparse ends, after a usage message or --help

@@ -48,9 +48,7 @@ from winit_fast.publish import PartialFile, reserve
 from winit_fast.schemes import read_scheme
 from winit_fast.sparse import zeros_of
 
-__all__ = ["NAME", "Moments", "add_arguments", "fingerprint", "measure_moments", "predict_moments", "run"]
-
-NAME = "embeddings"
+__all__ = ["Moments", "add_arguments", "fingerprint", "measure_moments", "predict_moments", "run"]
 
 _CHUNK = 1 << 20  # elements in float64 at a time: 8 MiB
 _STANDARD_ERRORS = 6.0  # a correct table exceeds this once in 5e8 runs
@@ -171,6 +169,10 @@ def _refuse_more_than_memory(tables: list[TableJob]) -> None:
 def _prepare_files(tables: list[TableJob], options: argparse.Namespace) -> list[PartialFile]:
     """The files to write; refuse existing files, and more bytes than the disk has room for."""
     paths = [options.out / f"{table.key}.npy" for table in tables]
+    if any(table.spec.dtype == "float8_e5m2" for table in tables):  # ml_dtypes gives it a name that NumPy cannot read
+        raise ValueError(
+            "dtype float8_e5m2 cannot be in a .npy file, which np.load could not open: use fill FILE.safetensors"
+        )
     taken = [str(path) for path in paths if path.is_file()]
     if taken and not options.force:
         verb, them = ("exists", "it") if len(taken) == 1 else ("exist", "them")

@@ -1,12 +1,12 @@
-"""Where the bytes of a file stand: a header, and parts of tensors one after another."""
+"""Where the bytes of a file stand: a header, and parts of tensors one after another; written, and found."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from winit_fast.files.specs import Part
+from winit_fast.files.specs import Part, Recipe
 
-__all__ = ["PAGE", "Layout", "Segment"]
+__all__ = ["PAGE", "Contents", "Layout", "Segment", "Stored", "TruncatedFileError"]
 
 #: Data begins at a multiple of this, so that it can be written past the cache of the system.
 PAGE = 4096
@@ -29,3 +29,65 @@ class Layout(NamedTuple):
     header: bytes
     segments: tuple[Segment, ...]
     size: int
+
+
+class Stored(NamedTuple):
+    """A tensor, or a part of one, as it was found in a file: row-major and contiguous.
+
+    Attributes
+    ----------
+    name : str
+        Empty where the format has no names.
+    dtype : str
+        As NumPy calls it, or the format's own word where NumPy has none. It may be one that `fill` does not write.
+    shape : tuple of int
+        Of what is here.
+    start : int
+        The byte of the file where it begins.
+    offset : tuple of int or None
+        Where it begins in the whole tensor, if the file says that it is a part.
+    global_shape : tuple of int or None
+        That of the whole tensor, if the file says it.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    offset: tuple[int, ...] | None = None
+    global_shape: tuple[int, ...] | None = None
+
+
+class Contents(NamedTuple):
+    """What stands in a file by its own header, in the order of its bytes.
+
+    Attributes
+    ----------
+    format : str
+    recipe_text : str or None
+        The recipe in JSON as it stands in the file; it may be anybody's.
+    stored : tuple of Stored
+        Their bytes fill the file from the end of the header to its own.
+    size : int
+        Of the file.
+    """
+
+    format: str
+    recipe_text: str | None
+    stored: tuple[Stored, ...]
+    size: int
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe, read; None if the file has none.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be read, or is of another version of the stream.
+        """
+        return None if self.recipe_text is None else Recipe.from_json(self.recipe_text)
+
+
+class TruncatedFileError(ValueError):
+    """A file ends before the end that its header gives."""

@@ -103,15 +103,17 @@ class LockedFile:
     Attributes
     ----------
     path : Path
-    held : list
-        As long as there is something in it, the file stays open: threads may be writing.
+    started, out : list
+        The threads that were started to write to it, and something for each that does nothing any more. As long as some
+        are missing, the file stays open.
     """
 
     _closing: Iterator[None] = iter(())
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self.held: list[None] = []
+        self.started: list[int] = []
+        self.out: list[None] = []
         self._descriptor = descriptor
         self._direct = -1  # another one of the same file
         self._opened = [descriptor]
@@ -119,6 +121,11 @@ class LockedFile:
 
     def __del__(self) -> None:
         any(self._closing)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether threads may be writing to it."""
+        return len(self.out) < len(self.started)
 
     @property
     def size(self) -> int:
@@ -205,7 +212,7 @@ class LockedFile:
 
     def close(self) -> None:
         """Close it, and with that release the lock."""
-        if self.held:
+        if self.is_held:
             return
         self._direct = self._descriptor = -1
         any(self._closing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import numpy as np
 
 from winit_fast.config import STREAM_VERSION
+from winit_fast.files.json_text import JsonText
 from winit_fast.initializer import Initializer
 from winit_fast.lowering import ELEMENT_TYPES
 from winit_fast.memory import dtype_of
@@ -181,6 +182,80 @@ class Recipe:
         Raises
         ------
         ValueError
-            If the text is not a recipe, or one of another version of the stream.
+            If the text is not a recipe, or one of another version of the stream, or `winit_fast.fill` would refuse one
+            of its tensors.
         """
-        raise NotImplementedError  # (formats engineer)
+        return _read_recipe(text)
+
+
+def _read_recipe(text: str) -> Recipe:
+    if not isinstance(text, str):
+        raise ValueError(f"a recipe must be a str, got {quote(text)}")
+    try:
+        return _read_members(JsonText(text))
+    except Exception as error:  # of a scheme's text too, which may be anything
+        if isinstance(error, _StreamVersionError):
+            raise ValueError(str(error)) from None
+        raise ValueError(f"not a recipe of winit_fast: {error}") from None
+
+
+class _StreamVersionError(Exception):
+    pass
+
+
+def _read_members(text: JsonText) -> Recipe:
+    read: dict[str, Any] = {}
+    for key in text.members():
+        if key == "stream_version":
+            read[key] = text.read_int()
+            if read[key] != STREAM_VERSION:
+                raise _StreamVersionError(
+                    f"the recipe is of version {read[key]} of the stream; this winit_fast has version {STREAM_VERSION}"
+                )
+        elif key == "seed":
+            read[key] = _read_int_or_null(text)
+        elif key == "tensors":
+            read[key] = tuple(_read_spec(text) for _ in text.items())
+        else:
+            text.refuse(f"{quote(key)} is unknown")
+    text.end()
+    for key in ("stream_version", "seed", "tensors"):
+        if key not in read:
+            text.refuse(f"{key} is missing")
+    return Recipe(read["tensors"], read["seed"])
+
+
+def _read_spec(text: JsonText) -> TensorSpec:
+    config: dict[str, Any] = {}
+    for key in text.members():
+        if key not in _READERS:
+            text.refuse(f"{quote(key)} is unknown")
+        config[key] = _READERS[key](text)
+    for key in ("name", "shape", "dtype", "scheme"):
+        if key not in config:
+            text.refuse(f"{key} of a tensor is missing")
+    return TensorSpec.from_config(config)
+
+
+def _read_int_or_null(text: JsonText) -> int | None:
+    if text.peek() != "n":
+        return text.read_int()
+    text.read_null()
+    return None
+
+
+def _read_axes(text: JsonText) -> int | tuple[int, ...] | None:
+    return text.read_ints() if text.peek() == "[" else _read_int_or_null(text)
+
+
+def _read_name(text: JsonText) -> str | int:
+    return text.read_str() if text.peek() == '"' else text.read_int()
+
+
+_READERS: dict[str, Callable[[JsonText], Any]] = {
+    **dict.fromkeys(("name", "dtype", "scheme"), JsonText.read_str),
+    **dict.fromkeys(("in_axis", "out_axis", "batch_axis", "matrices"), _read_axes),
+    "shape": JsonText.read_ints,
+    "stream": _read_name,
+    "padding_idx": _read_int_or_null,
+}

@@ -207,12 +207,12 @@ def _read_past(final: Path) -> PastJournal | None:
 
 
 def clean(path: str | Path) -> list[Path]:
-    """Remove what an interrupted write of a file has left.
+    """Remove what an interrupted write of a file has left, or of the files of a folder.
 
     Parameters
     ----------
     path : str or Path
-        The file's own name. The file itself is never touched.
+        The file's own name, or the folder. What is complete is never touched.
 
     Returns
     -------
@@ -227,6 +227,8 @@ def clean(path: str | Path) -> list[Path]:
         If a file of that name is not the work of `write_layout`.
     """
     final = Path(os.path.realpath(path))
+    if final.is_dir():
+        return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
     partial, journal = partial_of(final), journal_of(final)
     names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
     if names:
@@ -283,7 +285,11 @@ def _check_place(destination: Destination, size: int) -> None:
 def _finish_publishing(final: Path) -> None:
     """Remove the other names of a file that has its own: its process died before it did that."""
     partial, journal = partial_of(final), journal_of(final)
-    if final.exists() and (partial.samefile(final) if partial.exists() else journal.exists()):
+    try:
+        is_left = final.exists() and (partial.samefile(final) if partial.exists() else journal.exists())
+    except FileNotFoundError:  # another process has done it at this moment
+        return
+    if is_left:
         file = _lock(partial)
         try:
             if file.size == 0 or file.has_its_name(final):
@@ -425,6 +431,7 @@ class _Job:
         recorder = _Recorder(self.file, self.journal)
         writers = _Writers(recorder, [empty(size, np.uint8, align=PAGE) for _ in range(count)])
         try:
+            writers.start()
             for number in self.todo:
                 buffer = writers.take()
                 begin, end = self.blocks.span(number)
@@ -449,7 +456,9 @@ class _Job:
 
     def abandon(self) -> None:
         """Leave what is written for another process, or nothing where nothing is."""
-        if self.file.held:  # by writers, after an interrupt of their end: closed and left as it is by the last of them
+        if (
+            self.file.is_held
+        ):  # by writers, after an interrupt of their end: closed and left as it is by the last of them
             return
         self.journal.close()
         if self.journal.blocks == 0:
@@ -516,18 +525,19 @@ class _Writers:
         self._work: SimpleQueue[_Filled | None] = SimpleQueue()
         for buffer in buffers:
             self._back.put(buffer)
-        self._held = recorder.file.held
-        given = (recorder, self._work, self._back, self._bell)
-        count = min(_WRITERS, len(buffers))
-        self._held.extend(repeat(None, count))
-        started: list[int] = []
+        self._recorder = recorder
+        self._file = recorder.file
+        self._count = min(_WRITERS, len(buffers))
+
+    def start(self) -> None:
+        """Start them; `stop` is to follow, even if this is interrupted."""
+        given = (self._recorder, self._work, self._back, self._bell)
+        threads = map(start_new_thread, repeat(_write_blocks, self._count), repeat(given))
         try:
-            started.extend(map(start_new_thread, repeat(_write_blocks, count), repeat(given)))  # one call: see e
+            self._file.started.extend(threads)  # one call: see e
         except RuntimeError:  # the system gives no more threads
-            if not started:
+            if not self._file.started:
                 raise
-        finally:
-            del self._held[len(started) :]
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # after an interrupt of its beginning
@@ -551,15 +561,18 @@ class _Writers:
         """Return once all that was put is written and no writer does anything."""
         self._work.put(None)
         interrupt = None
-        while self._held:
+        while self._file.is_held:
             try:
                 self._bell.get(timeout=1.0)
             except Empty:
                 pass
             except BaseException as error:
                 interrupt = error
-        if interrupt is not None:
-            raise interrupt
+        try:
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            del interrupt  # its traceback leads here: a circle would keep the file open, and locked
 
 
 def _write_blocks(
@@ -579,7 +592,7 @@ def _write_blocks(
                 back.put(error)
     finally:
         work.put(None)  # for the next of the writers
-        recorder.file.held.pop()
+        recorder.file.out.append(None)
         bell.put(None)
 
 

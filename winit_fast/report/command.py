@@ -16,9 +16,7 @@ from winit_fast.report.drawing import check_picture, draw
 from winit_fast.report.propagation import DEFAULT_SCHEMES, propagate
 from winit_fast.report.reports import Report
 
-__all__ = ["NAME", "add_arguments", "run"]
-
-NAME = "report"
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

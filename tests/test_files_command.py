@@ -1,0 +1,496 @@
+"""``winit-fast fill``, ``verify``, ``clean``, ``schemes`` and ``bench``: every option, every refusal, every end."""
+
+import errno
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from processes import PATIENCE, printed, python
+
+import winit_fast
+from winit_fast import files
+from winit_fast.__main__ import COMMANDS, main
+from winit_fast.files import TensorSpec, Written, writing
+
+SCHEME = "normal(std=0.01)"
+TABLE = ["--shape", "1000x64", "--dtype", "float16", "--scheme", SCHEME, "--seed", "7", "--name", "user_id"]
+
+
+def expected(shape=(1000, 64), dtype="float16", scheme=SCHEME, name="user_id", **arguments):
+    return winit_fast.fill(winit_fast.empty(shape, dtype), scheme, seed=7, name=name, **arguments)
+
+
+@pytest.fixture(autouse=True)
+def no_ranks(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command asks `write` for, which writes nothing."""
+    calls = []
+
+    def write(path, tensors, **arguments):
+        calls.append({"path": path, "tensors": tensors, **arguments})
+        return Written(path, 10_240_000_000, 6_200_000_000, 4_040_000_000)
+
+    monkeypatch.setattr(files, "write", write)
+    return calls
+
+
+# What is written
+
+
+def test_one_tensor_by_flags(tmp_path, capsys):
+    assert main(["fill", str(tmp_path / "a.raw"), *TABLE]) == 0
+    assert (tmp_path / "a.raw").read_bytes() == expected().tobytes()
+    assert capsys.readouterr().out == "wrote 128.0 kB\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.raw"]
+
+
+def test_every_flag_of_a_tensor_is_heeded(tmp_path):
+    axes = ["--in-axis", "0,1", "--out-axis", "2", "--padding-idx", "3"]
+    given = ["--shape", "5,6,7", "--scheme", "he_normal", "--seed", "7", "--name", "a", *axes]
+    assert main(["fill", str(tmp_path / "a.raw"), *given]) == 0
+    wanted = expected((5, 6, 7), "float32", "he_normal", "a", in_axis=(0, 1), out_axis=2, padding_idx=3)
+    assert (tmp_path / "a.raw").read_bytes() == wanted.tobytes()
+    given = ["--shape", "50x60", "--scheme", "he_normal", "--seed", "7", "--name", "a", "--layout", "torch"]
+    assert main(["fill", str(tmp_path / "b.raw"), *given]) == 0
+    assert (tmp_path / "b.raw").read_bytes() == expected(
+        (50, 60), "float32", "he_normal", "a", in_axis=1, out_axis=0
+    ).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [("1000x64", (1000, 64)), ("1_000,64", (1000, 64)), ("(7,)", (7,)), ("7", (7,)), ("()", ()), ("0x64", (0, 64))],
+)
+def test_shapes_are_read_as_people_write_them(text, shape, asked):
+    assert main(["fill", "a.raw", "--shape", text, "--scheme", "zeros", "--name", "a"]) == 0
+    assert asked[0]["tensors"] == (TensorSpec("a", shape, "float32", "zeros"),)
+    assert asked[0]["seed"] is None
+
+
+def test_many_tensors_by_a_recipe(tmp_path):
+    recipe = {"seed": 7, "dtype": "float16", "tensors": {"user_id": [1000, 64], "b": [5]}, "rules": {"*": SCHEME}}
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    assert main(["fill", str(tmp_path / "a.raw"), "--recipe", str(tmp_path / "r.json")]) == 0
+    assert (tmp_path / "a.raw").read_bytes() == expected().tobytes() + expected((5,), name="b").tobytes()
+
+
+def test_flags_count_more_than_the_recipe(tmp_path, asked):
+    recipe = {"seed": 7, "dtype": "float16", "layout": "torch", "tensors": {"a": [3, 4]}, "rules": {"*": "he_normal"}}
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    given = ["--recipe", str(tmp_path / "r.json"), "--seed", "8", "--dtype", "float64", "--layout", "numpy"]
+    assert main(["fill", "x.raw", *given, "--rule", "b", "zeros", "--rule", "a", "lecun_normal"]) == 0
+    assert asked[0]["seed"] == 8
+    assert asked[0]["tensors"] == (TensorSpec("a", (3, 4), "float64", "lecun_normal"),)
+    assert main(["fill", "x.raw", "--recipe", str(tmp_path / "r.json")]) == 0
+    assert asked[1]["seed"] == 7
+    assert asked[1]["tensors"] == (TensorSpec("a", (3, 4), "float16", "he_normal", in_axis=1, out_axis=0),)
+
+
+def test_every_other_option_is_handed_on(asked, capsys):
+    assert main(["fill", "a.raw", *TABLE]) == 0
+    assert {key: asked[0][key] for key in asked[0] if key not in ("path", "tensors", "progress")} == {
+        "seed": 7, "format": None, "memory": "256MiB", "threads": None, "resume": False, "force": False, "rank": 0,
+        "world_size": 1, "rows": None, "max_file_size": None,
+    }  # fmt: skip
+    more = ["--format", "npy", "--memory", "1GB", "--threads", "3", "--resume", "--force", "--rows", "100:200"]
+    assert main(["fill", "a.raw", *TABLE, *more]) == 0
+    assert {key: asked[1][key] for key in asked[1] if key not in ("path", "tensors", "progress")} == {
+        "seed": 7, "format": "npy", "memory": "1GB", "threads": 3, "resume": True, "force": True, "rank": 0,
+        "world_size": 1, "rows": (100, 200), "max_file_size": None,
+    }  # fmt: skip
+    assert main(["fill", "folder", *TABLE, "--max-file-size", "5GB", "--rank", "2", "--world-size", "4"]) == 0
+    assert (asked[2]["rank"], asked[2]["world_size"], asked[2]["max_file_size"]) == (2, 4, "5GB")
+    assert capsys.readouterr().out == "kept 6.2 GB, wrote 4.0 GB\n" * 3
+
+
+def test_ranks_of_a_folder_are_those_of_torchrun(asked, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    for file, options, wanted in [
+        ("folder", [], (3, 8)),
+        ("folder", ["--rank", "0", "--world-size", "2"], (0, 2)),
+        ("a.raw", [], (0, 1)),
+        ("odd.name", ["--format", "dcp"], (3, 8)),
+        ("folder", ["--format", "raw"], (0, 1)),
+    ]:
+        assert main(["fill", file, *TABLE, *options]) == 0
+        assert (asked[-1]["rank"], asked[-1]["world_size"]) == wanted, (file, options)
+    monkeypatch.delenv("WORLD_SIZE")
+    assert main(["fill", "folder", *TABLE]) == 0
+    assert (asked[-1]["rank"], asked[-1]["world_size"]) == (0, 1)
+
+
+def test_one_rank_shows_how_far_it_is(asked):
+    for options, is_shown in [
+        ([], True), (["--quiet"], False), (["--no-progress"], False), (["--quiet", "--progress"], True),
+        (["--rank", "0", "--world-size", "2"], True), (["--rank", "1", "--world-size", "2"], False),
+        (["--rank", "1", "--world-size", "2", "--progress"], True),
+    ]:  # fmt: skip
+        assert main(["fill", "folder", *TABLE, *options]) == 0
+        assert (asked[-1]["progress"] is not None) == is_shown, options
+
+
+def test_quiet_prints_nothing(tmp_path, capsys):
+    assert main(["fill", str(tmp_path / "a.raw"), *TABLE, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
+    path = tmp_path / "a.raw"
+    assert main(["fill", str(path), *TABLE, "--quiet"]) == 0
+    before = path.stat()
+    assert main(["fill", str(path), "--resume"]) == 0
+    assert main(["fill", str(path), *TABLE, "--resume"]) == 0
+    assert capsys.readouterr().out == f"{path} is complete: kept 128.0 kB, wrote nothing\n" * 2
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume"),
+        (["--shape", "3x4", "--scheme", "zeros"], "--name must be given for a tensor by flags"),
+        (["--name", "a", "--scheme", "zeros"], "--shape must be given for a tensor by flags"),
+        (["--name", "a", "--shape", "3"], "--scheme must be given for a tensor by flags"),
+        (["--seed", "7"], "--seed needs a tensor"),
+        (["--dtype", "float16", "--resume"], "--dtype needs a tensor"),
+        (["--layout", "torch", "--resume"], "--layout needs a tensor"),
+        (["--shape", "3xfour", "--scheme", "zeros", "--name", "a"], "must be sizes such as 40000000x128, got '3xfour'"),
+        ([*TABLE, "--in-axis", "x"], "must be axes such as 0 or 0,1, got 'x'"),
+        ([*TABLE, "--scheme", "he_normal", "--in-axis", "5"], "tensor 'user_id' cannot be made: in_axis"),
+        ([*TABLE, "--padding-idx", "1000"], "tensor 'user_id' cannot be made: padding_idx"),
+        ([*TABLE, "--shape=-3x4"], "shape must not be negative, got (-3, 4)"),
+        ([*TABLE, "--shape", f"{1 << 62}x64"], "fewer than 2^63 bytes"),
+        ([*TABLE, "--shape", "9" * 30], "fewer than 2^63 bytes"),
+        ([*TABLE, "--scheme", "he_norml"], "did you mean 'he_normal'?"),
+        ([*TABLE, "--scheme", "normal(std=1e9)"], "float16"),
+        ([*TABLE, "--dtype", "int8"], "invalid choice: 'int8'"),
+        ([*TABLE, "--seed", str(1 << 64)], "seed must be an int in [0, 2^64)"),
+        ([*TABLE, "--seed", "-1"], "must be an int >= 0, got -1"),
+        (TABLE[:6] + TABLE[8:], "seed"),
+        ([*TABLE, "--memory", "much"], "memory must be a number of bytes, such as"),
+        ([*TABLE, "--memory", "1kB"], "memory must be at least"),
+        ([*TABLE, "--threads", "0"], "must be an int >= 1, got 0"),
+        ([*TABLE, "--rows", "7"], "must be two numbers of rows such as 0:1000, got '7'"),
+        ([*TABLE, "--rows", "a:b"], "must be two numbers of rows such as 0:1000, got 'a:b'"),
+        ([*TABLE, "--rank", "0"], "--rank and --world-size must be given together"),
+        ([*TABLE, "--rank", "0", "--world-size", "2"], "are for a folder, and"),
+        (
+            [*TABLE, "--format", "dcp", "--rank", "2", "--world-size", "2"],
+            "--rank must be in [0, world size) = [0, 2), got 2",
+        ),
+        ([*TABLE, "--world-size", "0"], "must be an int >= 1, got 0"),
+        ([*TABLE, "--recipe", "r.json"], "--shape says what one tensor is, and cannot be used with --recipe"),
+        (["--rule", "*", "zeros"], "--rule needs the names of tensors: --recipe or --like"),
+        (["--recipe", "missing.json"], "missing.json"),
+        (["--like", "missing"], "missing"),
+        ([*TABLE, "--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_nothing_is_written(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fill", "a.raw", *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_and_a_model_have_tensors_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text('{"tensors": {"a": [3]}, "rules": {"*": "zeros"}}')
+    (tmp_path / "none.json").write_text('{"rules": {"*": "zeros"}}')
+    assert main(["fill", "a.raw", "--recipe", "a.json", "--like", "model"]) == 2
+    assert "--like takes the tensors of a model, and a.json has tensors of its own" in capsys.readouterr().err
+    assert main(["fill", "a.raw", "--recipe", "none.json"]) == 2
+    assert "none.json must have tensors, unless --like gives them" in capsys.readouterr().err
+
+
+def test_a_bad_environment_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "first")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["fill", "folder", *TABLE]) == 2
+    assert "RANK and WORLD_SIZE of the environment must be integers, got 'first' and '2'" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "2")
+    assert main(["fill", "folder", *TABLE]) == 2
+    assert "--rank must be in [0, world size) = [0, 2), got 2" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_stays_until_forced(tmp_path, capsys):
+    path = tmp_path / "a.raw"
+    path.write_bytes(b"somebody's work")
+    assert main(["fill", str(path), *TABLE]) == 2
+    assert f"{path} exists already" in capsys.readouterr().err
+    assert path.read_bytes() == b"somebody's work"
+    assert main(["fill", str(path), *TABLE, "--force"]) == 0
+    assert path.read_bytes() == expected().tobytes()
+
+
+def test_a_missing_folder_is_named(tmp_path, capsys):
+    assert main(["fill", str(tmp_path / "no" / "a.raw"), *TABLE]) == 2
+    assert "must be in a folder that exists" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_resume_is_named(tmp_path, capsys):
+    assert main(["fill", str(tmp_path / "a.raw"), "--resume"]) == 2
+    assert "nothing to continue" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# What an interrupt leaves
+
+LARGE = ["--shape", "200000x64", "--dtype", "float32", "--scheme", SCHEME, "--seed", "7", "--name", "user_id"]
+SMALL_BLOCKS = ["--memory", "256KiB"]  # 128 KiB each: 391 of them
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """A file whose writing was interrupted in the middle, and what the command said and returned."""
+
+    def make(error=KeyboardInterrupt, options=()):
+        def stop(done, total):
+            if done >= total // 2:
+                raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, "_REPORT_SECONDS", 0.0)
+            patch.setattr(files, "write", lambda *a, write=files.write, **k: write(*a, **{**k, "progress": stop}))
+            return main(["fill", str(tmp_path / "a.raw"), *LARGE, *SMALL_BLOCKS, *options])
+
+    return make
+
+
+def continuing(err):
+    """The command that a message ends with."""
+    return shlex.split(re.search(r"continue with: (.+)\n", err)[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, 130), (SystemExit(143), 143), (SystemExit(129), 129)]
+)
+def test_an_interrupt_keeps_what_is_written_and_says_how_to_go_on(error, status, unfinished, tmp_path, capsys):
+    assert unfinished(error) == status
+    out, err = capsys.readouterr()
+    again = continuing(err)
+    assert err.startswith("interrupted; continue with: ")
+    assert out == ""
+    assert again[-5:] == ["fill", str(tmp_path / "a.raw"), "--resume", "--memory", "256KiB"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.raw.partial", "a.raw.partial.journal"]
+    assert main(again[-5:]) == 0
+    kept, wrote = re.fullmatch(r"kept (.+) MB, wrote (.+) MB\n", capsys.readouterr().out).groups()
+    assert float(kept) > 20
+    assert float(kept) + float(wrote) == pytest.approx(51.2, abs=0.2)
+    assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32").tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.raw"]
+
+
+def test_an_interrupt_before_anything_is_written_leaves_nothing(asked, tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", interrupt)
+    assert main(["fill", str(tmp_path / "a.raw"), *TABLE]) == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written that could be kept\n"
+
+
+def test_an_interrupted_folder_is_continued_by_the_same_command(tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", interrupt)
+    given = ["fill", str(tmp_path / "my model"), *TABLE, "--rank", "1", "--world-size", "2"]
+    assert main(given) == 130
+    assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
+    assert main([*given, "--resume"]) == 130
+    assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
+
+
+def test_an_unfinished_file_is_refused_with_the_options_that_help(unfinished, tmp_path, capsys):
+    unfinished()
+    capsys.readouterr()
+    before = (tmp_path / "a.raw.partial").read_bytes()
+    assert main(["fill", str(tmp_path / "a.raw"), *LARGE, *SMALL_BLOCKS]) == 2
+    err = capsys.readouterr().err
+    assert "--resume continues it, --force begins again, the command clean removes it" in err
+    assert (tmp_path / "a.raw.partial").read_bytes() == before
+    assert main(["fill", str(tmp_path / "a.raw"), *TABLE, "--force", "--quiet"]) == 0
+    assert (tmp_path / "a.raw").read_bytes() == expected().tobytes()
+
+
+def test_another_recipe_is_refused_by_what_differs(unfinished, tmp_path, capsys):
+    unfinished()
+    capsys.readouterr()
+    other = [*LARGE[:-4], "--seed", "8", "--name", "user_id"]
+    assert main(["fill", str(tmp_path / "a.raw"), *other, *SMALL_BLOCKS, "--resume"]) == 2
+    assert "seed: 7 there, 8 asked for" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_is_written_and_says_how_to_go_on(unfinished, tmp_path, capsys):
+    assert unfinished(OSError(errno.ENOSPC, "No space left on device")) == 2
+    err = capsys.readouterr().err
+    assert "No space left on device; continue with: " in err
+    assert main(continuing(err)[-5:]) == 0
+    assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32").tobytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_real_signal_keeps_the_partial_and_the_printed_command_goes_on(name, tmp_path):
+    number = getattr(signal, name)
+    place = ["my tables", "a.raw"]  # a name that a shell would cut
+    (tmp_path / place[0]).mkdir()
+    path = tmp_path / place[0] / place[1]
+    sizes = ["--shape", "65536x256", "--dtype", "float32", "--scheme", SCHEME, "--seed", "7", "--name", "user_id"]
+    command = [sys.executable, "-m", "winit_fast", "fill", str(path), *sizes, "--threads", "1", "--memory", "256KiB"]
+    journal = path.with_name("a.raw.partial.journal")
+    while True:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while child.poll() is None and not (journal.exists() and journal.stat().st_size > 1000):
+            time.sleep(0.001)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=PATIENCE)
+        if not path.exists():
+            break
+        path.unlink()  # it was faster than the signal
+    assert child.returncode == (-number if name == "SIGKILL" else 128 + number), err
+    assert out == ""
+    again = ["fill", str(path), "--resume", "--memory", "256KiB", "--threads", "1"]
+    if name != "SIGKILL":
+        assert shlex.split(re.search(r"interrupted; continue with: python -m winit_fast (.+)\n$", err)[1]) == again
+    done = python("-m", "winit_fast", *again)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"kept .+, wrote .+ MB\n", done.stdout)
+    table = np.memmap(path, "float32", "r", shape=(65536, 256))
+    assert np.array_equal(table, expected(table.shape, "float32"))
+    assert [one.name for one in path.parent.iterdir()] == ["a.raw"]
+
+
+# clean
+
+
+def test_clean_removes_what_is_left_and_nothing_else(unfinished, tmp_path, capsys):
+    unfinished()
+    (tmp_path / "other.raw").write_bytes(b"somebody's work")
+    capsys.readouterr()
+    assert main(["clean", str(tmp_path / "a.raw")]) == 0
+    out = capsys.readouterr().out
+    assert out == f"removed {tmp_path / 'a.raw.partial'}\nremoved {tmp_path / 'a.raw.partial.journal'}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["other.raw"]
+    assert main(["clean", str(tmp_path / "a.raw")]) == 0
+    assert "nothing is left of" in capsys.readouterr().out
+
+
+def test_clean_of_a_folder_cleans_each_file(unfinished, tmp_path):
+    unfinished()
+    (tmp_path / "whole.raw").write_bytes(b"somebody's work")
+    assert main(["clean", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.raw"]
+
+
+def test_clean_refuses_what_is_not_ours(tmp_path, capsys):
+    (tmp_path / "a.raw.partial").write_bytes(b"somebody's work")
+    assert main(["clean", str(tmp_path / "a.raw")]) == 2
+    assert "winit_fast did not write it" in capsys.readouterr().err
+    assert (tmp_path / "a.raw.partial").exists()
+
+
+# schemes, bench, and the commands as such
+
+
+def test_schemes_lists_every_scheme_and_one_with_its_source(capsys):
+    assert main(["schemes"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == len(winit_fast.schemes())
+    assert all(info.name in out and str(info) in out for info in winit_fast.schemes())
+    assert main(["schemes", "kaiming_normal"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("he_normal(")
+    assert "arXiv:1502.01852" in out
+    assert "kaiming_normal_(w) of torch.nn.init" in out
+    assert main(["schemes", "he_normal(gain=2)"]) == 0
+    assert capsys.readouterr().out == out
+    assert main(["schemes", "he_norml"]) == 2
+    assert "did you mean 'he_normal'?" in capsys.readouterr().err
+
+
+def test_every_scheme_can_be_asked_for(capsys):
+    for info in winit_fast.schemes():
+        assert main(["schemes", info.name]) == 0, info.name
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_bench_prints_one_table_and_leaves_nothing(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    options = ["--seconds", "0", "--megabytes", "1", "--threads", "2", *(["--folder", str(tmp_path)] if folder else [])]
+    assert main(["bench", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("GB/s, 1 MiB")
+    assert lines[1].split("  ")[-1] == "NumPy"
+    assert "winit_fast, 2 threads" in lines[1]
+    assert "torch" not in lines[1]
+    assert len(lines) == 10 + folder
+    assert all(re.search(r"\d\.\d\d", line) for line in lines[2:])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_of_one_thread_has_one_column(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert main(["bench", "--seconds", "0", "--megabytes", "1", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.split(r"\s{2,}", lines[1].strip()) == ["winit_fast, 1 thread", "NumPy"]
+    assert len(lines) == 6
+
+
+@pytest.mark.frameworks
+def test_bench_measures_torch_where_it_is(capsys):
+    pytest.importorskip("torch")
+    assert main(["bench", "--seconds", "0", "--megabytes", "1", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "torch, " in lines[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    assert main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: ")
+    assert f" {name} [-h]" in out
+
+
+def test_a_command_imports_nothing_that_it_does_not_need():
+    code = """
+import sys
+from winit_fast.__main__ import main
+assert main(["--help"]) == 0
+print()
+print(*sorted(name for name in sys.modules if name.startswith("winit_fast.") or name in ("tqdm", "tomllib", "hashlib")))
+"""
+    loaded = printed(code).splitlines()[-1].split()
+    assert "winit_fast.__main__" in loaded
+    for name in ("demo", "report", "files", "commands", "initializer", "adapters"):
+        assert f"winit_fast.{name}" not in loaded
+    assert "tqdm" not in loaded
+    code = code.replace('["--help"]', '["clean", "there is no such file"]')
+    loaded = printed(code).splitlines()[-1].split()
+    assert "winit_fast.files" in loaded
+    for name in ("winit_fast.demo", "winit_fast.report", "winit_fast.adapters", "tqdm", "tomllib"):
+        assert name not in loaded

@@ -1,0 +1,114 @@
+"""`winit_fast.files.write`: one file or a folder of them, in bounded memory, continued as a whole."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from processes import printed
+from written_files import SEED, TensorSpec, contents, expected, make
+
+import winit_fast
+from winit_fast import files
+from winit_fast.files import writing
+from winit_fast.files.writes import FileToWrite, write_files
+
+MEMORY = 1 << 17
+RECIPE, _ = make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"), ("item_id", (2001, 33), "float32"))
+
+
+def planned(folder):
+    """Three files, each of a tensor."""
+    made = [make((spec.name, spec.shape, spec.dtype)) for spec in RECIPE.tensors]
+    paths = [folder / f"{number}.bin" for number in range(3)]
+    return [FileToWrite(path, layout) for path, (_, layout) in zip(paths, made, strict=True)]
+
+
+def right(folder):
+    return {one.path.name: expected(RECIPE, one.layout) for one in planned(folder)}
+
+
+def test_files_are_reached_without_an_import():
+    assert printed("import winit_fast; print(winit_fast.files.TensorSpec.__name__)") == "TensorSpec\n"
+    assert printed("import winit_fast, sys; print('winit_fast.files' in sys.modules)") == "False\n"
+    assert winit_fast.files is files
+    for name in files.__all__:
+        assert hasattr(files, name)
+
+
+def test_a_folder_is_made_and_its_files_are_written_one_after_the_other(tmp_path):
+    folder, seen = tmp_path / "model", []
+    total = sum(one.layout.size for one in planned(folder))
+    progress = lambda *given: seen.append(given)  # noqa: E731
+    written = write_files(folder, planned(folder), RECIPE, memory=MEMORY, progress=progress)
+    assert written == (folder, total, 0, total)
+    assert contents(folder) == right(folder)
+    assert seen[0] == (0, total)
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+    again = write_files(folder, planned(folder), RECIPE, memory=MEMORY, resume=True)
+    assert again == (folder, total, total, 0)
+
+
+def test_a_folder_that_was_interrupted_is_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_REPORT_SECONDS", 0.0)
+    folder = tmp_path / "model"
+    first, last = planned(folder)[0].layout.size, planned(folder)[2].layout.size
+
+    def stop(done, total):
+        if done > total - last // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_files(folder, planned(folder), RECIPE, memory=MEMORY, progress=stop)
+    assert sorted(contents(folder)) == ["0.bin", "1.bin", "2.bin.partial", "2.bin.partial.journal"]
+    written = write_files(folder, planned(folder), RECIPE, memory=MEMORY, resume=True)
+    assert first < written.kept < written.size
+    assert contents(folder) == right(folder)
+
+
+def test_what_stands_in_a_folder_is_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "2.bin").write_bytes(b"old")
+    with pytest.raises(FileExistsError, match=r"2\.bin exists already"):
+        write_files(folder, planned(folder), RECIPE, memory=MEMORY)
+    assert contents(folder) == {"2.bin": b"old"}
+    write_files(folder, planned(folder), RECIPE, memory=MEMORY, force=True)
+    assert contents(folder) == right(folder)
+    missing = tmp_path / "missing" / "model"
+    with pytest.raises(FileNotFoundError, match=r"must be in a folder that exists, but .*missing does not"):
+        write_files(missing, planned(missing), RECIPE, memory=MEMORY)
+    recipe, layout = make(("a", (1 << 40, 64), "float32"))
+    with pytest.raises(OSError, match="bytes are needed"):
+        write_files(tmp_path / "new", [*planned(tmp_path / "new"), FileToWrite(tmp_path / "new" / "a", layout)], recipe,
+                    memory=MEMORY)  # fmt: skip
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """A plan of one file of raw values."""
+    asked = []
+
+    def plan(path, specs, *, seed, **options):
+        asked.append(options)
+        recipe, layout = make(*specs, seed=seed, header=0)
+        return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
+
+    monkeypatch.setitem(sys.modules, "winit_fast.files.plans", SimpleNamespace(plan=plan))
+    return asked
+
+
+def test_a_tensor_is_written_by_its_plan(plans, tmp_path):
+    spec = TensorSpec("user_id", (3001, 67), "bfloat16", "he_normal")
+    written = files.write(tmp_path / "t", spec, seed=SEED, memory="1MiB", max_file_size="5GB", rows=(3, 5))
+    assert written == (tmp_path / "t", spec.nbytes, 0, spec.nbytes)
+    assert contents(tmp_path) == {"t": expected(*make(spec, header=0))}
+    assert plans == [{"format": None, "world_size": 1, "max_file_size": 5 * 10**9, "rows": (3, 5)}]
+    assert files.write(tmp_path / "t", resume=True).written == 0
+    with pytest.raises(ValueError, match="tensors must be given, unless resume=True continues a file"):
+        files.write(tmp_path / "t")
+    with pytest.raises(ValueError, match="memory must be a number of bytes"):
+        files.write(tmp_path / "t", spec, seed=SEED, memory="much")
+    with pytest.raises(FileNotFoundError, match=r"nothing to continue: neither .*new nor .*new\.partial is there"):
+        files.write(tmp_path / "new", resume=True)

@@ -1,0 +1,153 @@
+"""Write tensors to a file, or to the files of a folder, in bounded memory; go on with one that was interrupted.
+
+A file gets its own name only when it is complete. What an interrupt or an error leaves is continued by --resume, which
+needs no other option where it is one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from winit_fast.commands.running import add_running_arguments, show_progress
+from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors
+from winit_fast.files.sizes import show_size
+
+if TYPE_CHECKING:
+    from winit_fast.files import TensorSpec
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "file", metavar="FILE", help=".safetensors, .npy, .bin or .raw; or a folder of safetensors files")  # fmt: skip
+    add_tensor_arguments(parser)
+    file = parser.add_argument_group("the file")
+    file.add_argument("--format", metavar="NAME", help="npy, raw, safetensors, hf or dcp (default: by the suffix)")
+    file.add_argument("--max-file-size", metavar="SIZE", help="of each file of a folder, such as 5GB")
+    file.add_argument("--resume", action="store_true", help="continue what is unfinished, and keep what is complete")
+    file.add_argument("--force", action="store_true", help="replace existing files, each once the new one is complete")
+    part = parser.add_argument_group("many workers")
+    part.add_argument("--rank", type=integer_from(0), metavar="R", help="write the part of worker R of a folder")
+    part.add_argument(
+        "--world-size", type=integer_from(1), metavar="W",
+        help="of W workers (default of both for a folder: RANK and WORLD_SIZE of the environment, set by torchrun)",
+    )  # fmt: skip
+    part.add_argument("--rows", type=_rows, metavar="A:B", help="the file holds rows A to B - 1 of the tensor")
+    add_running_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file; return 0, or 128 and the number of the signal that interrupted it."""
+    asked = read_tensors(options)
+    if asked.tensors is None and not options.resume:
+        raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
+    from winit_fast.files import write
+
+    rank, world_size = _read_ranks(options, asked.tensors)
+    bar = show_progress(options, is_shown=rank == 0)
+    try:
+        with bar as progress:
+            written = write(
+                options.file, asked.tensors, seed=asked.seed, format=options.format, memory=options.memory,
+                threads=options.threads, resume=options.resume, force=options.force, rank=rank, world_size=world_size,
+                rows=options.rows, max_file_size=options.max_file_size, progress=progress,
+            )  # fmt: skip
+    except (KeyboardInterrupt, SystemExit) as end:
+        print(f"interrupted; {_explain_rest(options)}", file=sys.stderr)
+        return 130 if isinstance(end, KeyboardInterrupt) else int(str(end.code))
+    except (ValueError, OSError) as error:
+        text = str(error)
+        for argument, option in _OPTIONS.items():
+            text = text.replace(argument, option)
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
+            text += f"; {_explain_rest(options)}" if _is_unfinished(options.file) else ""
+        raise (type(error) if isinstance(error, OSError) else ValueError)(text) from None
+    if not options.quiet:
+        if options.resume and written.written == 0:
+            print(f"{options.file} is complete: kept {show_size(written.kept)}, wrote nothing")
+        else:
+            print(f"kept {show_size(written.kept)}, " * (written.kept > 0) + f"wrote {show_size(written.written)}")
+    return 0
+
+
+# What the messages of functions call arguments.
+_OPTIONS = {"resume=True": "--resume", "force=True": "--force", "clean()": "the command clean"}
+
+
+def _rows(text: str) -> tuple[int, int]:
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return int(first), int(last)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be two numbers of rows such as 0:1000, got {text!r}") from None
+
+
+def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | None) -> tuple[int, int]:
+    """Which part of a folder to write, by the options or the environment; all of a single file."""
+    given = options.rank is not None or options.world_size is not None
+    if given and (options.rank is None or options.world_size is None):
+        raise ValueError("--rank and --world-size must be given together")
+    if not _is_folder(options):
+        if given:
+            raise ValueError(f"--rank and --world-size are for a folder, and {options.file} is one file: use --rows")
+        return 0, 1
+    rank, world_size = (options.rank, options.world_size) if given else _ranks_of_environment(os.environ)
+    if not 0 <= rank < world_size:
+        raise ValueError(f"--rank must be in [0, world size) = [0, {world_size}), got {rank}")
+    return rank, world_size
+
+
+def _is_folder(options: argparse.Namespace) -> bool:
+    if options.format is not None:
+        return options.format in ("hf", "dcp")
+    return not Path(options.file).suffix
+
+
+def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:
+    found = [environment.get(name) for name in ("RANK", "WORLD_SIZE")]
+    if None in found:
+        return 0, 1
+    try:
+        rank, world_size = (int(str(text)) for text in found)
+    except ValueError:
+        raise ValueError(
+            f"RANK and WORLD_SIZE of the environment must be integers, got {found[0]!r} and {found[1]!r}"
+        ) from None
+    return rank, world_size
+
+
+def _is_unfinished(file: str) -> bool:
+    from winit_fast.files import read_unfinished
+
+    try:
+        return read_unfinished(file) is not None
+    except ValueError:
+        return False
+
+
+def _explain_rest(options: argparse.Namespace) -> str:
+    """What is kept of an unfinished file, and the command that goes on with it."""
+    if _is_folder(options):
+        again = [*options.given, *([] if options.resume else ["--resume"])]
+    elif _is_unfinished(options.file):
+        again = ["fill", options.file, "--resume"]
+        again += [] if options.memory == "256MiB" else ["--memory", options.memory]
+        again += [] if options.threads is None else ["--threads", str(options.threads)]
+    else:
+        return "nothing was written that could be kept"
+    return f"continue with: {_join([*options.program.split(), *again])}"
+
+
+def _join(words: list[str]) -> str:
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

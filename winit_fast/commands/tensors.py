@@ -1,0 +1,129 @@
+"""Options that say what is in a file: one tensor by flags, or many by a recipe, or as a model has them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from winit_fast.lowering import ELEMENT_TYPES
+
+if TYPE_CHECKING:
+    from winit_fast.files import TensorSpec
+
+__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors"]
+
+
+class Asked(NamedTuple):
+    """What the options say of the tensors; `tensors` is None if they say nothing."""
+
+    tensors: tuple[TensorSpec, ...] | None
+    seed: int | None
+
+
+def add_tensor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    one = parser.add_argument_group("one tensor")
+    one.add_argument("--shape", type=_shape, metavar="ROWSxCOLUMNS", help="such as 40000000x128")
+    one.add_argument("--scheme", metavar="TEXT", help='such as "normal(std=0.01)"; see the command schemes')
+    one.add_argument("--name", metavar="TEXT", help="its name in the file, and that of its stream")
+    one.add_argument("--padding-idx", type=int, metavar="ROW", help="the row of padding, which is 0")
+    one.add_argument("--in-axis", type=_axes, metavar="AXES", help="axes of the inputs, such as 0 or 0,1")
+    one.add_argument("--out-axis", type=_axes, metavar="AXES", help="axes of the outputs")
+    many = parser.add_argument_group("many tensors")
+    many.add_argument("--recipe", type=Path, metavar="FILE", help="JSON, or TOML: tensors, rules, seed")
+    many.add_argument(
+        "--like", type=Path, metavar="MODEL",
+        help="names, shapes and types of a safetensors file, an index or a folder with one; rules give the schemes",
+    )  # fmt: skip
+    many.add_argument(
+        "--rule", nargs=2, action="append", default=[], metavar=("GLOB", "SCHEME"),
+        help="the scheme of tensors whose name matches, before the rules of the recipe; the first that matches takes a "
+        'tensor, and the scheme "none" leaves it out; may be repeated',
+    )  # fmt: skip
+    both = parser.add_argument_group("one or many")
+    both.add_argument("--seed", type=integer_from(0), metavar="N", help="default: that of the recipe")
+    both.add_argument(
+        "--dtype", choices=ELEMENT_TYPES, metavar="TYPE",
+        help=f"one of {', '.join(ELEMENT_TYPES)} (default: that of the recipe or of the model, or float32)",
+    )  # fmt: skip
+    both.add_argument(
+        "--layout", choices=("torch", "numpy"),
+        help="the axes of matrices and kernels that say none: (out, in, *kernel) or (*kernel, in, out) "
+        "(default: torch with --like, else numpy)",
+    )  # fmt: skip
+
+
+def read_tensors(options: argparse.Namespace) -> Asked:
+    """The tensors that the options ask for.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError, ImportError
+        If options cannot be used together or alone, or a file of them cannot be read.
+    """
+    from winit_fast.files import recipes  # which reads files that people write
+
+    single = {
+        "--shape": options.shape, "--scheme": options.scheme, "--name": options.name,
+        "--padding-idx": options.padding_idx, "--in-axis": options.in_axis, "--out-axis": options.out_axis,
+    }  # fmt: skip
+    given = [flag for flag, value in single.items() if value is not None]
+    many = [flag for flag in ("--recipe", "--like", "--rule") if getattr(options, flag[2:])]
+    if given and many:
+        raise ValueError(f"{given[0]} says what one tensor is, and cannot be used with {many[0]}")
+    if many == ["--rule"]:
+        raise ValueError("--rule needs the names of tensors: --recipe or --like")
+    if not many and not given:
+        for flag in ("--seed", "--dtype", "--layout"):
+            if getattr(options, flag[2:]) is not None:
+                raise ValueError(f"{flag} needs a tensor: --shape, --scheme and --name, or --recipe, or --like")
+        return Asked(None, None)
+    if not many:
+        missing = [flag for flag in ("--shape", "--scheme", "--name") if single[flag] is None]
+        if missing:
+            raise ValueError(f"{missing[0]} must be given for a tensor by flags")
+        tensor = {flag[2:].replace("-", "_"): value for flag, value in single.items() if value is not None}
+        layout = options.layout or "numpy"
+        return Asked(recipes.make_specs([tensor], dtype=options.dtype or "float32", layout=layout), options.seed)
+    written = recipes.WrittenRecipe() if options.recipe is None else recipes.read_written_recipe(options.recipe)
+    tensors = written.tensors
+    if options.like is not None:
+        if tensors:
+            raise ValueError(f"--like takes the tensors of a model, and {options.recipe} has tensors of its own")
+        tensors = recipes.read_model(options.like)
+    elif not tensors:
+        raise ValueError(f"{options.recipe} must have tensors, unless --like gives them")
+    rules = (*(recipes.Rule(name, {"scheme": scheme}) for name, scheme in options.rule), *written.rules)
+    dtype = options.dtype or written.dtype or ("float32" if options.like is None else None)
+    layout = options.layout or written.layout or ("numpy" if options.like is None else "torch")
+    specs = recipes.make_specs(tensors, rules, dtype=dtype, layout=layout)
+    return Asked(specs, written.seed if options.seed is None else options.seed)
+
+
+def integer_from(least: int) -> Callable[[str], int]:
+    """Reads an option that is an integer, and not less."""
+
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be an int >= {least}, got {value}")
+        return value
+
+    return integer
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    plain = text.strip().removeprefix("(").removesuffix(")").rstrip(",")
+    try:
+        return tuple(int(size) for size in plain.replace("x", ",").split(",")) if plain else ()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be sizes such as 40000000x128, got {text!r}") from None
+
+
+def _axes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(axis) for axis in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be axes such as 0 or 0,1, got {text!r}") from None

@@ -1,0 +1,328 @@
+"""Recipes from files that people write (JSON, TOML), and from models whose names and shapes are copied.
+
+a. A recipe names tensors with their shapes, or takes both from a model (`read_model`). The scheme of a tensor stands
+   with it, or is given by the first rule whose glob matches its name.
+b. The text may be anybody's, and so may a model's header: what is not understood is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from winit_fast.arguments import nearest_word
+from winit_fast.fans import as_axes
+from winit_fast.files.specs import TensorSpec
+from winit_fast.messages import as_int, as_sizes, quote
+
+__all__ = ["LAYOUTS", "Rule", "WrittenRecipe", "make_specs", "read_model", "read_written_recipe"]
+
+#: Which axes of a tensor have the inputs and the outputs: ``(out, in, *kernel)``, or ``(*kernel, in, out)``.
+LAYOUTS = ("torch", "numpy")
+
+_AXES = ("in_axis", "out_axis", "batch_axis", "matrices")
+_RULE_KEYS = ("scheme", *_AXES, "padding_idx", "dtype")
+_TENSOR_KEYS = ("name", "shape", "stream", *_RULE_KEYS)
+_RECIPE_KEYS = ("seed", "dtype", "layout", "tensors", "rules", "stream_version")
+_LONGEST = 100_000_000  # bytes of a text: that of the largest header of safetensors
+
+
+class Rule(NamedTuple):
+    """The tensors that a glob matches, in which ``*`` stands for dots too, get this scheme, dtype, axes and padding.
+
+    A ``*.`` in front of a glob may stand for nothing.
+    """
+
+    name: str
+    given: Mapping[str, Any]
+
+    def takes(self, name: str) -> bool:
+        """Whether a tensor of that name is this rule's."""
+        return fnmatchcase(name, self.name) or fnmatchcase(f".{name}", self.name)
+
+
+class WrittenRecipe(NamedTuple):
+    """What a file of a recipe says; None where it says nothing."""
+
+    seed: int | None = None
+    dtype: str | None = None
+    layout: str | None = None
+    tensors: tuple[Mapping[str, Any], ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+def read_written_recipe(path: str | Path) -> WrittenRecipe:
+    """Read a recipe from a file: TOML if its name ends so, else JSON.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    WrittenRecipe
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        If the file cannot be read, is no recipe (the message says where and what is needed), or is TOML and the Python
+        has no ``tomllib`` and no ``tomli``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "tables.json")
+    >>> _ = path.write_text('{"seed": 7, "tensors": {"user_id": [1000, 64]}, "rules": {"*": "normal(std=0.01)"}}')
+    >>> recipe = read_written_recipe(path)
+    >>> [spec.get_config()["scheme"] for spec in make_specs(recipe.tensors, recipe.rules, dtype="float16")]
+    ['normal(std=0.01)']
+    """
+    path = Path(path)
+    said = _parse(path, _toml_loads() if path.suffix.lower() == ".toml" else _json_loads)
+    try:
+        return _read_recipe(said)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_model(path: str | Path) -> tuple[Mapping[str, Any], ...]:
+    """Read the names, shapes and element types of a model's tensors, and nothing of its values.
+
+    Parameters
+    ----------
+    path : str or Path
+        A safetensors file, a ``*.index.json`` beside its files, or a folder with either.
+
+    Returns
+    -------
+    tuple of mapping
+        One for each tensor, in the order of the files, as `make_specs` takes them.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such model, or a header of it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _find_model(path)
+    files = _read_index(path) if path.name.endswith(".json") else [path]
+    tensors: dict[str, Mapping[str, Any]] = {}
+    for file in files:
+        for name, tensor in _read_header(file).items():
+            if name in tensors:
+                raise ValueError(f"{file} has a tensor {quote(name)}, which another file of the model has too")
+            tensors[name] = {"name": name, **tensor}
+    return tuple(tensors.values())
+
+
+def make_specs(
+    tensors: Iterable[Mapping[str, Any]],
+    rules: Sequence[Rule] = (),
+    *,
+    dtype: str | None = None,
+    layout: str = "numpy",
+) -> tuple[TensorSpec, ...]:
+    """The tensors to write, each with its scheme.
+
+    Parameters
+    ----------
+    tensors : iterable of mapping
+        Those of a `WrittenRecipe`, or what `read_model` returned.
+    rules : sequence of Rule
+        The first that matches a tensor gives what the tensor itself does not say. A tensor whose scheme is None or
+        "none" is left out.
+    dtype : str, optional
+        For tensors that say none, neither themselves nor by a rule. That of a model comes after it.
+    layout : {"numpy", "torch"}
+        The axes of tensors with two axes or more that say none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor has no scheme, shape or dtype, or its scheme does not fit it; the message names it.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {quote(layout)}")
+    specs, untaken = [], []
+    for tensor in tensors:
+        rule = next((rule for rule in rules if rule.takes(tensor["name"])), None)
+        if "scheme" not in tensor and rule is None:
+            untaken.append(quote(tensor["name"]))
+            continue
+        spec = _make_spec(tensor, rule, dtype, layout)
+        if spec is not None:
+            specs.append(spec)
+    if untaken:
+        shown = ", ".join(untaken[:5]) + (f" and {len(untaken) - 5} more" if len(untaken) > 5 else "")
+        raise ValueError(f"rules must give every tensor a scheme, and none takes {shown}")
+    return tuple(specs)
+
+
+def _make_spec(tensor: Mapping[str, Any], rule: Rule | None, dtype: str | None, layout: str) -> TensorSpec | None:
+    own = dict(tensor)
+    name, found = own.pop("name"), own.pop(_FOUND_DTYPE, None)
+    given = dict(rule.given) if rule is not None else {}
+    if "scheme" in own:  # a rule's axes are those of its scheme
+        given = {key: value for key, value in given.items() if key not in _AXES}
+    said = {"dtype": dtype or found, **given, **own}
+    if said["scheme"] in (None, "none"):
+        return None
+    for key in ("shape", "dtype"):
+        if said.get(key) is None:
+            raise ValueError(f"{quote(name)} must have a {key}, and neither it nor a rule gives one")
+    try:
+        said = _with_axes(said, layout)
+        return TensorSpec(name, said.pop("shape"), said.pop("dtype"), said.pop("scheme"), **said)
+    except (TypeError, ValueError) as error:
+        by = f", by rule {quote(rule.name)}," if rule is not None and "scheme" not in own else ""
+        raise type(error)(f"tensor {quote(name)}{by} cannot be made: {error}") from None
+
+
+_FOUND_DTYPE = "dtype of the model"  # the key of a tensor that is like one of a model
+
+
+def _with_axes(said: dict[str, Any], layout: str) -> dict[str, Any]:
+    """In torch's layout: of the axes that do not stack, outputs first, then inputs, where they are not given."""
+    rank = len(as_sizes("shape", said["shape"]))
+    if layout != "torch" or rank < 2:
+        return said
+    taken = {axis % rank for key in ("in_axis", "out_axis", "batch_axis") for axis in as_axes(key, said.get(key, ()))}
+    free = [axis for axis in range(rank) if axis not in taken] + [0, 0]
+    inputs = free[0] if "out_axis" in said else free[1]
+    return {"in_axis": inputs, "out_axis": free[0], **said}
+
+
+# Files that people write
+
+
+def _parse(path: Path, loads: Callable[[str], Any]) -> Any:
+    with open(path, "rb") as file:
+        text = file.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise ValueError(f"{path} must be a text of at most {_LONGEST:,} bytes, and it is longer")
+    try:
+        return loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def _json_loads(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_refuse_repeats)
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of an object with the same key twice, JSON's readers drop one of the two."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{quote(next(name for name in names if names.count(name) > 1))} stands there twice")
+    return found
+
+
+def _toml_loads() -> Callable[[str], Any]:
+    for module in ("tomllib", "tomli"):  # Python 3.10 has none of its own
+        try:
+            loads: Callable[[str], Any] = import_module(module).loads
+        except ImportError:
+            continue
+        return loads
+    raise ImportError(
+        "a recipe in TOML needs Python 3.11, or the package tomli (pip install tomli); one in JSON needs neither"
+    )
+
+
+def _read_recipe(said: Any) -> WrittenRecipe:
+    _refuse_unknown("a recipe", said, _RECIPE_KEYS)
+    version = said.get("stream_version", 1)
+    if version != 1:
+        raise ValueError(f"stream_version must be 1, got {quote(version)}")
+    seed = said.get("seed")
+    dtype = said.get("dtype")
+    if dtype is not None and not isinstance(dtype, str):
+        raise TypeError(f"dtype must be a text, got {quote(dtype)}")
+    layout = said.get("layout")
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {quote(layout)}")
+    return WrittenRecipe(
+        seed if seed is None else as_int("seed", seed),
+        dtype,
+        layout,
+        tuple(_read_named("tensors", said.get("tensors", {}), "shape", _TENSOR_KEYS)),
+        tuple(
+            Rule(one["name"], {key: value for key, value in one.items() if key != "name"})
+            for one in _read_named("rules", said.get("rules", {}), "scheme", ("name", *_RULE_KEYS))
+        ),
+    )
+
+
+def _read_named(what: str, said: Any, short: str, keys: tuple[str, ...]) -> Iterable[dict[str, Any]]:
+    """Entries with a name: a list of objects, or an object by name, in which the value may be of the one key alone."""
+    if isinstance(said, Mapping):
+        listed = [{"name": name, **(one if isinstance(one, Mapping) else {short: one})} for name, one in said.items()]
+    elif isinstance(said, list):
+        listed = said
+    else:
+        raise TypeError(f"{what} must be an object by name or a list of objects, got {quote(said)}")
+    names = set()
+    for number, one in enumerate(listed):
+        _refuse_unknown(f"{what}[{number}]", one, keys)
+        name = one.get("name")
+        if not isinstance(name, str):
+            raise TypeError(f"{what}[{number}] must have a name, a text, got {quote(name)}")
+        if short not in one:
+            raise ValueError(f"{quote(name)} of {what} must have a {short}")
+        if name in names:
+            raise ValueError(f"{what} must have different names, got {quote(name)} twice")
+        names.add(name)
+        yield dict(one)
+
+
+def _refuse_unknown(what: str, said: Any, keys: tuple[str, ...]) -> None:
+    if not isinstance(said, Mapping):
+        raise TypeError(f"{what} must be an object with {', '.join(keys)}, got {quote(said)}")
+    for key in said:
+        if key not in keys:
+            close = nearest_word(str(key), keys)
+            hint = f"did you mean {close!r}?" if close else f"it has {', '.join(keys)}"
+            raise ValueError(f"{what} has no key {quote(key)}; {hint}")
+
+
+# Models
+
+
+def _find_model(folder: Path) -> Path:
+    for ending in (".safetensors.index.json", ".safetensors"):
+        found = sorted(path for path in folder.iterdir() if path.name.endswith(ending))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"{folder} must have one model, and has {found[0].name} and {found[1].name}: name one of them"
+            )
+    raise FileNotFoundError(f"{folder} must have a *.safetensors.index.json or a *.safetensors, and has neither")
+
+
+def _read_index(path: Path) -> list[Path]:
+    said = _parse(path, _json_loads)
+    shards = said.get("weight_map") if isinstance(said, Mapping) else None
+    if not isinstance(shards, Mapping) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{path} must have a weight_map from tensors to files, as Hugging Face writes it")
+    for name in set(shards.values()):
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise ValueError(f"{path} must name files of its own folder, got {quote(name)}")
+    return [path.parent / name for name in dict.fromkeys(shards.values())]
+
+
+def _read_header(path: Path) -> dict[str, dict[str, Any]]:
+    from winit_fast.files.safetensors import read  # which refuses what is no safetensors file
+
+    return {
+        stored.name: {"shape": list(stored.global_shape or stored.shape), _FOUND_DTYPE: stored.dtype}
+        for stored in read(path).stored
+    }

@@ -1,0 +1,199 @@
+"""Write tensors to a file, or to the files of a folder: the public `write`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+from winit_fast.files.layouts import Layout
+from winit_fast.files.partial import check_room, partial_of
+from winit_fast.files.sizes import read_size
+from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.files.writing import Written, read_unfinished, write_layout
+
+__all__ = ["FileToWrite", "write", "write_files"]
+
+
+def write(
+    path: str | Path,
+    tensors: TensorSpec | Iterable[TensorSpec] | None = None,
+    *,
+    seed: SupportsIndex | None = None,
+    format: str | None = None,
+    memory: int | str = "256MiB",
+    threads: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    rows: tuple[int, int] | None = None,
+    max_file_size: int | str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Written:
+    """Write tensors to a file, or to the files of a folder, in bounded memory.
+
+    Nothing has its own name before it is complete. What an interrupt, an error or the end of the process leaves is
+    continued by the same call with ``resume=True``.
+
+    Parameters
+    ----------
+    path : str or Path
+    tensors : TensorSpec or iterable of TensorSpec, optional
+        They may be left out where one file is continued, which knows them.
+    seed : int, optional
+        In [0, 2^64). It may be left out if no scheme draws.
+    format : str, optional
+        By default that of the suffix of `path`, see `plan`.
+    memory : int or str, default "256MiB"
+        Bytes, or a text such as "1GB": the most that is held beside what Python itself takes. An orthogonal matrix that
+        is larger is computed again and again, a part at a time.
+    threads : int, optional
+        As in `winit_fast.fill`.
+    resume : bool, default False
+        Continue what is unfinished, if anything is. What is complete is left as it is.
+    force : bool, default False
+        Replace existing files, each once the new one is complete.
+    rank, world_size : int, default 0 and 1
+        Which part of a folder this process writes, and how many write it.
+    rows : tuple of int, optional
+        The first row of the tensor that the file holds, and the first that it does not; by default it holds all.
+    max_file_size : int or str, optional
+        Of the files of a folder.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in bytes, in this thread, some ten times a second.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    OSError
+        If a file exists already (FileExistsError), or an unfinished one; if another process is writing it
+        (BlockingIOError); if the folder is missing or not writable; if the disk is full.
+    TypeError, ValueError
+        If an argument cannot be used, or the unfinished file is of another recipe.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from winit_fast.files import TensorSpec, write
+    >>> path = Path(tempfile.mkdtemp(), "user_id.npy")
+    >>> written = write(path, TensorSpec("user_id", (1000, 64), "float16", "normal"), seed=7)  # doctest: +SKIP
+    >>> written.size, written.kept  # doctest: +SKIP
+    (132096, 0)
+    >>> import numpy as np
+    >>> np.load(path, mmap_mode="r").shape  # doctest: +SKIP
+    (1000, 64)
+    """
+    most = read_size(memory)
+    if tensors is None:
+        if not resume:
+            raise ValueError("tensors must be given, unless resume=True continues a file")
+        return _continue(Path(path), most, threads, force, progress)
+    specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
+    plans: Any = import_module("winit_fast.files.plans")  # with all formats
+    limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
+    plan = plans.plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)
+    files = [FileToWrite(one.path, one.layout) for one in plan.files if one.rank == rank]
+    return write_files(
+        path, files, plan.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
+    )
+
+
+class FileToWrite(NamedTuple):
+    """A file and its layout."""
+
+    path: Path
+    layout: Layout
+
+
+def write_files(
+    path: str | Path,
+    files: Sequence[FileToWrite],
+    recipe: Recipe,
+    *,
+    memory: int,
+    threads: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Written:
+    """Write some files by their layouts, one after the other; the sum of what came of them.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder of the files, which is made if it is missing.
+    files : sequence of FileToWrite
+    recipe : Recipe
+        Of all their tensors.
+    memory, threads, resume, force, progress
+        As in `write_layout`. A file of a folder that is complete already is kept if `resume`.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    OSError, ValueError
+        As `write_layout`. Existing files and a full disk are refused before anything is written.
+    """
+    folder = Path(path)
+    if [one.path for one in files] == [folder]:
+        return write_layout(
+            folder, files[0].layout, recipe, memory=memory, threads=threads, resume=resume, force=force,
+            progress=progress,
+        )  # fmt: skip
+    if not (resume or force):
+        for one in files:
+            if os.path.lexists(one.path):
+                raise FileExistsError(f"{one.path} exists already")
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"{path} must be in a folder that exists, but {folder.parent} does not")
+    total = sum(one.layout.size for one in files)
+    present = sum(_size_on_disk(one.path) for one in files) if resume else 0
+    check_room(folder if folder.is_dir() else folder.parent, total - present)
+    folder.mkdir(exist_ok=True)
+    done, kept = 0, 0
+
+    def report(done_here: int, _: int) -> None:
+        if progress is not None:
+            progress(done + done_here, total)
+
+    for one in files:
+        written = write_layout(
+            one.path, one.layout, recipe, memory=memory, threads=threads, resume=resume, force=force, progress=report
+        )
+        done += written.size
+        kept += written.kept
+    if progress is not None:
+        progress(total, total)
+    return Written(folder, total, kept, total - kept)
+
+
+def _continue(
+    path: Path, memory: int, threads: int | None, force: bool, progress: Callable[[int, int], object] | None
+) -> Written:
+    unfinished = read_unfinished(path)
+    if unfinished is not None:
+        return write_layout(
+            path, unfinished.layout, unfinished.recipe, memory=memory, threads=threads, resume=True, force=force,
+            progress=progress,
+        )  # fmt: skip
+    if path.is_file():  # no file has its own name before it is complete
+        size = path.stat().st_size
+        return Written(path, size, size, 0)
+    raise FileNotFoundError(f"nothing to continue: neither {path} nor {partial_of(path)} is there")
+
+
+def _size_on_disk(path: Path) -> int:
+    for name in (path, partial_of(path)):
+        if name.is_file():
+            found = name.stat()
+            return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+    return 0
