@@ -536,8 +536,6 @@ def test_a_forced_write_that_was_interrupted_is_continued_without_asking_again(t
     assert contents(tmp_path) == {"t": EXPECTED}
 
 
-# TODO: without the mark, once Recipe.from_json is there
-@pytest.mark.xfail(raises=NotImplementedError, strict=False, reason="Recipe.from_json is to come")
 def test_a_file_that_is_continued_has_its_recipe_in_the_journal(tmp_path):
     assert read_unfinished(tmp_path / "t") is None
     interrupted(tmp_path)
@@ -546,7 +544,6 @@ def test_a_file_that_is_continued_has_its_recipe_in_the_journal(tmp_path):
     assert found.kept == read_kept(tmp_path)
 
 
-@pytest.mark.xfail(raises=NotImplementedError, strict=False, reason="Recipe.from_json is to come")
 def test_a_file_is_continued_by_its_name_alone(tmp_path):
     interrupted(tmp_path)
     kept = read_kept(tmp_path)
