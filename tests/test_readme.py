@@ -259,8 +259,8 @@ def test_each_command_is_one_line_in_one_block(heading):
 def commands():
     """What stands behind a ``$`` in a block of the pages, and each ``python -m`` or ``winit-fast`` in their text.
 
-    Installations, tests and measurements are steps of CI. tests/test_files_page.py runs those of docs/files.md, one after
-    the other, with smaller tables.
+    Installations, tests and measurements are steps of CI. tests/test_files_page.py runs those of docs/files.md, one
+    after the other, with smaller tables.
     """
     whole = "\n".join(read(page) for page in MANUAL if page != DOCS / "files.md")
     found = re.findall(r"^\$ (.+)$", whole, flags=re.MULTILINE)

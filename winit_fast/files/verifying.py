@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -312,10 +313,10 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[R
         texts = [one for one in contents.values() if one.recipe_text is not None]
         if not texts:
             raise ValueError(f"{path} does not say how it was made: recipe must be given")
-        first = texts[0].recipe_text
-        recipe = _recipe_of(path, texts[0])
+        text, _ = Counter(one.recipe_text for one in texts).most_common(1)[0]
+        recipe = _recipe_of(path, next(one for one in texts if one.recipe_text == text))
         for name, one in list(contents.items()):
-            if one.recipe_text != first:
+            if one.recipe_text != text:
                 found.strays.append(f"{name} is of another recipe")
                 del contents[name]
     jobs = [_Job(path / name, _match(one.stored, recipe, f" in {name}", found)) for name, one in contents.items()]
