@@ -310,13 +310,14 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[R
     if folder.weight_map is not None:
         _check_index(folder, found)
     if recipe is None:
-        texts = [one for one in contents.values() if one.recipe_text is not None]
+        texts = Counter(one.recipe_text for one in contents.values() if one.recipe_text is not None)
         if not texts:
             raise ValueError(f"{path} does not say how it was made: recipe must be given")
-        text, _ = Counter(one.recipe_text for one in texts).most_common(1)[0]
-        recipe = _recipe_of(path, next(one for one in texts if one.recipe_text == text))
+        usual = texts.most_common(1)[0][0]
+        name = next(name for name, one in contents.items() if one.recipe_text == usual)
+        recipe = _recipe_of(path / name, contents[name])
         for name, one in list(contents.items()):
-            if one.recipe_text != text:
+            if one.recipe_text != usual:
                 found.strays.append(f"{name} is of another recipe")
                 del contents[name]
     jobs = [_Job(path / name, _match(one.stored, recipe, f" in {name}", found)) for name, one in contents.items()]
