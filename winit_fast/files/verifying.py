@@ -2,7 +2,8 @@
 
 a. What a file holds, and where, is read from its header; what it should hold from its recipe, or the caller's.
 b. Each thread takes the next block, reads it past the cache of the system where that goes, makes its values with one
-   thread of the engine, and compares bits: so -0.0 is not 0.0, and a NaN is equal to itself.
+   thread of the engine, and compares bits: so -0.0 is not 0.0, and a NaN is equal to itself. There are more threads
+   than may compute at once, since some wait for the disk.
 c. Of each tensor in a file, the difference with the lowest index is kept.
 d. Schemes whose parts cost as much as their whole are made by one thread at a time, which keeps the last part.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
-from threading import Lock, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,7 @@ __all__ = ["Difference", "Verdict", "verify"]
 
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 64 << 10  # bytes
 _COMPARED = 1 << 20  # bytes at once: what the comparison writes stays in the processor's cache
+_WAITING = 2  # threads
 _STRETCH = 64  # values of a sample that follow each other
 _REPORT_SECONDS = 0.1
 
@@ -367,13 +369,13 @@ def _check_coverage(jobs: list[_Job], recipe: Recipe, found: _Found) -> None:
 def _compare_all(
     jobs: list[_Job], seed: int | None, memory: int, threads: int, progress: Progress | None
 ) -> tuple[list[Difference], int]:
-    block = _LARGEST_BLOCK
-    while 2 * threads * block > memory and block > _SMALLEST_BLOCK:
+    block, count = _LARGEST_BLOCK, threads + _WAITING
+    while 2 * count * block > memory and block > _SMALLEST_BLOCK:
         block >>= 1
-    threads = max(1, min(threads, memory // (2 * block)))
+    count = max(1, min(count, memory // (2 * block)))
     total = sum(job.nbytes for job in jobs)
-    comparison = _Comparison(jobs, seed, block, memory - 2 * threads * block, threads)
-    workers = [Thread(target=comparison.work, daemon=True) for _ in range(threads)]
+    comparison = _Comparison(jobs, seed, block, memory - 2 * count * block, threads)
+    workers = [Thread(target=comparison.work, daemon=True) for _ in range(count)]
     try:
         for worker in workers:
             worker.start()
@@ -409,6 +411,7 @@ class _Comparison:
         self._lock = Lock()
         self._slow = RunFiller(seed, kept, threads)
         self._slow_lock = Lock()
+        self._computing = BoundedSemaphore(threads)
 
     def found(self) -> list[Difference]:
         return [self._differences[key][1] for key in sorted(self._differences)]
@@ -436,7 +439,8 @@ class _Comparison:
                         reader.close()
                     reader = _Reader(job.path)
                 reader.read(here[: end - begin], begin)
-                compared = self._compare(number, begin, here[: end - begin], there, filler)
+                with self._computing:
+                    compared = self._compare(number, begin, here[: end - begin], there, filler)
                 with self._lock:
                     self.done += compared
         finally:
