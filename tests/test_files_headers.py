@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import struct
 import tracemalloc
 import warnings
@@ -199,7 +200,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_wrong_safetensors_file_is_refused_by_name(tmp_path, what):
     (tmp_path / "t").write_bytes(REFUSED[what])
-    with pytest.raises(ValueError, match=str(tmp_path / "t")):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "t"))):
         safetensors.read(tmp_path / "t")
 
 
