@@ -115,5 +115,5 @@ def read(path: str | Path) -> Contents:
 _LONGEST = 10_000  # what numpy.load reads of strangers
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[A-Za-z][0-9]{1,4})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:[0-9]{1,20}(?:, ?[0-9]{1,20}){0,63},?)?)\),? ?\}[ \n]*"
+    rb"'shape': \(((?:[0-9]{1,20}(?:,|(?:, ?[0-9]{1,20}){1,63},?))?)\),? ?\}[ \n]*"
 )

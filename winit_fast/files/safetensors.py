@@ -77,10 +77,7 @@ def lay_out(parts: Iterable[Part], recipe: Recipe, *, sharded: bool = False) -> 
             raise ValueError(f"a tensor cannot have the name {quote(name)} in this file: it is taken")
         place_of = [start, start + part.nbytes]
         entries[name] = {"dtype": _NAMES[dtype], "shape": list(part.shape), "data_offsets": place_of}
-    try:
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("names of tensors must be texts that UTF-8 can encode") from None
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     whole = -(-(8 + len(text)) // PAGE) * PAGE
     if whole - 8 > MOST_HEADER:
         raise ValueError(f"the header must have at most {MOST_HEADER:,} bytes, and would have {whole - 8:,}")

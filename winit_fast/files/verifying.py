@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -309,13 +310,14 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[R
     if folder.weight_map is not None:
         _check_index(folder, found)
     if recipe is None:
-        texts = [one for one in contents.values() if one.recipe_text is not None]
+        texts = Counter(one.recipe_text for one in contents.values() if one.recipe_text is not None)
         if not texts:
             raise ValueError(f"{path} does not say how it was made: recipe must be given")
-        first = texts[0].recipe_text
-        recipe = _recipe_of(path, texts[0])
+        usual = texts.most_common(1)[0][0]
+        name = next(name for name, one in contents.items() if one.recipe_text == usual)
+        recipe = _recipe_of(path / name, contents[name])
         for name, one in list(contents.items()):
-            if one.recipe_text != first:
+            if one.recipe_text != usual:
                 found.strays.append(f"{name} is of another recipe")
                 del contents[name]
     jobs = [_Job(path / name, _match(one.stored, recipe, f" in {name}", found)) for name, one in contents.items()]
@@ -617,7 +619,7 @@ class _Reader:
         while done < len(out):
             count = file.readinto(out[done:].data)
             done += count
-            if not count or done % PAGE:
+            if not count or (file is self._direct and done % PAGE):
                 break
         return done
 
