@@ -2,11 +2,13 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import winit_fast
+from winit_fast._plan import cpu_isas
 from winit_fast.dispatch import ISA, compiled_isas, usable_isas
 from winit_fast.parallel import default_threads
 
@@ -53,3 +55,16 @@ def test_the_isa_chosen_is_compiled_and_runs_here():
     assert ISA in usable_isas()
     assert set(usable_isas()) <= set(compiled_isas())
     assert usable_isas()[-1] == "baseline"
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the system lists no features of the CPU")
+def test_the_isas_of_this_cpu_are_those_whose_features_the_system_lists():
+    lines = (line.split(":") for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    listed = {name.strip(): words.split() for name, words in lines}
+    flags = set(listed.get("flags", listed.get("Features", [])))
+    needed = {
+        "avx512": {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"},
+        "avx2": {"avx2"},
+        "neon": {"asimd"},
+    }
+    assert cpu_isas() == (*(isa for isa, features in needed.items() if features <= flags), "baseline")

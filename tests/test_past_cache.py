@@ -124,6 +124,30 @@ def test_rows_of_whole_groups_on_lines_and_beside_them_have_the_bits_of_the_refe
             assert (memory == 0x5A).all()  # nothing beside it was written
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("scheme", ["constant(0.3)", "normal"])
+def test_rows_one_after_another_anywhere_in_a_line_have_the_bits_of_the_reference(isa, scheme, dtype):
+    memory = lines_of(2 * SHAPE[0] // 8)
+    for columns, count in ((32, 8), (32, 19), (64, 27), (96, 16), (224, 9)):
+        # The second and the third number have other high halves, whose blocks need a fresh start of Philox.
+        rows = np.array([5, 2**33 + 1, 2**35, 5, *range(2**33 // columns - 2, 2**33 // columns + count)])[:count]
+        index = rows[:, None] * columns + np.arange(columns)
+        shape, how = (2**40, columns), {"seed": SEED, "name": NAME}
+        values = reference.values(scheme, dtype, **how, shape=shape, index=index)
+        keyed = np.concatenate([fill_keys(np.empty((1, columns), dtype), [key], scheme, **how) for key in rows])
+        for place in (0, 1, LINE // dtype.itemsize - 1):
+            memory[:] = 0x5A
+            out = memory.view(dtype)[place : place + count * columns].reshape(count, columns)
+            assert_same_bits(fill_rows(out, rows, scheme, **how, shape=shape), values)
+            assert_same_bits(fill_keys(out, rows, scheme, **how), keyed)
+            assert_same_bits(fill_rows(out, rows, scheme, **how, shape=shape, threads=3), values)
+            fill(out, scheme, **how, shape=(count, 2 * columns), offset=(0, columns))
+            beside = np.arange(count)[:, None] * 2 * columns + np.arange(columns, 2 * columns)
+            assert_same_bits(out, reference.values(scheme, dtype, **how, shape=(count, 2 * columns), index=beside))
+            out.view(np.uint8)[...] = 0x5A
+            assert (memory == 0x5A).all()  # nothing beside it was written
+
+
 @pytest.mark.parametrize("kind", ["complex64", "complex128"])
 def test_complex_numbers_are_those_that_plain_stores_leave(isa, monkeypatch, kind):
     def filled():

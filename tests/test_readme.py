@@ -24,6 +24,7 @@ DOCS = ROOT / "docs"
 MANUAL = [README, *sorted(DOCS.rglob("*.md"))]
 PAGES = [*MANUAL, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"]
 FRAMEWORKS = re.compile(r"\b(torch|tensorflow|keras|jax|transformers)\b")
+TABLES = re.compile(r"\b(dask|zarr)\b")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 LONGEST_LINE = 120
 
@@ -60,7 +61,15 @@ def needs_frameworks(text):
 
 def with_examples(needs):
     """The pages with examples in a section that needs frameworks, or in one that needs none."""
-    return [page for page in MANUAL if any(examples(one) and needs_frameworks(one) == needs for one in sections(page))]
+    return [
+        page
+        for page in MANUAL
+        if any(examples(one) and needs_frameworks(one) == needs for one in sections(page)) and not needs_tables(page)
+    ]
+
+
+def needs_tables(page):
+    return TABLES.search(examples(read(page))) is not None
 
 
 # Examples
@@ -74,6 +83,13 @@ def test_examples_run(page):
 @pytest.mark.frameworks
 @pytest.mark.parametrize("page", with_examples(True), ids=name_of)
 def test_examples_with_frameworks_run(page):
+    run_examples(page, sections(page))
+
+
+@pytest.mark.parametrize("page", [page for page in MANUAL if needs_tables(page)], ids=name_of)
+def test_examples_with_dask_and_zarr_run(page):
+    pytest.importorskip("dask")
+    pytest.importorskip("zarr", minversion="3.1")
     run_examples(page, sections(page))
 
 
@@ -100,6 +116,7 @@ def test_every_example_is_in_a_block_that_is_run():
 def test_every_other_block_of_python_is_run_by_one_of_the_tests_below():
     assert [name_of(page) for page in PAGES if blocks(read(page), "python", "py")] == [
         "docs/distributed.md",
+        "docs/engines.md",  # by test_engines_programs.py
         "docs/extending.md",
     ]
 

@@ -262,7 +262,9 @@ cdef class Plan:
             plan.first_group += AUXILIARY_GROUP
         plan.is_aligned = cnp.PyArray_ISALIGNED(out)
         refuse_overlap(out)
-        plan.row_list = NULL if row_list is None else <const int64_t*> cnp.PyArray_DATA(row_list)
+        plan.row_list = NULL
+        if row_list is not None:
+            plan.row_list = <const int64_t*> cnp.PyArray_DATA(row_list)
         plan.is_keyed = is_keyed
         lay_out(plan, axes, rank)
         plan.is_past_cache = (

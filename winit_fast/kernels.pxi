@@ -142,7 +142,7 @@ cdef void queue_start(queue_t* queue, const plan_t* plan, int64_t stride) noexce
     queue.draws = plan.transform != CONSTANT32 and plan.transform != CONSTANT64
     queue.is_keyed = plan.is_keyed
     queue.is_past_cache = plan.is_past_cache
-    queue.constants = plan.constants
+    queue.constants = &plan.constants[0]
     queue.item_size = plan.item_size
     queue.group_shift = plan.group_shift
     queue.stride = stride
@@ -340,41 +340,67 @@ cdef char* fill_batches(queue_t* queue, uint64_t group, int64_t batches, char* t
     return target
 
 
+cdef struct lines_t:
+    batch_lines made     # a batch, behind the line that it ends
+    char* out[GROUPS]    # where its groups are made
+    char* source         # these two as they go to memory, from the beginning of the line on
+    char* target         # where that line stands
+    int64_t early        # bytes of it before the batch
+    bint is_begun        # those bytes are ours, of the batch before
+
+
+cdef inline void lines_start(lines_t* lines, const queue_t* queue, char* target) noexcept nogil:
+    """Batches go to contiguous memory past the cache, in whole lines: the last line of a batch waits for the next batch."""
+    cdef char* values = <char*> &lines.made.values
+    cdef int i
+    for i in range(GROUPS):
+        lines.out[i] = values + (i * queue.item_size << queue.group_shift)
+    lines.early = <int64_t> (<uintptr_t> target % STORE_LINE)
+    lines.source = <char*> &lines.made + (values - <char*> &lines.made) - lines.early
+    lines.target = target - lines.early
+    lines.is_begun = False
+
+
+cdef inline void lines_put(lines_t* lines, int64_t size) noexcept nogil:
+    """Write the whole batch that was made, of so many bytes, but for the line that it begins."""
+    cdef int64_t place = 0
+    if lines.early and not lines.is_begun:
+        memcpy(lines.target + lines.early, lines.source + lines.early, STORE_LINE - lines.early)
+        place = STORE_LINE
+    while place < size:
+        store_line_past_cache(lines.target + place, lines.source + place)
+        place += STORE_LINE
+    memcpy(lines.source, lines.source + size, lines.early)
+    lines.target += size
+    lines.is_begun = True
+
+
+cdef inline char* lines_end(lines_t* lines, int64_t size) noexcept nogil:
+    """Write the line that waits, and so many bytes of the batch that was made; return where they end."""
+    cdef int64_t skipped = 0 if lines.is_begun else lines.early
+    memcpy(lines.target + skipped, lines.source + skipped, lines.early + size - skipped)
+    return lines.target + lines.early + size
+
+
 cdef char* fill_batches_past_cache(queue_t* queue, uint64_t group, int64_t batches, char* target) noexcept nogil:
-    """As `fill_batches`, past the cache. Lines are written whole: the last that a batch begins waits for the next batch."""
+    """As `fill_batches`, past the cache."""
     cdef batch_words words
-    cdef batch_lines made
+    cdef lines_t lines
     cdef uint32_t first_block[GROUPS]
-    cdef char* out[GROUPS]
-    cdef int64_t size = GROUPS * queue.item_size << queue.group_shift
-    cdef int64_t early = <int64_t> (<uintptr_t> target % STORE_LINE)  # of each batch, in the line that the one before began
-    cdef char* values = <char*> &made.values
-    cdef char* source = <char*> &made + (values - <char*> &made) - early
-    cdef int64_t batch, place
+    cdef int64_t batch
     cdef int i
     queue_reach(queue, group)
-    for i in range(GROUPS):
-        out[i] = values + (i * queue.item_size << queue.group_shift)
+    lines_start(&lines, queue, target)
     for batch in range(batches):
         for i in range(GROUPS):
             first_block[i] = <uint32_t> (group << 3) + 8 * i
         if queue.draws:
             philox_batch(&queue.state, first_block, words.even, words.odd)
         if queue.draws or batch == 0:
-            transform_batch(queue, &words, out)
-        if batch == 0 and early:
-            memcpy(target, values, STORE_LINE - early)
-            place = STORE_LINE
-        else:
-            place = 0
-        while place < size:
-            store_line_past_cache(target - early + place, source + place)
-            place += STORE_LINE
-        memcpy(source, source + size, early)
+            transform_batch(queue, &words, lines.out)
+        lines_put(&lines, GROUPS * queue.item_size << queue.group_shift)
         group += GROUPS
-        target += size
-    memcpy(target - early, source, early)
-    return target
+    return lines_end(&lines, 0)
 
 
 cdef void fill_run(queue_t* queue, uint64_t group, int place, int64_t count, char* target, bint is_direct) noexcept nogil:
@@ -474,22 +500,16 @@ cdef void fill_whole_rows(
     cdef int64_t ahead = rows_ahead(plan, columns)
     cdef int64_t group_bytes = plan.item_size << plan.group_shift, stride = plan.rows.stride, i, k
     cdef int64_t groups = columns >> plan.group_shift
-    cdef int shift = plan.group_shift, filled = queue.filled
-    cdef uint64_t step = plan.rows.step, first_group = plan.first_group, group
-    cdef bint is_keyed = queue.is_keyed, is_listed = plan.row_list_axis == plan.outer_rank
-    cdef const int64_t* row_list = plan.row_list
+    cdef int filled = queue.filled
+    cdef uint64_t group
     cdef char* place
+    if queue.is_past_cache and stride == columns * plan.item_size:
+        fill_whole_rows_past_cache(queue, plan, before, target, row, rows, groups)
+        return
     if queue.is_past_cache and (<uintptr_t> target | <uintptr_t> (stride | group_bytes)) % STORE_LINE == 0:
         ahead = 0  # as whole lines are not read
     for i in range(rows):
-        if not is_listed:
-            group = before + <uint64_t> (row + i) * step
-        elif is_keyed:
-            group = before
-            queue.stream = <uint64_t> row_list[row + i]
-        else:
-            group = before + <uint64_t> row_list[row + i] * step
-        group = first_group + (group >> shift)
+        group = first_group_of_row(queue, plan, before, row + i)
         place = target
         target += stride
         if ahead and i + ahead < rows:
@@ -501,7 +521,7 @@ cdef void fill_whole_rows(
                 filled = queue.filled
             queue.first_block[filled] = <uint32_t> (group << 3)
             queue.target[filled] = place
-            if is_keyed:
+            if queue.is_keyed:
                 philox_begin_stream(&queue.streams[filled], queue.state.seed, queue.stream, queue.state.high)
             filled += 1
             group += 1
@@ -511,6 +531,60 @@ cdef void fill_whole_rows(
                 queue_flush(queue)
                 filled = 0
     queue.filled = filled
+
+
+cdef inline uint64_t first_group_of_row(
+    queue_t* queue, const plan_t* plan, uint64_t before, int64_t row
+) noexcept nogil:
+    """Where the row begins in its stream; if rows have streams of their own, that is the queue's from now on."""
+    if plan.row_list_axis != plan.outer_rank:
+        before += <uint64_t> row * plan.rows.step
+    elif plan.is_keyed:
+        queue.stream = <uint64_t> plan.row_list[row]
+    else:
+        before += <uint64_t> plan.row_list[row] * plan.rows.step
+    return plan.first_group + (before >> plan.group_shift)
+
+
+cdef void fill_whole_rows_past_cache(
+    queue_t* queue, const plan_t* plan, uint64_t before, char* target, int64_t row, int64_t rows, int64_t groups
+) noexcept nogil:
+    """As `fill_whole_rows`, past the cache, where rows of so many groups follow each other in memory."""
+    cdef batch_words words
+    cdef lines_t lines
+    cdef int64_t group_bytes = plan.item_size << plan.group_shift, last = row + rows
+    cdef uint64_t group = 0, end = 0
+    cdef int i, filled = 0
+    queue_flush(queue)
+    lines_start(&lines, queue, target)
+    while True:
+        if group == end and row < last:
+            group = first_group_of_row(queue, plan, before, row)
+            end = group + groups
+            row += 1
+        if filled == GROUPS or filled and (group == end or queue.state.high != <uint32_t> (group >> 29)):
+            for i in range(filled, GROUPS):
+                queue.first_block[i] = queue.first_block[0]
+                queue.streams[i] = queue.streams[0]
+            if queue.draws and queue.is_keyed:
+                philox_batch_of_streams(&queue.state, queue.streams, queue.first_block, words.even, words.odd)
+            elif queue.draws:
+                philox_batch(&queue.state, queue.first_block, words.even, words.odd)
+            transform_batch(queue, &words, lines.out)
+            if filled == GROUPS:
+                lines_put(&lines, GROUPS * group_bytes)
+            else:
+                lines_start(&lines, queue, lines_end(&lines, filled * group_bytes))
+            filled = 0
+        if group == end:
+            break
+        queue_reach(queue, group)
+        queue.first_block[filled] = <uint32_t> (group << 3)
+        if queue.is_keyed:
+            philox_begin_stream(&queue.streams[filled], queue.state.seed, queue.stream, queue.state.high)
+        filled += 1
+        group += 1
+    lines_end(&lines, 0)
 
 
 cdef inline int64_t rows_ahead(const plan_t* plan, int64_t columns) noexcept nogil:

@@ -278,8 +278,8 @@ def empty_entries(
     """
     cdef const int64_t* unit = <const int64_t*> cnp.PyArray_DATA(units)
     cdef const int64_t* unit_at = <const int64_t*> cnp.PyArray_DATA(unit_offsets)
-    cdef const int32_t* entry = NULL if entries is None else <const int32_t*> cnp.PyArray_DATA(entries)
-    cdef const int64_t* entry_at = NULL if entries is None else <const int64_t*> cnp.PyArray_DATA(entry_offsets)
+    cdef const int32_t* entry = NULL
+    cdef const int64_t* entry_at = NULL
     cdef char* target = <char*> cnp.PyArray_DATA(out)
     cdef int size = cnp.PyArray_ITEMSIZE(out)
     cdef int64_t unit_count = cnp.PyArray_DIM(units, 0)
@@ -295,6 +295,8 @@ def empty_entries(
     cdef int32_t* turns
     cdef char* memory
     cdef char* grids
+    if entries is not None:
+        entry, entry_at = <const int32_t*> cnp.PyArray_DATA(entries), <const int64_t*> cnp.PyArray_DATA(entry_offsets)
     words = total if is_few else TURNS * (<int64_t> grid.rows + grid.columns)
     groups = (words + 31) // 32
     # Rows beyond the grid, up to 16, are read and come to nothing.

@@ -2,43 +2,48 @@
 #ifndef WINIT_FAST_CPU_H
 #define WINIT_FAST_CPU_H
 
+#if defined(__x86_64__) || defined(_M_X64)
+/* Asked of the CPU itself: what compilers offer for it is always "no" in some of their builds. */
 #if defined(_MSC_VER)
 #include <intrin.h>
-#if defined(_M_X64)
-/* Leaf 7's bits of EBX, and the state that the operating system saves: 6 is xmm and ymm, E0 the masks and zmm. */
-static int cpu_has(int ebx_bits, unsigned long long saved)
+static void cpu_ask(int leaf, unsigned registers[4]) { __cpuidex((int *)registers, leaf, 0); }
+static unsigned long long cpu_saved_state(void) { return _xgetbv(0); }
+#else
+#include <cpuid.h>
+static void cpu_ask(int leaf, unsigned registers[4])
 {
-    int registers[4];
-    __cpuid(registers, 0);
+    __cpuid_count(leaf, 0, registers[0], registers[1], registers[2], registers[3]);
+}
+static unsigned long long cpu_saved_state(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (unsigned long long)high << 32 | low;
+}
+#endif
+
+/* Leaf 7's bits of EBX, and the state that the operating system saves: 6 is xmm and ymm, E0 the masks and zmm. */
+static int cpu_has(unsigned ebx_bits, unsigned long long saved)
+{
+    unsigned registers[4]; /* EAX, EBX, ECX, EDX */
+    cpu_ask(0, registers);
     if (registers[0] < 7)
         return 0;
-    __cpuid(registers, 1);
-    if (!(registers[2] & (1 << 27)) || (_xgetbv(0) & saved) != saved) /* OSXSAVE */
+    cpu_ask(1, registers);
+    if (!(registers[2] & 1u << 27) || (cpu_saved_state() & saved) != saved) /* OSXSAVE */
         return 0;
-    __cpuidex(registers, 7, 0);
+    cpu_ask(7, registers);
     return (registers[1] & ebx_bits) == ebx_bits;
 }
-static int cpu_has_avx2(void) { return cpu_has(1 << 5, 0x06); }
+static int cpu_has_avx2(void) { return cpu_has(1u << 5, 0x06); }
 static int cpu_has_avx512(void) /* F, DQ, CD, BW, VL: what /arch:AVX512 may use */
 {
-    return cpu_has((int)(1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31), 0xE6);
-}
+#if defined(__APPLE__)
+    const unsigned long long saved = 0x06; /* macOS saves zmm from its first use on, and does not say so before */
 #else
-static int cpu_has_avx2(void) { return 0; }
-static int cpu_has_avx512(void) { return 0; }
+    const unsigned long long saved = 0xE6;
 #endif
-#elif defined(__x86_64__)
-/* cpuid and xgetbv, by the compiler's own run-time library. */
-static int cpu_has_avx2(void)
-{
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
-}
-static int cpu_has_avx512(void)
-{
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-           && __builtin_cpu_supports("avx512vl");
+    return cpu_has(1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31, saved);
 }
 #else
 static int cpu_has_avx2(void) { return 0; }

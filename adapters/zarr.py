@@ -1,0 +1,287 @@
+"""Zarr: existing arrays filled chunk by chunk or shard by shard, by any number of processes, and verified later.
+
+Importing this module makes bfloat16, float8_e4m3fn and float8_e5m2 known to zarr. TensorStore reads such arrays.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from itertools import islice, product
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+
+import numpy as np
+
+from winit_fast import Scheme, empty
+from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.messages import as_int, quote
+from winit_fast.streams import UNNAMED
+
+from . import needs
+from ._memory.zarr import with_all_chunks, zarr
+from ._seeds import Seed, seed_of
+
+with needs("'zarr>=3.1'"):
+    from zarr.core.sync import sync
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from winit_fast.initializer import Keywords
+
+__all__ = ["ATTRIBUTE", "Difference", "Verdict", "init_", "verify"]
+
+#: The attribute of an array that says how its values are made, as one line of JSON.
+ATTRIBUTE = "winit_fast"
+
+
+def init_(
+    array: Any, scheme: str | Scheme, *, seed: Seed = None, rank: SupportsIndex = 0, world_size: SupportsIndex = 1,
+    resume: bool = False, threads: SupportsIndex | None = None, **keywords: Unpack[Keywords],
+) -> zarr.Array:  # fmt: skip
+    """Fill a Zarr array with starting weights: one shard (or chunk) after another, each written once, as a whole.
+
+    The recipe (scheme, seed, name, shape, ...) is recorded first, in the attribute ``winit_fast``, so that `verify`
+    needs no arguments. Memory: one shard, and what zarr needs to write it.
+
+    Parameters
+    ----------
+    array : zarr.Array, str or store
+        An existing array, or where it is.
+    scheme : str or Scheme
+        Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`. Each shard of an orthogonal or
+        sparse matrix costs about as much as the whole.
+    seed : int, Generator, SeedSequence, optional
+        As in `winit_fast.adapters.numpy.init_`. An int if `world_size` is not 1.
+    rank, world_size : int, default 0 and 1
+        Fill the shards of one of several processes. They have equal parts, in order; no shard has two writers.
+    resume : bool, default False
+        Keep the shards that are there, if the same recipe was recorded before. Use it after a process was killed; after
+        a power cut, `verify`.
+    threads : int, optional
+        As in `winit_fast.fill`.
+    **keywords
+        `name`, `in_axis`, `out_axis`, `batch_axis`, `matrices`, `padding_idx`, as in
+        `winit_fast.adapters.numpy.init_`.
+
+    Returns
+    -------
+    zarr.Array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used, or the array records another recipe. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from winit_fast import adapters
+    >>> array = zarr.create_array(
+    ...     {}, shape=(1000, 64), dtype="float32", chunks=(50, 64), shards=(200, 64), compressors=None
+    ... )
+    >>> _ = adapters.zarr.init_(array, "normal(std=0.01)", seed=7, name="user_id")
+    >>> whole = adapters.numpy.init((1000, 64), "normal(std=0.01)", seed=7, name="user_id")
+    >>> bool((array[:] == whole).all()), bool(adapters.zarr.verify(array))
+    (True, True)
+    """
+    target = with_all_chunks(_open(array, "r+"))
+    shards = _Shards(target, rank, world_size)
+    if shards.world_size > 1 and not hasattr(seed, "__index__") and seed_of(scheme, seed) is not None:
+        raise TypeError(f"seed must be an int where world_size is not 1, got {quote(seed)}")
+    recipe = _recipe(target, scheme, seed, keywords)
+    recorded = target.attrs.get(ATTRIBUTE)
+    if recorded is not None and recorded != recipe.to_json():
+        raise ValueError(
+            f"the array records another recipe, {quote(recorded)}: "
+            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
+        )
+    if recorded is None:
+        target.update_attributes({ATTRIBUTE: recipe.to_json()})
+    for shard in shards:
+        if not (resume and recorded is not None and _exists(target, shard.key)):
+            target[shard.region] = shard.values(recipe, target.dtype, threads)
+    return target
+
+
+class Difference(NamedTuple):
+    """The first wrong element of a shard."""
+
+    place: tuple[int, ...]
+    found: Any
+    expected: Any
+
+
+class Verdict(NamedTuple):
+    """What `verify` found. It is true where nothing is wrong."""
+
+    #: One for each shard with wrong elements, the first ones.
+    differences: tuple[Difference, ...]
+    #: Keys of shards that are not in the store. Zarr reads them as the fill value, without an error.
+    missing: tuple[str, ...]
+    #: Keys of shards that zarr cannot decode.
+    unreadable: tuple[str, ...]
+    #: Keys that are not the array's own, such as the ``.partial`` files of killed processes. They harm nothing.
+    strays: tuple[str, ...]
+    checked_bytes: int
+
+    def __bool__(self) -> bool:
+        return not (self.differences or self.missing or self.unreadable)
+
+
+def verify(
+    array: Any, scheme: str | Scheme | None = None, *, seed: SupportsIndex | None = None, rank: SupportsIndex = 0,
+    world_size: SupportsIndex = 1, threads: SupportsIndex | None = None, **keywords: Unpack[Keywords],
+) -> Verdict:  # fmt: skip
+    """Make the values of a Zarr array again, shard by shard, and compare them bit for bit.
+
+    Parameters
+    ----------
+    array : zarr.Array, str or store
+        An array that `init_` filled, or another writer such as `winit_fast.adapters.dask.to_zarr`.
+    scheme, seed, **keywords
+        As they were given when it was filled. By default they are read from the attribute ``winit_fast``.
+    rank, world_size, threads
+        As in `init_`.
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the array has no attribute ``winit_fast`` and `scheme` is not given, or the attribute is wrong.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from winit_fast import adapters
+    >>> array = zarr.create_array({}, shape=(1000, 64), dtype="float32", chunks=(200, 64))
+    >>> _ = adapters.zarr.init_(array, "normal(std=0.01)", seed=7, name="user_id")
+    >>> array[512, 3] = 0.5
+    >>> verdict = adapters.zarr.verify(array)
+    >>> bool(verdict), verdict.differences[0].place
+    (False, (512, 3))
+    """
+    source = _open(array, "r")
+    shards = _Shards(source, rank, world_size)
+    recipe = _recorded(source) if scheme is None else _recipe(source, scheme, seed, keywords)
+    differences: list[Difference] = []
+    missing, unreadable, checked = [], [], 0
+    for shard in shards:
+        expected = shard.values(recipe, source.dtype, threads)
+        checked += expected.nbytes
+        try:
+            found = np.ascontiguousarray(source[shard.region])
+        except (ValueError, RuntimeError, EOFError, zlib.error):  # what codecs raise
+            unreadable.append(shard.key)
+            continue
+        where = _first_difference(found, expected)
+        if not _exists(source, shard.key):
+            missing.append(shard.key)
+        elif where is not None and len(differences) < _MOST_DIFFERENCES:
+            index = tuple(extent.start + int(at) for extent, at in zip(shard.region, where, strict=True))
+            differences.append(Difference(index, found[where], expected[where]))
+    strays = tuple(_strays(source)) if shards.rank == 0 else ()
+    return Verdict(tuple(differences), tuple(missing), tuple(unreadable), strays, checked)
+
+
+_MOST_DIFFERENCES = 100
+
+
+class _Shard(NamedTuple):
+    """What is written at once, by one process: a shard, or a chunk where there are none."""
+
+    key: str
+    region: tuple[slice, ...]
+
+    def values(self, recipe: Recipe, dtype: np.dtype[Any], threads: SupportsIndex | None) -> NDArray[Any]:
+        (spec,) = recipe.tensors
+        # A new one each time: a store in memory may keep it.
+        out = empty([extent.stop - extent.start for extent in self.region], dtype)
+        offset = [extent.start for extent in self.region]
+        return spec.initializer.fill(out, seed=recipe.seed, shape=spec.shape, offset=offset, threads=threads)
+
+
+class _Shards:
+    """The shards of one of several processes, in order."""
+
+    def __init__(self, array: zarr.Array, rank: SupportsIndex, world_size: SupportsIndex) -> None:
+        self.world_size = as_int("world_size", world_size)
+        self.rank = as_int("rank", rank)
+        if self.world_size < 1:
+            raise ValueError(f"world_size must be at least 1, got {self.world_size}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
+        self._array = array
+        self._unit = [max(size, 1) for size in array.shards or array.chunks]
+
+    def __iter__(self) -> Iterator[_Shard]:
+        shape = self._array.shape
+        counts = [-(-size // unit) for size, unit in zip(shape, self._unit, strict=True)]
+        first, last = (prod(counts) * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        for place in islice(product(*map(range, counts)), first, last):
+            starts = [at * unit for at, unit in zip(place, self._unit, strict=True)]
+            stops = [min(start + unit, size) for start, unit, size in zip(starts, self._unit, shape, strict=True)]
+            yield _Shard(self._array.metadata.encode_chunk_key(place), tuple(map(slice, starts, stops)))
+
+
+def _open(array: Any, mode: str) -> zarr.Array:
+    # An open array is opened again: another process may have recorded its recipe since.
+    return zarr.open_array(array.store_path if isinstance(array, zarr.Array) else array, mode=mode)
+
+
+def _recipe(array: zarr.Array, scheme: str | Scheme, seed: Seed, keywords: Any) -> Recipe:
+    name = keywords.get("name", UNNAMED)
+    others = {key: value for key, value in keywords.items() if key != "name"}
+    in_file = name if isinstance(name, str) else f"{name}"  # not the array's own, which may be renamed
+    spec = TensorSpec(in_file, array.shape, array.dtype, scheme, stream=name, **others)
+    key = seed_of(scheme, seed)
+    return Recipe((spec,), None if key is None else int(key.__index__()))
+
+
+def _recorded(array: zarr.Array) -> Recipe:
+    text = array.attrs.get(ATTRIBUTE)
+    if not isinstance(text, str):
+        raise ValueError(f"scheme must be given where the array has no recipe as attribute {ATTRIBUTE!r}")
+    recipe = Recipe.from_json(text)
+    described = [(spec.shape, spec.dtype) for spec in recipe.tensors]
+    if described != [(array.shape, array.dtype)]:
+        raise ValueError(
+            f"the attribute {ATTRIBUTE!r} must describe an array of shape {array.shape} and dtype {array.dtype}, "
+            f"got {quote(text)}"
+        )
+    return recipe
+
+
+def _first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[int, ...] | None:
+    """The index of the first element whose bits differ: numbers would call 0 and -0 equal, and nan different."""
+    bits = f"u{min(found.itemsize, 8)}"  # a complex128 is two of them
+    wrong = found.reshape(-1).view(bits) != expected.reshape(-1).view(bits)
+    if not wrong.any():
+        return None
+    element = int(wrong.argmax()) // (wrong.size // found.size)
+    return tuple(int(at) for at in np.unravel_index(element, found.shape))
+
+
+def _exists(array: zarr.Array, key: str) -> bool:
+    return bool(sync((array.store_path / key).exists()))
+
+
+def _strays(array: zarr.Array) -> list[str]:
+    """Keys below the array's that are neither its metadata nor its shards."""
+    root = f"{array.path}/" if array.path else ""
+
+    async def listed() -> list[str]:
+        return [key.removeprefix(root) async for key in array.store_path.store.list_prefix(root)]
+
+    own = {shard.key for shard in _Shards(array, 0, 1)} | {"zarr.json", ".zarray", ".zattrs"}
+    return sorted(key for key in sync(listed()) if key not in own)
+
+
+def __dir__() -> list[str]:
+    """List the public names alone."""
+    return __all__
