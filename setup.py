@@ -9,6 +9,8 @@ import sysconfig
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 # The machine the build is for, which a cross build says in _PYTHON_HOST_PLATFORM. macOS's universal2, 32-bit Pythons
 # and all others get the baseline alone.
@@ -66,10 +68,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         f"winit_fast.{name}",
         [f"winit_fast/{name}.pyx"],
         include_dirs=["winit_fast/include", numpy.get_include()],
-        depends=[
-            f"winit_fast/{file}"
-            for file in ("kernels.pxi", "crew.pxi", "transforms.pxi", "orthogonal.pxi", "sparse.pxi", "_plan.pxd")
-        ]
+        depends=[f"winit_fast/{file}" for file in os.listdir("winit_fast") if file.endswith((".pxi", ".pxd"))]
         + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
         define_macros=macros,
         extra_compile_args=FLAGS + flags,
@@ -77,7 +76,35 @@ def extension(name: str, flags: list[str]) -> Extension:
     )
 
 
+class BuildExtensions(build_ext):
+    """Modules are compiled side by side, and ``pip install -e`` does not compile again what it did before."""
+
+    def finalize_options(self) -> None:
+        """Choose how many at once."""
+        super().finalize_options()
+        if self.parallel is None and not IS_MSVC:  # whose driver is not made for threads
+            self.parallel = os.cpu_count()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Take the module in the source tree if nothing that it is made of is newer, or compile it.
+
+        Whoever names a compiler or its flags in the environment wants them used.
+        """
+        wanted = self.get_ext_fullpath(ext.name)
+        present = os.path.join("winit_fast", os.path.basename(wanted))
+        # The .c is written anew each time, beside headers of NumPy that pip has just unpacked.
+        sources = ["setup.py", f"{present.partition('.')[0]}.pyx"]
+        sources += [file for file in ext.depends if not os.path.isabs(file)]
+        names_tools = {"CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED"} & os.environ.keys()
+        if self.editable_mode and not names_tools and not newer_group(sources, present):
+            self.mkpath(os.path.dirname(wanted))
+            self.copy_file(present, wanted)
+        else:
+            super().build_extension(ext)
+
+
 setup(
+    cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
         [extension("_plan", [])] + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
         compiler_directives={

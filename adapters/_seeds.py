@@ -6,9 +6,8 @@ from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.messages import as_int
+from winit_fast.schemes import Scheme, read_scheme
 
 __all__ = ["Seed", "seed_of"]
 

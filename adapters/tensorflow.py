@@ -7,17 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, SupportsIndex, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 import winit_fast.initializer
 from winit_fast import Scheme
-from winit_fast.distributions import Distribution, Elementwise
+from winit_fast.distributions import Distribution
 from winit_fast.fans import Axes, Matrices
 from winit_fast.fill import read_region
+from winit_fast.locks import OneByOne
 from winit_fast.messages import as_sizes, quote
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.streams import UNNAMED, seed_key
@@ -28,8 +28,6 @@ with needs("tensorflow"):
     import tensorflow as tf  # type: ignore[import-untyped]
 
 from ._memory.constants import FILLED
-from ._memory.locks import OneByOne
-from ._memory.pieces import PIECE
 from ._memory.request import Request
 from ._memory.tensorflow import make_tensor, on_host, refill, repeat
 
@@ -177,7 +175,8 @@ def init_(
     if not tf.executing_eagerly():
         raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
     extent, shards = _find_shards(variable)
-    dtype = _read_dtype("variable", shards[0].copies[0].dtype)
+    copies, _ = shards[0]
+    dtype = _read_dtype("variable", copies[0].dtype)
     whole, start = read_region(extent, shape, offset, "variable")
     initializer = winit_fast.initializer.Initializer(
         scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
@@ -185,22 +184,13 @@ def init_(
     )  # fmt: skip
     request = Request(initializer, whole, seed, threads)
     distribution = _check(request, dtype, "variable")
-    most = PIECE // dtype.size if isinstance(distribution, Elementwise) else prod(extent)
-    values = None
-    if name is UNNAMED and distribution.draws and isinstance(seed, int | np.integer):
-        values = (int(seed), str(distribution), whole, start)
-        warn_of_repeats(values, id(variable))
+    values = initializer.identify(seed, whole, start, is_complex=dtype.is_complex)
+    warn_of_repeats(values, id(variable))
     drawn = _draw_seed() if seed is None and distribution.draws else seed
-    request = request.unnamed()  # pieces are no tensors that could repeat each other
-    for shard in shards:
-
-        def write(array: NDArray[Any], begin: tuple[int, ...], shard: _Shard = shard) -> None:
-            first = tuple(map(sum, zip(start, shard.begin, begin, strict=True)))
-            request.fill(array, seed=drawn, offset=first)
-
-        refill(shard.copies, shard.sizes, most, write)
-    if values is not None:
-        note_fill(values, id(variable))
+    request = request.unnamed()._replace(seed=drawn)  # pieces are no tensors that could repeat each other
+    for copies, begin in shards:
+        refill(copies, request, tuple(map(sum, zip(start, begin, strict=True))))
+    note_fill(values, id(variable))
     return variable
 
 
@@ -514,16 +504,8 @@ def _read_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
 # Variables
 
 
-class _Shard(NamedTuple):
-    """A rectangle of a variable: the plain variables that hold it, each on its device, and where it begins."""
-
-    copies: Sequence[tf.Variable]
-    sizes: tuple[int, ...]
-    begin: tuple[int, ...]
-
-
-def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
-    """The shape of a variable, and its shards, one or more."""
+def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[tuple[Sequence[tf.Variable], tuple[int, ...]]]]:
+    """The shape of a variable, and its rectangles: the plain variables that hold it, each on its device, and where."""
     value = getattr(variable, "value", None)  # a property of keras.Variable, a method of tf.Variable
     held = variable if value is None or callable(value) else value
     if isinstance(held, tf.__internal__.distribute.ShardedVariable):
@@ -540,7 +522,7 @@ def _find_shards(variable: Any) -> tuple[tuple[int, ...], list[_Shard]]:
         if any(copy.shape != each.shape for copy in copies):
             raise TypeError(f"variable must have whole replicas, got {type(each).__name__}: give it an Initializer")
         sizes = tuple(each.shape)
-        shards.append(_Shard(copies, sizes, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
+        shards.append((copies, (first, *(0,) * (len(sizes) - 1)) if sizes else ()))
         first += sizes[0] if sizes else 0
     return tuple(held.shape), shards
 

@@ -28,6 +28,7 @@ FILES = {
         "layouts",
         "rows",
         "first touch",
+        "fingerprints",
         "memory",
         "targets",
         "structures",
@@ -153,6 +154,29 @@ def first_touch(groups: dict[str, Infos]) -> str:
     return markdown(["GB/s, normal float32, into memory of", *heads], cells)
 
 
+def fingerprints(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
+    """GB/s of fingerprints, and how many times as fast as a fill of the same bytes that is."""
+    infos = {dtype: groups.get(f"fingerprints {dtype}", []) for dtype in ("float32", "bfloat16")}
+    labels = {
+        **{f"winit_fast {isa}": f"winit_fast.fingerprints, {name}" for isa, name in ISA_NAMES.items()},
+        "BLAKE2b": "hashlib's BLAKE2b",
+        "memcpy": "memcpy",
+        "fill": 'fill(out, "normal")',
+    }
+
+    def cell(dtype: str, method: str, threads: int) -> str:
+        for info in infos[dtype]:
+            if (info["method"], info["threads"]) == (method, threads) and "of_fill" in info:
+                return f"{info['gigabytes_per_second']:.2g} ({info['of_fill']:.2g})"
+        return ""
+
+    columns = [(dtype, threads) for dtype in infos for threads in (1, 2)]
+    cells = [[label, *(cell(dtype, method, threads) for dtype, threads in columns)] for method, label in labels.items()]
+    heads = [f"beside {dtype}" if threads == 1 else "2 threads" for dtype, threads in columns]
+    where = f"On {machine['cpu']['count']} cores of {machine['cpu']['brand_raw']}, {ISA_NAMES[machine['isa']]}:\n\n"
+    return where + markdown(["GB/s (of the fill)", *heads], cells)
+
+
 def structures(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
     """Milliseconds of matrices and kernels, ours and torch's."""
     isa = machine["isa"]
@@ -251,6 +275,7 @@ def main() -> None:
         "layouts": lambda: layouts(groups, machine),
         "rows": lambda: rows(groups, machine),
         "first touch": lambda: first_touch(groups),
+        "fingerprints": lambda: fingerprints(groups, machine),
         "memory": lambda: memory_table(memory),
         "structures": lambda: structures(groups, machine),
         "targets": lambda: targets_table(list(targets(results, memory))),

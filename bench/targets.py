@@ -99,6 +99,13 @@ def targets(results: Results, memory: list[dict[str, Any]]) -> Iterator[Target]:
                 part, whole = (find(f"layouts {scheme}", name, 2, isa) for name in (way, "contiguous"))
                 what = f"{scheme}, {way.replace('_', ' ')} / contiguous, 2 threads"
                 yield Target(what, isa, *ratio(part, whole), f">= {limit}")
+    for dtype in ("float32", "bfloat16"):
+        for threads in (1, 2):
+            group = f"fingerprints {dtype}"
+            for isa in ("avx512", "avx2"):
+                pair = find(group, f"winit_fast {isa}", threads, isa), find(group, "fill", threads)
+                what = f"fingerprint / normal {dtype}, {threads} thread{'s' * (threads - 1)}"
+                yield Target(what, isa, *ratio(*pair), ">= 1")
     for isa, limit in (("avx512", 8), ("avx2", 11)):
         for found in find("64 x 64 float32", "winit_fast", isa=isa):
             best, middle = (1e6 * found["stats"][key] for key in ("min", "median"))

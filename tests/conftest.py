@@ -1,11 +1,20 @@
 """What several test files share."""
 
 import ctypes
+import gc
+import os
 import platform
 import sys
+from collections import defaultdict
 from importlib import import_module
+from unittest import mock
+
+# Threads of NumPy's that wait for each other take ten times as long beside other work. Children may have them.
+with mock.patch.dict(os.environ, OPENBLAS_NUM_THREADS="1"):
+    import numpy  # noqa: F401
 
 import pytest
+from covering import cover
 from hypothesis import HealthCheck, settings
 
 from winit_fast import dispatch
@@ -57,9 +66,35 @@ def control_register():
     register.restore()
 
 
+def reason_to_leave_out(item):
+    """The marker by which a test must be asked for, if any: the first of these that it has."""
+    return next((name for name in ("sweep", "statistics", "exhaustive") if item.get_closest_marker(name)), None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(config, items):
-    """Sweeps run where they are asked for by their marker, and nowhere else: ``-m frameworks`` does not start them."""
-    if "sweep" not in config.getoption("markexpr"):
-        sweeps = [item for item in items if item.get_closest_marker("sweep")]
-        config.hook.pytest_deselected(items=sweeps)
-        items[:] = [item for item in items if not item.get_closest_marker("sweep")]
+    """Of tests marked `covering`, the cases that their sample does without are exhaustive.
+
+    What is exhaustive, like a sweep, runs where it is asked for by its marker, and nowhere else: ``-m frameworks`` does
+    not start it.
+    """
+    tests = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("covering") and not reason_to_leave_out(item):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        arguments = [{name: str(value) for name, value in case.callspec.params.items()} for case in cases]
+        chosen = cover(arguments, *cases[0].get_closest_marker("covering").args)
+        for number, case in enumerate(cases):
+            if number not in chosen:
+                case.add_marker("exhaustive")
+    asked = config.getoption("markexpr")
+    unasked = {item for item in items if (reason := reason_to_leave_out(item)) and reason not in asked}
+    config.hook.pytest_deselected(items=list(unasked))
+    items[:] = [item for item in items if item not in unasked]
+
+
+def pytest_collection_finish():
+    """Ten thousand tests are many objects, through which every collection of garbage would go again."""
+    gc.collect()
+    gc.freeze()

@@ -191,17 +191,37 @@ def filled(text, case, dtype, **arguments):
     return fill(out, text, **({"seed": 7, "name": "weight"} | case.axes | arguments))
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name in TOGETHER])
-@settings(max_examples=120, deadline=None)
+together = pytest.mark.parametrize("name", [name for name in EXAMPLES if name in TOGETHER])
+alone = pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in TOGETHER])
+
+
+@together
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_part_of_a_scheme_whose_elements_hang_together_is_that_part_of_the_whole(name, data):
     assert_any_part_is_that_part_of_the_whole(name, data)
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in TOGETHER])
-@settings(max_examples=25, deadline=None)
+@alone
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_part_of_any_other_scheme_is_that_part_of_the_whole(name, data):
+    assert_any_part_is_that_part_of_the_whole(name, data)
+
+
+@pytest.mark.exhaustive
+@together
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_of_more_parts_of_a_scheme_whose_elements_hang_together_is_that_part_of_the_whole(name, data):
+    assert_any_part_is_that_part_of_the_whole(name, data)
+
+
+@pytest.mark.exhaustive
+@alone
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_of_more_parts_of_any_other_scheme_is_that_part_of_the_whole(name, data):
     assert_any_part_is_that_part_of_the_whole(name, data)
 
 

@@ -214,7 +214,7 @@ def test_a_file_that_was_cut_is_said_to_be(tmp_path, content, size):
 def peak_of(call):
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             call()
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -381,7 +381,8 @@ RECIPE = Recipe(
 SCHEMES = (
     "normal(std=1e308)", "constant(1e39)", "orthogonal", "sparse(0.5)", "dirac", "truncated_normal(low=30, high=31)",
     "(" * 5000, "[" * 900, "normal" * 1000, "constant(value=[1, 2, 3])", "normal(std=" + "9" * 5000 + ")",
-    "uniform(0, 0)", "normal(__import__('os'))", "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0",
+    "uniform(0, 0)",
+    "normal(__import__('os'))", "normal(std=1e-400)", "identity", "normal(std=nan)", "normal(**{})", "\0",
     "normal(\ud800)",
 )  # fmt: skip
 
@@ -438,8 +439,8 @@ def test_ten_thousand_mutated_recipes_are_refused_or_read():
         (RECIPE.to_json().replace("float32", "float33"), "dtype must be one of NumPy's"),
         (RECIPE.to_json().replace("[5, 3]", "[5, 4611686018427387904]"), "must be of fewer than 2\\^63 bytes"),
         (RECIPE.to_json().replace("he_normal", "he_norml"), "did you mean 'he_normal'"),
-        (RECIPE.to_json().replace(': 18446744073709551615, "tensors"', ': 18446744073709551616, "tensors"'), "seed must be"),
-        (RECIPE.to_json().replace(': 18446744073709551615, "tensors"', ': null, "tensors"'), "seed must be"),
+        (RECIPE.to_json().replace('"seed": 18', '"seed": 99'), "seed must be"),
+        (RECIPE.to_json().replace('"seed": 18446744073709551615', '"seed": null'), "seed must be"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_used_is_refused_by_its_fault(text, fault):

@@ -3,17 +3,14 @@
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 from test_files_formats import SEED, filled, model
 
-import winit_fast
 from winit_fast.files import Recipe, TensorSpec, plan, verify, verifying, write
 
 SPEC = TensorSpec("t", (3001, 67), "float32", "normal(std=0.02)")
@@ -175,9 +172,7 @@ def test_a_file_of_some_rows_is_verified(tmp_path, name):
 def test_a_file_of_some_rows_is_not_taken_for_the_whole(tmp_path):
     for name in ("t.npy", "t.bin"):
         write(tmp_path / name, SPEC, seed=SEED, rows=(50, 2000))
-    with pytest.raises(
-        ValueError, match=r"must have shape \(3001, 67\) of float32 by the recipe, and has \(1950, 67\)"
-    ):
+    with pytest.raises(ValueError, match=r"must have shape \(3001, 67\) of float32 by .*, and has \(1950, 67\)"):
         verify(tmp_path / "t.npy", recipe=Recipe((SPEC,), SEED))
     assert verify(tmp_path / "t.bin", recipe=Recipe((SPEC,), SEED)).missing == (
         f"{tmp_path / 't.bin'} ends at byte {1950 * 67 * 4} of {SPEC.nbytes}",
@@ -322,25 +317,3 @@ print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert int(done.stdout) < 32 + 20  # MiB
-
-
-@pytest.mark.sweep
-def test_verify_takes_little_more_time_than_the_fill(tmp_path, monkeypatch):
-    """0.7 of its speed, at least; least of several, one after the other."""
-    monkeypatch.undo()
-    path = tmp_path / "t.bin"
-    spec = TensorSpec("t", (2_000_000, 128), "bfloat16", "normal(std=0.01)")
-    write(path, spec, seed=SEED)
-    block = winit_fast.empty((8 << 20,), "bfloat16", align=4096)
-    best = {"fill": 1e9, "verify": 1e9}
-    for _ in range(5):
-        start = time.perf_counter()
-        for first in range(0, 256_000_000, 8 << 20):
-            size = min(8 << 20, 256_000_000 - first)
-            spec.initializer.fill(block[:size], seed=SEED, shape=(256_000_000,), offset=(first,), threads=2)
-        best["fill"] = min(best["fill"], time.perf_counter() - start)
-        start = time.perf_counter()
-        assert verify(path, recipe=Recipe((spec,), SEED), threads=2).is_right
-        best["verify"] = min(best["verify"], time.perf_counter() - start)
-    print(best, best["fill"] / best["verify"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-    assert best["fill"] / best["verify"] >= 0.7

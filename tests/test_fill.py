@@ -522,6 +522,7 @@ import hashlib
 import numpy as np
 from arrays import DTYPES, SCHEMES
 from winit_fast import fill, fill_rows, random_bits
+from winit_fast.dispatch import ISA
 fingerprint = hashlib.blake2b()
 for dtype in DTYPES.values():
     for scheme in SCHEMES:
@@ -530,7 +531,7 @@ for dtype in DTYPES.values():
         rows = fill_rows(np.empty((5, 130), dtype), [7, 0, 7, 99, 3], scheme, seed=3, shape=(100, 130))
         fingerprint.update(rows.tobytes())
 fingerprint.update(random_bits(np.empty(2000, "u4"), seed=3, offset=2**34 - 1003).tobytes())
-print(fingerprint.hexdigest())
+print(ISA, fingerprint.hexdigest())
 """
 
 
@@ -541,12 +542,11 @@ def fingerprint():
 
 @pytest.mark.parametrize("isa", usable_isas())
 def test_fill_gives_the_same_values_on_every_isa(isa, fingerprint):
-    assert printed(FINGERPRINT, WINIT_FAST_ISA=isa) == fingerprint
-    assert printed("from winit_fast.dispatch import ISA; print(ISA)", WINIT_FAST_ISA=isa) == f"{isa}\n"
+    assert printed(FINGERPRINT, WINIT_FAST_ISA=isa) == fingerprint.replace(usable_isas()[0], isa)
 
 
-def test_fill_runs_on_the_best_isa_where_none_is_forced():
-    assert printed("from winit_fast.dispatch import ISA; print(ISA)") == f"{usable_isas()[0]}\n"
+def test_fill_runs_on_the_best_isa_where_none_is_forced(fingerprint):
+    assert fingerprint.split()[0] == usable_isas()[0]
     assert printed("from winit_fast.dispatch import ISA; print(ISA)", WINIT_FAST_ISA="") == f"{usable_isas()[0]}\n"
 
 
@@ -562,8 +562,7 @@ def test_an_isa_that_this_cpu_lacks_is_a_clear_error(isa):
     assert all(usable in message for usable in usable_isas())
 
 
-@pytest.mark.parametrize("count", ["1", "2", "5", "007"])
-def test_fill_gives_the_same_values_for_any_threads_in_the_environment(count):
+def test_fill_gives_the_same_values_for_any_threads_in_the_environment():
     code = """
 import hashlib, numpy as np
 from winit_fast import fill
@@ -571,11 +570,12 @@ from winit_fast.parallel import default_threads
 out = fill(np.empty((2000, 1100), "float32"), "normal", seed=1)
 print(hashlib.blake2b(out).hexdigest(), default_threads())
 """
-    given_count, plain = printed(code, WINIT_FAST_THREADS=count).split(), printed(code).split()
-    assert given_count == [plain[0], str(int(count))]
+    plain, _ = printed(code).split()
+    for count in ("1", "2", "5", "007"):
+        assert printed(code, WINIT_FAST_THREADS=count).split() == [plain, str(int(count))]
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5", " 2", "٢"])
+@pytest.mark.parametrize("count", ["0", "٢"])  # more are in test_parallel.py
 def test_a_bad_number_of_threads_in_the_environment_is_refused_before_writing(count):
     code = """
 import numpy as np
@@ -594,9 +594,8 @@ fill(out, "normal", seed=1, threads=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
-@pytest.mark.parametrize("processes", ["1", "2", "64", "0", "", "many"])
-def test_fill_divides_its_default_threads_among_the_processes_of_torchrun(processes):
+def test_fill_divides_its_default_threads_among_the_processes_of_torchrun():
     code = "from winit_fast.parallel import default_threads; print(default_threads())"
     alone = int(printed(code))
-    share = max(1, alone // int(processes)) if processes.isdigit() and int(processes) else alone
-    assert int(printed(code, LOCAL_WORLD_SIZE=processes)) == share
+    for processes, share in (("2", max(1, alone // 2)), ("many", alone)):  # more are in test_parallel.py
+        assert int(printed(code, LOCAL_WORLD_SIZE=processes)) == share

@@ -108,10 +108,16 @@ def test_pytorchs_other_gains_differ_from_the_rule_as_documented(nonlinearity, f
     assert calculate_gain(nonlinearity) / rule(f) - 1 == pytest.approx(difference, rel=0, abs=5e-4)
 
 
+@pytest.fixture(scope="module")
+def signals():
+    return np.random.default_rng(2).standard_normal((200_000, 32))
+
+
 @pytest.mark.parametrize("nonlinearity", DERIVED)
-def test_a_layer_with_a_derived_gain_keeps_the_second_moment(nonlinearity):
-    inputs, outputs, samples = 32, 200_000, 200_000
-    f = DERIVED[nonlinearity](np.random.default_rng(2).standard_normal((samples, inputs)))
+def test_a_layer_with_a_derived_gain_keeps_the_second_moment(nonlinearity, signals):
+    samples, inputs = signals.shape
+    outputs = 200_000
+    f = DERIVED[nonlinearity](signals)
     weights = np.empty((inputs, outputs))
     winit_fast.fill(weights, scheme("he_normal", nonlinearity=nonlinearity), seed=3, name=nonlinearity)
     # The mean of the squares of f @ weights, without its 4e10 elements: the trace of a product of Gram matrices.

@@ -1,20 +1,19 @@
 """Generated calls, valid and hostile, in processes of their own: tests/hostile.py says which, and what must hold."""
 
-import os
 from pathlib import Path
 
 import pytest
 from processes import python
 
 SCRIPT = str(Path(__file__).parent / "hostile.py")
-CASES = int(os.environ.get("HOSTILE_CASES", "60000"))  # .ci/sanitize takes fewer, being slower
-FEW = 20  # of what failed, or stopped the interpreter
+FEW_CASES, CASES = 6_000, 60_000
+MOST_FAILURES = 20  # shown, or met before the rest is left
 
 
-def failures(seed, count):
+def failures(seed, count, first=0):
     """What failed, each with its reproducer; a crash or a hang ends a process, and the next one goes on behind it."""
-    found, first = [], 0
-    while first < count and len(found) < FEW:
+    found = []
+    while first < count and len(found) < MOST_FAILURES:
         done = python(SCRIPT, f"--seed={seed}", f"--first={first}", f"--count={count - first}", timeout=3600)
         lines = done.stdout.splitlines()
         found += [line for line in lines if line.startswith("FAILED")]
@@ -29,17 +28,24 @@ def failures(seed, count):
     return found
 
 
+def assert_nothing_fails(seed, count, first=0):
+    found = failures(seed, count, first)
+    assert not found, "run with tests/hostile.py:\n" + "\n".join(found[:MOST_FAILURES])
+
+
 def test_calls_return_their_values_or_raise_by_an_arguments_name_before_they_write():
-    assert CASES > 0
-    found = failures(1, CASES)
-    assert not found, "run with tests/hostile.py:\n" + "\n".join(found[:FEW])
+    assert_nothing_fails(1, FEW_CASES)
+
+
+@pytest.mark.exhaustive
+def test_more_calls_return_their_values_or_raise_by_an_arguments_name_before_they_write():
+    assert_nothing_fails(1, CASES, FEW_CASES)
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("seed", range(2, 22))
 def test_many_more_calls_return_their_values_or_raise_by_an_arguments_name_before_they_write(seed):
-    found = failures(seed, CASES)
-    assert not found, "run with tests/hostile.py:\n" + "\n".join(found[:FEW])
+    assert_nothing_fails(seed, CASES)
 
 
 def test_a_case_is_the_same_whenever_it_is_made():

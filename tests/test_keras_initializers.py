@@ -401,7 +401,7 @@ def test_float64_is_as_wide_as_keras_makes_it():
 
 
 def test_init_fills_a_variable_piece_by_piece(monkeypatch):
-    monkeypatch.setattr("winit_fast.adapters.keras.backends.PIECE", 1000)
+    monkeypatch.setattr("winit_fast.adapters._memory.tensorflow.PIECE", 1000)
     variable = keras.Variable("zeros", shape=(101, 7, 3))
     ours.init_(variable, "xavier_normal", seed=5, padding_idx=100)
     assert same(values(variable), filled((101, 7, 3), "xavier_normal", seed=5, padding_idx=100))

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import pytest
 from arrays import same
-from processes import python
+from processes import printed
 
 import winit_fast
 
@@ -239,17 +239,24 @@ def test_a_file_that_needs_us_says_so_where_we_are_not_imported(tmp_path):
     files = str(tmp_path / "class.keras"), str(tmp_path / "scheme.keras")
     for file, initializer in zip(files, (ours.HeNormal(), "winit_fast>he_normal"), strict=True):
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_initializer=initializer)]).save(file)
-    code = """
-import keras, sys
-for file in sys.argv[1:]:
-    print(type(keras.models.load_model(file).layers[0].kernel_initializer).__name__, flush=True)
+    code = f"""
+import keras
+def show(file):
+    print(type(keras.models.load_model(file).layers[0].kernel_initializer).__name__)
+by_class, by_scheme = {files!r}
+show(by_class)
+try:
+    show(by_scheme)
+except Exception as error:
+    print(str(error).splitlines()[-1])
+import winit_fast.adapters.keras
+show(by_class)
+show(by_scheme)
 """
-    done = python("-c", code, *files, KERAS_BACKEND=BACKEND)
-    assert done.stdout.split() == ["HeNormal"]  # the drop-in's classes are read as Keras's
-    assert done.returncode != 0
-    assert "winit_fast.adapters.keras" in done.stderr.splitlines()[-1]
-    done = python("-c", f"import winit_fast.adapters.keras\n{code}", *files, KERAS_BACKEND=BACKEND)
-    assert done.stdout.split() == ["HeNormal", "SchemeInitializer"]
+    read_as_keras, refused, *read_as_ours = printed(code, KERAS_BACKEND=BACKEND).splitlines()
+    assert read_as_keras == "HeNormal"  # the drop-in's classes are read as Keras's
+    assert "winit_fast.adapters.keras" in refused
+    assert read_as_ours == ["HeNormal", "SchemeInitializer"]
 
 
 # By name

@@ -91,6 +91,8 @@ TRANSFORMS = [
     "truncated_normal(low=30, high=31)",
 ]
 
+pytestmark = pytest.mark.covering
+
 SEED, NAME = 0xFEDCBA9876543210, "kernels"
 
 
@@ -150,14 +152,28 @@ def schemes_of_any_numbers(draw):
     return f"truncated_normal({mean!r}, {std!r}, {low!r}, {high!r})"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+anywhere = given(
     schemes_of_any_numbers(),
     st.sampled_from([DTYPES["float32"], DTYPES["float64"]]),
     st.integers(0, 2**64 - 1),
     st.integers(0, 2**63 - 200),
 )
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@anywhere
 def test_any_numbers_have_the_bits_of_the_reference(isa, scheme, dtype, seed, first):
+    assert_numbers_have_the_bits_of_the_reference(scheme, dtype, seed, first)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@anywhere
+def test_more_numbers_have_the_bits_of_the_reference(isa, scheme, dtype, seed, first):
+    assert_numbers_have_the_bits_of_the_reference(scheme, dtype, seed, first)
+
+
+def assert_numbers_have_the_bits_of_the_reference(scheme, dtype, seed, first):
     shape = (2**63 - 1,)
     out = fill(np.empty(150, dtype), scheme, seed=seed, name=NAME, shape=shape, offset=(first,))
     index = np.arange(first, first + 150)

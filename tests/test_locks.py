@@ -6,7 +6,7 @@ import threading
 import pytest
 from injection import Injected, inject, positions, sample
 
-from winit_fast.adapters._memory.locks import OneByOne
+from winit_fast.locks import OneByOne
 
 
 def is_free(lock, timeout=20.0):

@@ -15,8 +15,9 @@ from processes import PATIENCE, python
 import winit_fast
 from winit_fast import demo, publish
 from winit_fast.__main__ import main
-from winit_fast.demo import fingerprint, measure_moments, predict_moments
+from winit_fast.demo import measure_moments, predict_moments
 from winit_fast.distributions import Normal, TruncatedNormal
+from winit_fast.fingerprints import fingerprint
 from winit_fast.lowering import ELEMENT_TYPES
 
 TINY = ["--rows", "301", "--dim", "7"]
@@ -303,7 +304,8 @@ sys.exit(main(["--table", "dlrm", "--rows", "1000", "--dim", "64", "--out", {str
     assert contents(precious) == {"dlrm.npy": OLD}
 
 
-def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precious):
+@pytest.mark.parametrize("step", [pytest.param(7, id="every 7th"), pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precious, step):
     functions = ("_create_table", "_map_file", "_fill_and_check")
 
     def run(place):
@@ -340,14 +342,21 @@ def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precio
         if where in ("__exit__", "_remove"):  # interrupted there, the end of the process does the rest
             publish._remove_unfinished()
         assert contents(precious) in ({"dlrm.npy": OLD}, whole), (place, where)
-        place += 1
+        place += step
     assert place > 500
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(
     ("name", "delay"),
-    [("SIGINT", 0.0), ("SIGINT", 0.03), ("SIGINT", 0.2), ("SIGTERM", 0.1), ("SIGHUP", 0.1), ("SIGKILL", 0.1)],
+    [
+        ("SIGINT", 0.0),
+        pytest.param("SIGINT", 0.03, marks=pytest.mark.exhaustive),
+        ("SIGINT", 0.2),
+        ("SIGTERM", 0.1),
+        ("SIGHUP", 0.1),
+        ("SIGKILL", 0.1),
+    ],
 )
 def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path):
     number = getattr(signal, name)

@@ -54,6 +54,7 @@ def test_the_default_is_the_cpus_that_affinity_and_cgroup_leave(machine, cpus, q
         ("2", 6),
         ("5", 2),
         ("12", 1),
+        ("64", 1),
         ("100", 1),
         ("0", 12),
         ("", 12),
@@ -77,7 +78,19 @@ def test_the_environment_sets_the_default_whatever_the_machine(machine, monkeypa
 
 @pytest.mark.parametrize(
     "given_count",
-    ["0", "-1", "1.0", "two", " 1", "٢", "+1", "1_0", "1000000000", pytest.param("9" * 5000, id="too long to read")],
+    [
+        "0",
+        "-1",
+        "1.0",
+        "1.5",
+        "two",
+        " 1",
+        "٢",
+        "+1",
+        "1_0",
+        "1000000000",
+        pytest.param("9" * 5000, id="too long to read"),
+    ],
 )
 def test_a_bad_default_in_the_environment_is_refused_in_short(machine, monkeypatch, given_count):
     monkeypatch.setenv("WINIT_FAST_THREADS", given_count)

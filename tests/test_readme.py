@@ -259,13 +259,16 @@ def test_each_command_is_one_line_in_one_block(heading):
 def commands():
     """What stands behind a ``$`` in a block of the pages, and each ``python -m`` or ``winit-fast`` in their text.
 
-    Installations, tests and measurements are steps of CI. tests/test_files_page.py runs those of docs/files.md, one after
-    the other, with smaller tables.
+    Installations, tests and measurements are steps of CI. tests/test_files_page.py runs those of docs/files.md, one
+    after the other, with smaller tables.
     """
     whole = "\n".join(read(page) for page in MANUAL if page != DOCS / "files.md")
     found = re.findall(r"^\$ (.+)$", whole, flags=re.MULTILINE)
     found += re.findall(r"`((?:python -m winit_fast|winit-fast) [^`]+)`", whole)
-    return sorted(set(found))
+    found = set(found)
+    # It draws what docs/which-initialization.md shows; tests/test_report.py has a smaller one.
+    found.remove(long := "winit-fast report --activation relu --depth 50 --width 512")
+    return [*sorted(found), pytest.param(long, marks=pytest.mark.exhaustive)]
 
 
 @pytest.mark.parametrize("command", commands())

@@ -580,6 +580,12 @@ def found():
     return propagate(["zeros", "normal(std=1)", "xavier_normal", "he_normal"], depth=30, width=64, batch=16)
 
 
+@pytest.fixture(scope="module")
+def small():
+    """For what does not hang on what is drawn: that takes a while for each line and number."""
+    return propagate("he_normal", depth=2, width=8, batch=2)
+
+
 def test_the_table_has_a_row_for_each_scheme(found):
     head, _, names, *rows = str(found).splitlines()
     assert head == "relu, 30 dense layers of 64 units; 16 inputs, seed 0"
@@ -623,10 +629,10 @@ def test_the_table_shows_saturation_where_there_is_some():
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_a_picture_is_the_same_each_time(found, tmp_path, suffix):
+def test_a_picture_is_the_same_each_time(small, tmp_path, suffix):
     pytest.importorskip("matplotlib")
     for name in ("a", "b"):
-        report.draw(found, tmp_path / f"{name}{suffix}")
+        report.draw(small, tmp_path / f"{name}{suffix}")
     first = (tmp_path / f"a{suffix}").read_bytes()
     assert first == (tmp_path / f"b{suffix}").read_bytes()
     assert first.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
@@ -661,16 +667,16 @@ def test_lines_differ_in_grey():
     assert all(a["linestyle"] != b["linestyle"] and a["marker"] != b["marker"] for a, b in neighbours)
 
 
-def test_a_picture_that_cannot_be_drawn_is_refused(found, tmp_path, monkeypatch):
+def test_a_picture_that_cannot_be_drawn_is_refused(small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"picture must end with .png or .svg, got 'a.jpeg'"):
-        report.draw(found, "a.jpeg")
+        report.draw(small, "a.jpeg")
     with pytest.raises(ValueError, match="picture must be in a folder that exists"):
-        report.draw(found, tmp_path / "none" / "a.png")
+        report.draw(small, tmp_path / "none" / "a.png")
     with pytest.raises(TypeError, match="picture must be a str or a Path, got 3"):
-        report.draw(found, 3)
+        report.draw(small, 3)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "winit_fast\[report\]"'):
-        report.draw(found, tmp_path / "a.png")
+        report.draw(small, tmp_path / "a.png")
 
 
 # The command
@@ -692,7 +698,7 @@ def test_the_command_prints_the_table_and_writes_the_picture(tmp_path, capsys):
 def test_the_command_draws_where_it_is_not_told_to(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    assert main([*SMALL, "--activation", "tanh"]) == 0
+    assert main([*SMALL, "--activation", "tanh", "--schemes", "he_normal"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["report-tanh-12x64.svg"]
     assert capsys.readouterr().out.endswith("picture: report-tanh-12x64.svg\n")
     assert main([*SMALL, "--no-picture"]) == 0
@@ -723,7 +729,7 @@ def test_the_command_replaces_no_picture_without_force(picture, tmp_path, monkey
     assert list(tmp_path.iterdir()) == [drawn]
 
 
-def test_a_picture_that_is_not_finished_leaves_the_old_one_and_nothing_else(found, tmp_path, monkeypatch):
+def test_a_picture_that_is_not_finished_leaves_the_old_one_and_nothing_else(small, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     kept = Figure.savefig
@@ -736,15 +742,15 @@ def test_a_picture_that_is_not_finished_leaves_the_old_one_and_nothing_else(foun
     monkeypatch.setattr(Figure, "savefig", savefig)
     for name in ("a.svg", "b.svg"):
         with pytest.raises(KeyboardInterrupt):
-            report.draw(found, tmp_path / name)
+            report.draw(small, tmp_path / name)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.svg", "somebody's work")]
 
 
-def test_a_picture_that_another_process_drew_meanwhile_stays(found, tmp_path):
+def test_a_picture_that_another_process_drew_meanwhile_stays(small, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "a.svg").write_text("somebody's work")
     with pytest.raises(FileExistsError, match=r"a\.svg exists already"):
-        report.draw(found, tmp_path / "a.svg", overwrite=False)
+        report.draw(small, tmp_path / "a.svg", overwrite=False)
     assert (tmp_path / "a.svg").read_text() == "somebody's work"
 
 

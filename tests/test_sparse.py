@@ -66,6 +66,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("per", ["in", "out"])
 @pytest.mark.parametrize(("shape", "axes", "outs", "batch"), SHAPES, ids=lambda value: str(value))
 @pytest.mark.parametrize("sparsity", [1e-9, 0.1, 1 / 3, 0.5, 0.7, 0.99, 1.0])
@@ -439,8 +440,11 @@ def test_every_pair_of_a_small_unit_is_empty_as_often(entries, zeros, units):
     check_entries_and_pairs(masks_of(units, entries, zeros))
 
 
-LARGE = [(128, 64), (129, 64), (129, 120), (132, 66), (143, 71), (144, 72), (145, 30), (157, 78), (200, 100), (211, 20),
-         (1000, 500), (1000, 900), (1025, 500)]  # fmt: skip
+LARGE = [(128, 64), (129, 120), (132, 66), (145, 30), (200, 100), (1000, 900)]
+LARGE += [
+    pytest.param(*numbers, marks=pytest.mark.exhaustive)
+    for numbers in [(129, 64), (143, 71), (144, 72), (157, 78), (211, 20), (1000, 500), (1025, 500)]
+]
 
 
 @pytest.mark.parametrize("units", sizes(10_000, 300_000))
@@ -500,6 +504,7 @@ def test_four_turns_of_a_grid_leave_every_pair_within_2e_5_of_the_hypergeometric
     assert np.abs(once - probability(entries, zeros, 2))[off_diagonal].max() > 1e-3
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("units", sizes(10_000, 300_000))
 @pytest.mark.parametrize("apart", [1, 2, 16, 64])
 @pytest.mark.parametrize(("entries", "zeros"), [(10, 5), (100, 40), (129, 64), (200, 100)])
@@ -509,6 +514,7 @@ def test_units_are_independent(entries, zeros, apart, units):
     check_overlap(pairs[:, 0].reshape(-1, entries), pairs[:, 1].reshape(-1, entries))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("units", sizes(10_000, 300_000))
 @pytest.mark.parametrize("other", [{"name": "weight2"}, {"name": 0}, {"seed": 2}, {"seed": 1 << 32}], ids=str)
 @pytest.mark.parametrize(("entries", "zeros"), [(100, 40), (200, 100)])
@@ -516,6 +522,7 @@ def test_masks_of_different_seeds_and_names_are_independent(entries, zeros, othe
     check_overlap(masks_of(units, entries, zeros), masks_of(units, entries, zeros, **other))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("units", sizes(10_000, 300_000))
 @pytest.mark.parametrize(("entries", "zeros"), [(16, 8), (128, 64), (129, 30), (300, 200)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -599,6 +606,7 @@ def test_a_grid_turned_but_once_is_refused(entries, zeros):
     assert refused(check_blocks, masks)
 
 
+@pytest.mark.exhaustive
 def test_a_grid_turned_but_twice_is_refused():
     assert refused(check_entries_and_pairs, turned_masks(100_000, 132, 66, turns=2))
 

@@ -19,6 +19,8 @@ DTYPES = reference.DTYPES
 COMPLEX_DTYPES = reference.COMPLEX_DTYPES
 WORKING = [DTYPES["float32"], DTYPES["float64"]]
 
+pytestmark = pytest.mark.covering
+
 SEED, NAME = 0xFEDCBA9876543210, "structures"
 
 TORCH = {"in_axis": 1, "out_axis": 0}
@@ -421,8 +423,9 @@ def some_parts(shape, count):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("scheme", "dtype", "shape", "axes"), PARTS, ids=str)
-def test_any_part_has_the_bits_of_the_reference(isa, scheme, dtype, shape, axes, threads):
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_any_part_has_the_bits_of_the_reference(isa, part, threads):
+    scheme, dtype, shape, axes = part
     whole = expected_tensor(scheme, dtype, shape, axes)
     options = {"seed": SEED, "name": NAME, "shape": shape, "threads": threads, **axes}
     for offset, extent in some_parts(shape, 8):
@@ -431,8 +434,9 @@ def test_any_part_has_the_bits_of_the_reference(isa, scheme, dtype, shape, axes,
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("scheme", "dtype", "shape", "axes"), PARTS, ids=str)
-def test_any_strides_and_threads_have_the_bits_of_the_reference(isa, scheme, dtype, shape, axes, threads):
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_any_strides_and_threads_have_the_bits_of_the_reference(isa, part, threads):
+    scheme, dtype, shape, axes = part
     options = {"seed": SEED, "name": NAME, "shape": shape, "threads": threads, **axes}
     offset = tuple(size // 3 for size in shape)
     for first, extent in (((0,) * len(shape), shape), (offset, tuple(size - size // 3 for size in shape))):
@@ -447,8 +451,9 @@ def test_any_strides_and_threads_have_the_bits_of_the_reference(isa, scheme, dty
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("scheme", "dtype", "shape", "axes"), PARTS, ids=str)
-def test_rows_have_the_bits_of_the_reference(isa, scheme, dtype, shape, axes, threads):
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_rows_have_the_bits_of_the_reference(isa, part, threads):
+    scheme, dtype, shape, axes = part
     rows = np.random.default_rng(7).integers(0, shape[0], 17)
     rows[3:5] = shape[0] - 1, 0
     expected = expected_tensor(scheme, dtype, shape, axes)[rows]

@@ -47,7 +47,7 @@ def zeros(shape, dtype="float32"):
 
 @pytest.fixture
 def tiny_pieces(monkeypatch):
-    monkeypatch.setattr(adapter, "PIECE", 64)
+    monkeypatch.setattr("winit_fast.adapters._memory.tensorflow.PIECE", 64)
 
 
 # Tensors
@@ -82,7 +82,7 @@ def test_every_shape_is_filled(shape, dtype, tiny_pieces):
 def test_of_more_than_8_axes_whole_rows_are_written_and_parts_of_rows_refused_before_anything_is(monkeypatch):
     shape = (3,) + (2,) * 8
     assert is_same(init_(zeros(shape), "normal", seed=7), filled(shape, "normal"))
-    monkeypatch.setattr(adapter, "PIECE", 64)
+    monkeypatch.setattr("winit_fast.adapters._memory.tensorflow.PIECE", 64)
     variable = zeros(shape)
     with pytest.raises(tf.errors.UnimplementedError, match="9"):
         init_(variable, "normal", seed=7)
@@ -643,8 +643,9 @@ import numpy as np
 import tensorflow as tf
 import winit_fast
 from winit_fast import adapters
+from winit_fast.adapters._memory import tensorflow as memory
 init, init_, Initializer = adapters.tensorflow.init, adapters.tensorflow.init_, adapters.tensorflow.Initializer
-adapters.tensorflow.PIECE = 64
+memory.PIECE = 64
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

@@ -462,7 +462,7 @@ def test_a_child_records_where_another_thread_was_at_the_edge_of_a_recording(mon
         thread.join()
 
 
-def test_a_model_has_all_of_its_own_at_every_bytecode_of_an_end_that_is_cut():
+def test_a_model_has_all_of_its_own_at_every_bytecode_of_an_end_that_is_cut(few_modules):
     code, met, place = asking._StandIns.end.__code__, 0, 0
 
     def trace(frame, event, _):
@@ -532,7 +532,7 @@ def test_a_child_forked_while_another_thread_records_is_as_without():
 
 # Interrupts
 
-OURS = "torch/acceleration.py", "torch/blocks.py", "torch/recording.py", "torch/asking.py", "_memory/locks.py"
+OURS = "torch/acceleration.py", "torch/blocks.py", "torch/recording.py", "torch/asking.py", "winit_fast/locks.py"
 
 
 def enter_and_leave():

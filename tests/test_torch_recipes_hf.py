@@ -98,6 +98,18 @@ def test_what_code_writes_is_the_scheme_that_it_is(reset, expected):
     assert scheme_of(reset) == str(adapters.torch.Rule("*", expected).scheme_for(None, "", None))
 
 
+@pytest.mark.parametrize("clamp", [lambda w: w.clamp_(max=50), lambda w: w.clamp_(None, 50), lambda w: w.clamp_(-50)])
+def test_one_bound_alone_changes_nothing_where_nothing_is_beyond_it(clamp):
+    assert scheme_of(lambda weight: clamp(weight.normal_())) == "normal"
+
+
+def test_values_between_bounds_that_are_tensors_are_computed():
+    module = Own(lambda weight: weight.normal_().clamp_(max=torch.zeros(6, 4)))
+    assert init_module_(module, "own", seed=0)["weight"].scheme is None
+    drawn = init_(torch.empty(6, 4), "normal", seed=0, name="weight")
+    assert torch.equal(module.weight, drawn.clamp(max=0.0))
+
+
 def test_truncated_normals_of_other_libraries_are_seen_through_their_inverse_error_function():
     def reset(weight):
         weight.uniform_(-0.9544997361036416, 0.9544997361036416).erfinv_().mul_(0.02 * 2**0.5).add_(0.1).clamp_(

@@ -19,7 +19,7 @@ import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
-from winit_fast.adapters.torch.dtensor import Run, _chunks  # noqa: E402
+from winit_fast.adapters.torch.dtensor import _chunks  # noqa: E402
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -610,9 +610,7 @@ def test_one_shard_that_cannot_be_written_leaves_all_as_they_are():
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_chunks_are_those_of_torch(count):
     for size in range(1, 20):
-        parts = [
-            list(range(run.first, run.first + run.size)) for part in _chunks([Run(0, size)], count) for run in part
-        ]
+        parts = [list(run) for part in _chunks([range(size)], count) for run in part]
         assert parts == [part.tolist() for part in torch.chunk(torch.arange(size), count)]
 
 

@@ -1,4 +1,4 @@
-# Threads that share the units of plans.
+# Threads that share units of work: those of plans, and pages of memory (fingerprint.pxi).
 #
 # (a) Helpers are threads of the system. They hold no Python object and never take the GIL: they take shares from a counter
 #     until none is left. So no exception, signal handler or debugger can hit one, and no lock is shared with anybody.
@@ -30,7 +30,10 @@ cdef struct helper_t:
     int32_t threads        # that it stands for, itself included
     crew_thread thread
 
+ctypedef void (*do_share_t)(crew_t* crew, int64_t first, int64_t last, char* buffer) noexcept nogil
+
 cdef struct crew_t:
+    do_share_t do_share    # these units
     int32_t shares
     int64_t share          # units in each
     int64_t units
@@ -38,6 +41,10 @@ cdef struct crew_t:
     const plan_t** plans   # whose units follow each other ...
     int64_t* ends          # ... up to these
     int count
+    const char* bytes      # or pages of memory
+    const char* keys
+    uint64_t first_page
+    crew_counter words[4]  # their sum
     crew_counter taken     # shares; beyond `shares`: all
     crew_counter done
     crew_counter refused   # not 0: the system gives no more threads
@@ -45,17 +52,23 @@ cdef struct crew_t:
 
 
 cdef bint take_share(crew_t* crew, char* buffer) noexcept nogil:
-    """Take a share and fill it; whether there was one."""
+    """Take a share and do it; whether there was one."""
     cdef int32_t number
-    cdef int64_t first, last, begin
-    cdef int low = 0, high = crew.count, middle
+    cdef int64_t first
     if crew_add(&crew.taken, 0) >= crew.shares:
         return False
     number = crew_add(&crew.taken, 1)
     if number >= crew.shares:
         return False
     first = number * crew.share
-    last = min(first + crew.share, crew.units)
+    crew.do_share(crew, first, min(first + crew.share, crew.units), buffer)
+    crew_add(&crew.done, 1)
+    return True
+
+
+cdef void fill_share(crew_t* crew, int64_t first, int64_t last, char* buffer) noexcept nogil:
+    cdef int low = 0, high = crew.count, middle
+    cdef int64_t begin
     while low < high:  # the first plan that ends after `first`
         middle = (low + high) >> 1
         if crew.ends[middle] <= first:
@@ -67,8 +80,6 @@ cdef bint take_share(crew_t* crew, char* buffer) noexcept nogil:
         fill_tiles(crew.plans[low], first - begin, min(last, crew.ends[low]) - begin, buffer)
         first = crew.ends[low]
         low += 1
-    crew_add(&crew.done, 1)
-    return True
 
 
 cdef int start_helpers(crew_t* crew, int32_t threads, helper_t* helpers) noexcept nogil:
@@ -102,12 +113,46 @@ cdef void help_crew(void* argument) noexcept nogil:
         crew_thread_wait(&helpers[i].thread)
 
 
-cdef void free_crew(crew_t* crew, char* buffer) noexcept nogil:
+cdef void free_crew(crew_t* crew) noexcept nogil:
     if crew != NULL:
         free(crew.plans)
         free(crew.ends)
     free(crew)
-    free(buffer)
+
+
+cdef bint work_together(crew_t* crew, int64_t share, int32_t threads, look, int64_t look_after) except -1:
+    """Do all units with several threads; whether all were done, which a fork may prevent."""
+    cdef char* buffer = NULL
+    cdef floating_point_state found
+    cdef long process = crew_process()
+    cdef bint has_more = True
+    cdef int started = 0, i
+    crew.share = max(share, 1, (crew.units - 1) // MOST_SHARES + 1)
+    crew.shares = <int32_t> ((crew.units + crew.share - 1) // crew.share)
+    if crew.buffer_size:
+        buffer = <char*> malloc(crew.buffer_size)
+        if buffer == NULL:
+            raise MemoryError("no memory for the tile buffer of fill")
+    with nogil:
+        started = start_helpers(crew, min(threads, crew.shares), crew.helpers)
+    try:
+        while has_more and crew_process() == process:
+            with nogil:
+                found = floating_point_default()
+                for _ in range(look_after):
+                    has_more = take_share(crew, buffer)
+                    if not has_more:
+                        break
+                floating_point_restore(found)
+            look()
+    finally:
+        crew_add(&crew.taken, crew.shares)
+        if crew_process() == process:
+            with nogil:
+                for i in range(started):
+                    crew_thread_wait(&crew.helpers[i].thread)
+        free(buffer)
+    return crew.done == crew.shares
 
 
 def fill_together(tuple plans not None, int64_t share, int32_t threads, look not None, int64_t look_after=1):
@@ -134,53 +179,25 @@ def fill_together(tuple plans not None, int64_t share, int32_t threads, look not
         If `look` forked this process, in the child: shares that helpers had in hand are not filled.
     """
     cdef crew_t* crew = <crew_t*> calloc(1, sizeof(crew_t))
-    cdef char* buffer = NULL
-    cdef floating_point_state found
-    cdef long process = crew_process()
-    cdef bint has_more = True, is_whole
-    cdef int started = 0, i
     cdef Plan plan
-    if crew != NULL:
-        crew.count = <int> len(plans)
-        crew.plans = <const plan_t**> malloc(max(crew.count, 1) * sizeof(plan_t*))
-        crew.ends = <int64_t*> malloc(max(crew.count, 1) * sizeof(int64_t))
-    if crew == NULL or crew.plans == NULL or crew.ends == NULL:
-        free_crew(crew, buffer)
-        raise MemoryError("no memory for the threads of fill")
-    for i in range(crew.count):
-        plan = plans[i]
-        crew.plans[i] = &plan.c
-        crew.units += plan.c.units
-        crew.ends[i] = crew.units
-        crew.buffer_size = max(crew.buffer_size, buffer_bytes(&plan.c))
-    crew.share = max(share, 1, (crew.units - 1) // MOST_SHARES + 1)
-    crew.shares = <int32_t> ((crew.units + crew.share - 1) // crew.share)
-    if crew.buffer_size:
-        buffer = <char*> malloc(crew.buffer_size)
-        if buffer == NULL:
-            free_crew(crew, buffer)
-            raise MemoryError("no memory for the tile buffer of fill")
-    with nogil:
-        started = start_helpers(crew, min(threads, crew.shares), crew.helpers)
+    cdef int i
     try:
-        while has_more and crew_process() == process:
-            with nogil:
-                found = floating_point_default()
-                for _ in range(look_after):
-                    has_more = take_share(crew, buffer)
-                    if not has_more:
-                        break
-                floating_point_restore(found)
-            look()
+        if crew != NULL:
+            crew.do_share = fill_share
+            crew.count = <int> len(plans)
+            crew.plans = <const plan_t**> malloc(max(crew.count, 1) * sizeof(plan_t*))
+            crew.ends = <int64_t*> malloc(max(crew.count, 1) * sizeof(int64_t))
+        if crew == NULL or crew.plans == NULL or crew.ends == NULL:
+            raise MemoryError("no memory for the threads of fill")
+        for i in range(crew.count):
+            plan = plans[i]
+            crew.plans[i] = &plan.c
+            crew.units += plan.c.units
+            crew.ends[i] = crew.units
+            crew.buffer_size = max(crew.buffer_size, buffer_bytes(&plan.c))
+        if not work_together(crew, share, threads, look, look_after):
+            raise RuntimeError(
+                "threads that shared this work are gone, as after a fork in its middle (os.fork in a signal handler?): "
+                "what was to be filled is not whole; call it again")
     finally:
-        crew_add(&crew.taken, crew.shares)
-        if crew_process() == process:
-            with nogil:
-                for i in range(started):
-                    crew_thread_wait(&crew.helpers[i].thread)
-        is_whole = crew.done == crew.shares
-        free_crew(crew, buffer)
-    if not is_whole:
-        raise RuntimeError(
-            "threads that shared this work are gone, as after a fork in its middle (os.fork in a signal handler?): "
-            "what was to be filled is not whole; call it again")
+        free_crew(crew)

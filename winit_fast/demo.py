@@ -40,6 +40,7 @@ from winit_fast.distributions import (
 )
 from winit_fast.exact import FLOAT32, FLOAT64, Format, upper_tail, with_precision
 from winit_fast.fill import fill
+from winit_fast.fingerprints import fingerprint as fingerprint_of
 from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL, ElementType
 from winit_fast.memory import empty
 from winit_fast.messages import shorten
@@ -308,7 +309,7 @@ def _fill_three_times(memory: NDArray[Any], table: TableSpec, seed: int, threads
                 threads=count,
             )  # fmt: skip
         seconds = perf_counter() - start
-        fingerprints.append(fingerprint(memory))
+        fingerprints.append(fingerprint_of(memory, threads=threads))
         by = "1 thread" if count == 1 else f"{count} threads"
         rate = f"{seconds:8.3f} s  {memory.nbytes / seconds / 1e9:6.2f} GB/s"
         print(f"  {fingerprints[-1]}  {rate}  {what}, {by}, {state}", flush=True)
@@ -320,6 +321,8 @@ def _fill_three_times(memory: NDArray[Any], table: TableSpec, seed: int, threads
 
 def fingerprint(memory: NDArray[Any]) -> str:
     """Hash the bytes of a C-contiguous array: BLAKE2b, 128 bits in hexadecimal.
+
+    `embeddings` printed it once. Now it prints `winit_fast.fingerprints.fingerprint`, which is twenty times as fast.
 
     Examples
     --------

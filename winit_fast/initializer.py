@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar
 
@@ -182,6 +182,23 @@ class Initializer:
         if self.matrices != 1:
             layout, _ = layout.split(self.matrices)
         return self.scheme.fit(layout)
+
+    def identify(
+        self, seed: object, shape: tuple[int, ...], offset: tuple[int, ...] | None = None, *, is_complex: bool = False
+    ) -> Hashable:
+        """What decides the values of a tensor without a name, as `note_fill` takes it; None if nothing can repeat.
+
+        Examples
+        --------
+        >>> Initializer("he_normal").identify(7, (50, 3))
+        (7, 'Normal(mean=0.0, std=0.2)', (50, 3), (0, 0))
+        >>> Initializer("he_normal", name="layer.weight").identify(7, (50, 3)) is None
+        True
+        """
+        if self.name is not UNNAMED or not isinstance(seed, int | np.integer):
+            return None
+        distribution = self.distribution(shape, is_complex=is_complex)
+        return (int(seed), str(distribution), shape, offset or (0,) * len(shape)) if distribution.draws else None
 
     def is_elementwise(self, shape: tuple[int, ...]) -> bool:
         """Whether each element is drawn by itself, so that a part of the tensor costs no more than its share."""

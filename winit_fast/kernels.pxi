@@ -9,7 +9,7 @@
 #     out along the memory.
 # (d) Where rows are streams of their own (keys), each group of the queue has a stream, and so has each long run.
 # (e) Several threads take the units of plans from a counter: crew.pxi, which is included at the end.
-# (f) Orthogonal matrices and sparse ones have kernels of their own, in the files included at the end.
+# (f) Orthogonal matrices, sparse ones and fingerprints have kernels of their own, in the files included at the end.
 
 include "transforms.pxi"
 
@@ -689,3 +689,4 @@ def fill_units(Plan plan not None, int64_t first, int64_t last):
 include "crew.pxi"
 include "orthogonal.pxi"
 include "sparse.pxi"
+include "fingerprint.pxi"

@@ -9,13 +9,13 @@ import ast
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias
 
 from winit_fast.arguments import Value, did_you_mean, nearest_word
-from winit_fast.distributions import Distribution
+from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes, Layout, MissingAxisError, sizes_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import quote
@@ -34,6 +34,7 @@ __all__ = [
     "register",
     "register_family",
     "scheme",
+    "scheme_of",
     "schemes",
 ]
 
@@ -232,6 +233,27 @@ def schemes() -> tuple[SchemeInfo, ...]:
 
 
 # The registry
+
+
+def scheme_of(distribution: Constant | Normal | TruncatedNormal | Uniform) -> Scheme:
+    """The scheme that becomes this distribution, whatever the shape.
+
+    Raises
+    ------
+    ValueError
+        If there is none, as for an infinite constant.
+
+    Examples
+    --------
+    >>> print(scheme_of(Normal(0.0, 0.5)))
+    normal(std=0.5)
+    """
+    return read_scheme(_NAMES[type(distribution)], **asdict(distribution))
+
+
+_NAMES = {
+    Constant: "constant", Normal: "normal", TruncatedNormal: "truncated_normal", Uniform: "uniform",
+}  # fmt: skip
 
 
 class ShapeLaw(ABC):

@@ -37,7 +37,9 @@ _CLAIM = "warned"
 
 
 def note_fill(what: Hashable, address: int) -> None:
-    """Remember where values without a name were written, under what decides them."""
+    """Remember where values without a name were written, under what decides them; None is never remembered."""
+    if what is None:
+        return
     if len(_addresses) >= _MOST:
         _addresses.clear()
     if _addresses.setdefault(what, address) != address:  # as another thread did meanwhile
@@ -46,7 +48,7 @@ def note_fill(what: Hashable, address: int) -> None:
 
 def warn_of_repeats(what: Hashable, address: int, other: int | None = None) -> None:
     """Warn, once, if the same values were written to other memory before, or are about to be: `other`."""
-    if _addresses.get(what, address) != address or other not in (None, address):
+    if what is not None and (_addresses.get(what, address) != address or other not in (None, address)):
         _warn_once(what)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast import fill
-from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Distribution
 from winit_fast.messages import quote
+from winit_fast.schemes import read_scheme
 
 __all__ = ["FILLED", "convert_constant"]
 

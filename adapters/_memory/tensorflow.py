@@ -25,8 +25,10 @@ import tensorflow as tf  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from winit_fast import empty
+from winit_fast.distributions import Elementwise
 
-from .pieces import pieces
+from .pieces import PIECE, pieces
+from .request import Request
 
 __all__ = ["make_tensor", "on_host", "refill", "repeat", "tensor_of"]
 
@@ -109,36 +111,33 @@ def tensor_of(array: NDArray[Any]) -> tf.Tensor:
         return tf.bitcast(bits, dtype)
 
 
-def refill(
-    copies: Sequence[tf.Variable],
-    shape: tuple[int, ...],
-    most: int,
-    write: Callable[[NDArray[Any], tuple[int, ...]], object],
-) -> None:
-    """Write to variables of equal values where they stand, at most so many elements at a time.
+def refill(copies: Sequence[tf.Variable], request: Request, offset: tuple[int, ...]) -> None:
+    """Write to variables of equal values where they stand, in pieces where elements are drawn by themselves.
 
     Parameters
     ----------
     copies : sequence of tf.Variable
-        Plain ones, of that shape and of one dtype, each on its device.
-    shape : tuple of int
-    most : int
-    write : callable
-        Gets a C-contiguous array for a piece, and where in the variable that begins.
+        Plain ones, of one shape and one dtype, each on its device.
+    request : Request
+        Of the tensor that they are, or a part of; its seed is the int that it has become.
+    offset : tuple of int
+        Where in that tensor the variables begin.
 
     Examples
     --------
     >>> import tensorflow as tf
+    >>> from winit_fast.initializer import Initializer
     >>> variable = tf.Variable([1.0, 2.0, 3.0])
-    >>> refill([variable], (3,), 2, lambda array, begin: array.fill(begin[0]))
+    >>> refill([variable], Request(Initializer("ones", padding_idx=0), (5,)), (0,))
     >>> variable.numpy()
-    array([0., 0., 2.], dtype=float32)
+    array([0., 1., 1.], dtype=float32)
     """
+    shape, dtype = tuple(copies[0].shape), np.dtype(copies[0].dtype.as_numpy_dtype)
+    is_elementwise = isinstance(request.distribution(dtype), Elementwise)
     try:
-        for begin, sizes in pieces(shape, most):
-            array = empty(sizes, copies[0].dtype.as_numpy_dtype)
-            write(array, begin)
-            piece = tensor_of(array)
+        for begin, sizes in pieces(shape, PIECE // dtype.itemsize if is_elementwise else prod(shape)):
+            first = tuple(map(sum, zip(offset, begin, strict=True)))
+            piece = tensor_of(request.fill(empty(sizes, dtype), seed=request.seed, offset=first))
             for copy in copies:
                 _update(copy, begin, piece)
     finally:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.repeats import note_fill, warn_of_repeats
-from winit_fast.streams import UNNAMED
 
 from .. import needs
 from .._memory.constants import FILLED
-from .._memory.pieces import PIECE
 from .._memory.request import Request
 
 with needs("keras"):
@@ -82,11 +80,9 @@ _calls = count()
 
 def _warn(request: Request, memory: int) -> None:
     """As `fill` does, where that is not told which memory it fills."""
-    initializer, shape, seed, _ = request
-    if initializer.name is UNNAMED and initializer.scheme.draws:
-        values = seed, str(initializer.distribution(shape)), shape, (0,) * len(shape)
-        warn_of_repeats(values, memory)
-        note_fill(values, memory)
+    values = request.initializer.identify(request.seed, request.shape)
+    warn_of_repeats(values, memory)
+    note_fill(values, memory)
 
 
 def _read_key(seed: Any) -> Any:
@@ -152,8 +148,7 @@ def refill(variable: Any, given: Request) -> None:
         if not tf.executing_eagerly():
             raise RuntimeError("init_ must be called outside of tf.function, which would fill again in every call")
         copies = value.values if isinstance(value, tf.distribute.DistributedValues) else [value]
-        seed, most = _read_seed(request.seed), PIECE // np.dtype(value.dtype.as_numpy_dtype).itemsize
-        refill_variables(copies, shape, most, lambda array, begin: request.fill(array, seed=seed, offset=begin))
+        refill_variables(copies, request._replace(seed=_read_seed(request.seed)), (0,) * len(shape))
     else:
         layout = getattr(value, "sharding", None)
         variable.assign(make_tensor(variable.dtype, layout if hasattr(layout, "mesh") else None, request))

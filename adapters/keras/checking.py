@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from math import nan, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +14,14 @@ from numpy.typing import NDArray
 from winit_fast import fill
 from winit_fast.check import (
     Check,
-    CheckedLayer,
-    LayerStatistics,
     Observed,
     Use,
     Weights,
     check_model,
     is_norm,
-    measure_after_activation,
-    measure_before_activation,
-    measure_signal,
+    measure_outputs,
     sample_rows,
+    scale_weights,
 )
 from winit_fast.gains import GAINS
 from winit_fast.messages import quote
@@ -214,16 +210,13 @@ _GRADIENTS = {
 }
 
 
-@contextmanager
-def _generators() -> Iterator[None]:
+def _generators() -> AbstractContextManager[None]:
     """Keep the state of PyTorch's generator, from which its dropout draws whatever seed Keras has for it."""
     if keras.backend.backend() != "torch":
-        yield
-        return
+        return nullcontext()
     import torch
 
-    with torch.random.fork_rng():
-        yield
+    return torch.random.fork_rng()
 
 
 # While it runs
@@ -257,7 +250,6 @@ class _Watch(Observed):
         self._factors = factors
         self._probes: dict[int, Any] | None = None
         self._calls = 0
-        self._counts: dict[int, int] = {}
         self._sources: dict[int, tuple[Any, Use]] = {}  # by the identity of tensors, which are held so that it lasts
         self._handed_on: dict[int, tuple[Any, Use]] = {}  # likewise, behind activations
 
@@ -303,14 +295,16 @@ class _Watch(Observed):
         output, before_it = self._apply(layer, call, args, kwargs)
         if 0 in output.shape:  # of an expert without tokens
             return output
-        is_first = getattr(layer, "data_format", None) == "channels_first"
-        axis = 1 - len(output.shape) if is_first else -1
-        before = measure_before_activation(_to_rows(before_it, axis), activation)
-        described = _describe(layer, self._counts, activation, slope, self._names_of_parameters.get(id(layer)))
-        described = replace(described, entering=measure_signal(_to_rows(args[0], axis)) if args else nan)
-        use = Use(described, axis, has_activation=bool(activation))
-        self._probe_call(use, use.measure(measure_after_activation(before, _to_rows(output, axis))), number, output)
-        self.uses.append(use)
+        axis = _axis_of_units(layer, output)
+        weights = _weights(layer, self._names_of_parameters.get(id(layer)))
+        entering = _to_rows(args[0], axis) if args else None
+        use = self.add_use(layer, layer.path or layer.name, weights, axis, entering)
+        if activation:
+            use.enter_activation(activation, slope, _to_rows(before_it, axis))
+            point = use.leave_activation(_to_rows(output, axis))
+        else:
+            point = use.measure(measure_outputs(_to_rows(output, axis)))
+        self._probe_call(use, point, number, output)
         self._handed_on[id(output)] = output, use
         self._sources[id(output)] = output, use
         return output
@@ -332,12 +326,8 @@ class _Watch(Observed):
         factor = self._factors.get(getattr(layer.kernel, "path", ""))
         if factor is None:
             return output
-        if layer.bias is None:
-            return output * factor
-        is_first = getattr(layer, "data_format", None) == "channels_first"
-        bias = keras.ops.cast(layer.bias, output.dtype)
-        added = keras.ops.reshape(bias, (-1, *(1,) * (len(output.shape) - 2))) if is_first else bias
-        return (output - added) * factor + added
+        bias = None if layer.bias is None else keras.ops.cast(layer.bias, output.dtype)
+        return scale_weights(output, bias, _axis_of_units(layer, output), factor)
 
     def _see_between(self, layer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         output = call(*args, **kwargs)
@@ -352,10 +342,8 @@ class _Watch(Observed):
         number, use = self._calls, self._find_source(args)
         output = call(*args, **kwargs)
         if use is not None:
-            activation, slope = _activation(layer)
-            before = measure_before_activation(_to_rows(args[0], use.axis), activation)
-            statistics = measure_after_activation(before, _to_rows(output, use.axis))
-            self._probe_call(use, use.meet_activation(activation, slope, statistics), number, output)
+            use.enter_activation(*_activation(layer), _to_rows(args[0], use.axis))
+            self._probe_call(use, use.leave_activation(_to_rows(output, use.axis)), number, output)
             self._handed_on[id(output)] = output, use
         return output
 
@@ -373,22 +361,16 @@ def _is_norm(part: Any) -> bool:
     return is_norm(type(part).__name__) and not isinstance(part, _layers.Wrapper)
 
 
-def _describe(
-    layer: Any, counts: dict[int, int], activation: str, slope: float | None, parameter: str | None
-) -> CheckedLayer:
-    number = counts[id(layer)] = counts.get(id(layer), 0) + 1
+def _axis_of_units(layer: Any, output: Any) -> int:
+    return 1 - len(output.shape) if getattr(layer, "data_format", None) == "channels_first" else -1
+
+
+def _weights(layer: Any, parameter: str | None) -> Weights:
     kernel = layer.kernel
-    values = keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
-    is_transposed = isinstance(layer, _TRANSPOSED)
-    weights = Weights(
-        getattr(kernel, "path", "") if parameter is None else parameter,
-        tuple(kernel.shape),
-        float(values.std(dtype=np.float64)),
-        *((-1, -2) if is_transposed else (-2, -1)),
-    )
-    path = layer.path or layer.name
-    name = path if number == 1 else f"{path} (use {number})"
-    return CheckedLayer(name, type(layer).__name__, activation, weights, LayerStatistics(), slope)
+    std = float(keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32")).std(dtype=np.float64))
+    axes = (-1, -2) if isinstance(layer, _TRANSPOSED) else (-2, -1)
+    name = getattr(kernel, "path", "") if parameter is None else parameter
+    return Weights(name, tuple(kernel.shape), std, *axes)
 
 
 def _activation(part: Any) -> tuple[str, float | None]:

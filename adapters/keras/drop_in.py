@@ -14,8 +14,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any, SupportsIndex
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
+from winit_fast.schemes import Scheme, read_scheme
 
 from .. import needs
 from .backends import key_words

@@ -10,20 +10,20 @@ import copy
 import inspect
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, SupportsIndex
+from itertools import chain
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant
 from winit_fast.messages import as_int, shorten
+from winit_fast.schemes import Scheme, read_scheme
 
 from .blocks import Block, within
 from .dtensor import find_local, refuse_unusable_here
@@ -79,17 +79,15 @@ class Values:
 
     def write_(self, parameter: Tensor, seed: SupportsIndex, name: str) -> None:
         """Compute them, and copy what this rank holds."""
+        is_sharded = hasattr(parameter, "placements")
+        local, runs = find_local(parameter) if is_sharded else (parameter, [])  # type: ignore[arg-type]
+        if local is None:
+            return
         values = self.tensor(seed, name)
         with torch.no_grad():
-            if not hasattr(parameter, "placements"):
-                parameter.copy_(values)
-                return
-            local, runs = find_local(parameter)  # type: ignore[arg-type]
-            if local is None:
-                return
             for axis, along in enumerate(runs):
-                index = [number for run in along for number in range(run.first, run.first + run.size)]
-                values = values.index_select(axis, torch.tensor(index, dtype=torch.int64, device="cpu"))
+                index = torch.tensor([*chain(*along)], dtype=torch.int64, device="cpu")
+                values = values.index_select(axis, index)
             local.copy_(values)
 
 
@@ -101,11 +99,6 @@ class Asked(Rule):
     refused: dict[str, str] = field(default_factory=dict, repr=False)
     buffers: dict[tuple[int, str], Values] = field(default_factory=dict, repr=False)
     owners: frozenset[int] = field(default=frozenset(), repr=False)
-
-    @property
-    def place(self) -> str:
-        """What the rule is for, in words."""
-        return "the model's own"
 
     @property
     def draws(self) -> str:
@@ -189,15 +182,14 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
                 kind: Callable[..., nn.Module] = type(model)
                 _record_constructor(partial(kind, copy.deepcopy(model.config)), path, inside)
         untouched = [item for item in items if item.answer is None and not item.is_written and not item.is_foreign]
-        owners = {id(item.places[0][0]): item.places[0][0] for item in untouched}
+        owners = {id(item.owner): item.owner for item in untouched}
         if owners:
             _record(module, items, lambda: deque(map(_reset, owners.values())))
     answers, refused, buffers = {}, {}, {}
     for item in items:
         if not isinstance(item.tensor, nn.Parameter):
             if item.answer is not None and item.answer.values is not None:
-                owner, local = item.places[0]
-                buffers[id(owner), local] = item.answer.values
+                buffers[id(item.owner), item.local] = item.answer.values
             continue
         may_stay = build is None and not item.is_written and not item.tensor.is_meta
         if item.answer is None and not may_stay:
@@ -207,7 +199,9 @@ def ask(module: nn.Module, build: Callable[[], nn.Module] | None = None) -> Aske
             answers[id(item.tensor)] = (item.tensor, item.answer or left)
     parts = frozenset(map(id, module.modules()))
     # With torch.nn.init's fans, whoever owns the weight.
-    return Asked("*", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts)
+    return Asked(
+        "the model's own", None, in_axis=1, out_axis=0, answers=answers, refused=refused, buffers=buffers, owners=parts
+    )
 
 
 def is_transformers(module: nn.Module) -> bool:
@@ -313,15 +307,19 @@ class _Item:
 
     name: str
     tensor: Tensor
-    places: list[tuple[nn.Module, str]]
-    path: str  # of the first place
+    owner: nn.Module
+    local: str
+    path: str
     answer: Answer | None = None
     why: str = ""  # there is no answer
-    is_written: bool = False  # by code of which there is none
+    is_written: bool = False  # by code, where there is no answer
     is_foreign: bool = False  # in a model of timm's, which a model of transformers' builds and draws as it does
 
     def is_in(self, path: str) -> bool:
         return not path or self.path.startswith(f"{path}.")
+
+
+_Found: TypeAlias = "tuple[_Item, Tensor | None, Tensor | None]"  # and what two recordings left in its place
 
 
 def _find_items(module: nn.Module) -> list[_Item]:
@@ -338,10 +336,11 @@ def _find_items(module: nn.Module) -> list[_Item]:
             raise ValueError(f"{found.name}: {error}") from None
         if is_lazy(found.parameter):
             continue
-        places = [place for place in found.places if (id(place[0]), place[1]) not in targets] or found.places[:1]
-        items.append(_Item(found.name, found.parameter, places, join(paths[id(places[0][0])], places[0][1])))
+        drawn = (place for place in found.places if (id(place[0]), place[1]) not in targets)
+        owner, local = next(drawn, found.places[0])
+        items.append(_Item(found.name, found.parameter, owner, local, join(paths[id(owner)], local)))
     for path, owner, local, buffer in meta_buffers(module):
-        items.append(_Item(strip_wrappers(path, modules), buffer, [(owner, local)], path))
+        items.append(_Item(strip_wrappers(path, modules), buffer, owner, local, path))
     for item in items:
         item.is_foreign = any(item.is_in(path) for path in foreign)
     return items
@@ -367,10 +366,7 @@ def _record(module: nn.Module, items: list[_Item], run: Callable[[], object]) ->
     """Run a model's code with stand-ins for its tensors, and answer what is open by it."""
     recorders = Recorder(), Recorder()
     found = [_record_once(module, items, run, recorder, seed) for seed, recorder in enumerate(recorders)]
-    unsteady = _compare(module, *recorders)
-    for item, tensor, again in zip(items, *found, strict=True):
-        if item.answer is None:
-            _answer(item, recorders[0], tensor, again, unsteady)
+    _answer_all(module, recorders, zip(items, *found, strict=True))
 
 
 def _record_once(
@@ -389,21 +385,9 @@ def _record_once(
             ) from error
         _refuse_other_draws(recorder)
         stand_ins.refuse_new(module)
-        places = [item.places[0] for item in items]
-        return [owner._parameters.get(local, owner._buffers.get(local)) for owner, local in places]
+        return [item.owner._parameters.get(item.local, item.owner._buffers.get(item.local)) for item in items]
 
     return within(stand_ins, tensors)
-
-
-def _compare(module: nn.Module, *recorders: Recorder) -> frozenset[int]:
-    """What differs where the code is recorded twice: it depends on what no record shows, as draws made into lists."""
-    try:
-        return recorders[0].find_unsteady(recorders[1])
-    except NotRecordedError as error:
-        raise ValueError(
-            "module must be a model whose own initialization can be recorded, and for "
-            f"{type(module).__name__}'s {error}"
-        ) from None
 
 
 def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_Item]) -> None:
@@ -412,8 +396,7 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
     That needs no memory, but for models with parts of timm's: transformers looks at the device of these before it
     freezes their normalization.
     """
-    recorders = Recorder(), Recorder()
-    recorder, twins = recorders[0], []
+    recorders, twins = (Recorder(), Recorder()), []
 
     def built() -> nn.Module:
         with nullcontext() if any(item.is_foreign for item in items) else WithoutMemory():
@@ -427,7 +410,6 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
         for item in items:
             item.why += f"; it cannot be built once more: {shorten(str(error))}"
         return
-    unsteady = _compare(twins[0], *recorders)
     found = []
     for item in items:
         inside, _, local = item.path.removeprefix(f"{path}." if path else "").rpartition(".")
@@ -439,65 +421,65 @@ def _record_constructor(build: Callable[[], nn.Module], path: str, items: list[_
         made = owner._parameters.get(local, owner._buffers.get(local))
         if made is not None and made.shape == item.tensor.shape:
             found.append((item, made, other._parameters.get(local, other._buffers.get(local))))
-            recorder.call(made, item.name)
+            recorders[0].call(made, item.name)
         else:
             item.why = item.why or "a model built once more has none of that name and shape"
-    for item, made, again in found:
+    _answer_all(twins[0], recorders, found)
+
+
+def _answer_all(module: nn.Module, recorders: tuple[Recorder, Recorder], found: Iterable[_Found]) -> None:
+    """Answer what is open; what two recordings differ in depends on what no record shows, as draws made into lists."""
+    try:
+        unsteady = recorders[0].find_unsteady(recorders[1])
+    except NotRecordedError as error:
+        raise ValueError(
+            "module must be a model whose own initialization can be recorded, and for "
+            f"{type(module).__name__}'s {error}"
+        ) from None
+    for item, tensor, again in found:
         if item.answer is None:
-            _answer(item, recorder, made, again, unsteady)
+            try:
+                item.answer = _find_answer(item, recorders[0], tensor, again, unsteady)
+            except NotRecordedError as error:
+                item.why = str(error)
 
 
-def _answer(
+def _find_answer(
     item: _Item, recorder: Recorder, tensor: Tensor | None, again: Tensor | None, unsteady: frozenset[int]
-) -> None:
-    """Answer for one tensor as far as the record says what it gets, and another record the same."""
+) -> Answer:
+    """What one tensor gets, if the record says it, and another record the same; else the error says why not."""
     if not item.tensor.numel():
-        item.answer = Answer(read_scheme("zeros"), "without elements")
-        return
+        return Answer(read_scheme("zeros"), "without elements")
     if tensor is None or tuple(tensor.shape) != tuple(item.tensor.shape):
-        item.why = "the code takes it away"
-        return
-    if not recorder.knows(tensor):
-        if tensor.is_meta:
-            item.why = "the code leaves another tensor in its place"
-            return
+        raise NotRecordedError("the code takes it away")
+    if recorder.knows(tensor):
+        is_steady = recorder.is_steady(tensor, unsteady)
+    elif tensor.is_meta:
+        raise NotRecordedError("the code leaves another tensor in its place")
+    else:
         recorder.keep(tensor)
         is_steady = again is not None and _is_same(tensor.detach(), again.detach())
-    else:
-        is_steady = recorder.is_steady(tensor, unsteady)
-    if not is_steady:
-        item.is_written = True
-        item.why = "it depends on values drawn where the recording does not see them, and differs from run to run"
-        return
     store = recorder.store_of(tensor)  # None where the tensor is a part of it, or lies in another order
-    law = None if store is None else store.whole()
-    if law is Start.KEPT or law is Start.UNSET:
-        item.why = "nothing writes to it"
-        return
-    if isinstance(item.tensor, nn.Parameter):
-        padding = None
-        row = None if store is None else store.find_zero_row()
-        if row is not None:
-            law, padding = row
-        scheme = as_scheme(law)
-        try:
-            is_own = recorder.claim_scheme(tensor, item.name)
-        except NotRecordedError as error:
-            item.is_written, item.why = True, str(error)
-            return
-        if scheme is not None and (is_own or isinstance(law, Constant)):
-            item.answer = Answer(scheme, padding=padding)
-            return
+    law, padding = (None, None) if store is None else store.find_zero_row() or (store.whole(), None)
+    if law is Start.UNWRITTEN:
+        raise NotRecordedError("nothing writes to it")
     item.is_written = True
+    if not is_steady:
+        raise NotRecordedError(
+            "it depends on values drawn where the recording does not see them, and differs from run to run"
+        )
+    if isinstance(item.tensor, nn.Parameter):
+        scheme, is_own = as_scheme(law), recorder.claim_scheme(tensor, item.name)
+        if scheme is not None and (is_own or isinstance(law, Constant)):
+            return Answer(scheme, padding=padding)
     try:
         values = Values(recorder, recorder.view(tensor), item.name)
         draws = recorder.claim(tensor, item.name)
         recorder.compute_checked(values.view, item.name, seed=0)
     except Exception as error:
-        item.why = shorten(str(error))
-        return
+        raise NotRecordedError(shorten(str(error))) from error
     note = "computed by the model's code" + (" from draws of its stream" if draws else "")
-    item.answer = Answer(None, note, values=values)
+    return Answer(None, note, values=values)
 
 
 class _StandIns(Block):
@@ -515,24 +497,17 @@ class _StandIns(Block):
             if type(held) in (dict, OrderedDict, set, list)
         ]
         # A tied weight is what its first name gets: what is drawn in its other places is drawn for nobody.
-        self.asked = {(id(item.places[0][0]), item.places[0][1]): item for item in items}
+        self.names = {(id(item.owner), item.local): item.name for item in items}
 
     def begin(self) -> None:
         """Put them in."""
         super().begin()
-        made: dict[int, Tensor] = {}
         for part in self.parts:
             part.__dict__.pop(_FLAG, None)
             for local, parameter in part._parameters.items():
-                if parameter is None or is_lazy(parameter):
-                    continue
-                item = self.asked.get((id(part), local))
-                if item is None:  # tied
-                    part._parameters[local] = _make_parameter(self.recorder.stand_in(parameter, ""), parameter)
-                    continue
-                if id(item) not in made:
-                    made[id(item)] = _make_parameter(self.recorder.stand_in(parameter, item.name), parameter)
-                part._parameters[local] = made[id(item)]  # type: ignore[assignment]
+                if parameter is not None and not is_lazy(parameter):
+                    memory = self.recorder.stand_in(parameter, self.names.get((id(part), local), ""))
+                    part._parameters[local] = _make_parameter(memory, parameter)
             names: dict[str, Any]
             for names in (part._buffers, part.__dict__):
                 for local, tensor in names.items():

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .._memory.locks import OneByOne
+from winit_fast.locks import OneByOne
 
 __all__ = [
     "REPLACEMENTS", "Block", "BlockMode", "LeftToTorchError", "TorchCall", "block_at_work", "block_here", "call_unseen",
@@ -125,10 +125,8 @@ class Block:
     def modes_left(self, modes: list[TorchFunctionMode]) -> list[TorchFunctionMode]:
         """Those of this thread's that are to stay."""
         is_missing = self._is_in_mode and not any(mode is self.mode for mode in modes)
-        if (
-            is_missing and not self._is_mode_at_work()
-        ):  # another has left it as if it were its own, which is still there
-            modes = modes[:-1]
+        if is_missing and not self._is_mode_at_work():
+            modes = modes[:-1]  # another has left it as if it were its own, which is still there
         return [mode for mode in modes if not (isinstance(mode, BlockMode) and mode.block.has_ended)]
 
     def _is_mode_at_work(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,18 +20,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from winit_fast.check import Check as SharedCheck
 from winit_fast.check import (
-    CheckedLayer,
-    LayerStatistics,
     Observed,
     Use,
     Weights,
     check_model,
     is_norm,
-    measure_after_activation,
-    measure_before_activation,
     measure_outputs,
-    measure_signal,
     sample_rows,
+    scale_weights,
 )
 from winit_fast.messages import quote
 
@@ -100,16 +95,10 @@ class Check(SharedCheck):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The suggestions as rules, with their axes: ``init_module_(model, [*check.rules, ("*", None)], seed=...)``."""
-        suggested = self.suggestions
+        weights = {layer.weights.name: layer.weights for layer in self.off}
         return tuple(
-            Rule(
-                layer.weights.name,
-                suggested[layer.weights.name].scheme,
-                in_axis=layer.weights.in_axis,
-                out_axis=layer.weights.out_axis,
-            )
-            for layer in self.off
-            if layer.weights.name in suggested
+            Rule(name, suggested.scheme, in_axis=weights[name].in_axis, out_axis=weights[name].out_axis)
+            for name, suggested in self.suggestions.items()
         )
 
 
@@ -293,21 +282,11 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 # While it runs
 
 
-class _Units(NamedTuple):
-    """Where the units of a layer are: on which axis of its output, and in its weights."""
-
-    axis: int
-    in_axis: int
-    out_axis: int
-
-
-def _units(module: nn.Module) -> _Units | None:
-    """None of modules that are no weighted layer."""
-    is_convolution = isinstance(module, nn.modules.conv._ConvNd)
-    if not (is_convolution or isinstance(module, nn.Linear) or is_conv1d(module)):
-        return None
-    axis = -1 - len(module.kernel_size) if is_convolution else -1  # type: ignore[arg-type]
-    return _Units(axis, *axes_of_weight(module)[:2])
+def _axis_of_units(module: nn.Module) -> int | None:
+    """Where the units are in the output of a weighted layer; None of other modules."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return -1 - len(module.kernel_size)
+    return -1 if isinstance(module, nn.Linear) or is_conv1d(module) else None
 
 
 class _Watch(Observed, TorchFunctionMode):
@@ -323,7 +302,6 @@ class _Watch(Observed, TorchFunctionMode):
         self._modules = dict(model.named_modules())
         names = dict(model.named_modules(remove_duplicate=False))
         self._names = {id(part): strip_wrappers(path, names) for path, part in self._modules.items()}
-        self._counts: dict[int, int] = {}
         self._sources: Any = WeakTensorKeyDictionary()
 
     def mark_outputs(self, ends: list[Tensor]) -> None:
@@ -344,11 +322,11 @@ class _Watch(Observed, TorchFunctionMode):
     def hooks(self) -> Iterator[None]:
         with ExitStack() as handles:
             for part in self._modules.values():
-                if _units(part) is not None:
+                if _axis_of_units(part) is not None:
                     handles.callback(part.register_forward_hook(self._see_layer).remove)
                 elif type(part).__name__ in _COMPOSED:
                     handles.callback(part.register_forward_hook(self._see_composed).remove)
-                elif is_norm(type(part).__name__) and not any(_units(inner) for inner in part.modules()):
+                elif is_norm(type(part).__name__) and not any(_axis_of_units(inner) for inner in part.modules()):
                     handles.callback(part.register_forward_hook(self._see_normalization).remove)
             yield
 
@@ -371,40 +349,31 @@ class _Watch(Observed, TorchFunctionMode):
         activation, slope = _name_activation(name, args[1:], kwargs)
         if activation is None:
             return func(*args, **kwargs)
-        before = measure_before_activation(_array(source, use.axis), activation)
+        use.enter_activation(activation, slope, _array(source, use.axis))
         output = func(*args, **kwargs)
-        self._see_activation(use, activation, slope, before, output)
+        self._leave_activation(use, output)
         return output
 
     def _see_layer(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
         """Measure what a layer hands on; where its weights are to be wider, in place of it what they would give."""
-        units = _units(module)
-        if not self.is_on or units is None or not isinstance(output, Tensor) or not output.is_floating_point():
+        axis = _axis_of_units(module)
+        if not self.is_on or axis is None or not isinstance(output, Tensor) or not output.is_floating_point():
             return None
         if output.numel() == 0:  # of an expert without tokens
             return None
-        number = self._counts[id(module)] = self._counts.get(id(module), 0) + 1
         name = self._names[id(module)] or "(model)"
         weight: Tensor = module.weight  # type: ignore[assignment]
         parameter = self._parameters.get(id(weight), "")
         if getattr(module, "transposed", False) and getattr(module, "groups", 1) > 1:
             parameter = ""  # no axes give it its fans
-        layer = CheckedLayer(
-            name if number == 1 else f"{name} (use {number})",
-            type(module).__name__,
-            "",
-            Weights(parameter, tuple(weight.shape), _std(weight), units.in_axis, units.out_axis),
-            LayerStatistics(),
-            entering=measure_signal(_array(args[0], units.axis)) if args else math.nan,
-        )
-        use = Use(layer, units.axis)
+        weights = Weights(parameter, tuple(weight.shape), _std(weight), *axes_of_weight(module)[:2])
+        use = self.add_use(module, name, weights, axis, _array(args[0], axis) if args else None)
         if output.requires_grad:
             self.targets.append(_target(module, output))
         handed_on: Tensor = output
         if parameter in self._factors:
-            handed_on = _widen(output, getattr(module, "bias", None), units.axis, self._factors[parameter])
-        _take_gradient(use, use.measure(measure_outputs(_array(handed_on, units.axis))), handed_on)
-        self.uses.append(use)
+            handed_on = scale_weights(output, getattr(module, "bias", None), axis, self._factors[parameter])
+        _take_gradient(use, use.measure(measure_outputs(_array(handed_on, axis))), handed_on)
         self._sources[handed_on] = use, handed_on._version
         if handed_on.grad_fn is not None:
             self.nodes[handed_on.grad_fn] = use
@@ -422,15 +391,11 @@ class _Watch(Observed, TorchFunctionMode):
     def _see_composed(self, module: nn.Module, args: Any, output: Any) -> None:
         use = self._use(args[0]) if self.is_on and args else None
         if use is not None:
-            activation = _COMPOSED[type(module).__name__]
-            before = measure_before_activation(_array(args[0], use.axis), activation)
-            self._see_activation(use, activation, None, before, output)
+            use.enter_activation(_COMPOSED[type(module).__name__], None, _array(args[0], use.axis))
+            self._leave_activation(use, output)
 
-    def _see_activation(
-        self, use: Use, activation: str, slope: float | None, before: LayerStatistics, output: Tensor
-    ) -> None:
-        statistics = measure_after_activation(before, _array(output, use.axis))
-        _take_gradient(use, use.meet_activation(activation, slope, statistics), output)
+    def _leave_activation(self, use: Use, output: Tensor) -> None:
+        _take_gradient(use, use.leave_activation(_array(output, use.axis)), output)
         self._sources.pop(output, None)  # where it was computed in place
 
 
@@ -438,14 +403,6 @@ def _take_gradient(use: Use, place: int, output: Tensor) -> None:
     """Have the gradient with respect to an output measured when it comes."""
     if output.requires_grad:
         output.register_hook(lambda gradient: use.take_gradient(_array(gradient, use.axis), gradient.numel(), place))  # type: ignore[no-untyped-call]
-
-
-def _widen(output: Tensor, bias: Tensor | None, axis: int, factor: float) -> Tensor:
-    """What a layer would return with weights that are larger by a factor, and the same bias."""
-    if bias is None:
-        return output * factor
-    added = bias.reshape(-1, *(1,) * (-1 - axis))
-    return (output - added) * factor + added
 
 
 def _name_activation(name: str, args: Any, kwargs: Any) -> tuple[str | None, float | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from itertools import accumulate, product
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,17 +19,9 @@ if TYPE_CHECKING:
 
     from .plain import FillKeywords
 
-__all__ = ["Run", "Runs", "fill_dtensor", "fill_runs", "find_local", "refuse_unusable_here"]
+__all__ = ["Runs", "fill_dtensor", "fill_runs", "find_local", "refuse_unusable_here"]
 
-
-class Run(NamedTuple):
-    """Neighbouring indices of one axis that a rank holds: where they begin in the global tensor, and how many."""
-
-    first: int
-    size: int
-
-
-Runs: TypeAlias = list[list[Run]]  # of each axis
+Runs: TypeAlias = list[list[range]]  # of each axis, the indices of the global tensor that a rank holds
 
 
 def fill_dtensor(tensor: DTensor, initializer: Initializer, **keywords: Unpack[FillKeywords]) -> None:
@@ -53,7 +44,7 @@ def find_local(tensor: DTensor) -> tuple[Tensor | None, Runs]:
     coordinate = tensor.device_mesh.get_coordinate()
     if coordinate is None:
         return None, []
-    runs = [[Run(0, size)] for size in tensor.shape]
+    runs = [[range(size)] for size in tensor.shape]
     for place, placement, count in zip(coordinate, tensor.placements, tensor.device_mesh.shape, strict=True):
         if placement.is_replicate():
             continue
@@ -65,7 +56,7 @@ def find_local(tensor: DTensor) -> tuple[Tensor | None, Runs]:
         runs[axis] = [run for piece in pieces for run in _chunks(piece, count)[place]]
     with torch.no_grad():
         local = tensor.to_local()
-    held = tuple(sum(run.size for run in along) for along in runs)
+    held = tuple(sum(map(len, along)) for along in runs)
     if tuple(local.shape) != held:
         raise ValueError(f"tensor must hold {held} here by its placements, got a local tensor of {tuple(local.shape)}")
     return local, runs
@@ -78,21 +69,18 @@ def refuse_unusable_here(tensor: Tensor) -> None:
         refuse_unusable(held)
 
 
-def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
+def _chunks(runs: list[range], count: int) -> list[list[range]]:
     """Split as `torch.chunk` does, into `count` parts of which the last may be shorter or empty."""
-    total = sum(run.size for run in runs)
-    size = -(-total // count)
-    return [_part(runs, min(k * size, total), min((k + 1) * size, total)) for k in range(count)]
+    size = -(-sum(map(len, runs)) // count)
+    return [_part(runs, k * size, (k + 1) * size) for k in range(count)]
 
 
-def _part(runs: list[Run], first: int, last: int) -> list[Run]:
+def _part(runs: list[range], first: int, last: int) -> list[range]:
     part, before = [], 0
     for run in runs:
-        begin, end = max(first - before, 0), min(last - before, run.size)
-        if begin < end:
-            part.append(Run(run.first + begin, end - begin))
-        before += run.size
-    return part
+        part.append(run[max(first - before, 0) : max(last - before, 0)])
+        before += len(run)
+    return [run for run in part if run]
 
 
 def fill_runs(
@@ -100,15 +88,10 @@ def fill_runs(
 ) -> None:
     """Fill a tensor whose axes hold these runs of the global tensor's, one rectangle after another."""
     if local.numel() == 0:  # nothing to write, but all to check: other ranks hold the rest
-        runs = [[Run(0, size)] for size in local.shape]
-    for rectangle in product(*map(_locate, runs)):
-        part = local[tuple(slice(at, at + run.size) for at, run in rectangle)]
-        offset = tuple(run.first for _, run in rectangle)
+        runs = [[range(size)] for size in local.shape]
+    # Where each run begins in the tensor, and the run.
+    places = (zip(accumulate(map(len, along), initial=0), along, strict=False) for along in runs)
+    for rectangle in product(*places):
+        part = local[tuple(slice(at, at + len(run)) for at, run in rectangle)]
+        offset = tuple(run.start for _, run in rectangle)
         fill_tensor(part, initializer, shape=shape, offset=offset, **keywords)
-
-
-def _locate(along: list[Run]) -> Iterator[tuple[int, Run]]:
-    at = 0
-    for run in along:
-        yield at, run
-        at += run.size

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypedDict
 import torch
 from torch import Tensor
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, as_sizes, quote
 from winit_fast.repeats import RepeatedValuesWarning
+from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED
 
-from .dtensor import Run, Runs, fill_runs, refuse_unusable_here
+from .dtensor import Runs, fill_runs, refuse_unusable_here
 from .plain import draw_seed, fill_tensor, in_torch_layout, is_unreal, leaves_graph, refuse_absent, seed_of
 from .tensors import init_
 
@@ -359,7 +358,7 @@ class _MegatronInit(_Counting):
                 "it by partition_dim= what weights without a mark are: 0 (column-parallel layers of "
                 "TransformerEngine), 1 (its row-parallel ones), -1 (whole, as with use_cpu_initialization)"
             )
-        runs = [[Run(0, size)] for size in shape]
+        runs = [[range(size)] for size in shape]
         if axis is None or axis == -1:
             return tuple(shape), runs
         if not 0 <= axis < len(shape):
@@ -369,7 +368,8 @@ class _MegatronInit(_Counting):
         size, rest = divmod(shape[axis], stride)
         if rest:
             raise ValueError(f"weight must have a multiple of {stride} along axis {axis}, got {tuple(shape)}")
-        runs[axis] = [Run((self.rank + k * self.world_size) * size, size) for k in range(stride)]
+        begins = [(self.rank + k * self.world_size) * size for k in range(stride)]
+        runs[axis] = [range(begin, begin + size) for begin in begins]
         shape[axis] *= self.world_size
         return tuple(shape), runs
 

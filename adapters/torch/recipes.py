@@ -16,13 +16,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.arguments import did_you_mean
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
 from winit_fast.fans import Axes
 from winit_fast.initializer import Initializer
 from winit_fast.messages import quote
+from winit_fast.registry import Scheme, read_scheme, scheme_of
 
 from .rules import Recipe, Rule, Rules
 
@@ -495,10 +494,8 @@ def _scale(initializer: Initializer, shape: tuple[int, ...], factor: float) -> S
     match initializer.distribution(shape):
         case Constant():
             return initializer.scheme
-        case Normal(mean, std):
-            return read_scheme("normal", mean=mean, std=std * factor)
+        case Normal() | TruncatedNormal() as law:
+            return scheme_of(replace(law, std=law.std * factor))
         case Uniform(low, high):
-            return read_scheme("uniform", low=low * factor, high=high * factor)
-        case TruncatedNormal(mean, std, low, high):
-            return read_scheme("truncated_normal", mean=mean, std=std * factor, low=low, high=high)
+            return scheme_of(Uniform(low * factor, high * factor))
     raise ValueError(f"mup takes schemes of independent elements, got {initializer.scheme}")

@@ -29,11 +29,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _python_dispatch
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Normal, TruncatedNormal, Uniform
+from winit_fast.registry import Scheme, read_scheme, scheme_of
 
 from .blocks import Block, BlockMode, LeftToTorchError, TorchCall, block_here, modes_here, within
 from .plain import outside_modes
@@ -47,10 +46,9 @@ class NotRecordedError(RuntimeError):
 
 
 class Start(Enum):
-    """What memory holds that nothing wrote to: what it held before, or nothing in particular."""
+    """What memory holds that nothing wrote to."""
 
-    KEPT = "kept"
-    UNSET = "unset"
+    UNWRITTEN = "unwritten"
 
 
 Law: TypeAlias = "Constant | Normal | Uniform | TruncatedNormal | Scheme | Start | None"
@@ -76,10 +74,8 @@ class Store:
         """What all of it is distributed as, None where that is not one thing."""
         if not self.boxes:
             return self.law
-        laws = {law for _, law in self.boxes}
-        if len(laws) == 1 and isinstance(self.boxes[0][1], _NUMBERED) and self._is_tiled():
-            return self.boxes[0][1]
-        return None
+        law, *others = {law for _, law in self.boxes}
+        return law if not others and self._is_tiled() else None
 
     def find_zero_row(self) -> tuple[Law, int] | None:
         """A law for all but one row, which is 0, and that row."""
@@ -93,18 +89,16 @@ class Store:
 
     def _is_tiled(self) -> bool:
         """Whether the boxes fill it, side by side along one axis."""
-        differing = [axis for axis in range(len(self.shape)) if len({box[axis] for box, _ in self.boxes}) > 1]
-        along = differing[0] if differing else 0
-        if len(differing) > 1:
-            return False
-        others = [(axis, (0, size)) for axis, size in enumerate(self.shape) if axis != along]
-        whole = all(box[axis] == all_of_it for box, _ in self.boxes for axis, all_of_it in others)
+        boxes = [box for box, _ in self.boxes]
+        parted = [axis for axis, size in enumerate(self.shape) if any(box[axis] != (0, size) for box in boxes)]
+        if len(parted) != 1:
+            return not parted
         reached = 0
-        for first, size in sorted({box[along] for box, _ in self.boxes}):
+        for first, size in sorted(box[parted[0]] for box in boxes):
             if first > reached:
                 return False
             reached = max(reached, first + size)
-        return whole and reached == self.shape[along]
+        return reached == self.shape[parted[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +142,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def stand_in(self, tensor: Tensor, name: str, initial: Tensor | None = None) -> Tensor:
         """A tensor without memory in place of one whose values are asked for, or only read where there is `initial`."""
         made = torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="meta")
-        self.stores[_key(made)] = Store(tuple(made.shape), made, Start.KEPT, name, initial)
+        self.stores[_key(made)] = Store(tuple(made.shape), made, Start.UNWRITTEN, name, initial)
         return made
 
     def keep(self, tensor: Tensor) -> None:
@@ -166,7 +160,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget(self, tensor: Tensor) -> None:
         """Take what was written so far as not written."""
         store = self.stores[_key(tensor)]
-        store.law, store.boxes, store.origins = Start.KEPT, [], frozenset()
+        store.law, store.boxes, store.origins = Start.UNWRITTEN, [], frozenset()
 
     def call(self, tensor: Tensor, name: str) -> None:
         """Say afterwards which stream is drawn into a tensor."""
@@ -246,45 +240,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._note_made(func(*args, **kwargs), [] if name == "lift_fresh" else tensors)
         for target in targets:
             self._adopt(target)
-        read = [self._freeze(tensor) for tensor in tensors]
+        kept_args, kept_kwargs = tree_map_only(Tensor, self._freeze, (args, kwargs))
         law = _LAWS[name](self, args, kwargs) if name in _LAWS and not func.is_view else None
         if isinstance(law, (*_NUMBERED, Scheme)) and not isinstance(law, Constant):
             for target in targets:
                 if not all(self._ends_in(target, tensor) for tensor in tensors):
                     law = None
-        result = self._do(func, args, kwargs, targets)
+        result = self._do(func, args, kwargs, tensors, targets)
         if func.is_view:
             return result
-        read_keys = {view.key for view in read if isinstance(view, View)} - set(map(_key, targets))
-        origins = frozenset[int]().union(*(self.stores[key].origins for key in read_keys))
-        views = iter(read)
-        frozen_args, frozen_kwargs = tree_map(
-            lambda leaf: next(views) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
-        )
-        reads = frozenset(view.key for view in read if isinstance(view, View))
-        results: list[View | None] = []
-        made_here = set()
-        for made in tree_leaves(result):
-            if not isinstance(made, Tensor):
-                results.append(None)
-                continue
-            if _key(made) not in self.stores:
+        reads = frozenset(view.key for view in tree_leaves((kept_args, kept_kwargs)) if isinstance(view, View))
+        written = frozenset(map(_key, targets))
+        origins = frozenset[int]().union(*(self.stores[key].origins for key in reads - written))
+        leaves, covered = tree_leaves(result), set()
+        for made in leaves:
+            if isinstance(made, Tensor) and not self.knows(made):
                 self.stores[_key(made)] = _store_of_result(made, law)
                 self.stores[_key(made)].origins = origins | self._begin_draw(made, draws)
-                made_here.add(_key(made))
-            results.append(self.view(made))
-        whole = [target for target in targets if _is_whole(target, self.stores[_key(target)])]
-        covered = {_key(target) for target in whole if name in _OVERWRITE}
-        written = {_key(target) for target in targets}
+                covered.add(_key(made))
+        results = tuple(self.view(made) if isinstance(made, Tensor) else None for made in leaves)
         for target in targets:
-            before = frozenset[int]() if _key(target) in covered else self.stores[_key(target)].origins
-            self.write(target, law)
-            self.stores[_key(target)].origins = before | origins | self._begin_draw(target, draws)
-        if written or made_here:
-            self.tape.append(Operation(
-                func, frozen_args, frozen_kwargs, tuple(results), reads, frozenset(written | made_here),
-                frozenset(covered | made_here), draws,
-            ))  # fmt: skip
+            if self._write(target, law, origins, draws, is_covering=name in _OVERWRITE):
+                covered.add(_key(target))
+        if written or covered:
+            writes, covers = written | covered, frozenset(covered)
+            operation = Operation(func, kept_args, kept_kwargs, results, reads, writes, covers, draws)
+            self.tape.append(operation)
         return result
 
     def view(self, tensor: Tensor) -> View:
@@ -307,20 +288,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise NotRecordedError("a tensor of the meta device was made before, and its values are not known")
         return self.knows(tensor)
 
-    def _do(self, func: Any, args: Any, kwargs: Any, targets: list[Tensor]) -> Any:
+    def _do(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], targets: list[Tensor]) -> Any:
         """Run it where there is no memory, or in memory made here; what was there before is not touched."""
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        is_mixed = any(leaf.is_meta for leaf in leaves)
+        is_mixed = any(tensor.is_meta for tensor in tensors)
         for target in targets:
             if not target.is_meta and (is_mixed or _key(target) not in self._born):
                 return target
         if is_mixed:
-            args, kwargs = tree_map(
-                lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) and not leaf.is_meta else leaf, (args, kwargs)
-            )
+            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             if "device" in kwargs:
                 kwargs["device"] = torch.device("meta")
-        return self._note_made(func(*args, **kwargs), leaves)
+        return self._note_made(func(*args, **kwargs), tensors)
 
     def _note_made(self, result: Any, operands: list[Tensor]) -> Any:
         """Remember what memory was made while recording: that of results, unless they are views of what was there."""
@@ -358,19 +336,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # Laws
 
-    def write(self, target: Tensor, law: Law) -> None:
-        """A tensor was overwritten by something of this law."""
+    def _write(self, target: Tensor, law: Law, origins: frozenset[int], draws: bool, is_covering: bool) -> bool:
+        """A tensor was written to, its elements being of this law now; whether nothing is left of all its memory."""
         store = self.stores[_key(target)]
-        if _is_whole(target, store):
+        is_whole = _is_whole(target, store)
+        before = frozenset[int]() if is_whole and is_covering else store.origins
+        store.origins = before | origins | self._begin_draw(target, draws)
+        box = None if is_whole else _box(self.view(target), store.shape)
+        if is_whole:
             is_same = tuple(target.shape) == store.shape and target.is_contiguous()
             store.law, store.boxes = law if is_same or isinstance(law, _NUMBERED) else None, []
-            return
-        box = _box(self.view(target), store.shape)
-        if box is None or not isinstance(law, _NUMBERED):
+        elif box is None or not isinstance(law, _NUMBERED):
             store.law, store.boxes = None, []
         elif store.law is not None:
             store.boxes = [(other, kept) for other, kept in store.boxes if other != box]
             store.boxes.append((box, law))
+        return is_whole and is_covering
 
     def law(self, operand: Any) -> Law:
         """What a number or the elements of a tensor are distributed as."""
@@ -401,13 +382,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         law: Law = read_scheme(scheme)
         if not _is_whole(tensor, store) or tuple(tensor.shape) != store.shape or not tensor.is_contiguous():
             law = _resolve(law, tuple(tensor.shape))
-        covers = frozenset([view.key]) if _is_whole(tensor, store) else frozenset()
-        self.tape.append(
-            Operation(scheme, (view,), {}, (view,), frozenset([view.key]), frozenset([view.key]), covers, True)
-        )
-        before = frozenset[int]() if covers else store.origins
-        self.write(tensor, law)
-        store.origins = before | self._begin_draw(tensor, True)
+        key = frozenset([view.key])
+        is_covered = self._write(tensor, law, frozenset(), draws=True, is_covering=True)
+        self.tape.append(Operation(scheme, (view,), {}, (view,), key, key, key if is_covered else frozenset(), True))
         return tensor
 
     # Once more
@@ -456,11 +433,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 keys[one.key] = other.key if _is_same(*before) else -1
             return replace(one, key=keys[one.key]) == other
 
+        pairs = enumerate(zip(map(_list_leaves, self.tape), map(_list_leaves, again.tape), strict=True))
         return frozenset(
-            number
-            for number, pair in enumerate(zip(self.tape, again.tape, strict=True))
-            if not is_same(pair[0].function, pair[1].function)
-            or not _all_same([(made.args, made.kwargs, made.results) for made in pair], is_same)
+            number for number, (one, other) in pairs if len(one) != len(other) or not all(map(is_same, one, other))
         )
 
     def is_steady(self, tensor: Tensor, unsteady: frozenset[int]) -> bool:
@@ -484,9 +459,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         held: dict[int, Tensor] = {}
         drawn: dict[str, int] = {}
 
-        def tensor(leaf: Any) -> Any:
-            if not isinstance(leaf, View):
-                return leaf
+        def tensor(leaf: View) -> Tensor:
             if leaf.key not in held:
                 store = self.stores[leaf.key]
                 if store.initial is not None:
@@ -501,7 +474,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         with torch.no_grad():
             for operation in operations:
-                args, kwargs = tree_map(tensor, (operation.args, operation.kwargs))
+                args, kwargs = tree_map_only(View, tensor, (operation.args, operation.kwargs))
                 if "device" in kwargs:
                     kwargs["device"] = torch.device("cpu")
                 if not operation.draws:
@@ -509,17 +482,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if operation.function._schema.name.startswith(("aten::empty", "aten::new_empty")):
                         _mark(result, unwritten)
                 else:
-                    scheme, target = _as_draw(operation)  # type: ignore[misc]
-                    place = target if isinstance(target, View) else operation.results[0]
-                    name = self.stores[place.key].name or stream  # type: ignore[union-attr]
+                    scheme, place = _as_draw(operation)  # type: ignore[misc]
+                    name = self.stores[place.key].name or stream
                     count = drawn[name] = drawn.get(name, -1) + 1
-                    memory = tensor(target) if isinstance(target, View) else _make_memory(operation, args, kwargs)
                     own = f"{prefix}{name}" + (f"#{count}" if count else "")
-                    result = init_(memory, scheme, seed=seed, name=own)
+                    result = init_(tensor(place), scheme, seed=seed, name=own)
                 for made, saved in zip(tree_leaves(result), operation.results, strict=True):
                     if saved is not None and saved.key in operation.covers and saved.key not in held:
                         held[saved.key] = _flat(made)
-            return tensor(view)  # type: ignore[no-any-return]
+            return tensor(view)
 
 
 _modes: Any = _python_dispatch  # without its annotations, which are partial
@@ -664,30 +635,23 @@ _OF_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 def as_scheme(law: Law) -> Scheme | None:
     """The scheme of a law, None where there is none."""
-    try:
-        match law:
-            case Scheme():
-                return law
-            case Constant(value):
-                known = {0.0: "zeros", 1.0: "ones"}
-                return read_scheme(known[value]) if value in known else read_scheme("constant", value=value)
-            case Normal(mean, std):
-                return read_scheme("normal", mean=mean, std=std)
-            case Uniform(low, high):
-                return read_scheme("uniform", low=low, high=high)
-            case TruncatedNormal(mean, std, low, high):
-                return read_scheme("truncated_normal", mean=mean, std=std, low=low, high=high)
-    except ValueError:  # such as an infinite constant
-        pass
+    match law:
+        case Scheme():
+            return law
+        case Constant(0.0 | 1.0 as value):
+            return read_scheme("ones" if value else "zeros")
+        case Uniform(low, high):
+            law = Uniform(low, high)  # rounded to the nearest, as all that is computed
+    with suppress(ValueError):  # such as an infinite constant
+        return scheme_of(law) if isinstance(law, _NUMBERED) else None
     return None
 
 
 # Memory and views
 
 
-def _all_same(pair: Sequence[Any], is_same: Callable[[Any, Any], bool]) -> bool:
-    first, second = map(tree_leaves, pair)
-    return len(first) == len(second) and all(map(is_same, first, second))
+def _list_leaves(operation: Operation) -> list[Any]:
+    return tree_leaves((operation.function, operation.args, operation.kwargs, operation.results))
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -716,7 +680,7 @@ def _store_of_result(made: Tensor, law: Law) -> Store:
     size = made.untyped_storage().nbytes() // made.element_size()
     if made.is_contiguous() and made.numel() == size:
         return Store(tuple(made.shape), made, law)
-    return Store((size,), made, law if isinstance(law, _NUMBERED) or law is Start.UNSET else None)
+    return Store((size,), made, law if isinstance(law, (*_NUMBERED, Start)) else None)
 
 
 def _mark(memory: Tensor, unwritten: float) -> Tensor:
@@ -768,12 +732,8 @@ def _are_apart(one: View, other: View, shape: tuple[int, ...]) -> bool:
 _LawOf: TypeAlias = Callable[[Recorder, Any, Any], Law]
 
 
-def _constant(value: float) -> _LawOf:
-    return lambda recorder, args, kwargs: Constant(value)
-
-
-def _of(place: int) -> _LawOf:
-    return lambda recorder, args, kwargs: recorder.law(args[place])
+def _same(recorder: Recorder, args: Any, kwargs: Any) -> Law:
+    return recorder.law(args[0])
 
 
 def _number(place: int) -> _LawOf:
@@ -819,8 +779,9 @@ def _uniform(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 
 def _read_numbers(args: Any, kwargs: Any, *named: tuple[str, float]) -> list[float]:
-    numbers = [kwargs.get(name, default) for name, default in named]
-    return [float(number) for number in (*args[: len(named)], *numbers[len(args) :])]
+    """The numbers of these names, by place or by name; None is the default."""
+    given = [args[place] if place < len(args) else kwargs.get(name) for place, (name, _) in enumerate(named)]
+    return [float(default if number is None else number) for number, (_, default) in zip(given, named, strict=True)]
 
 
 def _with_number(recorder: Recorder, args: Any, in_any_order: bool) -> tuple[Law, float]:
@@ -870,17 +831,17 @@ def _inverse_error(recorder: Recorder, args: Any, kwargs: Any) -> Law:
 
 def _clamped(recorder: Recorder, args: Any, kwargs: Any) -> Law:
     """Bounds change nothing where nothing is beyond them but for rounding."""
-    law = recorder.law(args[0])
-    low, high = _read_numbers(args[1:], {name: value for name, value in kwargs.items() if value is not None},
-                         ("min", -math.inf), ("max", math.inf))  # fmt: skip
-    match law:
-        case TruncatedNormal(mean, std, least, most):
+    if any(isinstance(bound, Tensor) for bound in (*args[1:], *kwargs.values())):
+        return None
+    low, high = _read_numbers(args[1:], kwargs, ("min", -math.inf), ("max", math.inf))
+    match recorder.law(args[0]):
+        case TruncatedNormal(mean, std, least, most) as law:
             near = 1e-6 * std
             is_idle = low <= mean + std * least + near and high >= mean + std * most - near
             return law if is_idle else None
-        case Normal(mean, std):  # nothing drawn is as far from the mean as this
+        case Normal(mean, std) as law:  # nothing drawn is as far from the mean as this
             return law if low <= mean - 37.0 * std and high >= mean + 37.0 * std else None
-        case Uniform(least, most):
+        case Uniform(least, most) as law:
             return law if low <= least and high >= most else None
     return None
 
@@ -897,7 +858,7 @@ def _keeps_shape(recorder: Recorder, args: Any) -> bool:
 def _with_numbers(law: Law, args: Any) -> Law:
     """A scheme by fans with its numbers, which can then be scaled."""
     shapes = [tuple(operand.shape) for operand in args[:2] if isinstance(operand, Tensor)]
-    return _resolve(law, max(shapes, key=lambda shape: math.prod(shape)))
+    return _resolve(law, max(shapes, key=math.prod))
 
 
 def _resolve(law: Law, shape: tuple[int, ...]) -> Law:
@@ -921,16 +882,15 @@ def _move(law: Law, scaled: Callable[[float], float], by: float) -> Law:
 
 
 _LAWS: dict[str, _LawOf] = {
-    "zero_": _constant(0.0), "zeros": _constant(0.0), "zeros_like": _constant(0.0), "new_zeros": _constant(0.0),
-    "ones": _constant(1.0), "ones_like": _constant(1.0), "new_ones": _constant(1.0),
+    **dict.fromkeys(("zero_", "zeros", "zeros_like", "new_zeros"), lambda *_: Constant(0.0)),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), lambda *_: Constant(1.0)),
     "fill_": _number(1), "full": _number(1), "full_like": _number(1), "fill": _number(1), "scalar_tensor": _number(0),
     "new_full": _number(2),
-    "copy_": _copy, "clone": _of(0), "_to_copy": _cast, "lift_fresh": _of(0), "_unsafe_view": _of(0),
-    "normal_": _normal, "randn": lambda *_: Normal(0.0, 1.0), "randn_like": lambda *_: Normal(0.0, 1.0),
-    "uniform_": _uniform, "rand": lambda *_: Uniform(0.0, 1.0), "rand_like": lambda *_: Uniform(0.0, 1.0),
-    "normal": _normal_made,
-    "empty": lambda *_: Start.UNSET, "empty_like": lambda *_: Start.UNSET, "new_empty": lambda *_: Start.UNSET,
-    "empty_strided": lambda *_: Start.UNSET, "new_empty_strided": lambda *_: Start.UNSET,
+    **dict.fromkeys(("clone", "lift_fresh", "_unsafe_view"), _same), "copy_": _copy, "_to_copy": _cast,
+    **dict.fromkeys(("randn", "randn_like"), lambda *_: Normal(0.0, 1.0)), "normal_": _normal, "normal": _normal_made,
+    **dict.fromkeys(("rand", "rand_like"), lambda *_: Uniform(0.0, 1.0)), "uniform_": _uniform,
+    **dict.fromkeys(("empty", "empty_like", "new_empty"), lambda *_: Start.UNWRITTEN),
+    **dict.fromkeys(("empty_strided", "new_empty_strided"), lambda *_: Start.UNWRITTEN),
     "mul": _times, "mul_": _times, "div": _over, "div_": _over, "neg": _negative, "neg_": _negative,
     "add": _plus(1.0), "add_": _plus(1.0), "sub": _plus(-1.0), "sub_": _plus(-1.0),
     "erfinv": _inverse_error, "erfinv_": _inverse_error, "clamp": _clamped, "clamp_": _clamped,
@@ -941,20 +901,13 @@ _OVERWRITE = ("zero_", "fill_", "copy_", "normal_", "uniform_")
 _DRAWS = ("normal_", "uniform_", "randn", "randn_like", "rand", "rand_like", "normal")
 
 
-def _as_draw(operation: Operation) -> tuple[str, View | None] | None:
-    """A draw as a scheme and the tensor it fills, None in place of one that it makes."""
+def _as_draw(operation: Operation) -> tuple[str, View] | None:
+    """A draw as a scheme and the tensor that it fills or makes."""
     if isinstance(operation.function, str):
         return operation.function, operation.args[0]
     name = operation.function._schema.name.partition("::")[2]
-    target = operation.args[0] if name.endswith("_") else None
-    if name not in _DRAWS or isinstance(target, Tensor):
+    place = operation.args[0] if name.endswith("_") else operation.results[0]
+    if name not in _DRAWS or not isinstance(place, View):
         return None
     scheme = as_scheme(_LAWS[name](None, operation.args, operation.kwargs))  # type: ignore[arg-type]
-    return None if scheme is None else (str(scheme), target)
-
-
-def _make_memory(operation: Operation, args: Any, kwargs: Any) -> Tensor:
-    """Memory for what a draw makes."""
-    saved = operation.results[0]
-    assert saved is not None
-    return torch.empty_strided(saved.size, saved.stride, dtype=saved.dtype, device="cpu")
+    return None if scheme is None else (str(scheme), place)

@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from winit_fast import Scheme
-from winit_fast import scheme as read_scheme
 from winit_fast.fans import Axes, Matrices, matrices_of
 from winit_fast.messages import quote
+from winit_fast.schemes import Scheme, read_scheme
 
 from .plain import torch_axes
 
@@ -207,6 +206,5 @@ def _is(module: nn.Module, kinds: Kinds) -> bool:
 def _split(kinds: Kinds) -> tuple[tuple[type, ...], tuple[str, ...]]:
     """Kinds that are classes, and those that are globs."""
     given = _tuple(kinds)
-    return tuple(kind for kind in given if not isinstance(kind, str)), tuple(
-        kind for kind in given if isinstance(kind, str)
-    )
+    globs = tuple(kind for kind in given if isinstance(kind, str))
+    return tuple(kind for kind in given if not isinstance(kind, str)), globs

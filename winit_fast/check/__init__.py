@@ -14,6 +14,7 @@ from winit_fast.check.observe import (
     measure_outputs,
     measure_signal,
     sample_rows,
+    scale_weights,
 )
 from winit_fast.check.result import Check, check_model
 from winit_fast.report.measurement import LayerStatistics
@@ -39,4 +40,5 @@ __all__ = [
     "measure_outputs",
     "measure_signal",
     "sample_rows",
+    "scale_weights",
 ]

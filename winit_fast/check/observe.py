@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.check.layer import CheckedLayer
+from winit_fast.check.layer import CheckedLayer, Weights
 from winit_fast.report.activations import ACTIVATIONS
 from winit_fast.report.measurement import LayerStatistics, layer_statistics, size_of, with_gradients
 from winit_fast.report.verdicts import Thresholds
@@ -28,6 +28,7 @@ __all__ = [
     "measure_outputs",
     "measure_signal",
     "sample_rows",
+    "scale_weights",
 ]
 
 
@@ -60,12 +61,23 @@ class Use:
     axis: int
     has_activation: bool = False
     points: int = 0
+    _activation: tuple[str, float | None, LayerStatistics] | None = None  # that is being computed
 
     def measure(self, statistics: LayerStatistics) -> int:
         """Replace the statistics, and return the number of the point where they were measured."""
         self.layer = replace(self.layer, statistics=statistics._replace(name=self.layer.name))
         self.points += 1
         return self.points - 1
+
+    def enter_activation(self, activation: str, slope: float | None, pre_activations: NDArray[Any]) -> None:
+        """Record an activation before it is computed, which may be in place."""
+        self._activation = activation, slope, measure_before_activation(pre_activations, activation)
+
+    def leave_activation(self, outputs: NDArray[Any]) -> int:
+        """Record what the activation made, and return the number of the point where it was measured."""
+        assert self._activation is not None
+        activation, slope, before = self._activation
+        return self.meet_activation(activation, slope, measure_after_activation(before, outputs))
 
     def meet_activation(self, activation: str, slope: float | None, statistics: LayerStatistics) -> int:
         """Record the activation's name and negative slope, and the statistics after it."""
@@ -102,6 +114,16 @@ class Observed:
         super().__init__()  # a subclass may also be a mode of its framework
         self.uses: list[Use] = []
         self._normalized_after: set[int] = set()  # the number of uses before each normalization
+        self._counts: dict[int, int] = {}  # of the uses of each layer
+
+    def add_use(self, layer: object, name: str, weights: Weights, axis: int, inputs: NDArray[Any] | None) -> Use:
+        """Record a use of a layer, whose name is numbered from the second on, and the signal that enters it."""
+        number = self._counts[id(layer)] = self._counts.get(id(layer), 0) + 1
+        name = name if number == 1 else f"{name} (use {number})"
+        entering = math.nan if inputs is None else measure_signal(inputs)
+        use = Use(CheckedLayer(name, type(layer).__name__, "", weights, LayerStatistics(), entering=entering), axis)
+        self.uses.append(use)
+        return use
 
     @property
     def layers(self) -> tuple[CheckedLayer, ...]:
@@ -193,6 +215,22 @@ def measure_signal(inputs: NDArray[Any]) -> float:
     measured = layer_statistics(None, inputs)
     size = size_of(measured)
     return 0.0 if size < Thresholds().spread * math.hypot(measured.mean, measured.std) < math.inf else size
+
+
+def scale_weights(output: Any, bias: Any, axis: int, factor: float) -> Any:
+    """What a layer would return if its weights were multiplied by a factor, and its bias, if any, was the same.
+
+    Arrays of any framework; `axis` is that of the units, counted from the end.
+
+    Examples
+    --------
+    >>> scale_weights(np.array([[3.0, 5.0]]), np.array([1.0, 2.0]), -1, 2.0).tolist()
+    [[5.0, 8.0]]
+    """
+    if bias is None:
+        return output * factor
+    added = bias[(..., *[None] * (-1 - axis))]
+    return (output - added) * factor + added
 
 
 def is_norm(name: str) -> bool:

@@ -113,7 +113,8 @@ def read(path: str | Path) -> Contents:
 
 
 _LONGEST = 10_000  # what numpy.load reads of strangers
+_SIZE = rb"(?:0|[1-9][0-9]{0,19})"
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[A-Za-z][0-9]{1,4})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:[0-9]{1,20}(?:,|(?:, ?[0-9]{1,20}){1,63},?))?)\),? ?\}[ \n]*"
+    rb"'shape': \(((?:%(size)s(?:,|(?:, ?%(size)s){1,63},?))?)\),? ?\}[ \n]*" % {b"size": _SIZE}
 )
