@@ -306,7 +306,7 @@ def look():
             continue
         masks.add(int(status.split("SigBlk:")[1].split()[0], 16))
 parallel._look = look
-fill(np.zeros(1 << 24), "normal", seed=1, threads=6)
+fill(np.zeros(1 << 26), "normal", seed=1, threads=6)
 import signal
 # A thread that the system has only begun to start blocks all, or none yet.
 blocked = {{signal.SIGINT, signal.SIGALRM, signal.SIGTERM, signal.SIGPROF}}
