@@ -383,6 +383,188 @@ def test_a_real_signal_keeps_the_partial_and_the_printed_command_goes_on(name, t
     assert [one.name for one in path.parent.iterdir()] == ["a.raw"]
 
 
+# verify
+
+
+def spoil(path, element, dtype="float16", value=0.5):
+    """Overwrite a value of the last tensor of a file, counted from the end."""
+    with open(path, "r+b") as file:
+        file.seek(-element * np.dtype(dtype).itemsize, 2)
+        file.write(np.array(value, dtype).tobytes())
+
+
+@pytest.fixture
+def table(tmp_path, capsys):
+    """A safetensors file that says how it was made."""
+    path = tmp_path / "t.safetensors"
+    assert main(["fill", str(path), *TABLE, "--quiet"]) == 0
+    return path
+
+
+def test_verify_needs_nothing_but_the_file(table, capsys):
+    assert main(["verify", str(table)]) == 0
+    assert capsys.readouterr().out == "compared 128.0 kB: all of it is as it should be\n"
+    assert main(["verify", str(table), "--quiet"]) == 0
+    assert main(["verify", str(table), "--sample", "100", "--memory", "1MiB", "--threads", "2", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verify_prints_the_first_difference_and_returns_1(table, capsys):
+    spoil(table, 1)
+    spoil(table, 64 * 3 + 10)
+    assert main(["verify", str(table), "--quiet"]) == 1
+    value = str(expected()[996, 54])
+    assert capsys.readouterr() == (f"user_id (996, 54): found 0.5, expected {value}\n", "")
+
+
+def test_verify_of_a_file_that_was_cut_returns_1(table, capsys):
+    os.truncate(table, table.stat().st_size - 1)
+    assert main(["verify", str(table)]) == 1
+    assert capsys.readouterr().out.startswith(f"missing: {table} ends at byte ")
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.raw", "t.bin"])
+def test_verify_takes_the_options_of_fill_where_a_file_says_nothing(name, tmp_path, capsys):
+    path = tmp_path / name
+    assert main(["fill", str(path), *TABLE, "--quiet", "--rows", "100:300"]) == 0
+    assert main(["verify", str(path)]) == 2
+    assert "does not say how it was made" in capsys.readouterr().err
+    assert main(["verify", str(path), *TABLE, "--rows", "100:300"]) == 0
+    (tmp_path / "r.json").write_text(
+        json.dumps({"seed": 7, "dtype": "float16", "tensors": {"user_id": [1000, 64]}, "rules": {"*": SCHEME}})
+    )
+    assert main(["verify", str(path), "--recipe", str(tmp_path / "r.json"), "--rows", "100:300"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(path), "--recipe", str(tmp_path / "r.json"), "--seed", "8", "--rows", "100:300"]) == 1
+    assert capsys.readouterr().out.startswith("user_id (100, 0): found ")
+
+
+def test_verify_of_a_file_that_says_one_thing_against_another(table, capsys):
+    assert main(["verify", str(table), *TABLE, "--seed", "8"]) == 1
+    assert capsys.readouterr().out.startswith("user_id (0, 0): found ")
+
+
+@pytest.fixture
+def shards(tmp_path, capsys):
+    """A folder by two ranks."""
+    for rank in ("1", "0"):
+        given = ["--format", "dcp", "--rank", rank, "--world-size", "2", "--quiet"]
+        assert main(["fill", str(tmp_path / "tables"), *TABLE, *given]) == 0
+    return sorted((tmp_path / "tables").iterdir())
+
+
+def test_verify_of_a_folder_finds_what_differs_what_is_missing_and_what_is_stray(shards, capsys):
+    folder = shards[0].parent
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out == "compared 128.0 kB: all of it is as it should be\n"
+    spoil(shards[1], 1)
+    assert main(["verify", str(folder)]) == 1
+    assert capsys.readouterr().out.endswith(f"expected {expected()[999, 63]!s} in {shards[1].name}\n")
+    other = [*TABLE, "--name", "item_id", "--quiet"]
+    assert main(["fill", str(folder / "stray.safetensors"), *other]) == 0
+    shards[1].unlink()
+    assert main(["verify", str(folder), "--quiet"]) == 1
+    out = capsys.readouterr().out
+    assert "missing: user_id [500:1000, 0:64] is in no file" in out
+    assert re.search(r"^does not belong here: .*stray.safetensors", out, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sample", "0"], "must be an int >= 1, got 0"),
+        (["--memory", "much"], "memory must be a number of bytes"),
+        (["--threads", "0"], "must be an int >= 1, got 0"),
+        (["--rows", "0:9"], "rows is for files of format raw and npy"),
+        (["--seed", "7"], "--seed needs a tensor"),
+        (["--recipe", "no.json"], "no.json"),
+        (["--shape", "3"], "--scheme must be given for a tensor by flags"),
+    ],
+)
+def test_what_verify_cannot_use_is_named(options, message, table, capsys):
+    assert main(["verify", str(table), *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+
+
+def test_verify_of_what_it_cannot_read_returns_2(tmp_path, capsys):
+    (tmp_path / "t.safetensors").write_bytes(b"somebody's work")
+    assert main(["verify", str(tmp_path / "t.safetensors")]) == 2
+    assert main(["verify", str(tmp_path / "nothing")]) == 2
+    assert "nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt, 130), (SystemExit(143), 143)])
+def test_an_interrupt_of_verify_has_its_status(ending, status, table, monkeypatch):
+    def interrupt(*_, **__):
+        raise ending
+
+    monkeypatch.setattr(files, "verify", interrupt)
+    try:
+        found = main(["verify", str(table)])
+    except SystemExit as error:
+        found = error.code
+    assert found == status
+
+
+# Models and folders
+
+
+def test_a_model_like_another_has_its_names_and_shapes_and_types(tmp_path, capsys):
+    recipe = {"dtype": "float16", "tensors": {"embed.weight": [100, 8], "norm.weight": [8]}, "rules": {"*": "ones"}}
+    recipe["tensors"] |= {f"layers.{k}.weight": {"shape": [8, 16], "dtype": "float32"} for k in range(3)}
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["fill", first, "--recipe", str(tmp_path / "r.json"), "--max-file-size", "1200"]) == 0
+    assert (tmp_path / "first" / "model.safetensors.index.json").exists()
+    rules = ["--rule", "norm.*", "ones", "--rule", "embed.*", SCHEME, "--rule", "*.weight", "he_normal"]
+    given = ["--like", first, *rules, "--seed", "7", "--max-file-size", "1200"]
+    assert main(["fill", second, *given]) == 0
+    assert main(["verify", second]) == 0
+    names = [[path.name for path in sorted((tmp_path / which).iterdir())] for which in ("first", "second")]
+    assert names[0] == names[1]
+    assert len(names[0]) > 2
+    safetensors = pytest.importorskip("safetensors.numpy")
+    found = {}
+    for path in (tmp_path / "second").glob("*.safetensors"):
+        found |= safetensors.load_file(path)
+    for name, shape, dtype, scheme, axes in [
+        ("embed.weight", (100, 8), "float16", SCHEME, {}),
+        ("norm.weight", (8,), "float16", "ones", {}),
+        ("layers.1.weight", (8, 16), "float32", "he_normal", {"in_axis": 1, "out_axis": 0}),
+    ]:
+        assert found[name].tobytes() == expected(shape, dtype, scheme, name, **axes).tobytes()
+    assert main(["fill", str(tmp_path / "third"), "--like", first, "--rule", "norm.*", "ones"]) == 2
+    assert "none takes 'embed.weight'" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_folder_needs_its_options_again(shards, capsys):
+    folder = shards[0].parent
+    assert main(["fill", str(folder), "--resume"]) == 2
+    assert "is a folder: --resume needs the other options that it was begun with, too" in capsys.readouterr().err
+    given = ["--format", "dcp", "--rank", "0", "--world-size", "2", "--resume"]
+    assert main(["fill", str(folder), *TABLE, *given]) == 0
+    assert "is complete: kept" in capsys.readouterr().out
+
+
+def test_ranks_without_a_format_are_told_the_two(tmp_path, capsys):
+    assert main(["fill", str(tmp_path / "tables"), *TABLE, "--rank", "0", "--world-size", "2"]) == 2
+    assert "format must be 'dcp' (each rank writes its rows) or 'hf'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.frameworks
+def test_ranks_of_torchrun_write_one_checkpoint(tmp_path):
+    pytest.importorskip("torch.distributed.run")
+    fill = ["-m", "winit_fast", "fill", str(tmp_path / "tables"), *TABLE, "--format", "dcp"]
+    done = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", *fill)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "tables").iterdir())) == 3
+    assert main(["verify", str(tmp_path / "tables"), "--quiet"]) == 0
+
+
 # clean
 
 

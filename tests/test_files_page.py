@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from winit_fast.__main__ import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
+RECIPE = re.search(r"^```toml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[1]
 SMALLER = {"40000000x128": "400x128"}
 
 
@@ -26,7 +28,10 @@ def sessions():
 @pytest.mark.parametrize("session", sessions(), ids=lambda session: session[0][:40])
 def test_a_session_runs_as_it_stands(session, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if any("tables.toml" in line for line in session) and sys.version_info < (3, 11):
+        pytest.importorskip("tomli")
+    (tmp_path / "tables.toml").write_text(RECIPE.replace("000_000", "00"))
     for line in session:
         words = [SMALLER.get(word, word) for word in shlex.split(line)]
         assert words[0] == "winit-fast"
-        assert main(words[1:]) in (0, 1), capsys.readouterr().err
+        assert main(words[1:]) == 0, capsys.readouterr().err

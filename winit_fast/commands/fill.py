@@ -12,11 +12,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors
+from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of
 from winit_fast.files.sizes import show_size
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--world-size", type=integer_from(1), metavar="W",
         help="of W workers (default of both for a folder: RANK and WORLD_SIZE of the environment, set by torchrun)",
     )  # fmt: skip
-    part.add_argument("--rows", type=_rows, metavar="A:B", help="the file holds rows A to B - 1 of the tensor")
+    part.add_argument("--rows", type=rows_of, metavar="A:B", help="the file holds rows A to B - 1 of the tensor")
     add_running_arguments(parser)
 
 
@@ -50,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     asked = read_tensors(options)
     if asked.tensors is None and not options.resume:
         raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
+    if asked.tensors is None and os.path.isdir(options.file):
+        raise ValueError(f"{options.file} is a folder: --resume needs the other options that it was begun with, too")
     from winit_fast.files import write
 
     rank, world_size = _read_ranks(options, asked.tensors)
@@ -83,16 +84,6 @@ def run(options: argparse.Namespace) -> int:
 _OPTIONS = {"resume=True": "--resume", "force=True": "--force", "clean()": "the command clean"}
 
 
-def _rows(text: str) -> tuple[int, int]:
-    first, colon, last = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError
-        return int(first), int(last)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be two numbers of rows such as 0:1000, got {text!r}") from None
-
-
 def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | None) -> tuple[int, int]:
     """Which part of a folder to write, by the options or the environment; all of a single file."""
     given = options.rank is not None or options.world_size is not None
@@ -109,9 +100,12 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
 
 
 def _is_folder(options: argparse.Namespace) -> bool:
-    if options.format is not None:
-        return options.format in ("hf", "dcp")
-    return not Path(options.file).suffix
+    from winit_fast.files.plans import format_of
+
+    try:
+        return (options.format or format_of(options.file)) in ("hf", "dcp")
+    except ValueError:  # which `write` says
+        return False
 
 
 def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:

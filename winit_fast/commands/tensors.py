@@ -12,7 +12,7 @@ from winit_fast.lowering import ELEMENT_TYPES
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors"]
+__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of"]
 
 
 class Asked(NamedTuple):
@@ -112,6 +112,17 @@ def integer_from(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def rows_of(text: str) -> tuple[int, int]:
+    """Reads an option that is a range of rows."""
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return int(first), int(last)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be two numbers of rows such as 0:1000, got {text!r}") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ should be, 1 if not, and 2 if that cannot be found out.
 from __future__ import annotations
 
 import argparse
+import os
 
 from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors
+from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of
 from winit_fast.files.sizes import show_size
 
 __all__ = ["add_arguments", "run"]
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("file", metavar="FILE", help="the file or the folder")
     add_tensor_arguments(parser)
-    parser.add_argument("--sample", type=integer_from(1), metavar="N", help="compare some N values of each tensor only")
+    group = parser.add_argument_group("the file")
+    group.add_argument("--sample", type=integer_from(1), metavar="N", help="compare only some N values of each tensor")
+    group.add_argument("--rows", type=rows_of, metavar="A:B", help="those that an .npy or .raw file was written with")
     add_running_arguments(parser)
 
 
@@ -31,14 +34,15 @@ def run(options: argparse.Namespace) -> int:
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
     with show_progress(options) as progress:
         verdict = verify(
-            options.file, recipe=recipe, sample=options.sample, memory=options.memory, threads=options.threads,
-            progress=progress,
+            options.file, recipe=recipe, sample=options.sample, rows=options.rows, memory=options.memory,
+            threads=options.threads, progress=progress,
         )  # fmt: skip
-    lines = [str(one) for one in verdict.differences]
-    lines += [f"missing: {what}" for what in verdict.missing]
-    lines += [f"does not belong here: {what}" for what in verdict.strays]
-    for line in lines:
-        print(line)
-    if not (lines or options.quiet):
-        print(f"{show_size(verdict.checked_bytes)} compared, and all are as they should be")
-    return 1 if lines else 0
+    for difference in verdict.differences:
+        print(f"{difference}" + f" in {difference.path.name}" * os.path.isdir(options.file))
+    for what in verdict.missing:
+        print("missing:", what)
+    for what in verdict.strays:
+        print("does not belong here:", what)
+    if verdict.is_right and not options.quiet:
+        print(f"compared {show_size(verdict.checked_bytes)}: all of it is as it should be")
+    return 0 if verdict.is_right else 1
