@@ -1,6 +1,5 @@
 """`winit_fast.files.write`: one file or a folder of them, in bounded memory, continued as a whole."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ from written_files import SEED, TensorSpec, contents, expected, make
 
 import winit_fast
 from winit_fast import files
-from winit_fast.files import writing
+from winit_fast.files import writes, writing
 from winit_fast.files.writes import FileToWrite, write_files
 
 MEMORY = 1 << 17
@@ -85,6 +84,18 @@ def test_what_stands_in_a_folder_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [("memory", 1000), ("threads", 0), ("rank", 2), ("rank", -1), ("rank", "0"), ("world_size", 0)],
+)
+def test_an_argument_that_cannot_be_used_is_refused_before_a_folder_is_made(tmp_path, argument, wrong):
+    spec = TensorSpec("user_id", (3001, 67), "bfloat16", "he_normal")
+    given = {"seed": SEED, "format": "dcp", "rank": 1, "world_size": 2, argument: wrong}
+    with pytest.raises((TypeError, ValueError), match=argument):
+        files.write(tmp_path / "t", spec, **given)
+    assert contents(tmp_path) == {}
+
+
 @pytest.fixture
 def plans(monkeypatch):
     """A plan of one file of raw values."""
@@ -95,7 +106,7 @@ def plans(monkeypatch):
         recipe, layout = make(*specs, seed=seed, header=0)
         return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
 
-    monkeypatch.setitem(sys.modules, "winit_fast.files.plans", SimpleNamespace(plan=plan))
+    monkeypatch.setattr(writes, "plan", plan)
     return asked
 
 

@@ -14,7 +14,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from winit_fast.commands.tensors import integer_from
 from winit_fast.distributions import (
     ComplexNormal,
     ComplexTruncatedNormal,
@@ -86,13 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--full", action="store_true", help="all 40,000,000 rows of dlrm, 10 GB (default: a tenth)")  # fmt: skip
-    size.add_argument("--rows", type=_integer_from(1), metavar="N", help="number of rows")
-    parser.add_argument("--dim", type=_integer_from(1), metavar="N", help="number of columns")
+    size.add_argument("--rows", type=integer_from(1), metavar="N", help="number of rows")
+    parser.add_argument("--dim", type=integer_from(1), metavar="N", help="number of columns")
     parser.add_argument("--dtype", choices=ELEMENT_TYPES, help="default: the table's own")
     parser.add_argument("--scheme", metavar="TEXT", help='such as "he_normal" or "truncated_normal(std=0.02)"')
-    parser.add_argument("--seed", type=_integer_from(0), default=7, metavar="N", help="default: 7")
+    parser.add_argument("--seed", type=integer_from(0), default=7, metavar="N", help="default: 7")
     parser.add_argument("--name", metavar="TEXT", help="names the stream (default: the parameter's name in its model)")
-    parser.add_argument("--threads", type=_integer_from(1), metavar="N", help="default: all CPUs, at least 2")
+    parser.add_argument("--threads", type=integer_from(1), metavar="N", help="default: all CPUs, at least 2")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER",
         help="write TABLE.npy files there, memory-mapped; each has a temporary name until it is complete and checked, "
@@ -237,16 +238,6 @@ def _fill_and_check(memory: NDArray[Any], table: TableJob, seed: int, threads: i
         memory.flush()
         print(f"  flushed to disk in {perf_counter() - start:.2f} s")
     return failures
-
-
-def _integer_from(least: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be an int >= {least}, got {value}")
-        return value
-
-    return integer
 
 
 def _with_options(table: TableSpec, options: argparse.Namespace) -> TableSpec:

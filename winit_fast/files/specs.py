@@ -6,7 +6,6 @@ unfinished one, so that a file can be resumed and verified without anything else
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import numpy as np
 
 from winit_fast.config import STREAM_VERSION
+from winit_fast.fans import Axes, Matrices
 from winit_fast.files.json_text import JsonText
 from winit_fast.initializer import Initializer
 from winit_fast.lowering import ELEMENT_TYPES
@@ -73,7 +73,11 @@ class TensorSpec:
         scheme: str | Scheme,
         *,
         stream: str | SupportsIndex | None = None,
-        **axes: Any,
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+        batch_axis: Axes = (),
+        matrices: Matrices = 1,
+        padding_idx: SupportsIndex | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {quote(name)}")
@@ -82,7 +86,10 @@ class TensorSpec:
             raise TypeError(f"dtype of {quote(name)} must be one of {', '.join(ELEMENT_TYPES)}, got {quote(dtype)}")
         if max((*sizes, prod(sizes) * kind.itemsize)) >= 1 << 63:
             raise ValueError(f"shape of {quote(name)} must be of fewer than 2^63 bytes, got {quote(sizes)}")
-        initializer = Initializer(scheme, name=name if stream is None else stream, **axes)
+        initializer = Initializer(
+            scheme, name=name if stream is None else stream, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis,
+            matrices=matrices, padding_idx=padding_idx,
+        )  # fmt: skip
         initializer.check(sizes, kind)
         vars(self).update(name=name, shape=sizes, dtype=kind, initializer=initializer)
 
@@ -176,11 +183,6 @@ class Recipe:
             raise ValueError(f"tensors must have different names, got {quote(name)} twice")
         for spec in self.tensors:
             spec.initializer.check(spec.shape, spec.dtype, seed=self.seed)
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes that tell this recipe from others."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
 
     def to_json(self) -> str:
         """One line of JSON; the same recipe is the same line."""

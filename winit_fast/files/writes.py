@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 from winit_fast.files.layouts import Layout
 from winit_fast.files.partial import check_room, partial_of
+from winit_fast.files.plans import plan
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
-from winit_fast.files.writing import Written, read_unfinished, write_layout
+from winit_fast.files.writing import Written, check_arguments, read_unfinished, write_layout
+from winit_fast.messages import as_int, quote
 
 __all__ = ["FileToWrite", "write", "write_files"]
 
@@ -95,12 +96,14 @@ def write(
             raise ValueError("tensors must be given, unless resume=True continues a file")
         return _continue(Path(path), most, threads, force, progress)
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
-    plans: Any = import_module("winit_fast.files.plans")  # with all formats
     limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
-    plan = plans.plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)
-    files = [FileToWrite(one.path, one.layout) for one in plan.files if one.rank == rank]
+    planned = plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)
+    own = as_int("rank", rank)
+    if not 0 <= own < world_size:
+        raise ValueError(f"rank must be in [0, world_size) = [0, {world_size}), got {quote(own)}")
+    files = [FileToWrite(one.path, one.layout) for one in planned.files if one.rank == own]
     return write_files(
-        path, files, plan.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
+        path, files, planned.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
     )
 
 
@@ -158,6 +161,8 @@ def write_files(
     total = sum(one.layout.size for one in files)
     present = sum(_size_on_disk(one.path) for one in files) if resume else 0
     check_room(folder if folder.is_dir() else folder.parent, total - present)
+    for one in files:
+        check_arguments(one.layout, memory, threads)
     folder.mkdir(exist_ok=True)
     done, kept = 0, 0
 

@@ -53,7 +53,16 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], object]
 
-__all__ = ["BLOCK", "LEAST_MEMORY", "Unfinished", "Written", "clean", "read_unfinished", "write_layout"]
+__all__ = [
+    "BLOCK",
+    "LEAST_MEMORY",
+    "Unfinished",
+    "Written",
+    "check_arguments",
+    "clean",
+    "read_unfinished",
+    "write_layout",
+]
 
 BLOCK = 16 << 20  # bytes
 LEAST_MEMORY = 128 << 10  # two blocks of the smallest size
@@ -134,9 +143,7 @@ def write_layout(
     >>> write_layout(path, layout, recipe, resume=True)[1:]
     (128000, 128000, 0)
     """
-    _check_layout(layout)
-    read_threads(threads)
-    block_size = _choose_block_size(memory, layout.size)
+    block_size = check_arguments(layout, memory, threads)
     final = Path(os.path.realpath(path))
     _finish_publishing(final)
     if resume:
@@ -240,6 +247,13 @@ def clean(path: str | Path) -> list[Path]:
         finally:
             file.close()
     return names
+
+
+def check_arguments(layout: Layout, memory: int, threads: int | None) -> int:
+    """Refuse what `write_layout` cannot use; the size of its blocks."""
+    _check_layout(layout)
+    read_threads(threads)
+    return _choose_block_size(memory, layout.size)
 
 
 def _check_layout(layout: Layout) -> None:
