@@ -1,6 +1,7 @@
 """Python in a process of its own, with the sources under test and none of the environment that winit_fast reads."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,18 @@ def python(*arguments, cwd=None, timeout=PATIENCE, **environment):
 def started(code):
     """The code in a fresh Python that goes on beside the test."""
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=HEAR_SIGNALS,
+    )  # fmt: skip
+
+
+def _hear_signals():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+# For Popen: a child that signals are sent to hears them where nohup, or a shell in the background, had them ignored.
+HEAR_SIGNALS = None if os.name == "nt" else _hear_signals
 
 
 def _environment():

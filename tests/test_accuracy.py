@@ -342,7 +342,7 @@ def test_truncated_normal_of_float64_keeps_its_promise(interval, count):
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
 def test_exact_values_in_float64_agree_with_mpmath(interval):
     """The yardstick of float32 is itself measured."""
-    words = np.resize(extreme_words(), (len(extreme_words()) // 32, 32))[::8]
+    words = np.resize(extreme_words(), (len(extreme_words()) // 32, 32))[::3]
     in_order = np.hstack([words[:, ::2], words[:, 1::2]])
     with mpmath.workdps(DIGITS):
         for word, z in zip(in_order.ravel(), exact_truncated32(words, interval).ravel(), strict=True):
@@ -383,7 +383,7 @@ OVERFLOWS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from(sorted(LARGEST)),
     st.booleans(),

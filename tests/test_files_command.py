@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import PATIENCE, printed, python
+from processes import HEAR_SIGNALS, PATIENCE, printed, python
 
 import winit_fast
 from winit_fast import files
@@ -361,8 +361,10 @@ def test_a_real_signal_keeps_the_partial_and_the_printed_command_goes_on(name, t
     sizes = ["--shape", "65536x256", "--dtype", "float32", "--scheme", SCHEME, "--seed", "7", "--name", "user_id"]
     command = [sys.executable, "-m", "winit_fast", "fill", str(path), *sizes, "--threads", "1", "--memory", "256KiB"]
     journal = path.with_name("a.raw.partial.journal")
-    while True:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(20):
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR_SIGNALS
+        )
         while child.poll() is None and not (journal.exists() and journal.stat().st_size > 1000):
             time.sleep(0.001)
         child.send_signal(number)

@@ -674,6 +674,7 @@ import test_files_faults as faults
 
 def leave(number, frame): raise SystemExit(128 + number)
 signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background has ignored
 faults.writing._REPORT_SECONDS = 0
 def send(done, total):
     if done > 200_000: os.kill(os.getpid(), signal.{name})

@@ -40,7 +40,7 @@ def row_by_row(shape, dtype, keys, scheme, seed, name):
     return np.stack(rows) if rows else np.empty((0, *shape), dtype)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.data(), keys_of_any_size, st.sampled_from(SCHEMES), st.sampled_from(sorted(DTYPES)),
     st.sampled_from(
@@ -165,7 +165,7 @@ def test_batches_of_any_length_are_prepared_once():
 
 
 def test_the_padding_key_takes_no_memory_that_grows_with_the_list():
-    keys = np.arange(1_500_000) % 7
+    keys = np.arange(3_000_000) % 7
     out = np.empty((len(keys), 1), "float8_e5m2")
     tracemalloc.start()
     fill_keys(out, keys, "normal", seed=1, padding_key=3, threads=1)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from arrays import DTYPES
-from processes import PATIENCE, python
+from processes import HEAR_SIGNALS, PATIENCE, python
 
 import winit_fast
 from winit_fast import demo, publish
@@ -362,7 +362,9 @@ def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path
     number = getattr(signal, name)
     arguments = ["--table", "dlrm", "--rows", "300000", "--threads", "1", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "winit_fast", *arguments]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR_SIGNALS
+    )
     while not any(tmp_path.iterdir()) and child.poll() is None:
         time.sleep(0.001)
     time.sleep(delay)

@@ -25,7 +25,7 @@ def reshaped(shape, axes, count, axis, dtype, scheme):
     return out.reshape(shape)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.data(), st.sampled_from(SCHEMES), st.sampled_from(sorted(DTYPES)), st.integers(1, 5), st.integers(1, 20),
     st.integers(1, 20), st.booleans(), st.sampled_from([None, 0, 1]), st.sampled_from([1, 2, 3]),

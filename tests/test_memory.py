@@ -10,7 +10,7 @@ from winit_fast import schemes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
 
-ARRAY_MIB = 128
+ARRAY_MIB = 512
 MOST_BESIDE_IT_MIB = 32
 
 MEASURE = """

@@ -53,7 +53,7 @@ def test_the_shorter_side_is_orthonormal(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", PROMISED)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(shape=st.tuples(st.integers(1, 200), st.integers(1, 200)), seed=st.integers(0, 2**64 - 1))
 def test_the_shorter_side_is_orthonormal_for_any_shape_and_seed(dtype, shape, seed):
     assert defect(filled(shape, dtype, seed=seed)) <= PROMISED[dtype]
