@@ -1,7 +1,6 @@
 """Python in a process of its own, with the sources under test and none of the environment that winit_fast reads."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,20 @@ if hasattr(os, "sched_setaffinity"):
 """
 
 
+#: Put in front of code that signals are sent to: nohup, and a shell in the background, have children ignore them.
+HEAR_SIGNALS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+"""
+
+#: As ``python -m winit_fast``, and hears signals.
+_RUN = "import runpy\nrunpy.run_module('winit_fast', run_name='__main__', alter_sys=True)"
+COMMAND = [sys.executable, "-c", HEAR_SIGNALS + _RUN]
+
+
 def python(*arguments, cwd=None, timeout=PATIENCE, **environment):
     """Run a fresh Python, without the variables that winit_fast reads unless given here."""
     return subprocess.run(
@@ -30,18 +43,9 @@ def python(*arguments, cwd=None, timeout=PATIENCE, **environment):
 def started(code):
     """The code in a fresh Python that goes on beside the test."""
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=HEAR_SIGNALS,
+        [sys.executable, "-c", HEAR_SIGNALS + code], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
     )  # fmt: skip
-
-
-def _hear_signals():
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
-# For Popen: a child that signals are sent to hears them where nohup, or a shell in the background, had them ignored.
-HEAR_SIGNALS = None if os.name == "nt" else _hear_signals
 
 
 def _environment():

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import HEAR_SIGNALS, PATIENCE, printed, python
+from processes import COMMAND, PATIENCE, printed, python
 
 import winit_fast
 from winit_fast import files
@@ -359,12 +359,10 @@ def test_a_real_signal_keeps_the_partial_and_the_printed_command_goes_on(name, t
     (tmp_path / place[0]).mkdir()
     path = tmp_path / place[0] / place[1]
     sizes = ["--shape", "65536x256", "--dtype", "float32", "--scheme", SCHEME, "--seed", "7", "--name", "user_id"]
-    command = [sys.executable, "-m", "winit_fast", "fill", str(path), *sizes, "--threads", "1", "--memory", "256KiB"]
+    command = [*COMMAND, "fill", str(path), *sizes, "--threads", "1", "--memory", "256KiB"]
     journal = path.with_name("a.raw.partial.journal")
     for _ in range(20):
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR_SIGNALS
-        )
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while child.poll() is None and not (journal.exists() and journal.stat().st_size > 1000):
             time.sleep(0.001)
         child.send_signal(number)

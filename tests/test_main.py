@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from arrays import DTYPES
-from processes import HEAR_SIGNALS, PATIENCE, python
+from processes import COMMAND, PATIENCE, python
 
 import winit_fast
 from winit_fast import demo, publish
@@ -361,10 +361,8 @@ def test_an_interrupt_at_any_bytecode_leaves_the_old_table_or_the_new_one(precio
 def test_a_real_signal_leaves_no_table_and_no_partial_file(name, delay, tmp_path):
     number = getattr(signal, name)
     arguments = ["--table", "dlrm", "--rows", "300000", "--threads", "1", "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "winit_fast", *arguments]
-    child = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR_SIGNALS
-    )
+    command = [*COMMAND, *arguments]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not any(tmp_path.iterdir()) and child.poll() is None:
         time.sleep(0.001)
     time.sleep(delay)
