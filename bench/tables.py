@@ -47,6 +47,11 @@ def rate(infos: Infos, method: str, threads: int = 1, per: str = "gigabytes_per_
     return "" if not rates else f"{best:.0f}" if best >= 99.5 else f"{best:#.2g}".rstrip(".")
 
 
+def two_digits(number: float) -> str:
+    """Without an exponent."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table; rows without any number are left out."""
     lines = [head, ["---"] * len(head), *(row for row in rows if any(row[1:]))]
@@ -134,7 +139,7 @@ def rows(groups: dict[str, Infos], machine: dict[str, Any]) -> str:
                 for dim in dims
             ]  # fmt: skip
             numbers = (
-                "" if one is None else f"{one['rows_per_second'] / 1e6:.2g} ({one['of_contiguous']:.2g})"
+                "" if one is None else f"{two_digits(one['rows_per_second'] / 1e6)} ({one['of_contiguous']:.2g})"
                 for one in found
             )
             cells.append([f"{dtype}, {label}{', 2 threads' * (threads == 2)}", *numbers])
