@@ -17,7 +17,7 @@ from winit_fast.lowering import Conversion
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-__all__ = ["Values", "launch", "values_of"]
+__all__ = ["Panels", "Run", "Values", "launch", "lay_out", "values_of"]
 
 #: Groups of 32 words that a program makes, and its warps of 32 lanes.
 GROUPS, WARPS = 64, 4
@@ -66,54 +66,102 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >= 1 << 63 else word
 
 
-def launch(
-    tensor: Tensor,
-    values: Values,
-    shape: Sequence[int],
-    start: Sequence[int],
-    rows: Tensor | None = None,
-    padding: int = -1,
-) -> None:
-    """Write the values of a part of the global tensor to a tensor, on its device's current stream.
+def lay_out(
+    tensor: Tensor, shape: Sequence[int], start: Sequence[int], rows: Tensor | None = None, padding: int = -1
+) -> Run | Panels:
+    """How kernels meet the elements of a tensor.
 
     Parameters
     ----------
     tensor : Tensor
-        With elements, of strides without overlap, and of the type that `values` is for.
-    values : Values
+        With elements, of strides without overlap; a complex one by its real numbers.
     shape, start : sequence of int
         The global tensor's shape, and the index in it where `tensor` begins.
     rows : Tensor of int64, optional
         Contiguous, on the same device: which row of the global tensor each index of axis 0 is. `start` is then 0.
     padding : int
         The row of such a list that is 0.
-    """
-    from . import kernels
 
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-        shape, start = (*shape, 2), (*start, 0)
+    Examples
+    --------
+    >>> lay_out(torch.empty(500, 64), (1000, 64), (500, 0))
+    Run(first=32000, size=32000)
+    >>> lay_out(torch.empty(500, 64)[:, :16], (1000, 64), (500, 0))
+    Panels(first=32000, place=0, columns=(16, 1, 1), axes=((500, 64, 64),), rows=None, padding=-1)
+    """
     first, step = 0, 1
     axes: list[Axis] = []
-    for extent, stride, size, begin in zip(
-        reversed(tensor.shape), reversed(tensor.stride()), reversed(shape), reversed(start), strict=True
-    ):
+    for extent, stride, size, begin in reversed(list(zip(tensor.shape, tensor.stride(), shape, start, strict=True))):
         axes.append((extent, stride, step))
         first += begin * step
         step *= size
-    out = tensor if values.store == "as_it_is" else tensor.view(_INTEGERS[tensor.element_size()])
     listed = [] if rows is None else [axes.pop()]
     axes = _merge(axes)
     columns = axes.pop(0) if axes and axes[0][2] == 1 else (1, 1, 1)
+    if not axes and not listed and columns[1] == 1:
+        return Run(first, columns[0])
+    if columns[1] != 1:  # rows that are neighbours in memory are written side by side
+        axes.sort(key=lambda axis: axis[1] != 1)
+    return Panels(first, 0, columns, (*listed, *axes) or ((1, 1, 0),), rows, padding)
+
+
+def launch(tensor: Tensor, values: Values, layout: Run | Panels) -> None:
+    """Write the values of a part of the global tensor to a tensor, on its device's current stream.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        As for `lay_out`, of the type that `values` is for.
+    values : Values
+    layout : Run or Panels
+        What `lay_out` says of it.
+    """
+    from . import kernels
+
+    out = tensor if values.store == "as_it_is" else tensor.view(_INTEGERS[tensor.element_size()])
     with _on_device(tensor):
-        if not axes and not listed and columns[1] == 1:
-            _launch_run(kernels, out, values, first, columns[0])
-            return
-        if columns[1] != 1:  # rows that are neighbours in memory are written side by side
-            axes.sort(key=lambda axis: axis[1] != 1)
-        panels = Panels(first, 0, columns, (*listed, *axes) or ((1, 1, 0),), rows, padding)
-        for part in panels.parts(values.bits):
-            _launch_panels(kernels, out, values, part)
+        if isinstance(layout, Run):
+            _launch_run(kernels, out, values, layout)
+        else:
+            for part in layout.parts(values.bits):
+                _launch_panels(kernels, out, values, part)
+
+
+def _on_device(tensor: Tensor) -> AbstractContextManager[Any]:
+    if tensor.is_cpu:  # Triton's interpreter writes there
+        return nullcontext()
+    return getattr(torch, tensor.device.type).device(tensor.device)  # type: ignore[no-any-return]
+
+
+def _merge(axes: Sequence[Axis]) -> list[Axis]:
+    """Axes from the last on, those that continue each other in memory and in the global tensor as one.
+
+    Examples
+    --------
+    >>> _merge([(64, 1, 1), (5, 64, 64), (1, 7, 7), (3, 1000, 320)])
+    [(320, 1, 1), (3, 1000, 320)]
+    """
+    merged: list[Axis] = []
+    for extent, stride, step in axes:
+        if extent == 1:
+            continue
+        if merged and (stride, step) == (merged[-1][0] * merged[-1][1], merged[-1][0] * merged[-1][2]):
+            merged[-1] = (merged[-1][0] * extent, *merged[-1][1:])
+        else:
+            merged.append((extent, stride, step))
+    return merged
+
+
+class Run(NamedTuple):
+    """Neighbours in memory that are neighbours in the global tensor: from which element on, and how many."""
+
+    first: int
+    size: int
+
+    @property
+    def variant(self) -> tuple[str, int, bool]:
+        """What decides how the kernel is compiled: its kind, its axes, and whether tiles begin with a line."""
+        return "run", 0, self.first % 16 == 0
 
 
 class Panels(NamedTuple):
@@ -140,6 +188,12 @@ class Panels(NamedTuple):
     axes: tuple[Axis, ...]
     rows: Tensor | None = None
     padding: int = -1
+
+    @property
+    def variant(self) -> tuple[str, int, bool]:
+        """As that of `Run`."""
+        kind = "across" if self.is_across else "rows" if self.rows is None else "list of rows"
+        return kind, min(len(self.axes), _MOST_AXES), False
 
     @property
     def is_across(self) -> bool:
@@ -194,36 +248,11 @@ class Panels(NamedTuple):
             yield self
 
 
-def _on_device(tensor: Tensor) -> AbstractContextManager[Any]:
-    if tensor.is_cpu:  # Triton's interpreter writes there
-        return nullcontext()
-    return getattr(torch, tensor.device.type).device(tensor.device)  # type: ignore[no-any-return]
-
-
-def _merge(axes: Sequence[Axis]) -> list[Axis]:
-    """Axes from the last on, those that continue each other in memory and in the global tensor as one.
-
-    Examples
-    --------
-    >>> _merge([(64, 1, 1), (5, 64, 64), (1, 7, 7), (3, 1000, 320)])
-    [(320, 1, 1), (3, 1000, 320)]
-    """
-    merged: list[Axis] = []
-    for extent, stride, step in axes:
-        if extent == 1:
-            continue
-        if merged and (stride, step) == (merged[-1][0] * merged[-1][1], merged[-1][0] * merged[-1][2]):
-            merged[-1] = (merged[-1][0] * extent, *merged[-1][1:])
-        else:
-            merged.append((extent, stride, step))
-    return merged
-
-
-def _launch_run(kernels: Any, out: Tensor, values: Values, first: int, count: int) -> None:
-    tile = GROUPS * 1024 // values.bits
-    before = first % tile
+def _launch_run(kernels: Any, out: Tensor, values: Values, run: Run) -> None:
+    tile, count = GROUPS * 1024 // values.bits, run.size
+    before = run.first % tile
     kernels.fill_run[(-(-(before + count) // tile),)](
-        out, before, count, first // tile * GROUPS, values.seed, values.stream, *values.constants,
+        out, before, count, run.first // tile * GROUPS, values.seed, values.stream, *values.constants,
         TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, ALIGNED=before % 16 == 0, GROUPS=GROUPS,
         num_warps=WARPS, enable_fp_fusion=False,
     )  # fmt: skip
