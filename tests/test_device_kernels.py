@@ -11,66 +11,30 @@ pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs TRITON_INTERPRET=1 in the environment", allow_module_level=True)
 
+from device_cases import CASES, NAME, SEED, conversion_of, memory, run, scheme_of  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from winit_fast import fill_rows  # noqa: E402
 from winit_fast.adapters._device import launch as launching  # noqa: E402
-from winit_fast.adapters._device.launch import launch, values_of  # noqa: E402
+from winit_fast.adapters._device.launch import launch, lay_out, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of, name_of  # noqa: E402
 from winit_fast.initializer import Initializer  # noqa: E402
-from winit_fast.lowering import ELEMENT_TYPES, lower  # noqa: E402
 
 pytestmark = pytest.mark.device
-
-NARROW = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
-TRANSFORMS = {
-    "constant32": "constant(-0.0)",
-    "uniform32": "uniform(low=-0.1, high=0.3)",
-    "normal32": "normal(mean=0.01, std=0.02)",
-    "truncated_centre32": "truncated_normal(std=0.02)",
-    "truncated_near32": "truncated_normal(low=-1, high=3)",
-    "truncated_far32": "truncated_normal(std=0.5, low=9, high=inf)",
-    "constant64": "constant(0.7)",
-    "uniform64": "uniform(low=-0.1, high=0.3)",
-    "normal64": "normal(mean=0.01, std=0.02)",
-    "truncated64": "truncated_normal(mean=3, low=-6.5, high=9)",
-}
-COMPLEX = {"normal": "he_normal", "disk": "he_uniform", "truncated_disk": "he_truncated_normal"}
-CASES = [(transform, dtype) for transform in TRANSFORMS for dtype in (NARROW if "32" in transform else [torch.float64])]
-CASES += [
-    (f"{name}{bits}", dtype) for name in COMPLEX for bits, dtype in ((32, torch.complex64), (64, torch.complex128))
-]
-SEED, NAME = 2**64 - 3**30, 2**63 + 3**29
-GUARD = 37
-
-
-def scheme_of(transform, dtype):
-    return COMPLEX[transform[:-2]] if dtype.is_complex else TRANSFORMS[transform]
-
-
-def conversion_of(initializer, shape, dtype):
-    distribution = initializer.distribution(shape, is_complex=dtype.is_complex)
-    return lower(distribution, ELEMENT_TYPES[name_of(dtype)])
-
-
-def memory(count, dtype):
-    """Of tensors: bytes that no fill leaves as they are."""
-    return torch.full((count * dtype.itemsize,), 77, dtype=torch.uint8).view(dtype)
 
 
 def fill_both(make, initializer, shape, offset, seed=SEED):
     """`make` makes a view of memory and that memory, which the kernels and the CPU then fill, each its own."""
     (one, whole), (other, expected) = make(), make()
     values = values_of(conversion_of(initializer, shape, one.dtype), seed, initializer.stream)
-    launch(one, values, shape, offset)
+    part = one
+    if one.is_complex():
+        part, shape, offset = torch.view_as_real(one), (*shape, 2), (*offset, 0)
+    launch(part, values, lay_out(part, shape, offset))
+    shape, offset = shape[: one.dim()], offset[: one.dim()]
     initializer.fill(array_of(other), seed=seed, shape=shape, offset=offset, threads=1)
     return whole.view(torch.uint8), expected.view(torch.uint8), values
-
-
-def run(count, dtype):
-    whole = memory(count + 2 * GUARD, dtype)
-    return whole[None, GUARD : GUARD + count], whole
 
 
 @pytest.mark.parametrize("place", ["at the beginning", "odd", "across the boundary of 2^32 blocks", "near the end"])
@@ -177,7 +141,7 @@ def test_a_list_of_rows_has_the_bits_of_fill_rows(sizes, part, dtype, padding):
     shape = (1000, *one.shape[1:])
     initializer = Initializer("uniform(low=-1, high=1)", name=NAME)
     values = values_of(conversion_of(initializer, shape, dtype), SEED, NAME)
-    launch(one, values, shape, (0,) * len(shape), torch.from_numpy(rows), padding)
+    launch(one, values, lay_out(one, shape, (0,) * len(shape), torch.from_numpy(rows), padding))
     fill_rows(
         array_of(other), rows, initializer.scheme, seed=SEED, name=NAME, shape=shape,
         padding_idx=None if padding < 0 else padding,
@@ -208,6 +172,6 @@ def test_rows_are_launched_in_parts_too(monkeypatch):
     values = values_of(conversion_of(initializer, (1000, 50), torch.float32), SEED, NAME)
     rows = np.random.default_rng(1).integers(0, 1000, 300)
     one, other = torch.empty(300, 50), np.empty((300, 50), "float32")
-    launch(one, values, (1000, 50), (0, 0), torch.from_numpy(rows))
+    launch(one, values, lay_out(one, (1000, 50), (0, 0), torch.from_numpy(rows)))
     fill_rows(other, rows, "normal", seed=SEED, name=NAME, shape=(1000, 50))
     assert np.array_equal(one.numpy(), other)
