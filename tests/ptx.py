@@ -208,6 +208,9 @@ class _Block:
             return self.convert(marks, kind, operands)
         if name in ("setp", "selp", "and", "or", "xor", "not"):
             return self.choose(name, marks, kind, operands)
+        if kind.endswith("16x2") and name in ("add", "sub") and not marks:
+            one, other = (self.read(text, "u4").view("u2") for text in operands)
+            return (one + other if name == "add" else one - other).view("u4")
         kind = _kind_of(kind)
         if name == "mul" and marks == ["hi"]:
             if kind != "u4":

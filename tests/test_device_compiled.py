@@ -97,19 +97,20 @@ def fill_both(initializer, make, shape, offset, target, fuses=False):
     return whole.view(torch.uint8), expected.view(torch.uint8)
 
 
-@pytest.mark.parametrize(
-    "number", range(len(CASES)), ids=lambda number: f"{CASES[number][0]}-{name_of(CASES[number][1])}"
-)
-def test_emulated_runs_have_the_bits_of_fill(number):
-    transform, dtype = CASES[number]
+@pytest.mark.covering
+@pytest.mark.parametrize("target", NVIDIA)
+@pytest.mark.parametrize("place", ["at the beginning", "odd", "across the boundary of 2^32 blocks"])
+@pytest.mark.parametrize(("transform", "dtype"), CASES)
+def test_emulated_runs_have_the_bits_of_fill(transform, dtype, place, target):
     initializer = Initializer(scheme_of(transform, dtype), name=NAME, in_axis=0, out_axis=0)
     per_block = 1 if dtype is torch.complex128 else 2 if dtype.itemsize == 8 else 4
-    starts = [(0, 2048 + 33), (32 * 12345 + 7, 1033), (per_block * 2**32 - 333, 777)]
-    for target, (start, count) in zip(np.roll([*NVIDIA], number), starts, strict=True):
-        one, other = fill_both(
-            initializer, lambda count=count: run(count, dtype), (2, 2**60), (0, start), NVIDIA[target]
-        )
-        assert torch.equal(one, other), (target, start, count)
+    start, count = {
+        "at the beginning": (0, 2048 + 33),
+        "odd": (32 * 12345 + 7, 1033),
+        "across the boundary of 2^32 blocks": (per_block * 2**32 - 333, 777),
+    }[place]
+    one, other = fill_both(initializer, lambda: run(count, dtype), (2, 2**60), (0, start), NVIDIA[target])
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("target", NVIDIA)
@@ -130,6 +131,7 @@ PANELS = {
 }
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=name_of)
 @pytest.mark.parametrize("layout", PANELS)
 @pytest.mark.parametrize("target", NVIDIA)
@@ -182,9 +184,9 @@ def test_with_contraction_on_the_bits_differ(scheme):
 
 ALLOWED = re.compile(
     r"""(add|sub|mul|div|sqrt)\.rn\.f(32|64) | (add|sub|mul)\.rn\.f32x2 | (max|min|abs|neg)\.f(32|64)
-    | cvt\.rn\.f(32|64)\.[su]32 | cvt\.[us]\d+\.[us]\d+
+    | cvt\.rn\.f(32|64)\.[su](16|32) | cvt\.[us]\d+\.[us]\d+
     | (setp\.[a-z]+|selp|mov)\.[a-z]+\d* | (and|or|xor|not|shl)\.[a-z]+\d* | prmt\.b32
-    | (shr|add|sub|neg|div|rem|bfe|min|max)\.[us]\d+ | (mul|mad)\.(lo|hi|wide)\.[us]\d+
+    | (shr|add|sub|neg|div|rem|bfe|min|max)\.[us]\d+ | (add|sub)\.[us]16x2 | (mul|mad)\.(lo|hi|wide)\.[us]\d+
     | (ld|st)\.(param|global|shared)(\.v[24])?\.[a-z]\d+ | stmatrix\.sync\.aligned\.m8n8\.x[124]\.shared\.b16
     | bra(\.uni)? | bar\.sync | ret""",
     re.VERBOSE,
@@ -201,6 +203,7 @@ def variant(transform, dtype, target=NVIDIA["sm_90"], **panels):
     return kernel, target, pointer, True, tuple({**constants, **(panels or {"ALIGNED": True})}.items())
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize(("transform", "dtype"), CASES)
 def test_only_operations_that_are_rounded_once_are_compiled(transform, dtype, target):
@@ -209,6 +212,7 @@ def test_only_operations_that_are_rounded_once_are_compiled(transform, dtype, ta
     assert any(operation.startswith("st.global") for operation in operations)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("axes", range(1, 5))
 @pytest.mark.parametrize(("listed", "across"), [(False, False), (False, True), (True, False)])
@@ -248,9 +252,10 @@ def test_machine_code_has_as_many_products_and_sums_as_the_program(transform, dt
 
 
 # How many fused operations AMD's compiler makes of a root and of a quotient, which it rounds once by them.
-FUSED_IN = {"v_rsq_f32": 5, "v_div_fixup_f32": 5, "v_rsq_f64": 7, "v_div_fixup_f64": 5}
+FUSED_IN = {"v_rsq_f32": 5, "v_sqrt_f32": 2, "v_div_fixup_f32": 5, "v_rsq_f64": 7, "v_div_fixup_f64": 5}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("transform", "dtype"), CASES)
 def test_for_amd_nothing_is_fused_but_in_roots_and_quotients(transform, dtype):
     asm = compiled(*variant(transform, dtype, AMD))
