@@ -17,7 +17,8 @@ import winit_fast  # noqa: E402
 from winit_fast.adapters._device import kernels, trust  # noqa: E402
 from winit_fast.adapters._device.launch import launch, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of  # noqa: E402
-from winit_fast.adapters.torch import functions, init_, init_module_, plain  # noqa: E402
+from winit_fast.adapters.torch import functions, init, init_, init_module_, init_rows_, plain  # noqa: E402
+from winit_fast.adapters.torch import rows as rows_module  # noqa: E402
 from winit_fast.adapters.torch.dtensor import fill_runs  # noqa: E402
 from winit_fast.initializer import Initializer  # noqa: E402
 from winit_fast.lowering import ELEMENT_TYPES, lower  # noqa: E402
@@ -118,6 +119,28 @@ def test_shards_have_the_bits_of_the_whole(launches):
     fill_runs(local, [[range(20), range(60, 80)], [range(40, 80)]], (80, 80), initializer, seed=7)
     assert len(launches) == 3
     assert is_same(local, torch.cat([whole[:20, 40:], whole[60:, 40:]]))
+
+
+@pytest.mark.parametrize("way", ["auto", "host", "staged"])
+@pytest.mark.parametrize("scheme", ["he_normal", "orthogonal"])
+def test_rows_have_the_bits_of_the_whole(launches, monkeypatch, scheme, way):
+    monkeypatch.setenv("WINIT_FAST_DEVICE", "host")
+    rows = torch.tensor([998, 3, 3, 0, 999, *range(40, 75)])
+    for shape, keywords in (
+        ((1000, 50), {}),
+        ((1000, 50), {"padding_idx": 3}),
+        ((1000, 6, 9), {"batch_axis": 0, "padding_idx": 2}),
+    ):
+        table = init(shape, scheme, seed=7, name="user_id", **keywords)
+        tensor = view(len(rows), *shape[1:])
+        with monkeypatch.context() as patch:
+            patch.setenv("WINIT_FAST_DEVICE", "host" if way == "host" else "auto")
+            if way == "staged":  # as on a device whose kernels are not trusted
+                patch.setattr(rows_module, "PIECE", 7 * tensor[0].nbytes)
+                patch.setattr(rows_module, "write_on_device", lambda *_: False)
+            init_rows_(tensor, rows, scheme, seed=7, name="user_id", shape=shape, **keywords)
+        assert is_same(tensor, table[rows])
+    assert ("list of rows" in launches) == (way == "auto" and scheme == "he_normal")
 
 
 def test_models_and_functions_go_the_same_way(launches):

@@ -64,6 +64,7 @@ __all__ = [
     "read_array",
     "read_padding",
     "read_region",
+    "read_rows",
     "read_seed",
     "write_padding",
 ]
@@ -220,7 +221,7 @@ def fill_rows(
     """
     memory = read_array(out, is_whole=False)
     global_shape = _read_shape(shape, "; fill_keys takes any 64-bit number for a row")
-    row_list = _read_rows(rows, memory, global_shape)
+    row_list = _keep_apart(read_rows(rows, memory.shape, global_shape), memory)
     resolution = look_up(scheme, global_shape, in_axis, out_axis, batch_axis, matrices, memory.dtype)
     if resolution.split_axis == 0:
         raise ValueError(
@@ -489,8 +490,8 @@ def read_region(
     return whole, start
 
 
-def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    extent = out.shape
+def read_rows(rows: ArrayLike, extent: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """A list of rows of the global tensor, for memory of that extent."""
     row_list, _ = _as_array("rows", rows, extent)
     if row_list.size == 0 and not isinstance(rows, np.ndarray):
         row_list = row_list.astype(np.int64)
@@ -505,7 +506,7 @@ def _read_rows(rows: ArrayLike, out: NDArray[Any], shape: tuple[int, ...]) -> ND
     if not are_within(words, shape[0]):
         worst = _find_farthest(row_list)
         raise ValueError(f"rows must be in [0, {shape[0]}), got {worst}; fill_keys takes any 64-bit number for a row")
-    return _keep_apart(words, out)
+    return words
 
 
 def _as_array(argument: str, values: ArrayLike, extent: tuple[int, ...]) -> tuple[NDArray[Any], Any]:

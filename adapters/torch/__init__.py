@@ -14,12 +14,13 @@ from .checking import check
 from .functions import *  # noqa: F403
 from .integrations import init_sharded_, megatron_init_method, torchrec_init_fn
 from .modules import init_module_, materialize_
+from .rows import init_rows_
 from .rules import Recipe, Rule
 from .tensors import init, init_
 
 __all__ = [
-    "Recipe", "Rule", "accelerate", "check", "init", "init_", "init_module_", "init_sharded_", "materialize_",
-    "megatron_init_method", "recipes", "torchrec_init_fn",
+    "Recipe", "Rule", "accelerate", "check", "init", "init_", "init_module_", "init_rows_", "init_sharded_",
+    "materialize_", "megatron_init_method", "recipes", "torchrec_init_fn",
 ]  # fmt: skip
 __all__ += functions.__all__
 

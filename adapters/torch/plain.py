@@ -41,6 +41,7 @@ __all__ = [
     "FILLED", "PLAIN", "FillKeywords", "LateSeed", "PartKeywords", "draw_seed", "fill_many_small", "fill_small",
     "fill_tensor", "in_torch_layout", "is_unreal", "is_usual", "leaves_graph", "outside_modes", "refuse_absent",
     "refuse_computed", "refuse_other_types", "refuse_unusable", "seed_of", "small_plan", "torch_axes",
+    "write_on_device",
 ]  # fmt: skip
 
 Parameters = ParamSpec("Parameters")
@@ -201,23 +202,35 @@ class PartKeywords(FillKeywords, total=False):
 def _fill_on_device(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> bool:
     """Fill a tensor by a kernel of its device; False: all was checked, but there is no kernel that is trusted."""
     whole, start = read_region(tuple(tensor.shape), keywords.get("shape"), keywords.get("offset"))
-    name, seed = name_of(tensor.dtype), keywords.get("seed")
-    initializer.check(whole, name, seed=seed, threads=keywords.get("threads"))
-    distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
-    if not isinstance(distribution, Elementwise) or (tensor.is_complex() and isinstance(distribution, Constant)):
-        return False
+    seed = keywords.get("seed")
+    initializer.check(whole, name_of(tensor.dtype), seed=seed, threads=keywords.get("threads"))
     values = initializer.identify(seed, whole, start, is_complex=tensor.is_complex())
     warn_of_repeats(values, tensor.data_ptr())
-    conversion = lower(distribution, ELEMENT_TYPES[name], initializer.scheme.name)
-    call = Call(0 if seed is None else int(seed), initializer.stream, None)
-    if not trust.write(tensor, conversion, call, whole, start):
+    if not write_on_device(tensor, initializer, seed, whole, start):
         return False
-    padding = initializer.padding(whole)
+    note_fill(values, tensor.data_ptr())
+    return True
+
+
+def write_on_device(
+    tensor: Tensor, initializer: Initializer, seed: SupportsIndex | None, shape: tuple[int, ...],
+    start: tuple[int, ...], rows: Tensor | None = None,
+) -> bool:  # fmt: skip
+    """Write what was checked by a kernel; `rows`: those of the global tensor that axis 0 holds, on the same device."""
+    distribution = initializer.distribution(shape, is_complex=tensor.is_complex())
+    if not isinstance(distribution, Elementwise) or (tensor.is_complex() and isinstance(distribution, Constant)):
+        return False
+    conversion = lower(distribution, ELEMENT_TYPES[name_of(tensor.dtype)], initializer.scheme.name)
+    call = Call(0 if seed is None else int(seed), initializer.stream, None)
+    padding = initializer.padding(shape)
+    if rows is not None and padding is not None and padding[0] == 0:  # the kernel looks for it in the list
+        return trust.write(tensor, conversion, call, shape, start, rows, padding[1])
+    if not trust.write(tensor, conversion, call, shape, start, rows):
+        return False
     if padding is not None:
         axis, index = padding[0], padding[1] - start[padding[0]]
         if 0 <= index < tensor.shape[axis]:
             tensor.select(axis, index).zero_()
-    note_fill(values, tensor.data_ptr())
     return True
 
 

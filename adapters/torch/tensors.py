@@ -62,9 +62,10 @@ def init_(
         A parameter or any other, of any strides without overlap: views, transposed, channels_last, sliced. float64,
         float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; complex64 and complex128 for constants and schemes with
         fans. One without elements, or with none in memory (meta, fake), is left as it is. A `DTensor` is filled where
-        it stands: each rank its own part. On another device than the CPU it is filled through host memory, in two
-        buffers of 8 MiB in turn, or in one as large as the tensor where elements depend on each other (orthogonal,
-        sparse, ...); the bits are the same. What was computed, such as a weight under a parametrization or
+        it stands: each rank its own part. A large one on a GPU is filled there, by kernels that were compared with
+        the CPU's, if the scheme draws each element by itself. All others on another device than the CPU are filled
+        through host memory, in two buffers of 8 MiB in turn, or in one as large as the tensor where elements depend on
+        each other (orthogonal, sparse, ...). The bits are the same. What was computed, such as a weight under a parametrization or
         `weight.float()`, is refused, since the model would not see what is written to it; but under `torch.no_grad`
         PyTorch does not tell that it was computed.
     scheme : str or Scheme

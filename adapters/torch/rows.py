@@ -1,0 +1,134 @@
+"""Rows of a large tensor, in any order: those of an embedding that grows and evicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import torch
+from torch import Tensor
+
+from winit_fast import Scheme, fill_rows
+from winit_fast.fans import Axes, Matrices
+from winit_fast.fill import read_rows
+from winit_fast.messages import as_sizes
+from winit_fast.streams import UNNAMED
+
+from .._device import trust
+from .._memory.pieces import PIECE
+from .._memory.torch import array_of, name_of
+from .plain import in_torch_layout, is_unreal, leaves_graph, refuse_unusable, seed_of, write_on_device
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["init_rows_"]
+
+
+@leaves_graph
+def init_rows_(
+    tensor: Tensor,
+    rows: ArrayLike | Tensor,
+    scheme: str | Scheme,
+    *,
+    seed: SupportsIndex | None = None,
+    name: str | SupportsIndex = UNNAMED,
+    generator: torch.Generator | None = None,
+    shape: Sequence[SupportsIndex],
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
+    matrices: Matrices = 1,
+    padding_idx: SupportsIndex | None = None,
+    threads: SupportsIndex | None = None,
+) -> Tensor:
+    """Fill ``tensor[k]`` with row ``rows[k]`` of a larger tensor: the rows of an embedding that grows or evicts.
+
+    The values are those that `init_` gives the whole tensor under the same seed and name.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of shape ``(len(rows), *shape[1:])``; otherwise as in `init_`, but no `DTensor`. A large one on a GPU is filled
+        there if the scheme draws each element by itself.
+    rows : Tensor or array_like of int
+        One axis, each in [0, shape[0]), in any order, repeated or not. Those on a device are copied to the host to be
+        checked, which waits for the device; those on the host are copied to the tensor's device.
+    scheme, seed, name, generator
+        As in `init_`. Pass a seed: rows that are made again must have the one of the first time.
+    shape : sequence of int
+        The shape of the larger tensor.
+    in_axis, out_axis, batch_axis, matrices, padding_idx, threads
+        As in `init_`, of `shape`.
+
+    Returns
+    -------
+    Tensor
+        `tensor`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument cannot be used. Nothing has been written then.
+
+    See Also
+    --------
+    winit_fast.fill_rows : the same for NumPy arrays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from winit_fast import adapters
+    >>> named = {"seed": 7, "name": "user_id"}
+    >>> table = adapters.torch.init((1000, 64), "normal(std=0.01)", **named)
+    >>> rows = torch.tensor([998, 3, 998])
+    >>> some = adapters.torch.init_rows_(torch.empty(3, 64), rows, "normal(std=0.01)", shape=(1000, 64), **named)
+    >>> torch.equal(some, table[rows])
+    True
+    """
+    if hasattr(tensor, "placements"):
+        raise TypeError("tensor must be a plain one, got a DTensor: fill what each rank holds, by its rows")
+    if is_unreal(tensor):
+        return tensor
+    key = seed_of(scheme, seed, generator)
+    whole = as_sizes("shape", shape)
+    initializer = in_torch_layout(
+        len(whole), scheme, name=name, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis, matrices=matrices,
+        padding_idx=padding_idx,
+    )  # fmt: skip
+    refuse_unusable(tensor)
+    listed = _on_host(rows) if isinstance(rows, Tensor) else rows
+    plain = tensor.detach()
+    fill = partial(
+        fill_rows, scheme=initializer.scheme, seed=key, name=initializer.name, shape=whole, in_axis=initializer.in_axis,
+        out_axis=initializer.out_axis, batch_axis=initializer.batch_axis, matrices=initializer.matrices,
+        padding_idx=initializer.padding_idx, threads=threads,
+    )  # fmt: skip
+    if trust.takes(plain) or not plain.is_cpu:
+        checked = read_rows(listed, tuple(plain.shape), whole)
+        initializer.check(whole, name_of(plain.dtype), seed=key, threads=threads)
+        if plain.numel() and not (
+            trust.takes(plain)
+            and write_on_device(
+                plain, initializer, key, whole, (0,) * len(whole), torch.tensor(checked).to(plain.device)
+            )
+        ):
+            most = (
+                PIECE // (plain[0].numel() * plain.element_size()) if initializer.is_elementwise(whole) else len(plain)
+            )
+            for first in range(0, len(plain), max(1, most)):
+                part = plain[first : first + max(1, most)]
+                staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
+                fill(array_of(staged), checked[first : first + max(1, most)])
+                part.copy_(staged)
+    else:
+        fill(array_of(plain), listed)
+    torch.autograd.graph.increment_version(tensor)  # autograd must see the write
+    return tensor
+
+
+def _on_host(rows: Tensor) -> NDArray[Any]:
+    if rows.is_floating_point() or rows.is_complex():
+        raise TypeError(f"rows must be integers along one axis, got shape {tuple(rows.shape)} of {rows.dtype}")
+    return rows.detach().cpu().numpy()
