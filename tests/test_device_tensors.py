@@ -1,7 +1,11 @@
 """`adapters.torch` on a device, here the CPU in the interpreter: TRITON_INTERPRET=1 pytest -m device (.ci/device)."""
 
 import os
+import subprocess
+import sys
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -407,3 +411,33 @@ def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch
         shown = capsys.readouterr().out
         assert words in shown
         assert "through the host's memory, since it is not trusted: normal32 stored as_it_is on cpu\n" in shown
+
+
+BENCH = Path(__file__).parents[1] / "bench" / "gpu.py"
+
+
+def test_the_script_for_a_gpu_compares_and_measures_in_small():
+    command = [sys.executable, BENCH, "--dry", "--tune"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "values, none different" in ran.stdout
+    for line in (
+        "| torch trunc_normal_ |",
+        "| winit_fast truncated_normal |",
+        "one call of 64 x 64:",
+        "by materialize_",
+    ):
+        assert line in ran.stdout
+
+
+@pytest.mark.parametrize("act", [spoil, spoil_beside])
+def test_the_script_for_a_gpu_ends_at_the_first_difference(launches, monkeypatch, act):
+    spec = spec_from_file_location("bench_gpu", BENCH)
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    bits = script.Bits("cpu")
+    bits.run("normal", torch.float32, 5, 700, seed=1)
+    assert (bits.fills, bits.values, len(launches)) == (1, 700, 2)
+    monkeypatch.setattr(Launches, "act", staticmethod(act))
+    with pytest.raises(SystemExit, match=r"DIFFERENT: normal, torch\.float32, 700 from 5 on"):
+        bits.run("normal", torch.float32, 5, 700, seed=1)
