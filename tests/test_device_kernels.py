@@ -16,10 +16,12 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from winit_fast import fill_rows  # noqa: E402
+from winit_fast._plan import STORES, TRANSFORMS  # noqa: E402
 from winit_fast.adapters._device import launch as launching  # noqa: E402
 from winit_fast.adapters._device.launch import launch, lay_out, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of, name_of  # noqa: E402
 from winit_fast.initializer import Initializer  # noqa: E402
+from winit_fast.lowering import ELEMENT_TYPES  # noqa: E402
 
 pytestmark = pytest.mark.device
 
@@ -52,6 +54,12 @@ def test_a_run_has_the_bits_of_fill(transform, dtype, place):
     one, other, values = fill_both(lambda: run(count, dtype), initializer, (2, 2**60), (0, start))
     assert values.transform == transform
     assert torch.equal(one, other)
+
+
+def test_every_transform_and_every_way_to_store_is_among_the_cases():
+    assert {transform for transform, _ in CASES} == {*TRANSFORMS} - {"words32"}
+    assert {ELEMENT_TYPES[name_of(dtype)].store for _, dtype in CASES} == {*range(len(STORES))}
+    assert {name_of(dtype) for _, dtype in CASES} == {*ELEMENT_TYPES}
 
 
 LAYOUTS = {

@@ -6,6 +6,7 @@ host's memory, as without it. So another processor or compiler can cost time and
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from functools import lru_cache
@@ -15,6 +16,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from winit_fast._plan import (
+    CENTRE_MAXIMUM,
+    CENTRE_MEAN,
+    CENTRE_MINIMUM,
+    CENTRE_STD,
+    CONSTANT_VALUE,
+    DISK_RADIUS,
+    NORMAL_MEAN,
+    NORMAL_STD,
+    TRANSFORMS,
+    TRUNCATED_MAXIMUM,
+    TRUNCATED_MEAN,
+    TRUNCATED_MINIMUM,
+    TRUNCATED_STD,
+    UNIFORM_LOW,
+    UNIFORM_MAXIMUM,
+    UNIFORM_WIDTH,
+)
 from winit_fast.config import REPORTS
 from winit_fast.elements import fill_elements
 from winit_fast.lowering import Conversion
@@ -22,7 +41,7 @@ from winit_fast.messages import quote
 from winit_fast.target import Call, Target
 
 from .._memory.torch import array_of
-from .launch import Values, launch, lay_out, values_of
+from .launch import launch, lay_out, values_of
 
 __all__ = ["DEVICES", "find_obstacle", "report", "takes", "write"]
 
@@ -91,10 +110,10 @@ def write(
             "tensor must not be the first of its scheme, dtype and layout on a device while a CUDA graph is captured: "
             "fill it once before, so that the kernel is compared with the CPU's"
         )
-    fault = None
+    fault, is_first = None, all(is_good for other, is_good in _verdicts.items() if other.device == tensor.device)
     try:
         if kernel not in _verdicts:
-            fault = kernel.find_fault(values, conversion, call, tensor.dtype)
+            fault = kernel.find_fault(conversion, call, tensor.dtype)
             _verdicts[kernel] = fault is None
         if _verdicts[kernel]:
             launch(tensor, values, layout)
@@ -104,10 +123,10 @@ def write(
     except Exception as error:  # whatever a compiler raises
         fault = f"cannot be used: {type(error).__name__}: {error}"
         _verdicts[kernel] = False
-    if fault is not None:
+    if fault is not None and is_first:
         warnings.warn(
             f"the kernel for {kernel} {fault}; what it would fill is filled through the host's memory, which is slower "
-            "and gives the same values",
+            "and gives the same values. winit_fast.show_config() names all such kernels, without further warnings",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -131,23 +150,29 @@ class _Kernel(NamedTuple):
     def __str__(self) -> str:
         return f"{self.transform} stored {self.store} on {self.device}"
 
-    def find_fault(self, values: Values, conversion: Conversion, call: Call, dtype: torch.dtype) -> str | None:
-        """Fill 4,096 values on the device and on the CPU, and compare them and the memory around them."""
-        part, whole = self.sample(dtype, self.device)
-        other, expected = self.sample(dtype, torch.device("cpu"))
-        shape, start = tuple(size + 999 for size in part.shape), (*range(5, 4 + part.dim()), 32 + (not self.variant[2]))
-        rows = None
-        if self.variant[0] == "list of rows":
-            start = (0, *start[1:])
-            rows = torch.arange(len(part), dtype=torch.int64, device="cpu") * 13
-        layout = lay_out(part, shape, start, None if rows is None else rows.to(self.device))
-        assert layout.variant == self.variant, (layout.variant, self.variant)
-        launch(part, values, layout)
-        listed = None if rows is None else rows.numpy()
-        fill_elements(conversion, Target(array_of(other), shape, start, listed), Call(call.seed, call.stream, 1))
-        one, two = (memory.view(torch.uint8).view(len(memory), -1) for memory in (whole.cpu(), expected))
-        different = int((one != two).any(dim=1).sum())
-        return f"gives other values than the CPU, {different} of 4096" if different else None
+    def find_fault(self, conversion: Conversion, call: Call, dtype: torch.dtype) -> str | None:
+        """Fill 4,096 values on the device and on the CPU, and compare them and the memory around them.
+
+        Then values so small that a device which flushes to 0 would show it.
+        """
+        for each in (conversion, _make_tiny(conversion)):
+            part, whole = self.sample(dtype, self.device)
+            other, expected = self.sample(dtype, torch.device("cpu"))
+            shape = tuple(size + 999 for size in part.shape)
+            start = (*range(5, 4 + part.dim()), 32 + (not self.variant[2]))
+            rows = listed = None
+            if self.variant[0] == "list of rows":
+                start, rows = (0, *start[1:]), torch.arange(len(part), dtype=torch.int64, device="cpu") * 13
+                listed, rows = rows.numpy(), rows.to(self.device)
+            layout = lay_out(part, shape, start, rows)
+            assert layout.variant == self.variant, (layout.variant, self.variant)
+            launch(part, values_of(each, call.seed, call.stream), layout)
+            fill_elements(each, Target(array_of(other), shape, start, listed), Call(call.seed, call.stream, 1))
+            one, two = (memory.view(torch.uint8).view(len(memory), -1) for memory in (whole.cpu(), expected))
+            different = int((one != two).any(dim=1).sum())
+            if different:
+                return f"gives other values than the CPU, {different} of 4096"
+        return None
 
     def sample(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """4,096 values that the same compiled kernel fills, and the memory that they stand in."""
@@ -161,6 +186,36 @@ class _Kernel(NamedTuple):
         whole = torch.zeros(prod(extent + 1 for extent in extents), dtype=dtype, device=device)
         part = whole.view([extent + 1 for extent in extents])[tuple(slice(extent) for extent in extents)]
         return (part.movedim(-1, 0) if kind == "across" else part), whole
+
+
+# Which constants of a transform are sizes of its values.
+_SIZES = {
+    "constant": (CONSTANT_VALUE,),
+    "uniform": (UNIFORM_LOW, UNIFORM_WIDTH, UNIFORM_MAXIMUM),
+    "normal": (NORMAL_MEAN, NORMAL_STD),
+    "truncated_centre": (CENTRE_MEAN, CENTRE_STD, CENTRE_MINIMUM, CENTRE_MAXIMUM),
+    **dict.fromkeys(
+        ("truncated_near", "truncated_far", "truncated"),
+        (TRUNCATED_MEAN, TRUNCATED_STD, TRUNCATED_MINIMUM, TRUNCATED_MAXIMUM),
+    ),
+    **dict.fromkeys(("disk", "truncated_disk"), (DISK_RADIUS,)),
+}
+
+
+def _make_tiny(conversion: Conversion) -> Conversion:
+    """The same scaled by a power of 2, so that most values are subnormal.
+
+    Examples
+    --------
+    >>> _make_tiny(Conversion(TRANSFORMS.index("normal32"), 0, (0.5, 3.0))).constants == (2.0**-132, 1.5 * 2.0**-129)
+    True
+    """
+    name = TRANSFORMS[conversion.transform]
+    constants, sizes = list(conversion.constants), _SIZES[name[:-2]]
+    largest = max(math.frexp(constants[index])[1] for index in sizes)
+    for index in sizes:
+        constants[index] = math.ldexp(constants[index], (-1030 if name.endswith("64") else -128) - largest)
+    return conversion._replace(constants=tuple(constants))
 
 
 # Of each kernel that was compared: whether it is trusted.

@@ -65,9 +65,9 @@ def init_(
         it stands: each rank its own part. A large one on a GPU is filled there, by kernels that were compared with
         the CPU's, if the scheme draws each element by itself. All others on another device than the CPU are filled
         through host memory, in two buffers of 8 MiB in turn, or in one as large as the tensor where elements depend on
-        each other (orthogonal, sparse, ...). The bits are the same. What was computed, such as a weight under a parametrization or
-        `weight.float()`, is refused, since the model would not see what is written to it; but under `torch.no_grad`
-        PyTorch does not tell that it was computed.
+        each other (orthogonal, sparse, ...). The bits are the same. What was computed, such as a weight under a
+        parametrization or `weight.float()`, is refused, since the model would not see what is written to it; but under
+        `torch.no_grad` PyTorch does not tell that it was computed.
     scheme : str or Scheme
         Such as ``"he_normal"`` or ``"normal(std=0.02)"``; see `winit_fast.schemes`.
     seed : int, optional
