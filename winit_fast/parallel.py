@@ -20,7 +20,7 @@ import math
 import os
 import sys
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice, repeat
@@ -31,7 +31,7 @@ from winit_fast import dispatch
 from winit_fast._plan import Plan
 from winit_fast.messages import as_int, quote
 
-__all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_threads", "run"]
+__all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_threads", "run", "threads_for"]
 
 #: A millisecond, a fraction of a second on a slow disk: what an interrupt may wait for.
 SHARE_VALUES = 1 << 20
@@ -58,12 +58,17 @@ def fill_plans(plans: tuple[Plan, ...], threads: int | None, share_values: int =
     """Do all units of some plans, whose memory does not overlap, as one piece of work."""
     units = sum(plan.units for plan in plans)
     values = max((plan.unit_values for plan in plans), default=1)
-    if threads is None:
-        work = sum(plan.units * plan.unit_values for plan in plans)
-        threads = 1 if work < _THREADS_FROM_VALUES else min(default_threads(), work // _VALUES_A_HELPER)
-    count = max(1, min(threads, units, _MOST_SHARES))
+    count = max(1, min(threads_for(plans, threads), units, _MOST_SHARES))
     share = _share(units, values, count * _SHARES_A_THREAD, share_values)
     dispatch.kernels.fill_together(plans, share, count, _look, max(1, share_values // (share * values)))
+
+
+def threads_for(plans: Iterable[Plan], threads: int | None) -> int:
+    """How many threads are to fill these plans at most: so many as were asked for, or as are worth their start."""
+    if threads is not None:
+        return threads
+    work = sum(plan.units * plan.unit_values for plan in plans)
+    return 1 if work < _THREADS_FROM_VALUES else min(default_threads(), work // _VALUES_A_HELPER)
 
 
 def _look() -> None:

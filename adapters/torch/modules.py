@@ -198,8 +198,8 @@ def init_module_(
     2.weight   4 x 16  float32  he_normal  *.weight
     2.bias     4       float32  zeros      *.bias
     """
-    slots, report = _plan(module, rules, seed, prefix, leave, threads)
-    _write_all(slots, seed, threads)
+    slots, report, is_settled = _plan(module, rules, seed, prefix, leave, threads)
+    _write_all(slots, seed, threads, is_settled)
     return report
 
 
@@ -269,7 +269,7 @@ def materialize_(
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {quote(buffers)}")
     ordered = as_rules(rules, module)
-    slots, report = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
+    slots, report, _ = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
     if any(meta_buffers(module)):
         if buffers is None:
             from .asking import buffer_maker
@@ -288,11 +288,16 @@ class Slot(NamedTuple):
     """What is to be written: a parameter, or the originals of a tensor that is computed."""
 
     entry: ModuleEntry
-    held: list[FoundParameter]
+    first: FoundParameter
     arguments: dict[str, Any]
     tensor: ComputedTensor | None
     values: Values | None = None  # that take the place of a scheme
     small: SmallPlan | None = None  # where the parameter is like others
+
+    @property
+    def held(self) -> list[FoundParameter]:
+        """All that it is made of."""
+        return [self.first] if self.tensor is None else self.tensor.originals
 
 
 def _plan(
@@ -305,7 +310,8 @@ def _plan(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     is_materializing: bool = False,
-) -> tuple[list[Slot], ModuleReport]:
+) -> tuple[list[Slot], ModuleReport, bool]:
+    """What is to be written, what is said of it, and whether nobody else's code has run since all was looked at."""
     if not isinstance(module, nn.Module):
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
@@ -316,7 +322,8 @@ def _plan(
     left = (leave,) if isinstance(leave, str) else leave
     if not isinstance(left, Sequence) or not all(isinstance(pattern, str) for pattern in left):
         raise TypeError(f"leave must be a glob or a sequence of them, got {quote(leave)}")
-    for kind_of_part in {type(part) for part in module.modules()}:
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for kind_of_part in set(map(type, modules.values())):
         if any(base.__name__ == "FullyShardedDataParallel" for base in kind_of_part.__mro__):
             raise TypeError(
                 "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
@@ -332,7 +339,7 @@ def _plan(
     ordered = as_rules(rules, module)
     slots, entries, untaken, used, assigned = [], [], [], set(), set()
     alike: dict[Hashable, Slot] = {}  # what was planned, by all that decides it but the name
-    parameters = find_parameters(module, prefix)
+    parameters = find_parameters(module, prefix, modules)
     for found in parameters:
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_meta, is_plain = parameter.is_meta, type(parameter) in PLAIN
@@ -359,23 +366,23 @@ def _plan(
             untaken.append(name if whole is not None else f"{name} {shape}")
             continue
         used.add(id(rule))
-        held = [found] if whole is None else whole.originals
+        first = found if whole is None else whole.originals[0]
         asked = getattr(rule, "answer", None)  # where the model's own code says what it gets
         likeness, says = None, _UNASKED
         if (
-            is_plain and tensor is None and asked is None and not found.shared and len(found.places) == 1
+            is_plain and tensor is None and asked is None and not found.shared and not found.elsewhere
             and not isinstance(owner, _NOT_ALIKE) and (_is_usual_meta(parameter) if is_meta else is_usual(parameter))
         ):  # fmt: skip
             says = rule.scheme_for(owner, name, parameter) if callable(rule.scheme) else _UNASKED
-            likeness = (id(rule), says, type(owner), found.places[0][1], shape, kind, is_meta)
+            likeness = (id(rule), says, type(owner), found.local, shape, kind, is_meta)
             twin = alike.get(likeness)
             if twin is not None:
                 entries.append(ModuleEntry(name, also, shape, kind, twin.entry.scheme, rule, twin.entry.note))
-                slots.append(Slot(entries[-1], held, twin.arguments, None, None, twin.small))
+                slots.append(Slot(entries[-1], first, twin.arguments, None, None, twin.small))
                 continue
         entry = ModuleEntry(name, also, shape, kind, None, None)
         if rule.scheme is not None or asked is not None:
-            for each in held:
+            for each in [found] if whole is None else whole.originals:
                 _refuse_formless(each)
         if whole is not None:
             try:
@@ -391,7 +398,7 @@ def _plan(
             answer.values.check(parameter)
             on_meta = parameter.is_meta and not is_materializing
             entries.append(replace(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
-            slots.append(Slot(entries[-1], held, {}, None, answer.values))
+            slots.append(Slot(entries[-1], first, {}, whole, answer.values))
             continue
         if scheme is None:
             entries.append(replace(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
@@ -411,7 +418,7 @@ def _plan(
         if answer is not None and answer.padding is not None:
             padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
-        slot = Slot(replace(entry, rule=rule, scheme=scheme), held, arguments, whole)
+        slot = Slot(replace(entry, rule=rule, scheme=scheme), first, arguments, whole)
         on_meta = parameter.is_meta and not is_materializing
         is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
@@ -445,7 +452,8 @@ def _plan(
         entries.append(replace(slot.entry, note="; ".join(notes)))
         slots.append(slot)
         if likeness is not None:
-            alike[likeness] = slot._replace(entry=entries[-1], small=small_plan(initializer, shape, kind))
+            small = None if on_meta else small_plan(initializer, shape, kind)
+            alike[likeness] = slot._replace(entry=entries[-1], small=small)
             slots[-1] = alike[likeness]
     if untaken:
         if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
@@ -457,7 +465,10 @@ def _plan(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="
         )
-    return slots, ModuleReport(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+    unused = tuple(rule for rule in ordered if id(rule) not in used)
+    runs_others = any(callable(rule.scheme) or hasattr(rule, "answer") for rule in ordered)
+    is_settled = not runs_others and all(found.tensor is None for found in parameters)
+    return slots, ModuleReport(tuple(entries), unused), is_settled
 
 
 # Whose weights have axes or a padding of their own.
@@ -533,16 +544,18 @@ def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
     return int(rows[0]) if rows else None
 
 
-def _write_all(slots: Iterable[Slot], seed: SupportsIndex, threads: SupportsIndex | None) -> None:
+def _write_all(
+    slots: Iterable[Slot], seed: SupportsIndex, threads: SupportsIndex | None, is_settled: bool = False
+) -> None:
     """Write in order; those alike that follow each other, as one piece of work."""
     key = as_int("seed", seed)
     together: list[tuple[SmallPlan, Tensor, str]] = []
     for slot in slots:
-        entry, first, small = slot.entry, slot.held[0].parameter, slot.small
-        is_alike = (
-            small is not None and is_usual(first)
-            and first.shape == entry.shape and first.dtype is entry.dtype  # whatever a rule's function did
-        )  # fmt: skip
+        entry, first, small = slot.entry, slot.first.parameter, slot.small
+        is_alike = small is not None and (
+            is_settled
+            or (is_usual(first) and first.shape == entry.shape and first.dtype is entry.dtype)  # as it was planned
+        )
         if is_alike:
             together.append((small, first, entry.name))  # type: ignore[arg-type]
         if together and (not is_alike or len(together) == _TOGETHER):
@@ -558,7 +571,7 @@ _TOGETHER = 1024  # plans that are held at once: 2 MB
 
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
-    entry, first = slot.entry, slot.held[0].parameter
+    entry, first = slot.entry, slot.first.parameter
     if slot.values is not None:
         if not first.is_meta:
             slot.values.write_(first, seed, entry.name)
@@ -575,7 +588,7 @@ def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: Sup
     """What a tensor that is computed is to be."""
     assert slot.tensor is not None
     assert slot.entry.scheme is not None
-    like, device = slot.tensor.how.compute_current(), _device_of(slot.held[0].parameter, device)
+    like, device = slot.tensor.how.compute_current(), _device_of(slot.first.parameter, device)
     value = torch.empty_like(like, device=device, dtype=slot.entry.dtype, requires_grad=False)
     return init_(value, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
 
