@@ -161,6 +161,16 @@ def test_arrays_in_files_of_their_own_or_in_one_mapping_are_filled_together(tmp_
     assert (b == 1).all()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fill_each_gives_each_array_what_fill_gives_it_under_its_own_seed(threads):
+    outs = [np.empty((700, 300), "float32"), np.empty((5, 8)), np.empty((6, 6), "float16"), np.empty((4, 6), "float32")]
+    schemes = ["normal", "he_uniform", "orthogonal", "ones"]
+    fills = [{"out": out, "scheme": one, "name": "w"} for out, one in zip(outs, schemes, strict=True)]
+    many.fill_each(fills, [3, 2**64 - 1, 0, 5], threads)
+    for out, one, seed in zip(outs, schemes, [3, 2**64 - 1, 0, 5], strict=True):
+        assert np.array_equal(out, fill(np.empty_like(out), one, seed=seed, name="w"))
+
+
 def test_an_initializer_says_what_fill_many_takes():
     initializer = Initializer("he_normal", name="w", in_axis=1, out_axis=0, batch_axis=2, padding_idx=1)
     out, alone = np.empty((4, 8, 2), "float32"), np.empty((4, 8, 2), "float32")

@@ -185,6 +185,22 @@ def test_vmap_takes_one_key_after_another():
             assert is_same(arrays[place], filled((4, 6), "orthogonal", seed=int(high) << 32 | int(low)))
 
 
+@pytest.mark.parametrize("scheme", ["normal", "orthogonal", "uniform(-0.1, 0.3)"])
+@pytest.mark.parametrize("sizes", [(3, 5), (40, 50), (0, 5), ()])
+def test_what_vmap_makes_of_many_keys_is_filled_as_one_piece_of_work(monkeypatch, scheme, sizes):
+    if scheme == "orthogonal" and len(sizes) < 2:
+        pytest.skip("a matrix")
+    counts, fill_each = [], memory.fill_each
+    monkeypatch.setattr(memory, "_TOGETHER", 4)
+    monkeypatch.setattr(memory, "fill_each", lambda fills, *rest: (counts.append(len(fills)), fill_each(fills, *rest)))
+    make = initializer(scheme, name="w", padding_idx=1 if len(sizes) > 1 and sizes[0] > 1 else None, threads=2)
+    keys = jax.random.split(KEY, 10)
+    arrays = jax.jit(jax.vmap(lambda key: make(key, sizes)))(keys)
+    assert counts == ([4, 4, 2] if arrays.size else [])
+    for key, array in zip(keys, arrays, strict=True):
+        assert is_same(array, np.asarray(make(key, sizes)))
+
+
 def test_it_works_under_scan_and_beside_what_is_differentiated():
     make = initializer("normal")
     keys = jax.random.split(KEY, 3)

@@ -36,7 +36,7 @@ from winit_fast.target import Call, Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FillArguments", "fill_many"]
+__all__ = ["FillArguments", "fill_each", "fill_many"]
 
 
 class _Needed(TypedDict):
@@ -135,9 +135,15 @@ def fill_many(
             raise ValueError(f"fills[{index}]: out {CHANGED}")
     parts = [part for part in parts if part.memory.size]
     for begin in range(0, len(parts), _TOGETHER):
-        _write(parts[begin : begin + _TOGETHER], key, thread_count, in_order)
+        some = parts[begin : begin + _TOGETHER]
+        _write(some, [key] * len(some), thread_count, in_order)
     for values, address in unnamed.items():
         note_fill(values, address)
+
+
+def fill_each(fills: Sequence[FillArguments], seeds: Sequence[int], threads: int | None) -> None:
+    """Fill arrays with elements, each under a seed of its own, as one piece of work: 2 KB of plans for each."""
+    _write([_read(**arguments) for arguments in fills], seeds, threads, in_order=False)
 
 
 class _Part(NamedTuple):
@@ -218,18 +224,18 @@ def _may_meet_in_a_file(parts: list[_Part]) -> bool:
     return len(files) < len(names)
 
 
-def _write(parts: list[_Part], key: int, threads: int | None, in_order: bool) -> None:
+def _write(parts: Sequence[_Part], keys: Sequence[int], threads: int | None, in_order: bool) -> None:
     spans = sorted(bounds_of(part.memory) for part in parts)
     if not in_order and all(one[1] <= other[0] for one, other in pairwise(spans)):
-        _write_together(parts, key, threads)
+        _write_together(parts, keys, threads)
     else:  # the order counts where memory is shared
-        for part in parts:
-            _write_together([part], key, threads)
+        for part, key in zip(parts, keys, strict=True):
+            _write_together([part], [key], threads)
 
 
-def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
+def _write_together(parts: Sequence[_Part], keys: Sequence[int], threads: int | None) -> None:
     plans, share_values = [], SHARE_VALUES
-    for part in parts:
+    for part, key in zip(parts, keys, strict=True):
         conversion, memory = part.resolution.conversion, part.memory
         if conversion is not None:
             region = (None, None) if part.shape == memory.shape else (part.shape, part.start)
@@ -238,7 +244,7 @@ def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
                 share_values = min(share_values, share_values_of(memory))
     if plans:
         fill_plans(tuple(plans), threads, share_values)
-    for part in parts:
+    for part, key in zip(parts, keys, strict=True):
         if part.resolution.conversion is None:
             part.resolution.write(part.target(), Call(key, part.stream, threads))
         if part.padding is not None:
