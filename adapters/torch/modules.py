@@ -552,10 +552,10 @@ def _write_all(
     together: list[tuple[SmallPlan, Tensor, str]] = []
     for slot in slots:
         entry, first, small = slot.entry, slot.first.parameter, slot.small
-        is_alike = small is not None and (
-            is_settled
-            or (is_usual(first) and first.shape == entry.shape and first.dtype is entry.dtype)  # as it was planned
-        )
+        is_alike = (
+            small is not None and first.shape == entry.shape and first.dtype is entry.dtype  # as it was planned
+            and (is_settled or is_usual(first))
+        )  # fmt: skip
         if is_alike:
             together.append((small, first, entry.name))  # type: ignore[arg-type]
         if together and (not is_alike or len(together) == _TOGETHER):
