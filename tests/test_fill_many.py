@@ -166,7 +166,7 @@ def test_fill_each_gives_each_array_what_fill_gives_it_under_its_own_seed(thread
     outs = [np.empty((700, 300), "float32"), np.empty((5, 8)), np.empty((6, 6), "float16"), np.empty((4, 6), "float32")]
     schemes = ["normal", "he_uniform", "orthogonal", "ones"]
     fills = [{"out": out, "scheme": one, "name": "w"} for out, one in zip(outs, schemes, strict=True)]
-    many.fill_each(fills, [3, 2**64 - 1, 0, 5], threads)
+    many.fill_each(zip(fills, [3, 2**64 - 1, 0, 5], strict=True), threads)
     for out, one, seed in zip(outs, schemes, [3, 2**64 - 1, 0, 5], strict=True):
         assert np.array_equal(out, fill(np.empty_like(out), one, seed=seed, name="w"))
 

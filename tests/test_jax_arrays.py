@@ -14,7 +14,7 @@ from clocks import stretch
 from processes import ON_TWO_CPUS, printed
 
 import winit_fast
-from winit_fast import adapters
+from winit_fast import adapters, many
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
@@ -190,9 +190,9 @@ def test_vmap_takes_one_key_after_another():
 def test_what_vmap_makes_of_many_keys_is_filled_as_one_piece_of_work(monkeypatch, scheme, sizes):
     if scheme == "orthogonal" and len(sizes) < 2:
         pytest.skip("a matrix")
-    counts, fill_each = [], memory.fill_each
-    monkeypatch.setattr(memory, "_TOGETHER", 4)
-    monkeypatch.setattr(memory, "fill_each", lambda fills, *rest: (counts.append(len(fills)), fill_each(fills, *rest)))
+    counts, write = [], many._write_together
+    monkeypatch.setattr(many, "_TOGETHER", 4)
+    monkeypatch.setattr(many, "_write_together", lambda parts, *rest: (counts.append(len(parts)), write(parts, *rest)))
     make = initializer(scheme, name="w", padding_idx=1 if len(sizes) > 1 and sizes[0] > 1 else None, threads=2)
     keys = jax.random.split(KEY, 10)
     arrays = jax.jit(jax.vmap(lambda key: make(key, sizes)))(keys)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
-from itertools import pairwise
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsIndex, TypedDict
 
 import numpy as np
@@ -141,9 +141,11 @@ def fill_many(
         note_fill(values, address)
 
 
-def fill_each(fills: Sequence[FillArguments], seeds: Sequence[int], threads: int | None) -> None:
-    """Fill arrays with elements, each under a seed of its own, as one piece of work: 2 KB of plans for each."""
-    _write([_read(**arguments) for arguments in fills], seeds, threads, in_order=False)
+def fill_each(fills: Iterable[tuple[FillArguments, int]], threads: int | None) -> None:
+    """Fill arrays that have elements, each under its own seed, as one piece of work."""
+    left = iter(fills)
+    while some := tuple(islice(left, _TOGETHER)):
+        _write([_read(**arguments) for arguments, _ in some], [seed for _, seed in some], threads, in_order=False)
 
 
 class _Part(NamedTuple):

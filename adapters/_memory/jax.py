@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
 from operator import index
 from typing import Any
 
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.initializer import Initializer
-from winit_fast.many import fill_each
+from winit_fast.many import FillArguments, fill_each
 from winit_fast.messages import quote
 from winit_fast.streams import seed_key
 
@@ -294,17 +293,15 @@ def _encode_origin(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
 def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str) -> None:
     """Fill a region, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
     config, how = json.loads(text)
-    initializer, positions = Initializer.from_config(config), np.ndindex(key.shape[:-1])
-    while out.size and (some := list(islice(positions, _TOGETHER))):
-        fills = []
-        for position in some:
-            stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
-            part = initializer.rename(stream)
-            fills.append(part.arguments(out[(*position, ...)], shape=how["shape"], offset=offset))
-        fill_each(fills, [_seed_of(key[position]) for position in some], how["threads"])
+    initializer = Initializer.from_config(config)
 
+    def read(position: Any) -> tuple[FillArguments, int]:
+        stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
+        part = initializer.rename(stream)
+        return part.arguments(out[(*position, ...)], shape=how["shape"], offset=offset), _seed_of(key[position])
 
-_TOGETHER = 1024  # plans that are held at once: 2 MB
+    if out.size:
+        fill_each(map(read, np.ndindex(key.shape[:-1])), how["threads"])
 
 
 def _seed_of(words: NDArray[Any]) -> int:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import torch
@@ -371,7 +372,8 @@ def _plan(
         likeness, says = None, _UNASKED
         if (
             is_plain and tensor is None and asked is None and not found.shared and not found.elsewhere
-            and not isinstance(owner, _NOT_ALIKE) and (_is_usual_meta(parameter) if is_meta else is_usual(parameter))
+            and not isinstance(owner, _NOT_ALIKE) and (is_usual(parameter) if not is_meta else
+            parameter._base is None and getattr(parameter, "ds_shape", None) is None)  # and becomes a usual one
         ):  # fmt: skip
             says = rule.scheme_for(owner, name, parameter) if callable(rule.scheme) else _UNASKED
             likeness = (id(rule), says, type(owner), found.local, shape, kind, is_meta)
@@ -477,11 +479,6 @@ _UNASKED: Any = object()
 _CPU = torch.device("cpu")
 
 
-def _is_usual_meta(parameter: Tensor) -> bool:
-    """Whether a parameter of the meta device becomes a usual one of its shape."""
-    return parameter._base is None and getattr(parameter, "ds_shape", None) is None
-
-
 def _names_of(found: FoundParameter) -> tuple[str, ...]:
     """A parameter's name, and that of the tensor that is computed from it."""
     return (found.name,) if found.tensor is None else (found.name, found.tensor.name)
@@ -549,25 +546,18 @@ def _write_all(
 ) -> None:
     """Write in order; those alike that follow each other, as one piece of work."""
     key = as_int("seed", seed)
-    together: list[tuple[SmallPlan, Tensor, str]] = []
-    for slot in slots:
-        entry, first, small = slot.entry, slot.first.parameter, slot.small
-        is_alike = (
-            small is not None and first.shape == entry.shape and first.dtype is entry.dtype  # as it was planned
-            and (is_settled or is_usual(first))
-        )  # fmt: skip
-        if is_alike:
-            together.append((small, first, entry.name))  # type: ignore[arg-type]
-        if together and (not is_alike or len(together) == _TOGETHER):
-            fill_many_small(together, key, threads)
-            together = []
-        if not is_alike:
+
+    def is_alike(slot: Slot) -> bool:
+        entry, first = slot.entry, slot.first.parameter
+        is_as_planned = slot.small is not None and first.shape == entry.shape and first.dtype is entry.dtype
+        return is_as_planned and (is_settled or is_usual(first))
+
+    for are_alike, run in groupby(slots, is_alike):
+        for slot in () if are_alike else run:
             _write(slot, seed, threads)
-    if together:
-        fill_many_small(together, key, threads)
-
-
-_TOGETHER = 1024  # plans that are held at once: 2 MB
+        while are_alike and (some := list(islice(run, 1024))):  # plans that are held at once: 2 MB
+            parts = [(slot.small, slot.first.parameter, slot.entry.name) for slot in some]
+            fill_many_small(parts, key, threads)  # type: ignore[arg-type]
 
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
