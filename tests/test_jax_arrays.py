@@ -1,6 +1,7 @@
 """adapters.jax: the values of `fill`, in memory of XLA's own, whole, sharded and inside of programs."""
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
 from winit_fast.adapters._memory import jax as memory  # noqa: E402
+from winit_fast.initializer import Initializer  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -199,6 +201,17 @@ def test_what_vmap_makes_of_many_keys_is_filled_as_one_piece_of_work(monkeypatch
     assert counts == ([4, 4, 2] if arrays.size else [])
     for key, array in zip(keys, arrays, strict=True):
         assert is_same(array, np.asarray(make(key, sizes)))
+
+
+def test_of_many_regions_each_begins_where_its_origin_says():
+    seeds, rows = [3, 4, 5, 6], [0, 0, 7, 0]
+    out = np.empty((2, 2, 3, 5), "float32")
+    key = np.array([[0, seed] for seed in seeds], np.uint32).reshape(2, 2, 2)
+    origin = np.array([memory._encode_origin(9, (row, 0)) for row in rows]).reshape(2, 2, -1)
+    text = json.dumps([Initializer("normal", name=0).get_config(), {"shape": (10, 5), "threads": None}])
+    memory._write(out, key, origin, text)
+    for region, seed, row in zip(out.reshape(4, 3, 5), seeds, rows, strict=True):
+        assert is_same(region, filled((10, 5), "normal", seed=seed, name=9)[row : row + 3])
 
 
 def test_it_works_under_scan_and_beside_what_is_differentiated():

@@ -36,7 +36,7 @@ from winit_fast.target import Call, Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FillArguments", "fill_each", "fill_many"]
+__all__ = ["FillArguments", "fill_alike", "fill_many"]
 
 
 class _Needed(TypedDict):
@@ -141,11 +141,12 @@ def fill_many(
         note_fill(values, address)
 
 
-def fill_each(fills: Iterable[tuple[FillArguments, int]], threads: int | None) -> None:
-    """Fill arrays that have elements, each under its own seed, as one piece of work."""
-    left = iter(fills)
+def fill_alike(like: FillArguments, targets: Iterable[tuple[NDArray[Any], int]], threads: int | None) -> None:
+    """Fill arrays that have elements, each under its own seed, and else as one of them, as one piece of work."""
+    part, left = _read(**like), iter(targets)
     while some := tuple(islice(left, _TOGETHER)):
-        _write([_read(**arguments) for arguments, _ in some], [seed for _, seed in some], threads, in_order=False)
+        parts = [part._replace(out=out, memory=out) for out, _ in some]
+        _write(parts, [seed for _, seed in some], threads, in_order=False)
 
 
 class _Part(NamedTuple):

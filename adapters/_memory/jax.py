@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from hashlib import blake2b
+from itertools import groupby, product
 from operator import index
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.initializer import Initializer
-from winit_fast.many import FillArguments, fill_each
+from winit_fast.many import fill_alike
 from winit_fast.messages import quote
 from winit_fast.streams import seed_key
 
@@ -291,17 +292,18 @@ def _encode_origin(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
 
 
 def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str) -> None:
-    """Fill a region, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
+    """Fill a region, or, under `jax.vmap`, one for each key: the leading axes of all three arrays."""
     config, how = json.loads(text)
-    initializer = Initializer.from_config(config)
-
-    def read(position: Any) -> tuple[FillArguments, int]:
-        stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
-        part = initializer.rename(stream)
-        return part.arguments(out[(*position, ...)], shape=how["shape"], offset=offset), _seed_of(key[position])
-
-    if out.size:
-        fill_each(map(read, np.ndindex(key.shape[:-1])), how["threads"])
+    every = product(*map(range, key.shape[:-1]))
+    for words, positions in groupby(every, lambda position: origin[position].tolist()):
+        stream, *offset = (low | high << 32 for low, high in zip(words[::2], words[1::2], strict=True))
+        initializer = Initializer.from_config(config | {"name": stream})
+        if key.ndim == 1:  # in two thirds of the time of what follows
+            initializer.fill(out, seed=_seed_of(key), offset=offset, **how)
+        elif out.size:
+            first = out[(*(0,) * (key.ndim - 1), ...)]
+            targets = ((out[(*position, ...)], _seed_of(key[position])) for position in positions)
+            fill_alike(initializer.arguments(first, shape=how["shape"], offset=offset), targets, how["threads"])
 
 
 def _seed_of(words: NDArray[Any]) -> int:
