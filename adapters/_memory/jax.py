@@ -301,9 +301,9 @@ def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str
         if key.ndim == 1:  # in two thirds of the time of what follows
             initializer.fill(out, seed=_seed_of(key), offset=offset, **how)
         elif out.size:
-            first = out[(*(0,) * (key.ndim - 1), ...)]
-            targets = ((out[(*position, ...)], _seed_of(key[position])) for position in positions)
-            fill_alike(initializer.arguments(first, shape=how["shape"], offset=offset), targets, how["threads"])
+            regions: Any = out  # whose leading axes take a position, and the rest `...`
+            like = initializer.arguments(regions[(0,) * (key.ndim - 1) + (...,)], shape=how["shape"], offset=offset)
+            fill_alike(like, ((regions[(*at, ...)], _seed_of(key[at])) for at in positions), how["threads"])
 
 
 def _seed_of(words: NDArray[Any]) -> int:
