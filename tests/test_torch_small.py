@@ -285,12 +285,29 @@ class Exchanging(nn.Module):
         return self.forward(weight)
 
 
-def test_a_parameter_that_a_parametrization_exchanges_is_filled_as_it_is_then():
+class ExchangingTensor(torch.Tensor):
+    """A parameter whose code gives another layer other memory, whatever is asked of it."""
+
+    exchange = staticmethod(lambda: None)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        cls.exchange()
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("memory", [torch.zeros(2, 2), torch.zeros(8, 8).t()], ids=["smaller", "transposed"])
+@pytest.mark.parametrize("by", ["a parametrization", "a parameter"])
+def test_a_parameter_that_code_of_another_exchanges_is_filled_as_it_is_then(monkeypatch, by, memory):
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
-    parametrize.register_parametrization(model[2], "weight", Exchanging(model[1], torch.zeros(2, 2)), unsafe=True)
-    model[1].weight.data = torch.zeros(8, 8)
+    if by == "a parametrization":
+        parametrize.register_parametrization(model[2], "weight", Exchanging(model[1], memory), unsafe=True)
+        model[1].weight.data = torch.zeros(8, 8)
+    else:
+        model[2].weight = nn.Parameter(torch.zeros(8, 8).as_subclass(ExchangingTensor))
+        monkeypatch.setattr(ExchangingTensor, "exchange", lambda: setattr(model[1].weight, "data", memory))
     init_module_(model, {"*": "normal"}, seed=7)
-    assert is_same(model[1].weight, filled((2, 2), "normal", name="1.weight"))
+    assert is_same(model[1].weight, filled(memory.shape, "normal", name="1.weight"))
 
 
 def test_autograd_sees_what_was_written_before_an_interrupt(monkeypatch):

@@ -469,7 +469,9 @@ def _plan(
         )
     unused = tuple(rule for rule in ordered if id(rule) not in used)
     runs_others = any(callable(rule.scheme) or hasattr(rule, "answer") for rule in ordered)
-    is_settled = not runs_others and all(found.tensor is None for found in parameters)
+    is_settled = not runs_others and all(
+        found.tensor is None and type(found.parameter) in PLAIN for found in parameters
+    )
     return slots, ModuleReport(tuple(entries), unused), is_settled
 
 
