@@ -301,6 +301,25 @@ class Slot(NamedTuple):
         return [self.first] if self.tensor is None else self.tensor.originals
 
 
+class Slots:
+    """Slots in their order, of which parameters that are alike share one: Python's collector looks at what is kept."""
+
+    def __init__(self) -> None:
+        self.like: list[Slot] = []
+        self.entries: list[ModuleEntry] = []
+        self.firsts: list[FoundParameter] = []
+
+    def add(self, like: Slot, entry: ModuleEntry, first: FoundParameter) -> None:
+        """Add a slot that is like another, but for its entry and its parameter."""
+        self.like.append(like)
+        self.entries.append(entry)
+        self.firsts.append(first)
+
+    def __iter__(self) -> Iterator[Slot]:
+        for like, entry, first in zip(self.like, self.entries, self.firsts, strict=True):
+            yield Slot(entry, first, *like[2:])
+
+
 def _plan(
     module: nn.Module,
     rules: Rules,
@@ -311,7 +330,7 @@ def _plan(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     is_materializing: bool = False,
-) -> tuple[list[Slot], ModuleReport, bool]:
+) -> tuple[Slots, ModuleReport, bool]:
     """What is to be written, what is said of it, and whether nobody else's code has run since all was looked at."""
     if not isinstance(module, nn.Module):
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
@@ -338,7 +357,7 @@ def _plan(
     if threads is None:
         default_threads()
     ordered = as_rules(rules, module)
-    slots, entries, untaken, used, assigned = [], [], [], set(), set()
+    slots, entries, untaken, used, assigned = Slots(), [], [], set(), set()
     alike: dict[Hashable, Slot] = {}  # what was planned, by all that decides it but the name
     parameters = find_parameters(module, prefix, modules)
     for found in parameters:
@@ -380,7 +399,7 @@ def _plan(
             twin = alike.get(likeness)
             if twin is not None:
                 entries.append(ModuleEntry(name, also, shape, kind, twin.entry.scheme, rule, twin.entry.note))
-                slots.append(Slot(entries[-1], first, twin.arguments, None, None, twin.small))
+                slots.add(twin, entries[-1], first)
                 continue
         entry = ModuleEntry(name, also, shape, kind, None, None)
         if rule.scheme is not None or asked is not None:
@@ -400,7 +419,7 @@ def _plan(
             answer.values.check(parameter)
             on_meta = parameter.is_meta and not is_materializing
             entries.append(replace(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
-            slots.append(Slot(entries[-1], first, {}, whole, answer.values))
+            slots.add(Slot(entries[-1], first, {}, whole, answer.values), entries[-1], first)
             continue
         if scheme is None:
             entries.append(replace(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
@@ -452,11 +471,10 @@ def _plan(
         elif whole is None and not parameter.is_meta and not getattr(parameter, "_local_tensor", parameter).numel():
             notes = ["no part of it on this rank: nothing written"]
         entries.append(replace(slot.entry, note="; ".join(notes)))
-        slots.append(slot)
         if likeness is not None:
             small = None if on_meta else small_plan(initializer, shape, kind)
-            alike[likeness] = slot._replace(entry=entries[-1], small=small)
-            slots[-1] = alike[likeness]
+            slot = alike[likeness] = slot._replace(entry=entries[-1], small=small)
+        slots.add(slot, entries[-1], first)
     if untaken:
         if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
             raise ValueError(
@@ -588,7 +606,7 @@ def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: Sup
 # From the meta device
 
 
-def _bring(slots: Sequence[Slot], device: torch.device | None) -> Iterator[Slot]:
+def _bring(slots: Iterable[Slot], device: torch.device | None) -> Iterator[Slot]:
     """Give memory to what is to be written, one after the other."""
     for slot in slots:
         for found in slot.held:
