@@ -469,6 +469,17 @@ def test_verify_of_a_folder_finds_what_differs_what_is_missing_and_what_is_stray
     assert re.search(r"^does not belong here: .*stray.safetensors", out, flags=re.MULTILINE)
 
 
+def test_verify_prints_what_is_missing_before_what_two_files_hold(shards, capsys):
+    (shards[0].parent / "copy.safetensors").write_bytes(shards[0].read_bytes())
+    shards[1].rename(shards[1].with_suffix(".safetensors.partial"))
+    assert main(["verify", str(shards[0].parent)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "missing: user_id [500:1000, 0:64] is in no file",
+        f"in more than one file: user_id [0:500, 0:64] is in copy.safetensors and {shards[0].name}",
+        f"left over: {shards[1].name}.partial was never finished, or is being written",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,7 +16,6 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
@@ -26,11 +25,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from winit_fast.files import folders, npy, plans, raw, safetensors
-from winit_fast.files.coverage import Box, find_fault
+from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import PAGE, Contents, Layout, Segment, Stored, TruncatedFileError
 from winit_fast.files.runs import RunFiller
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
+from winit_fast.files.verdicts import Difference, Findings, Verdict
 from winit_fast.memory import empty
 from winit_fast.messages import as_int, quote
 from winit_fast.parallel import default_threads, read_threads
@@ -47,63 +47,6 @@ _COMPARED = 1 << 20  # bytes at once: what the comparison writes stays in the pr
 _WAITING = 4  # threads: 0 gave 0.76 of the speed of `write` on two cores, 2 gave 0.85, and 4 gave 0.97
 _STRETCH = 64  # values of a sample that follow each other
 _REPORT_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first value of a tensor in a file that is not as it should be.
-
-    Attributes
-    ----------
-    tensor : str
-    index : tuple of int
-        In the whole tensor.
-    found, expected : NumPy scalar
-    path : Path
-        Of the file.
-    """
-
-    tensor: str
-    index: tuple[int, ...]
-    found: Any
-    expected: Any
-    path: Path
-
-    def __str__(self) -> str:
-        found, expected = str(self.found), str(self.expected)
-        if found == expected:  # two NaNs
-            found, expected = (f"{value} (0x{_bits(value)})" for value in (self.found, self.expected))
-        return f"{self.tensor} {self.index}: found {found}, expected {expected}"
-
-
-def _bits(value: Any) -> str:
-    return str(value.tobytes()[::-1].hex())
-
-
-class Verdict(NamedTuple):
-    """What came of a comparison.
-
-    Attributes
-    ----------
-    differences : tuple of Difference
-        One of each tensor in a file that differs.
-    missing : tuple of str
-        What should be there and is not: tensors, rows, files, the end of a file.
-    strays : tuple of str
-        What should not be there: tensors, files, rows that two files hold, what an index says and is not so.
-    checked_bytes : int
-        How much was compared.
-    """
-
-    differences: tuple[Difference, ...]
-    missing: tuple[str, ...]
-    strays: tuple[str, ...]
-    checked_bytes: int
-
-    @property
-    def is_right(self) -> bool:
-        """Whether all is as it should be."""
-        return not (self.differences or self.missing or self.strays)
 
 
 def verify(
@@ -166,7 +109,7 @@ def verify(
     if wanted is not None and wanted < 1:
         raise ValueError(f"sample must be 1 or more, got {wanted}")
     where = Path(path)
-    found = _Found([], [])
+    found = Findings()
     if where.is_dir():
         if rows is not None:
             raise ValueError("rows is for a single file")
@@ -177,12 +120,7 @@ def verify(
         differences, checked = _compare_samples(jobs, recipe.seed, wanted, most, count, progress)
     else:
         differences, checked = _compare_all(jobs, recipe.seed, most, count, progress)
-    return Verdict(tuple(differences), tuple(found.missing), tuple(found.strays), checked)
-
-
-class _Found(NamedTuple):
-    missing: list[str]
-    strays: list[str]
+    return found.judge(differences, checked)
 
 
 class _Job(NamedTuple):
@@ -200,7 +138,7 @@ class _Job(NamedTuple):
 
 
 def _examine_file(
-    path: Path, recipe: Recipe | None, rows: tuple[int, int] | None, found: _Found
+    path: Path, recipe: Recipe | None, rows: tuple[int, int] | None, found: Findings
 ) -> tuple[Recipe, list[_Job]]:
     kind = _kind_of(path)
     if kind != "safetensors":
@@ -247,7 +185,7 @@ def _recipe_of(path: Path, contents: Contents) -> Recipe:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] | None, found: _Found) -> list[_Job]:
+def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] | None, found: Findings) -> list[_Job]:
     layout: Layout = plans.lay_out_file(kind, recipe, rows)
     if kind == "npy":
         try:
@@ -272,7 +210,7 @@ def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] 
     return [_Job(path, layout.segments)]
 
 
-def _match(stored: Iterable[Stored], recipe: Recipe, where: str, found: _Found) -> tuple[Segment, ...]:
+def _match(stored: Iterable[Stored], recipe: Recipe, where: str, found: Findings) -> tuple[Segment, ...]:
     """The parts of the recipe's tensors that a file holds; what else it holds is a stray."""
     specs = {spec.name: spec for spec in recipe.tensors}
     segments = []
@@ -304,9 +242,9 @@ def _describe(dtype: str, shape: tuple[int, ...]) -> str:
     return f"{dtype} {quote(shape)}"
 
 
-def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[Recipe, list[_Job]]:
+def _examine_folder(path: Path, recipe: Recipe | None, found: Findings) -> tuple[Recipe, list[_Job]]:
     folder = folders.read(path)
-    found.strays.extend(f"{name} was never finished, or is being written" for name in folder.unfinished)
+    found.leftovers.extend(f"{name} was never finished, or is being written" for name in folder.unfinished)
     found.missing.extend(str(error) for error in folder.files.values() if isinstance(error, ValueError))
     contents = dict(folder.readable())
     if folder.weight_map is not None:
@@ -327,7 +265,7 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[R
     return recipe, jobs
 
 
-def _check_index(folder: folders.FolderContents, found: _Found) -> None:
+def _check_index(folder: folders.FolderContents, found: Findings) -> None:
     index, weight_map = folders.INDEX, folder.weight_map or {}
     holders = {(name, one.name) for name, contents in folder.readable() for one in contents.stored}
     counts: dict[str, int] = {}
@@ -347,20 +285,30 @@ def _check_index(folder: folders.FolderContents, found: _Found) -> None:
         found.strays.append(f"{index} says {folder.total_size} bytes, and the tensors have {sum(sizes)}")
 
 
-def _check_coverage(jobs: list[_Job], recipe: Recipe, found: _Found) -> None:
+def _check_coverage(jobs: list[_Job], recipe: Recipe, found: Findings) -> None:
     boxes: dict[str, list[Box]] = {spec.name: [] for spec in recipe.tensors}
     for job in jobs:
         for part, _ in job.segments:
             boxes[part.spec.name].append(Box(part.offset, part.shape, job.path.name))
     for spec in recipe.tensors:
-        fault = find_fault(spec.shape, boxes[spec.name])
-        if fault is None:
-            continue
-        place = "" if fault.shape == spec.shape else f" {fault.slices}"
-        if fault.holders:
-            found.strays.append(f"{spec.name}{place} is in {' and in '.join(fault.holders)}")
-        else:
-            found.missing.append(f"{spec.name}{place} is in no file")
+        try:
+            for fault in find_faults(spec.shape, boxes[spec.name]):
+                _note_fault(spec, fault, found)
+        except TangledError as error:
+            found.overlapping.append(f"{spec.name}: {error}")
+
+
+def _note_fault(spec: TensorSpec, fault: Fault, found: Findings) -> None:
+    place = "" if fault.shape == spec.shape else f" {fault.slices}"
+    if not fault.holders:
+        found.missing.append(f"{spec.name}{place} is in no file")
+        return
+    *some, last = fault.holders[:_MOST_HOLDERS]
+    last = last if len(fault.holders) <= _MOST_HOLDERS else f"{len(fault.holders) - len(some)} others"
+    found.overlapping.append(f"{spec.name}{place} is in {', '.join(some)} and {last}")
+
+
+_MOST_HOLDERS = 5  # that a message names
 
 
 # Comparing
