@@ -28,6 +28,7 @@ from winit_fast.files import folders, npy, plans, raw, safetensors
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import PAGE, Contents, Layout, Segment, Stored, TruncatedFileError
 from winit_fast.files.runs import RunFiller
+from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.files.verdicts import Difference, Findings, Verdict
@@ -116,6 +117,7 @@ def verify(
         recipe, jobs = _examine_folder(where, recipe, found)
     else:
         recipe, jobs = _examine_file(where, recipe, rows, found)
+    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, 2 * _SMALLEST_BLOCK, count)
     if wanted is not None:
         differences, checked = _compare_samples(jobs, recipe.seed, wanted, most, count, progress)
     else:
