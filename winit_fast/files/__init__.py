@@ -3,7 +3,8 @@
 from winit_fast.files.pairs import iterate_rows
 from winit_fast.files.plans import Plan, plan
 from winit_fast.files.specs import Recipe, TensorSpec
-from winit_fast.files.verifying import Difference, Verdict, verify
+from winit_fast.files.verdicts import Difference, Verdict
+from winit_fast.files.verifying import verify
 from winit_fast.files.writes import write
 from winit_fast.files.writing import Unfinished, Written, clean, read_unfinished
 
