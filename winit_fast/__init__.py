@@ -38,7 +38,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``winit_fast.adapters`` and ``winit_fast.files`` when first used: nobody has to import them by name."""
-    if name in ("adapters", "files"):
+    """Import the packages of this one when first used: nobody has to import them by name."""
+    if name in _PACKAGES:
         return import_module(f"winit_fast.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES})
+
+
+_PACKAGES = ("adapters", "check", "files", "report")
