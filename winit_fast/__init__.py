@@ -6,7 +6,23 @@ STREAM.md says what every value is.
 """
 
 from importlib import import_module
+from os.path import dirname
 from typing import Any
+
+import numpy
+
+if int(numpy.__version__.partition(".")[0]) < 2:
+    raise ImportError(f"winit_fast needs NumPy 2 or newer, found {numpy.__version__}")
+try:
+    import_module(f"{__name__}._plan")
+except ModuleNotFoundError as error:
+    if error.name == f"{__name__}._plan":
+        raise ModuleNotFoundError(
+            f"winit_fast is not built in {dirname(__file__)}: run Python in another folder, where an installed one is "
+            "found, or build this one: python -m pip install -e .",
+            name=error.name,
+        ) from None
+    raise
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_keys, fill_rows, random_bits

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-from winit_fast.messages import as_int, as_members, quote
+from winit_fast.messages import BOOLS, as_int, as_members, quote
 from winit_fast.records import record
 
 __all__ = ["Axes", "Fans", "Layout", "Matrices", "as_axes", "fans", "matrices_of", "sizes_of"]
@@ -242,7 +242,7 @@ def as_axes(argument: str, axes: Axes) -> tuple[int, ...]:
     needed = "an integer or a sequence of integers"
     members = as_members(argument, axes, needed) if isinstance(axes, Sequence) else [axes]
     try:
-        if any(isinstance(axis, bool) for axis in members):
+        if any(isinstance(axis, BOOLS) for axis in members):
             raise TypeError
         return tuple(map(index, members))
     except TypeError:
