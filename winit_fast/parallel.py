@@ -25,7 +25,6 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice, repeat
 from operator import length_hint
-from pathlib import Path
 
 from winit_fast import dispatch
 from winit_fast._plan import Plan
@@ -37,6 +36,7 @@ __all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_t
 SHARE_VALUES = 1 << 20
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
+_ROOT = "/"  # where the system tells of itself
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _VALUES_A_HELPER = 1 << 17  # a tenth of a millisecond of work: twenty times what a thread of a crew costs
 _SHARES_A_THREAD = 32  # of a crew, where a share costs less than a tenth of a microsecond
@@ -226,18 +226,20 @@ def default_threads() -> int:
 @lru_cache(maxsize=1)
 def _cgroup_cpus() -> int:
     """CPUs that the quota of the cgroup grants, rounded up; `sys.maxsize` where there is none."""
+    from pathlib import Path
+
     fewest = sys.maxsize
     try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        groups = Path(_ROOT, "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return fewest
     names: tuple[str, ...]
     for line in groups:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            root, names = Path("/sys/fs/cgroup"), ("cpu.max",)
+            root, names = Path(_ROOT, "sys/fs/cgroup"), ("cpu.max",)
         elif "cpu" in controllers.split(","):
-            root, names = Path("/sys/fs/cgroup/cpu"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            root, names = Path(_ROOT, "sys/fs/cgroup/cpu"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         else:
             continue
         group = root / path.lstrip("/")
