@@ -1,4 +1,4 @@
-"""Extension modules: the plan, and the kernels once for each ISA of the target machine."""
+"""Extension modules: the plan, the coefficients, and the kernels once for each ISA of the target machine."""
 
 import os
 import shlex
@@ -125,7 +125,8 @@ class BuildExtensions(build_ext):
 setup(
     cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
-        [extension("_plan", [])] + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
+        [extension(name, []) for name in ("_plan", "_coefficients")]
+        + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
