@@ -23,7 +23,7 @@ from winit_fast.fill import read_region
 from winit_fast.initializer import Initializer
 from winit_fast.lowering import ELEMENT_TYPES, lower
 from winit_fast.messages import quote
-from winit_fast.parallel import fill_plan, fill_plans, read_threads
+from winit_fast.parallel import fill_plan, fill_plans, read_threads, threads_for
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.small import SMALL_BYTES, SmallPlan, plan_small
@@ -122,7 +122,7 @@ def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, t
     spans.sort()
     is_apart = all(one[1] <= other[0] for one, other in pairwise(spans))
     count = read_threads(threads)
-    if count not in (None, 1) or sum(end - begin for begin, end in spans) >= SMALL_BYTES:  # threads may keep no order
+    if threads_for(plans, count) > 1:  # which keep no order
         # A file that is mapped twice is memory that tensors share at two addresses.
         is_apart &= not any(getattr(tensor.untyped_storage(), "filename", None) for _, tensor, _ in parts)
     try:
