@@ -212,6 +212,14 @@ def test_only_operations_that_are_rounded_once_are_compiled(transform, dtype, ta
     assert any(operation.startswith("st.global") for operation in operations)
 
 
+@pytest.mark.parametrize(("dtype", "store"), [
+    (torch.float32, "st.global.v4.b32"), (torch.bfloat16, "st.global.v4.b32"), (torch.float64, "st.global.v2.b64"),
+])  # fmt: skip
+def test_whole_tiles_of_aligned_memory_are_stored_in_vectors(dtype, store):
+    transform = "normal64" if dtype is torch.float64 else "normal32"
+    assert store in operations_of(compiled(*variant(transform, dtype))["ptx"])
+
+
 @pytest.mark.covering
 @pytest.mark.parametrize("target", NVIDIA)
 @pytest.mark.parametrize("axes", range(1, 5))

@@ -437,7 +437,7 @@ def fill_run(
 
     Each program makes a tile of GROUPS groups, the first from `first_group` on, a multiple of GROUPS, which is a power
     of two: so the blocks of a tile share the high half of their number. `before` elements of the first tile stand
-    before `out`; ALIGNED: they are a multiple of 16.
+    before `out`; ALIGNED: 16 times as many, so that Triton knows that vectors can be stored.
     """
     N: tl.constexpr = GROUPS * (1024 // BITS)
     LANES: tl.constexpr = 256 // BITS
@@ -450,10 +450,7 @@ def fill_run(
         low, high, seed, stream, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, TRANSFORM, STORE, BITS
     )  # fmt: skip
     first, second = places(TRANSFORM, BITS)
-    before = wide(before)
-    if ALIGNED:
-        before = tl.multiple_of(before, 16)
-    start = tile * N - before
+    start = tile * N - wide(before) * (16 if ALIGNED else 1)
     end = wide(count)
     out += start
     first = (row * (1024 // BITS))[:, None] + first[None, :]

@@ -250,10 +250,11 @@ class Panels(NamedTuple):
 
 def _launch_run(kernels: Any, out: Tensor, values: Values, run: Run) -> None:
     tile, count = GROUPS * 1024 // values.bits, run.size
-    before = run.first % tile
+    before, is_aligned = run.first % tile, run.first % 16 == 0
     kernels.fill_run[(-(-(before + count) // tile),)](
-        out, before, count, run.first // tile * GROUPS, values.seed, values.stream, *values.constants,
-        TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, ALIGNED=before % 16 == 0, GROUPS=GROUPS,
+        out, before // 16 if is_aligned else before, count, run.first // tile * GROUPS, values.seed, values.stream,
+        *values.constants,
+        TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, ALIGNED=is_aligned, GROUPS=GROUPS,
         num_warps=WARPS, enable_fp_fusion=False,
     )  # fmt: skip
 

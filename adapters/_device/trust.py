@@ -207,7 +207,7 @@ def _make_tiny(conversion: Conversion) -> Conversion:
 
     Examples
     --------
-    >>> _make_tiny(Conversion(TRANSFORMS.index("normal32"), 0, (0.5, 3.0))).constants == (2.0**-132, 1.5 * 2.0**-129)
+    >>> _make_tiny(Conversion(TRANSFORMS.index("normal32"), 0, (0.5, 3.0))).constants == (2.0**-131, 1.5 * 2.0**-129)
     True
     """
     name = TRANSFORMS[conversion.transform]
