@@ -381,6 +381,28 @@ def refusals(tensor):
     return said
 
 
+def refusals_of_rows(tensor):
+    said = []
+    for rows, keywords in (
+        ([10] * 40, {}), ([-1] * 40, {}), ([1], {}), (torch.zeros(40), {}), (torch.zeros(40, 1, dtype=torch.int64), {}),
+        ([1] * 40, {"padding_idx": 10}), ([1] * 40, {"seed": -1}), ([1] * 40, {"shape": (10, 9)}),
+        ([1] * 40, {"threads": 0}), ([1] * 40, {"name": -1}), ([1] * 40, {"shape": ()}),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError)) as caught:
+            init_rows_(tensor, rows, "normal", **{"shape": (10, 50), "seed": 7, "name": "weight", **keywords})
+        said.append((type(caught.value), str(caught.value)))
+    return said
+
+
+def test_rows_are_refused_as_on_the_cpu_before_anything_is_launched(launches, monkeypatch):
+    tensor = view(40, 50)
+    said = refusals_of_rows(tensor)
+    assert launches == []
+    assert bool((tensor == 7).all())
+    monkeypatch.setattr(trust, "DEVICES", ())
+    assert said == refusals_of_rows(tensor)
+
+
 def test_refusals_are_those_of_the_cpu_and_come_before_anything_is_launched(launches, monkeypatch):
     tensor = view(200, 20, dtype=torch.float16)
     said = refusals(tensor)

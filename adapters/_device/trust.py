@@ -1,7 +1,7 @@
 """Whether a device's kernels give the CPU's bits: each is compared with the CPU's before it is first relied on.
 
 A kernel that differs or that cannot be compiled is not used again. What it would have filled is then filled through the
-host's memory, as without it. So another processor or compiler can cost time and never bits.
+host's memory, as without it. So another processor or compiler should cost time and not bits.
 """
 
 from __future__ import annotations

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from winit_fast import Scheme, fill_rows
 from winit_fast.fans import Axes, Matrices
 from winit_fast.fill import read_rows
+from winit_fast.initializer import Initializer
 from winit_fast.messages import as_sizes
 from winit_fast.streams import UNNAMED
 
@@ -105,27 +107,33 @@ def init_rows_(
         out_axis=initializer.out_axis, batch_axis=initializer.batch_axis, matrices=initializer.matrices,
         padding_idx=initializer.padding_idx, threads=threads,
     )  # fmt: skip
-    if trust.takes(plain) or not plain.is_cpu:
+    if plain.is_cpu and not trust.takes(plain):
+        fill(array_of(plain), listed)
+    else:
         checked = read_rows(listed, tuple(plain.shape), whole)
         initializer.check(whole, name_of(plain.dtype), seed=key, threads=threads)
-        if plain.numel() and not (
-            trust.takes(plain)
-            and write_on_device(
-                plain, initializer, key, whole, (0,) * len(whole), torch.tensor(checked).to(plain.device)
-            )
-        ):
-            most = (
-                PIECE // (plain[0].numel() * plain.element_size()) if initializer.is_elementwise(whole) else len(plain)
-            )
-            for first in range(0, len(plain), max(1, most)):
-                part = plain[first : first + max(1, most)]
-                staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
-                fill(array_of(staged), checked[first : first + max(1, most)])
-                part.copy_(staged)
-    else:
-        fill(array_of(plain), listed)
+        _fill_elsewhere(plain, checked, fill, initializer, key, whole)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
     return tensor
+
+
+def _fill_elsewhere(
+    tensor: Tensor, rows: NDArray[np.int64], fill: Callable[..., object], initializer: Initializer,
+    seed: SupportsIndex | None, shape: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Fill a tensor on another device than the CPU by a kernel; else by `fill`, in pieces of host memory."""
+    if tensor.numel() == 0:
+        return
+    if trust.takes(tensor):
+        there = torch.tensor(rows, device="cpu").to(tensor.device)
+        if write_on_device(tensor, initializer, seed, shape, (0,) * len(shape), there):
+            return
+    count = max(1, PIECE // tensor[0].nbytes) if initializer.is_elementwise(shape) else len(tensor)
+    for first in range(0, len(tensor), count):
+        part = tensor[first : first + count]
+        staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
+        fill(array_of(staged), rows[first : first + count])
+        part.copy_(staged)
 
 
 def _on_host(rows: Tensor) -> NDArray[Any]:
