@@ -131,10 +131,13 @@ def read(path: str | Path) -> FolderContents:
     """
     names = sorted(os.listdir(path))
     files: dict[str, Contents | ValueError] = {}
+    texts: dict[str | None, str | None] = {}  # the recipe of all files is kept once: it may be long
     for name in names:
         if name.endswith(".safetensors"):
             try:
-                files[name] = safetensors.read(Path(path, name))
+                contents = safetensors.read(Path(path, name))
+                text = contents.recipe_text
+                files[name] = contents._replace(recipe_text=texts.setdefault(text, text))
             except ValueError as error:
                 files[name] = error
     unfinished = tuple(name for name in names if name.endswith(".partial"))

@@ -20,7 +20,7 @@ from _thread import start_new_thread
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import repeat
+from itertools import compress, repeat
 from math import prod
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -422,7 +422,9 @@ class _Job:
                 raise
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
-        self.todo = sorted(set(self.blocks.numbers).difference(done))
+        self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
+        for number in done:
+            self.left[self.blocks.numbers.index(number)] = 0
 
     def write(
         self, layout: Layout, memory: int, seed: int | None, threads: int | None, progress: Progress | None
@@ -430,7 +432,7 @@ class _Job:
         self.file.reserve(layout.size)
         report = _Report(progress, layout.size)
         report(self.kept)
-        if self.todo:
+        if 1 in self.left:
             self._write_blocks(layout, memory, seed, threads, report)
         self.file.finish(layout.size)
         self.journal.mark()
@@ -443,14 +445,14 @@ class _Job:
         self, layout: Layout, memory: int, seed: int | None, threads: int | None, report: _Report
     ) -> None:
         size = min(self.blocks.block_size, -(-layout.size // PAGE) * PAGE)
-        count = min(max(2, min(_MOST_BUFFERS, memory // self.blocks.block_size)), len(self.todo))
+        count = min(max(2, min(_MOST_BUFFERS, memory // self.blocks.block_size)), self.left.count(1))
         filler = RunFiller(seed, memory - count * size, threads)
         starts = [segment.start for segment in layout.segments]
         recorder = _Recorder(self.file, self.journal)
         writers = _Writers(recorder, [empty(size, np.uint8, align=PAGE) for _ in range(count)])
         try:
             writers.start()
-            for number in self.todo:
+            for number in compress(self.blocks.numbers, self.left):
                 buffer = writers.take()
                 begin, end = self.blocks.span(number)
                 _fill_block(buffer[: end - begin], begin, layout, starts, filler)
