@@ -17,6 +17,7 @@ from typing import NamedTuple
 from winit_fast.files import safetensors
 from winit_fast.files.json_text import JsonText
 from winit_fast.files.layouts import PAGE, Contents, Layout
+from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.messages import quote
 
@@ -148,7 +149,7 @@ def read(path: str | Path) -> FolderContents:
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], int | None]:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(safetensors.MOST_HEADER + 1)
     weight_map: dict[str, str] | None = None
     total_size = None

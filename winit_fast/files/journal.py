@@ -24,6 +24,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from winit_fast.files.layouts import Layout, Segment
+from winit_fast.files.opening import open_file
 from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
@@ -166,7 +167,8 @@ def read_journal(path: Path) -> PastJournal | None:
         If the file is not a journal, or a damaged one.
     """
     try:
-        content = path.read_bytes()
+        with open_file(path) as file:
+            content = file.read()
     except FileNotFoundError:
         return None
     try:
@@ -218,7 +220,9 @@ class Journal:
         text, header = intent.to_bytes(), intent.header
         self._digest = _digest(text, header)
         size = _HEAD.size + len(text) + len(header)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # a pipe of that name is an error, and not waited for
+            flags |= getattr(os, name, 0)
         with open(beside(path), "wb", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
             file.write(_HEAD.pack(_MAGIC, read_boot().encode(), len(text), len(header), self._digest))
             file.writelines((text, header, bytes(_aligned(size) - size)))

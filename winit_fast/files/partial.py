@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from threading import Lock
 
 from winit_fast.files.layouts import PAGE
@@ -89,6 +90,9 @@ def open_partial(path: Path, mode: int | None = None) -> LockedFile | None:
             except FileExistsError:  # another process was faster
                 continue
         file = LockedFile(path, descriptor)  # owns the descriptor from here on
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise FileExistsError(f"{path} must be a file, but it is a device or pipe")
         _lock(descriptor, path)
         if file.has_its_name():
             return file

@@ -27,6 +27,7 @@ import numpy as np
 from winit_fast.files import folders, npy, plans, raw, safetensors
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import PAGE, Contents, Layout, Segment, Stored, TruncatedFileError
+from winit_fast.files.opening import open_file
 from winit_fast.files.runs import RunFiller
 from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
@@ -171,7 +172,7 @@ def _kind_of(path: Path) -> str:
         kind = plans.format_of(path) if path.suffix else "?"
         if kind in ("npy", "safetensors", "raw"):
             return kind
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         begin = file.read(9)
     if begin.startswith(b"\x93NUMPY"):
         return "npy"

@@ -32,6 +32,7 @@ import numpy as np
 
 from winit_fast.files.journal import Intent, Journal, PastJournal, read_journal
 from winit_fast.files.layouts import PAGE, Layout
+from winit_fast.files.opening import open_file
 from winit_fast.files.partial import (
     LockedFile,
     beside,
@@ -325,7 +326,7 @@ def _lock(partial: Path) -> LockedFile:
 def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
     """Whether a file is what would be written: its size, its header, and some of its values."""
     try:
-        with open(final, "rb") as file:
+        with open_file(final) as file:
             if os.fstat(file.fileno()).st_size != layout.size or file.read(len(layout.header)) != layout.header:
                 return False
             for part, start in layout.segments[:: -(-len(layout.segments) // _SAMPLES) or 1]:
@@ -341,7 +342,7 @@ def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
                     if file.read(expected.nbytes) != expected.tobytes():
                         return False
             return True
-    except OSError:
+    except (OSError, ValueError):  # a device, which the caller refuses
         return False
 
 

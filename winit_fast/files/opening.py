@@ -1,0 +1,28 @@
+"""Open what is a file, and nothing else: a pipe of that name would be waited for, without end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
+
+__all__ = ["open_file"]
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    ValueError
+        If it is a device or a pipe.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    if S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ValueError(f"{path} must be a file, but it is a device or pipe")
