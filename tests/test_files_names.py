@@ -6,7 +6,7 @@ import stat
 import pytest
 from written_files import contents
 
-from winit_fast.files import Recipe, TensorSpec, clean, read_unfinished, verify, write
+from winit_fast.files import Recipe, TensorSpec, clean, plan, read_unfinished, verify, write
 from winit_fast.files.recipes import read_model
 
 SPEC = TensorSpec("t", (3001, 17), "float32", "normal")
@@ -82,7 +82,7 @@ def test_a_pipe_as_journal_is_not_waited_for(name, pipe, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])
-@pytest.mark.parametrize("name", ["t.bin", "t.bin.partial", "t.bin.partial.journal.new"])
+@pytest.mark.parametrize("name", ["t.bin", "t.bin.partial", "t.bin.partial.journal", "t.bin.partial.journal.new"])
 def test_a_folder_of_that_name_is_left_alone(name, options, tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / "within").write_bytes(b"somebody's")
@@ -113,6 +113,34 @@ def test_odd_names_are_names(name, tmp_path, monkeypatch):
         make(tmp_path / name, progress=interrupt)
     assert make(tmp_path / name, resume=True).kept
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_no_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    """A shell makes it of a variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    make("t.safetensors")
+    (tmp_path / "x.bin.partial").write_bytes(b"")
+    before = contents(tmp_path)
+    acts = (
+        make,
+        verify,
+        clean,
+        read_unfinished,
+        lambda path: make(path, force=True),
+        lambda path: plan(path, SPEC, seed=7),
+    )
+    for act in (*acts, lambda path: write(path, resume=True)):
+        with pytest.raises(ValueError, match="path must be a name, got ''"):
+            act("")
+    assert contents(tmp_path) == before
+
+
+def test_a_file_too_large_for_any_disk_is_refused_by_its_size(tmp_path):
+    spec = TensorSpec("t", ((1 << 60) - 1,), "float32", "normal")
+    with pytest.raises(
+        ValueError, match=r"size must be \d+, and less than 2\^62, got"
+    ):
+        write(tmp_path / "t.npy", spec, seed=7)
 
 
 def test_a_relative_name_is_where_it_was_when_the_call_began(tmp_path, monkeypatch):

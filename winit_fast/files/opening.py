@@ -7,7 +7,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-__all__ = ["open_file"]
+__all__ = ["open_file", "read_path"]
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -26,3 +26,16 @@ def open_file(path: str | Path) -> BinaryIO:
         return file
     file.close()
     raise ValueError(f"{path} must be a file, but it is a device or pipe")
+
+
+def read_path(path: str | Path) -> Path:
+    """A path that a caller gave.
+
+    Raises
+    ------
+    ValueError
+        If it is empty: `Path` takes that for the current folder, and shells make it of a variable that is not set.
+    """
+    if os.fspath(path) == "":
+        raise ValueError("path must be a name, got ''")
+    return Path(path)

@@ -242,7 +242,7 @@ def sync_data(descriptor: int, path: Path) -> None:
 def remove_names(partial: Path, journal: Path) -> list[Path]:
     """Remove a partial file and its journal, whichever are there; return the names of those that were."""
     removed = []
-    for path in (partial, journal, beside(journal)):
+    for path in (partial, beside(journal), journal):  # the journal last: a folder may have its name
         with suppress(FileNotFoundError):
             os.unlink(path)
             removed.append(path)

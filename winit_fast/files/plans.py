@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from winit_fast.files import folders, npy, raw, safetensors
 from winit_fast.files.layouts import Layout
+from winit_fast.files.opening import read_path
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.messages import as_int, as_sizes, quote
 
@@ -127,7 +128,7 @@ def plan(
     if not specs:
         raise ValueError("tensors must be one or more, got none")
     recipe = Recipe(specs, None if seed is None else as_int("seed", seed))
-    where, kind = Path(path), format_of(path) if format is None else format
+    where, kind = read_path(path), format_of(path) if format is None else format
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
     count = as_int("world_size", world_size)

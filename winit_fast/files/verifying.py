@@ -27,7 +27,7 @@ import numpy as np
 from winit_fast.files import folders, npy, plans, raw, safetensors
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import PAGE, Contents, Layout, Segment, Stored, TruncatedFileError
-from winit_fast.files.opening import open_file
+from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.runs import RunFiller
 from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
@@ -110,7 +110,7 @@ def verify(
     wanted = None if sample is None else as_int("sample", sample)
     if wanted is not None and wanted < 1:
         raise ValueError(f"sample must be 1 or more, got {wanted}")
-    where = Path(path)
+    where = read_path(path)
     found = Findings()
     if where.is_dir():
         if rows is not None:

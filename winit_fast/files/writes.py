@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 from winit_fast.files.layouts import Layout
+from winit_fast.files.opening import read_path
 from winit_fast.files.partial import check_room, partial_of
 from winit_fast.files.plans import plan
 from winit_fast.files.sizes import read_size
@@ -94,7 +95,7 @@ def write(
     if tensors is None:
         if not resume:
             raise ValueError("tensors must be given, unless resume=True continues a file")
-        return _continue(Path(path), most, threads, force, progress)
+        return _continue(read_path(path), most, threads, force, progress)
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
     planned = plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)

@@ -32,7 +32,7 @@ import numpy as np
 
 from winit_fast.files.journal import Intent, Journal, PastJournal, read_journal
 from winit_fast.files.layouts import PAGE, Layout
-from winit_fast.files.opening import open_file
+from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.partial import (
     LockedFile,
     beside,
@@ -206,7 +206,7 @@ def read_unfinished(path: str | Path) -> Unfinished | None:
     ValueError
         If the journal is damaged, or of another version of the stream.
     """
-    past = _read_past(Path(os.path.realpath(path)))
+    past = _read_past(Path(os.path.realpath(read_path(path))))
     if past is None:
         return None
     return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
@@ -236,7 +236,7 @@ def clean(path: str | Path) -> list[Path]:
     ValueError
         If a file of that name is not the work of `write_layout`.
     """
-    final = Path(os.path.realpath(path))
+    final = Path(os.path.realpath(read_path(path)))
     if final.is_dir():
         return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
     partial, journal = partial_of(final), journal_of(final)
