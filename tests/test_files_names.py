@@ -137,9 +137,7 @@ def test_no_name_is_not_the_current_folder(tmp_path, monkeypatch):
 
 def test_a_file_too_large_for_any_disk_is_refused_by_its_size(tmp_path):
     spec = TensorSpec("t", ((1 << 60) - 1,), "float32", "normal")
-    with pytest.raises(
-        ValueError, match=r"size must be \d+, and less than 2\^62, got"
-    ):
+    with pytest.raises(ValueError, match=r"size must be \d+, and less than 2\^62, got"):
         write(tmp_path / "t.npy", spec, seed=7)
 
 

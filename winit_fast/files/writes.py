@@ -10,11 +10,10 @@ from typing import NamedTuple, SupportsIndex
 from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import read_path
 from winit_fast.files.partial import check_room, partial_of
-from winit_fast.files.plans import plan
+from winit_fast.files.plans import plan_rank
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.writing import Written, check_arguments, read_unfinished, write_layout
-from winit_fast.messages import as_int, quote
 
 __all__ = ["FileToWrite", "write", "write_files"]
 
@@ -98,11 +97,10 @@ def write(
         return _continue(read_path(path), most, threads, force, progress)
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
-    planned = plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)
-    own = as_int("rank", rank)
-    if not 0 <= own < world_size:
-        raise ValueError(f"rank must be in [0, world_size) = [0, {world_size}), got {quote(own)}")
-    files = [FileToWrite(one.path, one.layout) for one in planned.files if one.rank == own]
+    planned = plan_rank(
+        path, specs, rank, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows
+    )
+    files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
         path, files, planned.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
     )
