@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from test_files_formats import SEED, filled, model
 
-from winit_fast.files import Recipe, TensorSpec, plan, verify, verifying, write
+from winit_fast.files import Recipe, TensorSpec, comparing, plan, verify, write
 
 SPEC = TensorSpec("t", (3001, 67), "float32", "normal(std=0.02)")
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(verifying, "_LARGEST_BLOCK", 64 << 10)
-    monkeypatch.setattr(verifying, "_COMPARED", 4096)
+    monkeypatch.setattr(comparing, "_LARGEST_BLOCK", 64 << 10)
+    monkeypatch.setattr(comparing, "_PIECE", 4096)
 
 
 def poke(path, place, value):
@@ -96,7 +96,7 @@ def test_bits_are_compared_not_values(tmp_path):
 
 def test_values_that_print_alike_show_their_bits():
     nan = np.array([0x7FC00001, 0x7FC00000], "uint32").view("float32")
-    difference = verifying.Difference("t", (3,), nan[0], nan[1], "t.bin")
+    difference = comparing.Difference("t", (3,), nan[0], nan[1], "t.bin")
     assert str(difference) == "t (3,): found nan (0x7fc00001), expected nan (0x7fc00000)"
 
 
@@ -224,14 +224,14 @@ def test_a_disk_with_larger_pages_is_read_through_the_cache(tmp_path, monkeypatc
     write(path, SPEC, seed=SEED)
     reads = []
 
-    class File(verifying.FileIO):
+    class File(comparing.FileIO):
         def readinto(self, out):
             reads.append(len(out))
             if len(reads) == 1:
                 raise OSError(22, "Invalid argument")
             return super().readinto(out[: random.Random(len(reads)).randrange(1, len(out) + 1)])
 
-    monkeypatch.setattr(verifying, "FileIO", File)
+    monkeypatch.setattr(comparing, "FileIO", File)
     assert verify(path, threads=1).is_right
 
 
@@ -252,7 +252,7 @@ def test_a_sample_finds_what_it_meets(tmp_path):
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000, 10**6])
 @pytest.mark.parametrize("sample", [1, 64, 65, 1000, 10**7])
 def test_stretches_of_a_sample_are_in_order_and_many_enough(size, sample):
-    stretches = list(verifying._choose_stretches(size, sample))
+    stretches = list(comparing._choose_stretches(size, sample))
     ends = [end for stretch in stretches for end in stretch]
     assert ends == sorted(ends)
     assert all(0 <= first < last <= size for first, last in stretches)
@@ -286,7 +286,7 @@ def test_an_interrupt_leaves_no_thread_behind(tmp_path):
 def test_what_a_thread_meets_is_raised(tmp_path, monkeypatch):
     path = tmp_path / "t.safetensors"
     write(path, SPEC, seed=SEED)
-    monkeypatch.setattr(verifying._Reader, "_read", lambda *_: 0)
+    monkeypatch.setattr(comparing._Reader, "_read", lambda *_: 0)
     with pytest.raises(ValueError, match=r"t\.safetensors became smaller while it was compared"):
         verify(path)
 

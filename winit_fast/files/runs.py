@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from winit_fast.files.specs import Part
 
-__all__ = ["Rectangle", "RunFiller", "fill_run", "rectangles"]
+__all__ = ["Rectangle", "RunFiller", "cut_run", "fill_run", "rectangles"]
 
 
 def fill_run(
@@ -140,3 +140,23 @@ def rectangles(shape: tuple[int, ...], first: int, last: int) -> Iterator[Rectan
         if end > begin:
             yield along(axis, begin, end)
         begin = end
+
+
+def cut_run(shape: tuple[int, ...], first: int, last: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut the elements [first, last) of an array into runs of at most `most`, where rows end if they are that short.
+
+    Such runs are rectangles, all but perhaps the first and the last.
+
+    Examples
+    --------
+    >>> list(cut_run((100, 7), 5, 50, 20))
+    [(5, 21), (21, 35), (35, 49), (49, 50)]
+    """
+    steps = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    step = next((step for step in steps if 0 < step <= most), 1)
+    while first < last:
+        end = min(last, first + most)
+        if end < last and end // step * step > first:
+            end = end // step * step
+        yield first, end
+        first = end
