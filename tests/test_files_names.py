@@ -135,6 +135,36 @@ def test_no_name_is_not_the_current_folder(tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("path", [b"t.bin", 7, None, "t\0.bin", ["t.bin"]])
+def test_what_is_no_path_is_named(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for act in (make, verify, clean, read_unfinished, lambda path: write(path, resume=True)):
+        with pytest.raises((TypeError, ValueError), match=r"path must be a (str or a Path|name), got"):
+            act(path)
+    assert contents(tmp_path) == {}
+
+
+def test_tensors_of_no_kind_are_named(tmp_path):
+    for tensors in (7, "ab", [7]):
+        with pytest.raises(TypeError, match="tensors must be of TensorSpec, got"):
+            write(tmp_path / "t.bin", tensors, seed=7)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_a_partial_that_somebody_removes_leaves_no_empty_file_under_the_final_name(tmp_path, monkeypatch):
+    """The name was taken by an empty file for a moment, as on systems without links, and nothing came in its place."""
+    monkeypatch.setattr("winit_fast.files.writing._REPORT_SECONDS", 0)
+    with pytest.raises(FileNotFoundError):
+        make(tmp_path / "t.bin", progress=lambda *_: (tmp_path / "t.bin.partial").unlink(missing_ok=True))
+    assert not (tmp_path / "t.bin").exists()
+    monkeypatch.delattr(os, "link", raising=False)
+    with pytest.raises(FileNotFoundError):
+        make(tmp_path / "t.bin", progress=lambda *_: (tmp_path / "t.bin.partial").unlink(missing_ok=True))
+    assert not (tmp_path / "t.bin").exists()
+    assert make(tmp_path / "t.bin")
+    assert [one.name for one in tmp_path.iterdir()] == ["t.bin"]
+
+
 def test_a_file_too_large_for_any_disk_is_refused_by_its_size(tmp_path):
     spec = TensorSpec("t", ((1 << 60) - 1,), "float32", "normal")
     with pytest.raises(ValueError, match=r"size must be \d+, and less than 2\^62, got"):

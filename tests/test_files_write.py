@@ -105,7 +105,7 @@ def plans(monkeypatch):
 
     def plan(path, specs, rank, *, seed, **options):
         asked.append(options)
-        recipe, layout = make(*specs, seed=seed, header=0)
+        recipe, layout = make(specs, seed=seed, header=0)
         return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
 
     monkeypatch.setattr(writes, "plan_rank", plan)

@@ -7,6 +7,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
+from winit_fast.messages import quote
+
 __all__ = ["open_file", "read_path"]
 
 
@@ -33,9 +35,13 @@ def read_path(path: str | Path) -> Path:
 
     Raises
     ------
-    ValueError
-        If it is empty: `Path` takes that for the current folder, and shells make it of a variable that is not set.
+    TypeError, ValueError
+        If it is no path of text, or none that a system has, or empty: `Path` takes that for the current folder, and
+        shells make it of a variable that is not set.
     """
-    if os.fspath(path) == "":
-        raise ValueError("path must be a name, got ''")
-    return Path(path)
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a Path, got {quote(path)}")
+    if not text or "\0" in text:
+        raise ValueError(f"path must be a name, got {quote(text)}")
+    return Path(text)

@@ -138,6 +138,8 @@ def plan_rank(
     rows: tuple[int, int] | None,
 ) -> Plan:
     """As `plan`, with the files of one rank alone, unless it is None."""
+    if not isinstance(tensors, TensorSpec | Iterable):
+        raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     for spec in specs:
         if not isinstance(spec, TensorSpec):

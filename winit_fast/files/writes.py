@@ -95,10 +95,9 @@ def write(
         if not resume:
             raise ValueError("tensors must be given, unless resume=True continues a file")
         return _continue(read_path(path), most, threads, force, progress)
-    specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
     planned = plan_rank(
-        path, specs, rank, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows
+        path, tensors, rank, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows
     )
     files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
