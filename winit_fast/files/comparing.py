@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -33,7 +33,7 @@ from winit_fast.memory import empty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Progress = Callable[[int, int], object]
+    from winit_fast.files.progress import Progress
 
 __all__ = ["Difference", "Job", "compare_all", "compare_samples"]
 
