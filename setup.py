@@ -1,10 +1,12 @@
-"""Extension modules: the plan, and the kernels once for each ISA of the target machine."""
+"""Extension modules: the plan, the coefficients, and the kernels once for each ISA of the target machine."""
 
 import os
 import shlex
 import struct
 import subprocess
+import sys
 import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy
 from Cython.Build import cythonize
@@ -19,6 +21,10 @@ MACHINE = PLATFORM.rpartition("-")[2].lower() if struct.calcsize("P") == 8 else 
 IS_X86_64 = MACHINE in ("x86_64", "amd64")
 IS_ARM64 = MACHINE in ("aarch64", "arm64")
 IS_MSVC = PLATFORM.startswith("win")
+
+# One build for CPython 3.10 and all later ones; 64 x 64 values take as long, 6.3 us. Free-threaded Pythons have no
+# stable ABI before 3.15, and others none at all.
+IS_STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def is_gcc() -> bool:
@@ -44,6 +50,7 @@ else:
         "-fno-math-errno",
         "-fno-trapping-math",
         "-fno-strict-overflow",
+        "-g0",  # Python's own -g makes wheels three times as large
     ]
     FLAGS += ["-fno-tree-reassoc"] if is_gcc() else []  # clang does not know it
 
@@ -62,6 +69,7 @@ elif IS_ARM64:
 def extension(name: str, flags: list[str]) -> Extension:
     """One Cython module of the engine."""
     macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+    macros += [("Py_LIMITED_API", "0x030A0000")] if IS_STABLE_ABI else []
     if name == "_kernels_baseline" and IS_ARM64:
         macros.append(("WINIT_FAST_PORTABLE", "1"))  # so that Arm, too, has two kernels to compare
     return Extension(
@@ -73,6 +81,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         define_macros=macros,
         extra_compile_args=FLAGS + flags,
         extra_link_args=[] if IS_MSVC else ["-pthread"],
+        py_limited_api=IS_STABLE_ABI,
     )
 
 
@@ -102,17 +111,30 @@ class BuildExtensions(build_ext):
         else:
             super().build_extension(ext)
 
+    def copy_extensions_to_source(self) -> None:
+        """Put the modules into the source tree, without an older build by another name, which Python would take."""
+        super().copy_extensions_to_source()
+        for ext in self.extensions:
+            built = os.path.basename(self.get_ext_filename(ext.name))
+            for suffix in EXTENSION_SUFFIXES:
+                other = built.partition(".")[0] + suffix
+                if other != built and os.path.exists(os.path.join("winit_fast", other)):
+                    os.remove(os.path.join("winit_fast", other))
+
 
 setup(
     cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
-        [extension("_plan", [])] + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
+        [extension(name, []) for name in ("_plan", "_coefficients")]
+        + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
             "wraparound": False,
             "cdivision": True,
             "initializedcheck": False,
+            "freethreading_compatible": True,  # Python's lock guards nothing here; see winit_fast/parallel.py
         },
     ),
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if IS_STABLE_ABI else {},
 )

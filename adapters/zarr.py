@@ -5,16 +5,19 @@ Importing this module makes bfloat16, float8_e4m3fn and float8_e5m2 known to zar
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
-from itertools import islice, product
 from math import prod
+from operator import lt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from winit_fast import Scheme, empty
 from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.files.verdicts import Difference, Findings, Verdict
 from winit_fast.messages import as_int, quote
 from winit_fast.streams import UNNAMED
 
@@ -106,31 +109,6 @@ def init_(
     return target
 
 
-class Difference(NamedTuple):
-    """The first wrong element of a shard."""
-
-    place: tuple[int, ...]
-    found: Any
-    expected: Any
-
-
-class Verdict(NamedTuple):
-    """What `verify` found. It is true where nothing is wrong."""
-
-    #: One for each shard with wrong elements, the first ones.
-    differences: tuple[Difference, ...]
-    #: Keys of shards that are not in the store. Zarr reads them as the fill value, without an error.
-    missing: tuple[str, ...]
-    #: Keys of shards that zarr cannot decode.
-    unreadable: tuple[str, ...]
-    #: Keys that are not the array's own, such as the ``.partial`` files of killed processes. They harm nothing.
-    strays: tuple[str, ...]
-    checked_bytes: int
-
-    def __bool__(self) -> bool:
-        return not (self.differences or self.missing or self.unreadable)
-
-
 def verify(
     array: Any, scheme: str | Scheme | None = None, *, seed: SupportsIndex | None = None, rank: SupportsIndex = 0,
     world_size: SupportsIndex = 1, threads: SupportsIndex | None = None, **keywords: Unpack[Keywords],
@@ -148,7 +126,10 @@ def verify(
 
     Returns
     -------
-    Verdict
+    winit_fast.files.Verdict
+        The first difference of a shard, of at most 100 shards. Zarr reads a missing shard as the fill value, without an
+        error; one that it cannot decode is missing too. Left over are keys that Zarr does not read, such as the
+        ``.partial`` files of killed processes.
 
     Raises
     ------
@@ -163,30 +144,32 @@ def verify(
     >>> _ = adapters.zarr.init_(array, "normal(std=0.01)", seed=7, name="user_id")
     >>> array[512, 3] = 0.5
     >>> verdict = adapters.zarr.verify(array)
-    >>> bool(verdict), verdict.differences[0].place
+    >>> bool(verdict), verdict.differences[0].index
     (False, (512, 3))
     """
     source = _open(array, "r")
     shards = _Shards(source, rank, world_size)
     recipe = _recorded(source) if scheme is None else _recipe(source, scheme, seed, keywords)
+    found = Findings()
     differences: list[Difference] = []
-    missing, unreadable, checked = [], [], 0
+    checked = 0
     for shard in shards:
         expected = shard.values(recipe, source.dtype, threads)
         checked += expected.nbytes
         try:
-            found = np.ascontiguousarray(source[shard.region])
+            here = np.ascontiguousarray(source[shard.region])
         except (ValueError, RuntimeError, EOFError, zlib.error):  # what codecs raise
-            unreadable.append(shard.key)
+            found.missing.append(f"{shard.key} cannot be decoded")
             continue
-        where = _first_difference(found, expected)
+        where = _first_difference(here, expected)
         if not _exists(source, shard.key):
-            missing.append(shard.key)
+            found.missing.append(shard.key)
         elif where is not None and len(differences) < _MOST_DIFFERENCES:
             index = tuple(extent.start + int(at) for extent, at in zip(shard.region, where, strict=True))
-            differences.append(Difference(index, found[where], expected[where]))
-    strays = tuple(_strays(source)) if shards.rank == 0 else ()
-    return Verdict(tuple(differences), tuple(missing), tuple(unreadable), strays, checked)
+            tensor = recipe.tensors[0].name
+            differences.append(Difference(tensor, index, here[where], expected[where], Path(shard.key)))
+    found.leftovers.extend(_strays(source) if shards.rank == 0 else ())
+    return found.judge(differences, checked)
 
 
 _MOST_DIFFERENCES = 100
@@ -218,15 +201,23 @@ class _Shards:
             raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
         self._array = array
         self._unit = [max(size, 1) for size in array.shards or array.chunks]
+        self._counts = [-(-size // unit) for size, unit in zip(array.shape, self._unit, strict=True)]
 
     def __iter__(self) -> Iterator[_Shard]:
-        shape = self._array.shape
-        counts = [-(-size // unit) for size, unit in zip(shape, self._unit, strict=True)]
+        shape, counts = self._array.shape, self._counts
         first, last = (prod(counts) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        for place in islice(product(*map(range, counts)), first, last):
+        for number in range(first, last):
+            place = tuple(number // prod(counts[axis + 1 :]) % count for axis, count in enumerate(counts))
             starts = [at * unit for at, unit in zip(place, self._unit, strict=True)]
             stops = [min(start + unit, size) for start, unit, size in zip(starts, self._unit, shape, strict=True)]
             yield _Shard(self._array.metadata.encode_chunk_key(place), tuple(map(slice, starts, stops)))
+
+    def has(self, key: str) -> bool:
+        """Whether it is the key of one of them, of any process."""
+        place = tuple(map(int, re.findall(r"[0-9]{1,19}", key)))
+        is_inside = len(place) == len(self._counts) and all(map(lt, place, self._counts))
+        is_scalar = not self._counts and key == self._array.metadata.encode_chunk_key(())
+        return is_scalar or (is_inside and key == self._array.metadata.encode_chunk_key(place))
 
 
 def _open(array: Any, mode: str) -> zarr.Array:
@@ -278,8 +269,8 @@ def _strays(array: zarr.Array) -> list[str]:
     async def listed() -> list[str]:
         return [key.removeprefix(root) async for key in array.store_path.store.list_prefix(root)]
 
-    own = {shard.key for shard in _Shards(array, 0, 1)} | {"zarr.json", ".zarray", ".zattrs"}
-    return sorted(key for key in sync(listed()) if key not in own)
+    shards, own = _Shards(array, 0, 1), ("zarr.json", ".zarray", ".zattrs")
+    return sorted(key for key in sync(listed()) if key not in own and not shards.has(key))
 
 
 def __dir__() -> list[str]:

@@ -218,13 +218,18 @@ def torch_adapter(results: Results) -> Iterator[Target]:
         group = f"torch.nn.init {name}"
         pair = find(group, "winit_fast avx512", 2, "avx512"), find(group, "torch", 2)
         yield Target(f"init_ / {group}, 2 threads", "avx512", *ratio(*pair), f">= {limit}")
-    for group, what, limit in (
-        ("torch.nn.init 64 x 64", "init_ / torch.nn.init.kaiming_normal_, 64 x 64", 1),
-        ("transformers gpt2", "GPT-2 medium under accelerate / without", 4),
-        ("transformers llama", "Llama 1B under accelerate / without", 4),
-        ("torch, 20,000 parameters of 16 x 16", "init_module_ / a loop of torch.nn.init, 20,000 of 16 x 16", 0.5),
-    ):
-        yield Target(what, "", *ratio(find(group, "winit_fast", 2), find(group, "torch", 2)), f">= {limit}")
+    for group, method, what, limit in (
+        ("torch.nn.init 64 x 64", "winit_fast", "init_ / torch.nn.init.kaiming_normal_, 64 x 64", 1),
+        ("transformers gpt2", "winit_fast", "GPT-2 medium under accelerate / without", 4),
+        ("transformers gpt2", "materialize_", "GPT-2 medium by materialize_ / without", 4),
+        ("transformers llama", "winit_fast", "Llama 1B under accelerate / without", 4),
+        ("transformers llama", "materialize_", "Llama 1B by materialize_ / without", 4),
+        (
+            "torch, 20,000 parameters of 16 x 16", "winit_fast",
+            "init_module_ / a loop of torch.nn.init, 20,000 of 16 x 16", 0.5,
+        ),
+    ):  # fmt: skip
+        yield Target(what, "", *ratio(find(group, method, 2), find(group, "torch", 2)), f">= {limit}")
 
 
 def torch_costs(results: Results) -> Iterator[Target]:

@@ -134,10 +134,10 @@ def llama(transformers: Any, is_small: bool) -> Any:
     return transformers.LlamaForCausalLM(config)
 
 
-@pytest.mark.parametrize("method", ["winit_fast", "torch", "skip and fill", "skip and draw"])
+@pytest.mark.parametrize("method", ["winit_fast", "materialize_", "torch", "skip and fill", "skip and draw"])
 @pytest.mark.parametrize("make", [gpt2, llama])
 def test_model(benchmark, megabytes, monkeypatch, make, method):
-    """A model of transformers from its config, under accelerate and without.
+    """A model of transformers from its config, under accelerate and without, and from the meta device.
 
     Beside it, what it is made of: the model without its draws, and one fill of as many new bytes. Its own code draws
     most weights two to four times, so there is a second one: all these draws, into new memory of the same shapes.
@@ -149,6 +149,12 @@ def test_model(benchmark, megabytes, monkeypatch, make, method):
 
     def build() -> int:
         return sum(math.prod(parameter.shape) for parameter in make(transformers, is_small).parameters())
+
+    def materialize() -> int:
+        with torch.device("meta"):
+            model = make(transformers, is_small)
+        adapters.torch.materialize_(model, "hf", seed=peers.SEED, threads=THREADS)
+        return sum(math.prod(parameter.shape) for parameter in model.parameters())
 
     def accelerated(skip: bool = False) -> int:
         with adapters.torch.accelerate(seed=peers.SEED, threads=THREADS, skip=skip):
@@ -179,6 +185,7 @@ def test_model(benchmark, megabytes, monkeypatch, make, method):
             patch.setattr("winit_fast.adapters.torch.acceleration.init_", note)
             accelerated()
         del drawn[0]  # by which accelerate reads its arguments
-    run = {"winit_fast": accelerated, "torch": build, "skip and fill": fill, "skip and draw": draw}[method]
+    runs = {"winit_fast": accelerated, "materialize_": materialize, "torch": build}
+    run = (runs | {"skip and fill": fill, "skip and draw": draw})[method]
     elements = benchmark.pedantic(run, rounds=3, iterations=1, warmup_rounds=1 if is_small else 0)
     benchmark.extra_info.update(method=method, threads=THREADS, isa=None, elements=elements)

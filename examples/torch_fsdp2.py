@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_tensor
 
 from winit_fast import adapters
 
@@ -32,9 +33,10 @@ def main() -> None:
     whole = build()
     adapters.torch.materialize_(whole, "torch", seed=7, device="cpu")
     for (name, parameter), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
-        held, is_same = parameter.to_local().shape, torch.equal(parameter.full_tensor(), expected)
-        if dist.get_rank() == 0:
-            print(f"{name}: rank 0 holds {tuple(held)} of {tuple(parameter.shape)}; gathered, the same bits: {is_same}")
+        # Each rank compares its own part: with src_data_rank=None no rank sends anything.
+        part = distribute_tensor(expected, mesh, parameter.placements, src_data_rank=None).to_local()
+        held, is_same = tuple(part.shape), torch.equal(parameter.to_local(), part)
+        print(f"{name}: rank {dist.get_rank()} holds {held} of {tuple(parameter.shape)}; the whole's bits: {is_same}")
     dist.barrier()  # no rank leaves while another still talks to it
     dist.destroy_process_group()
 

@@ -3,6 +3,8 @@
 Run ``torchrun --nproc-per-node 2 examples/torch_tables.py``. It needs torch, torchrec and fbgemm-gpu-cpu.
 """
 
+import gc
+
 import torch
 import torch.distributed as dist
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
@@ -59,3 +61,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    gc.collect()  # gloo's threads go with the model: while Python ends, PyTorch may abort if they still hold a tensor

@@ -220,7 +220,7 @@ class TestZarr:
         assert made[:].tobytes() == expected("normal(std=0.01)", shape, "bfloat16").tobytes()
         verdict = adapters.zarr.verify(made, "normal(std=0.01)", **arguments)
         assert verdict
-        assert verdict.strays
+        assert verdict.leftovers
 
 
 def _die_at_the_third_rename():

@@ -70,6 +70,8 @@ def quoted():
         "this adapter",
         "data type",
         "WINIT_FAST",
+        "winit_fast needs",
+        "winit_fast is not",
     )
     return [cell.split("...") for cell in cells if not cell.startswith((*elsewhere, "import"))]
 

@@ -14,7 +14,7 @@ EXAMPLES = {
     "torch_tensor": (0, "torch", ["std 0.0200; the shard has the table's bits: True"]),
     "torch_model": (0, "torch", ["he_normal(mode='fan_out')", "torch.Size([8, 10])"]),
     "torch_hugging_face": (0, "transformers", ["std 0.0200 without, 0.0200 with", "the same bits: True"]),
-    "torch_fsdp2": (2, "torch", ["0.weight: rank 0 holds (2500, 256) of (5000, 256)", "the same bits: True"]),
+    "torch_fsdp2": (2, "torch", ["0.weight: rank 1 holds (2500, 256) of (5000, 256)", "the whole's bits: True"]),
     "torch_tables": (2, "torchrec", ["user_id: rank 1 holds 50000 x 64 of (100000, 64)", "the whole's bits: True"]),
     "training": (
         0,

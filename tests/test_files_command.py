@@ -469,6 +469,17 @@ def test_verify_of_a_folder_finds_what_differs_what_is_missing_and_what_is_stray
     assert re.search(r"^does not belong here: .*stray.safetensors", out, flags=re.MULTILINE)
 
 
+def test_verify_prints_what_is_missing_before_what_two_files_hold(shards, capsys):
+    (shards[0].parent / "copy.safetensors").write_bytes(shards[0].read_bytes())
+    shards[1].rename(shards[1].with_suffix(".safetensors.partial"))
+    assert main(["verify", str(shards[0].parent)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "missing: user_id [500:1000, 0:64] is in no file",
+        f"in more than one file: user_id [0:500, 0:64] is in copy.safetensors and {shards[0].name}",
+        f"left over: {shards[1].name}.partial was never finished, or is being written",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -538,6 +549,28 @@ def test_a_model_like_another_has_its_names_and_shapes_and_types(tmp_path, capsy
     assert main(["fill", str(tmp_path / "third"), "--like", first, "--rule", "norm.*", "ones"]) == 2
     assert "none takes 'embed.weight'" in capsys.readouterr().err
     assert not (tmp_path / "third").exists()
+
+
+def test_a_checkpoint_like_a_model_is_verified_with_and_without_it(tmp_path, capsys):
+    """Where the files themselves stand for the model too."""
+    recipe = {"tensors": {"embed.weight": [100, 8], "norm.weight": [1], "scale": []}, "rules": {"*": "ones"}}
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["fill", first, "--recipe", str(tmp_path / "r.json"), "--format", "hf"]) == 0
+    rules = ["--rule", "norm.*", "ones", "--rule", "*", SCHEME, "--seed", "7"]
+    for rank in "01":
+        ranks = ["--format", "dcp", "--rank", rank, "--world-size", "2"]
+        assert main(["fill", second, "--like", first, *rules, *ranks]) == 0
+    for given in ([], ["--like", first, *rules], ["--like", second, *rules]):
+        capsys.readouterr()
+        assert main(["verify", second, *given]) == 0
+        assert capsys.readouterr().out.endswith("all of it is as it should be\n")
+    assert main(["verify", second, "--like", second, *rules, "--seed", "8"]) == 1
+    sorted((tmp_path / "second").iterdir())[1].unlink()
+    assert main(["verify", second, "--like", first, *rules]) == 1
+    assert "missing: embed.weight [50:100, 0:8] is in no file" in capsys.readouterr().out
+    assert main(["verify", second, "--like", second, *rules]) == 2
+    assert "parts of 'embed.weight' must make up the whole of it" in capsys.readouterr().err
 
 
 def test_a_folder_needs_its_options_again(shards, capsys):

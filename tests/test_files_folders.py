@@ -10,7 +10,7 @@ from test_files_formats import SEED, filled, model, octets
 
 from winit_fast.files import Recipe, TensorSpec, plan, verify, write
 from winit_fast.files import safetensors as safetensors_format
-from winit_fast.files.coverage import Box, find_fault
+from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.folders import INDEX
 
 
@@ -171,6 +171,44 @@ def test_a_missing_shard_is_found(hf, dcp):
     assert f"{path.name}, which holds 1 tensors by {INDEX}" in verdict.missing
     assert "t.float64 is in no file" in verdict.missing
     assert not verdict.strays
+    assert not verdict.overlapping
+
+
+def test_a_copied_shard_hides_none_that_is_missing(dcp):
+    """Of every tensor both are said, and what is missing first."""
+    first, second, _ = shards(dcp)
+    (dcp / "copy.safetensors").write_bytes(first.read_bytes())
+    second.unlink()
+    verdict = verify(dcp)
+    rows = [spec for spec in model() if spec.shape and 0 not in spec.shape]
+    assert "t.float32 [12:24, 0:5] is in no file" in verdict.missing
+    assert len(verdict.missing) == len(rows)
+    assert f"t.float32 [0:12, 0:5] is in copy.safetensors and {first.name}" in verdict.overlapping
+    assert len(verdict.overlapping) == len([spec for spec in model() if 0 not in spec.shape])
+    assert not verdict.strays
+    assert not verdict
+
+
+def test_faults_of_a_folder_are_listed_up_to_a_number_and_then_counted(tmp_path):
+    specs = [TensorSpec(f"t{k}", (2,), "float32", "normal") for k in range(1007)]
+    write_dcp(tmp_path / "dcp", specs, 2)
+    shards(tmp_path / "dcp")[1].unlink()
+    missing = verify(tmp_path / "dcp").missing
+    assert len(missing) == 1001
+    assert missing[0] == "t0 [1:2] is in no file"
+    assert missing[-1] == "and 7 more"
+
+
+def test_names_do_nothing_to_a_terminal(tmp_path):
+    name = "a\nmissing: \x1b[31mb\u2028"
+    write_dcp(tmp_path / "dcp", [TensorSpec(name, (4,), "float32", "normal")], 2)
+    poked = shards(tmp_path / "dcp")[0]
+    poked.write_bytes(poked.read_bytes()[:-1] + b"\x55")
+    shards(tmp_path / "dcp")[1].unlink()
+    verdict = verify(tmp_path / "dcp")
+    shown = r"a\nmissing: \x1b[31mb\u2028"
+    assert verdict.missing == (f"{shown} [2:4] is in no file",)
+    assert str(verdict.differences[0]).startswith(f"{shown} (1,): found ")
 
 
 def test_a_shard_that_cannot_be_read_is_missing(hf):
@@ -184,23 +222,25 @@ def test_a_shard_that_cannot_be_read_is_missing(hf):
         assert not verdict.strays
 
 
-def test_a_shard_of_another_run_is_a_stray(tmp_path, dcp):
+def test_a_shard_of_another_run_overlaps(tmp_path, dcp):
     write_dcp(tmp_path / "four", model(), 4)
     stray = shards(tmp_path / "four")[3]
     stray.rename(dcp / stray.name)
-    strays = verify(dcp).strays
-    both = f"{shards(dcp)[2].name} and in {stray.name}"
-    assert f"t.float32 [27:37, 0:5] is in {both}" in strays
+    verdict = verify(dcp)
+    both = f"{shards(dcp)[2].name} and {stray.name}"
+    assert f"t.float32 [27:37, 0:5] is in {both}" in verdict.overlapping
+    assert not verdict.missing
+    assert not verdict.is_right
 
 
-def test_files_of_another_recipe_and_unfinished_ones_are_strays(tmp_path, dcp):
-    write(dcp / "other.safetensors", TensorSpec("t", (3,), "float32", "normal"), seed=SEED)
+def test_files_of_another_recipe_are_strays_and_unfinished_ones_are_left_over(dcp):
     (dcp / "x.safetensors.partial").write_bytes(b"")
-    strays = verify(dcp).strays
-    assert strays == (
-        "x.safetensors.partial was never finished, or is being written",
-        "other.safetensors is of another recipe",
-    )
+    verdict = verify(dcp)
+    assert verdict.leftovers == ("x.safetensors.partial was never finished, or is being written",)
+    assert verdict.is_right
+    write(dcp / "other.safetensors", TensorSpec("t", (3,), "float32", "normal"), seed=SEED)
+    assert verify(dcp).strays == ("other.safetensors is of another recipe",)
+    assert not verify(dcp)
 
 
 def test_an_index_that_lies_is_found(hf):
@@ -281,26 +321,57 @@ def test_holes_and_overlaps_of_rectangles_are_found_as_by_counting():
         count = np.zeros(shape, int)
         for offset, size in pieces:
             count[tuple(slice(a, a + n) for a, n in zip(offset, size, strict=True))] += 1
-        fault = find_fault(shape, [Box(offset, size, str(k)) for k, (offset, size) in enumerate(pieces)])
-        if fault is None:
-            assert (count == 1).all()
+        seen_here = np.zeros(shape, int)
+        for fault in find_faults(shape, [Box(offset, size, str(k)) for k, (offset, size) in enumerate(pieces)]):
+            here = tuple(slice(a, a + n) for a, n in zip(fault.offset, fault.shape, strict=True))
+            assert count[here].size > 0
+            assert (count[here] == len(fault.holders)).all()
+            assert len(fault.holders) != 1
+            seen_here[here] += 1
+            seen.add("overlap" if fault.holders else "hole")
+        assert (seen_here == (count != 1)).all()  # each once, and nothing else
+        if (count == 1).all():
             seen.add("right")
-            continue
-        place = count[tuple(slice(a, a + n) for a, n in zip(fault.offset, fault.shape, strict=True))]
-        assert (place == len(fault.holders)).all()
-        assert place.size > 0
-        assert len(fault.holders) != 1
-        seen.add("overlap" if fault.holders else "hole")
     assert seen == {"right", "overlap", "hole"}
+
+
+@pytest.mark.parametrize(("shape", "boxes", "is_fault"), [
+    ((), 0, True), ((), 1, False), ((), 2, True), ((0, 3), 0, True), ((0, 3), 1, False), ((3, 0), 2, False),
+])  # fmt: skip
+def test_a_tensor_of_one_value_or_none_is_in_a_file(shape, boxes, is_fault):
+    faults = list(find_faults(shape, [Box((0,) * len(shape), shape, str(k)) for k in range(boxes)]))
+    assert faults == [Fault((0,) * len(shape), shape, tuple("01"[:boxes]))] * is_fault
+
+
+def test_what_many_files_hold_names_some_of_them(tmp_path):
+    write_dcp(tmp_path / "dcp", [TensorSpec("t", (4,), "float32", "normal")], 1)
+    (path,) = shards(tmp_path / "dcp")
+    for k in range(9):
+        (tmp_path / "dcp" / f"copy{k}.safetensors").write_bytes(path.read_bytes())
+    (line,) = verify(tmp_path / "dcp").overlapping
+    names = ", ".join(f"copy{k}.safetensors" for k in range(4))
+    assert line == f"t is in {names} and 6 others"
+
+
+def test_parts_across_each_other_end_in_bounded_time():
+    generator = random.Random(1)
+    boxes = []
+    for k in range(1000):
+        offset = tuple(generator.randrange(1000) for _ in range(3))
+        boxes.append(Box(offset, tuple(generator.randint(1, 1000 - at) for at in offset), str(k)))
+    with pytest.raises(TangledError, match="1000 parts lie across each other in too many ways"):
+        list(find_faults((1000,) * 3, boxes))
 
 
 def test_many_shards_are_checked_in_moderate_time():
     boxes = [Box((k * 10, 0), (10, 8), str(k)) for k in range(20_000)]
     random.Random(1).shuffle(boxes)
-    assert find_fault((200_000, 8), boxes) is None
+    assert list(find_faults((200_000, 8), boxes)) == []
     columns = [Box((a, b), (10, 4), "") for a, b in itertools.product(range(0, 1000, 10), range(0, 400, 4))]
-    assert find_fault((1000, 400), columns) is None
-    assert find_fault((1000, 400), columns[:-1]).offset == (990, 396)
+    assert list(find_faults((1000, 400), columns)) == []
+    assert list(find_faults((1000, 400), columns[:-1])) == [Fault((990, 396), (10, 4), ())]
+    stairs = [Box((k,), (2,), str(k)) for k in range(20_000)]
+    assert len(list(find_faults((20_001,), stairs))) == 19_999
 
 
 def test_a_plan_of_a_folder_writes_nothing(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import winit_fast
+from winit_fast import files
 from winit_fast.files.recipes import Rule, make_specs, read_model, read_written_recipe
 from winit_fast.files.specs import Recipe, TensorSpec
 
@@ -376,6 +377,53 @@ def test_a_damaged_model_is_refused_by_the_name_of_its_file(break_it, message, m
     with pytest.raises((OSError, ValueError)) as caught:
         read_model(model)
     assert message in str(caught.value)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Of three ranks, with tensors of all kinds of shapes."""
+    shapes = {"table": (10, 8), "kernel": (5, 2, 3), "bias": (7,), "scalar": (), "empty": (0, 4), "few": (1, 3)}
+    specs = [TensorSpec(name, shape, "float32", "normal") for name, shape in shapes.items()]
+    for rank in range(3):
+        files.write(tmp_path / "dcp", specs, seed=7, format="dcp", rank=rank, world_size=3)
+    return tmp_path / "dcp", {(spec.name, spec.shape) for spec in specs}
+
+
+def test_a_distributed_checkpoint_is_a_model(checkpoint):
+    folder, tensors = checkpoint
+    assert set(found(folder)) == tensors
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_checkpoint_with_a_missing_shard_is_refused(which, checkpoint):
+    """Its tensors would be smaller, or have holes."""
+    folder, _ = checkpoint
+    sorted(folder.iterdir())[which].unlink()
+    with pytest.raises(
+        ValueError, match=r"parts of 'table' must make up the whole of it, and \[.* is in no file of the"
+    ):
+        read_model(folder)
+    with pytest.raises(ValueError, match="must make up the whole of it"):
+        read_model(sorted(folder.iterdir())[0])
+
+
+def test_a_checkpoint_with_a_copied_shard_is_refused(checkpoint):
+    folder, _ = checkpoint
+    first = sorted(folder.iterdir())[0]
+    (folder / "copy.safetensors").write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match=rf"is in copy\.safetensors and in {first.name}"):
+        read_model(folder)
+
+
+def test_a_checkpoint_of_others_has_the_shapes_that_its_parts_make_up(tmp_path):
+    for number, (offsets, shape) in enumerate({(0, 0): [2, 3], (2, 0): [1, 3], (0, 3): [3, 1]}.items()):
+        info = json.dumps({"a": {"saved_offsets": offsets}})
+        write_safetensors(tmp_path / f"{number}.safetensors", [("a", "F32", shape)], DCP_SHARDING_INFO=info)
+    assert found(tmp_path) == [("a", (3, 4))]
+    info = json.dumps({"a": {"saved_offsets": [0]}})
+    write_safetensors(tmp_path / "3.safetensors", [("a", "F32", [2])], DCP_SHARDING_INFO=info)
+    with pytest.raises(ValueError, match="has a part of 'a', and another file one of another tensor of that name"):
+        read_model(tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -161,6 +161,17 @@ def test_arrays_in_files_of_their_own_or_in_one_mapping_are_filled_together(tmp_
     assert (b == 1).all()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("scheme", ["normal", "orthogonal", "ones"])
+@pytest.mark.parametrize("padding_idx", [None, 2])
+def test_fill_alike_gives_each_array_what_fill_gives_that_part_under_its_own_seed(scheme, padding_idx, threads):
+    seeds, stack = [3, 2**64 - 1, 0], np.empty((3, 70, 30), "float16")
+    part = {"shape": (90, 40), "offset": (1, 7), "name": "w", "padding_idx": padding_idx}
+    many.fill_alike({"out": stack[0], "scheme": scheme, **part}, zip(stack, seeds, strict=True), threads)
+    for out, seed in zip(stack, seeds, strict=True):
+        assert np.array_equal(out, fill(np.empty_like(out), scheme, seed=seed, **part))
+
+
 def test_an_initializer_says_what_fill_many_takes():
     initializer = Initializer("he_normal", name="w", in_axis=1, out_axis=0, batch_axis=2, padding_idx=1)
     out, alone = np.empty((4, 8, 2), "float32"), np.empty((4, 8, 2), "float32")

@@ -1,6 +1,7 @@
 """adapters.jax: the values of `fill`, in memory of XLA's own, whole, sharded and inside of programs."""
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -14,12 +15,13 @@ from clocks import stretch
 from processes import ON_TWO_CPUS, printed
 
 import winit_fast
-from winit_fast import adapters
+from winit_fast import adapters, many
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 
 from winit_fast.adapters._memory import jax as memory  # noqa: E402
+from winit_fast.initializer import Initializer  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -183,6 +185,33 @@ def test_vmap_takes_one_key_after_another():
         for place in np.ndindex(2, 3):
             high, low = words[place]
             assert is_same(arrays[place], filled((4, 6), "orthogonal", seed=int(high) << 32 | int(low)))
+
+
+@pytest.mark.parametrize("scheme", ["normal", "orthogonal", "uniform(-0.1, 0.3)"])
+@pytest.mark.parametrize("sizes", [(3, 5), (40, 50), (0, 5), ()])
+def test_what_vmap_makes_of_many_keys_is_filled_as_one_piece_of_work(monkeypatch, scheme, sizes):
+    if scheme == "orthogonal" and len(sizes) < 2:
+        pytest.skip("a matrix")
+    counts, write = [], many._write_together
+    monkeypatch.setattr(many, "_TOGETHER", 4)
+    monkeypatch.setattr(many, "_write_together", lambda parts, *rest: (counts.append(len(parts)), write(parts, *rest)))
+    make = initializer(scheme, name="w", padding_idx=1 if len(sizes) > 1 and sizes[0] > 1 else None, threads=2)
+    keys = jax.random.split(KEY, 10)
+    arrays = jax.jit(jax.vmap(lambda key: make(key, sizes)))(keys)
+    assert counts == ([4, 4, 2] if arrays.size else [])
+    for key, array in zip(keys, arrays, strict=True):
+        assert is_same(array, np.asarray(make(key, sizes)))
+
+
+def test_of_many_regions_each_begins_where_its_origin_says():
+    seeds, rows = [3, 4, 5, 6], [0, 0, 7, 0]
+    out = np.empty((2, 2, 3, 5), "float32")
+    key = np.array([[0, seed] for seed in seeds], np.uint32).reshape(2, 2, 2)
+    origin = np.array([memory._encode_origin(9, (row, 0)) for row in rows]).reshape(2, 2, -1)
+    text = json.dumps([Initializer("normal", name=0).get_config(), {"shape": (10, 5), "threads": None}])
+    memory._write(out, key, origin, text)
+    for region, seed, row in zip(out.reshape(4, 3, 5), seeds, rows, strict=True):
+        assert is_same(region, filled((10, 5), "normal", seed=seed, name=9)[row : row + 3])
 
 
 def test_it_works_under_scan_and_beside_what_is_differentiated():

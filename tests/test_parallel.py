@@ -11,7 +11,6 @@ import time
 import tracemalloc
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from weakref import ref
 
@@ -143,7 +142,7 @@ def test_the_quota_of_the_tightest_cgroup_is_rounded_up(monkeypatch, tmp_path, f
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(parallel, "Path", lambda path: tmp_path / Path(path).relative_to("/"))
+    monkeypatch.setattr(parallel, "_ROOT", tmp_path)
     assert parallel._cgroup_cpus.__wrapped__() == cpus
 
 

@@ -675,7 +675,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused(small, tmp_path, monkeypatch)
     with pytest.raises(TypeError, match="picture must be a str or a Path, got 3"):
         report.draw(small, 3)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "winit_fast\[report\]"'):
+    with pytest.raises(ModuleNotFoundError, match="pictures need matplotlib: pip install matplotlib"):
         report.draw(small, tmp_path / "a.png")
 
 
@@ -794,11 +794,11 @@ def test_the_command_refuses_what_it_cannot_use_before_any_work(options, message
 def test_the_command_says_what_a_picture_needs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([*SMALL, "--picture", "a.svg"]) == 2
-    assert 'pip install "winit_fast[report]"' in capsys.readouterr().err
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert not Path("a.svg").exists()
     monkeypatch.chdir(tmp_path)
     assert main(SMALL) == 0
-    assert capsys.readouterr().out.endswith('no picture: pictures need matplotlib: pip install "winit_fast[report]"\n')
+    assert capsys.readouterr().out.endswith("no picture: pictures need matplotlib: pip install matplotlib\n")
     assert list(tmp_path.iterdir()) == []
 
 

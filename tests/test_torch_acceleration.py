@@ -1249,6 +1249,28 @@ def test_bfloat16_without_ml_dtypes_is_torchs(monkeypatch):
     assert torch.equal(weight, torch.empty(8, dtype=torch.bfloat16).normal_())
 
 
+# Who reads what was drawn: readers that PyTorch shows to no mode
+
+SCRIPTED = torch.jit.CompilationUnit("def copy(weight):\n    return weight + 0\n")
+READERS = {
+    "another thread": lambda weight, pool: pool.submit(weight.clone).result(),
+    "a function of C++": lambda weight, pool: torch.from_dlpack(torch._C._to_dlpack(weight)).clone(),
+    "a scripted function": lambda weight, pool: SCRIPTED.copy(weight),
+    "code outside of modes": lambda weight, pool: adapters.torch.blocks.call_unseen(weight.clone),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_whoever_reads_a_weight_between_two_draws_gets_the_first(read):
+    with ThreadPoolExecutor(1) as pool, accelerate(seed=5):
+        pool.submit(int).result()
+        weight = nn.init.normal_(torch.empty(64, 64))
+        first = read(weight, pool)
+        nn.init.uniform_(weight)
+    assert torch.equal(first, init_(torch.empty(64, 64), "normal", seed=5, name=0))
+    assert torch.equal(weight, init_(torch.empty(64, 64), "uniform(rounding='below_high')", seed=5, name=1))
+
+
 # Who sees a call
 
 

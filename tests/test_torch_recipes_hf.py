@@ -526,7 +526,7 @@ def test_buffers_of_transformers_need_no_callable_under_any_rules(transformers):
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_path):
     script = textwrap.dedent("""
-    import sys, torch, torch.distributed as dist
+    import os, sys, torch, torch.distributed as dist
     sys.path.insert(0, sys.argv[3])
     from architectures import import_torchvision, small_models
     import_torchvision()
@@ -550,6 +550,7 @@ def test_shards_of_what_is_computed_are_parts_of_the_whole(transformers, tmp_pat
     for (name, part), value in zip(model.named_parameters(), whole.parameters(), strict=True):
         assert torch.equal(part.full_tensor(), value), name
     dist.destroy_process_group()
+    os._exit(0)  # as Python ends, PyTorch may abort: gloo's threads may hold tensors then
     """)
     arguments = [str(tmp_path / "store"), os.path.dirname(__file__)]
     processes = [

@@ -12,6 +12,7 @@ from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.nn.utils import parametrize  # noqa: E402
 
 from winit_fast.adapters.torch import plain  # noqa: E402
 
@@ -179,19 +180,21 @@ def test_of_parameters_that_share_memory_the_last_is_what_stays():
         assert torch.equal(one, other)
 
 
-def test_of_parameters_that_map_one_file_the_last_is_what_stays(tmp_path):
+@pytest.mark.parametrize("threads", [4, None])
+def test_of_parameters_that_map_one_file_the_last_is_what_stays(tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("WINIT_FAST_THREADS", "4")
     shape, path = (256, 512), tmp_path / "weights"
     path.write_bytes(bytes(4 * 256 * 512))
 
     def mapped():
         return torch.from_file(str(path), shared=True, size=256 * 512).view(shape).detach()
 
-    model = nn.Sequential(*[nn.Linear(512, 256, bias=False) for _ in range(6)])
+    model = nn.Sequential(*[nn.Linear(512, 256, bias=False) for _ in range(9)])
     for layer in model:
         layer.weight = nn.Parameter(mapped())
     for _ in range(5):
-        init_module_(model, {"*": "normal"}, seed=7, threads=4)
-        assert is_same(mapped(), filled(shape, "normal", name="5.weight"))
+        init_module_(model, {"*": "normal"}, seed=7, threads=threads)
+        assert is_same(mapped(), filled(shape, "normal", name="8.weight"))
 
 
 @pytest.mark.parametrize("variable", ["WINIT_FAST_THREADS", "WINIT_FAST_HUGE_PAGES"])
@@ -265,6 +268,46 @@ def test_a_parameter_that_a_function_exchanges_is_filled_as_it_is_then():
     assert is_same(model[1].weight, filled((2, 2), "normal", name="1.weight"))
     assert is_same(model[2].weight, filled((8, 8), "normal", "float64", name="2.weight"))
     assert is_same(model[3].weight, filled((8, 8), "normal", name="3.weight"))
+
+
+class Exchanging(nn.Module):
+    """A parametrization whose code gives another layer other memory."""
+
+    def __init__(self, other, memory):
+        super().__init__()
+        self.others, self.memory = (other,), memory
+
+    def forward(self, weight):
+        self.others[0].weight.data = self.memory
+        return weight * 1
+
+    def right_inverse(self, weight):
+        return self.forward(weight)
+
+
+class ExchangingTensor(torch.Tensor):
+    """A parameter whose code gives another layer other memory, whatever is asked of it."""
+
+    exchange = staticmethod(lambda: None)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        cls.exchange()
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("memory", [torch.zeros(2, 2), torch.zeros(8, 8).t()], ids=["smaller", "transposed"])
+@pytest.mark.parametrize("by", ["a parametrization", "a parameter"])
+def test_a_parameter_that_code_of_another_exchanges_is_filled_as_it_is_then(monkeypatch, by, memory):
+    model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
+    if by == "a parametrization":
+        parametrize.register_parametrization(model[2], "weight", Exchanging(model[1], memory), unsafe=True)
+        model[1].weight.data = torch.zeros(8, 8)
+    else:
+        model[2].weight = nn.Parameter(torch.zeros(8, 8).as_subclass(ExchangingTensor))
+        monkeypatch.setattr(ExchangingTensor, "exchange", lambda: setattr(model[1].weight, "data", memory))
+    init_module_(model, {"*": "normal"}, seed=7)
+    assert is_same(model[1].weight, filled(memory.shape, "normal", name="1.weight"))
 
 
 def test_autograd_sees_what_was_written_before_an_interrupt(monkeypatch):

@@ -6,7 +6,23 @@ STREAM.md says what every value is.
 """
 
 from importlib import import_module
+from os.path import dirname
 from typing import Any
+
+import numpy
+
+if int(numpy.__version__.partition(".")[0]) < 2:
+    raise ImportError(f"winit_fast needs NumPy 2 or newer, found {numpy.__version__}")
+try:
+    import_module(f"{__name__}._plan")
+except ModuleNotFoundError as error:
+    if error.name == f"{__name__}._plan":
+        raise ModuleNotFoundError(
+            f"winit_fast is not built in {dirname(__file__)}: run Python in another folder, where an installed one is "
+            "found, or build this one: python -m pip install -e .",
+            name=error.name,
+        ) from None
+    raise
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_keys, fill_rows, random_bits
@@ -38,7 +54,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``winit_fast.adapters`` and ``winit_fast.files`` when first used: nobody has to import them by name."""
-    if name in ("adapters", "files"):
+    """Import the packages of this one when first used: nobody has to import them by name."""
+    if name in _PACKAGES:
         return import_module(f"winit_fast.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES})
+
+
+_PACKAGES = ("adapters", "check", "files", "report")

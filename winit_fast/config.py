@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,9 +18,14 @@ __version__ = "0.1.0"
 #: The version of the values: those of one version never change (STREAM.md).
 STREAM_VERSION = 1
 
+#: What adapters have to say in a bug report: functions that give lines, since the engine knows no adapter.
+REPORTS: list[Callable[[], Sequence[str]]] = []
+
 
 def show_config() -> None:
     """Print versions, the ISAs compiled and the one chosen, and the default number of threads.
+
+    Once `winit_fast.adapters.torch` is imported, also how tensors on each GPU are filled.
 
     Examples
     --------
@@ -34,3 +40,5 @@ def show_config() -> None:
         print(f"threads {default_threads()} by default")
     except ValueError as error:  # a bad setting is what a bug report should show
         print(f"threads {error}")
+    for line in (line for report in REPORTS for line in report()):
+        print(line)

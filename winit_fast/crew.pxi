@@ -19,6 +19,7 @@ cdef extern from "crew.h" nogil:
     void crew_thread_wait(crew_thread* thread)
     long crew_process()
     int32_t crew_add(crew_counter* counter, int32_t more)
+    crew_counter crew_late
     bint crew_is_late()
 
 cdef enum:
@@ -111,6 +112,15 @@ cdef void help_crew(void* argument) noexcept nogil:
     free(buffer)
     for i in range(started):
         crew_thread_wait(&helpers[i].thread)
+
+
+def _end():
+    crew_add(&crew_late, 1)
+
+
+# After the threads that Python waits for. Whatever is filled later is filled by its caller alone.
+crew_late = 0
+atexit.register(_end)
 
 
 cdef void free_crew(crew_t* crew) noexcept nogil:

@@ -7,8 +7,9 @@ first four, and the three of complex numbers, draw each element by itself; in th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
+
+from winit_fast.records import record
 
 __all__ = [
     "Bilinear",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Constant:
     """The same value everywhere. It draws nothing, so it needs no seed.
 
@@ -57,7 +58,7 @@ class Constant:
         return self.value == other.value and math.copysign(1.0, self.value) == math.copysign(1.0, other.value)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Uniform:
     """The uniform distribution on [low, high).
 
@@ -81,7 +82,7 @@ class Uniform:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Normal:
     """The normal distribution N(mean, std^2).
 
@@ -103,7 +104,7 @@ class Normal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TruncatedNormal:
     """N(mean, std^2) given that it falls in [mean + low * std, mean + high * std].
 
@@ -129,7 +130,7 @@ class TruncatedNormal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ComplexNormal:
     """The circular complex normal distribution: real and imaginary part are independent, each N(0, std^2 / 2).
 
@@ -148,7 +149,7 @@ class ComplexNormal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ComplexUniform:
     """The uniform distribution on the disk around 0 of radius sqrt(2) std.
 
@@ -167,7 +168,7 @@ class ComplexUniform:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ComplexTruncatedNormal:
     """`ComplexNormal` given that |z| <= 2 std.
 
@@ -186,7 +187,7 @@ class ComplexTruncatedNormal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Orthogonal:
     """A matrix of the Haar distribution, times `gain`: its rows or columns, whichever are fewer, are orthonormal.
 
@@ -205,7 +206,7 @@ class Orthogonal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeltaOrthogonal:
     """A convolution kernel that is an `Orthogonal` matrix at its centre and 0 elsewhere.
 
@@ -224,7 +225,7 @@ class DeltaOrthogonal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConvolutionOrthogonal:
     """A convolution kernel that keeps the norm of what it is convolved with, times `gain`.
 
@@ -243,7 +244,7 @@ class ConvolutionOrthogonal:
     draws: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """`gain` on the diagonal of a matrix, 0 elsewhere.
 
@@ -262,7 +263,7 @@ class Identity:
     draws: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dirac:
     """A convolution kernel that passes the inputs on: 1 at its centre, for one input of each output.
 
@@ -281,7 +282,7 @@ class Dirac:
     draws: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sparse:
     """N(0, std^2), and 0 for as many weights of every unit, chosen at random.
 
@@ -310,7 +311,7 @@ class Sparse:
         return self.sparsity < 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GivenValues:
     """Given values, each of them for an equal stretch of every axis: for all of it where `shape` has a 1.
 
@@ -335,7 +336,7 @@ class GivenValues:
 Table = GivenValues  # its older name, by which pickles find it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bilinear:
     """A kernel that interpolates: the product of 1 - abs(k / f - c) over its axes, rounded once.
 

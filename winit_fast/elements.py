@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from winit_fast._plan import Plan
-from winit_fast.lowering import Conversion
+from winit_fast.element_types import Conversion
 from winit_fast.parallel import SHARE_VALUES, fill_plan
 from winit_fast.target import Call, Target
 

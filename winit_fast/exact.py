@@ -1,4 +1,4 @@
-"""Exact numbers: normal probabilities to 60 digits, and rational numbers rounded to a floating-point format.
+"""Exact numbers: normal probabilities and powers, to 60 digits.
 
 Constants that decide bits must be the same on every platform, so nothing here calls the C library's functions:
 `decimal`'s exp and sqrt are correctly rounded, and the rest is integer arithmetic.
@@ -7,7 +7,6 @@ Constants that decide bits must be the same on every platform, so nothing here c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import (
     ROUND_HALF_EVEN,
     Context,
@@ -20,6 +19,8 @@ from decimal import (
 )
 from fractions import Fraction
 from functools import lru_cache
+
+from winit_fast.element_types import BFLOAT16, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT16, FLOAT32, FLOAT64, Format
 
 __all__ = [
     "BFLOAT16",
@@ -183,91 +184,3 @@ def _pi(digits: int) -> Decimal:
         return total
 
     return Decimal(16 * arctan_of_inverse(5) - 4 * arctan_of_inverse(239)).scaleb(-digits - 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A binary floating-point format, and rounding of exact numbers to it.
-
-    Every value of the format must be a float64. Results are Python floats; a zero is always +0.0.
-
-    Parameters
-    ----------
-    precision : int
-        Bits of the significand, the hidden one included.
-    min_exponent : int
-        The smallest positive (subnormal) value is 2^min_exponent.
-    max_finite : float
-        The largest finite value.
-
-    Examples
-    --------
-    >>> FLOAT32.nearest(Fraction(1, 10))
-    0.10000000149011612
-    >>> FLOAT32.at_most(Fraction(1, 10)), FLOAT32.below(Fraction(1))
-    (0.09999999403953552, 0.9999999403953552)
-    >>> FLOAT16.nearest(Decimal(65519)), FLOAT16.nearest(Decimal(65520)), FLOAT16.at_least(Decimal(65520))
-    (65504.0, inf, None)
-    """
-
-    precision: int
-    min_exponent: int
-    max_finite: float
-
-    def nearest(self, exact: Fraction | Decimal | float) -> float:
-        """The nearest value, ties to even; inf (or -inf) from half a step beyond the largest finite value on.
-
-        Notes
-        -----
-        A format that has nan in the place of infinity (float8_e4m3fn) gives nan where this gives inf.
-        """
-        exact = Fraction(exact)
-        step = self._step(exact)
-        rounded = round(exact / step) * step
-        if abs(rounded) > self.max_finite:
-            return math.inf if exact > 0 else -math.inf
-        return float(rounded)
-
-    def at_least(self, exact: Fraction | Decimal | float) -> float | None:
-        """The smallest finite value >= exact, None if there is none."""
-        largest = self.at_most(-Fraction(exact))
-        return None if largest is None else 0.0 - largest
-
-    def at_most(self, exact: Fraction | Decimal | float) -> float | None:
-        """The largest finite value <= exact, None if there is none."""
-        exact = Fraction(exact)
-        if exact < -self.max_finite:
-            return None
-        if exact >= self.max_finite:
-            return self.max_finite
-        step = self._step(exact)
-        return float(math.floor(exact / step) * step)
-
-    def below(self, exact: Fraction | Decimal | float) -> float | None:
-        """The largest finite value < exact, None if there is none."""
-        exact = Fraction(exact)
-        largest = self.at_most(exact)
-        if largest is None or largest < exact:
-            return largest
-        return self.at_most(exact - Fraction(2) ** (self.min_exponent - 1))
-
-    def above(self, exact: Fraction | Decimal | float) -> float | None:
-        """The smallest finite value > exact, None if there is none."""
-        largest = self.below(-Fraction(exact))
-        return None if largest is None else 0.0 - largest
-
-    def _step(self, exact: Fraction) -> Fraction:
-        """The distance between neighbours of the format around exact, as if it had no largest value."""
-        numerator, denominator = abs(exact.numerator), exact.denominator
-        exponent = numerator.bit_length() - denominator.bit_length()  # floor(log2(exact)), or one more
-        if Fraction(numerator, denominator) < Fraction(2) ** exponent:
-            exponent -= 1
-        return Fraction(2) ** max(exponent + 1 - self.precision, self.min_exponent)
-
-
-FLOAT64 = Format(53, -1074, float.fromhex("0x1.fffffffffffffp+1023"))
-FLOAT32 = Format(24, -149, float.fromhex("0x1.fffffep+127"))
-FLOAT16 = Format(11, -24, 65504.0)
-BFLOAT16 = Format(8, -133, float.fromhex("0x1.fep+127"))
-FLOAT8_E4M3FN = Format(4, -9, 448.0)
-FLOAT8_E5M2 = Format(3, -16, 57344.0)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import index
 from typing import NamedTuple, SupportsIndex, TypeAlias
 
-from winit_fast.messages import as_int, as_members, quote
+from winit_fast.messages import BOOLS, as_int, as_members, quote
+from winit_fast.records import record
 
 __all__ = ["Axes", "Fans", "Layout", "Matrices", "as_axes", "fans", "matrices_of", "sizes_of"]
 
@@ -77,7 +77,7 @@ def fans(shape: Sequence[SupportsIndex], in_axis: Axes = -2, out_axis: Axes = -1
     return Layout(sizes_of(shape), in_axis, out_axis, batch_axis).fans()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layout:
     """The global shape of a tensor, and what its axes and elements are. Checked when it is asked.
 
@@ -242,7 +242,7 @@ def as_axes(argument: str, axes: Axes) -> tuple[int, ...]:
     needed = "an integer or a sequence of integers"
     members = as_members(argument, axes, needed) if isinstance(axes, Sequence) else [axes]
     try:
-        if any(isinstance(axis, bool) for axis in members):
+        if any(isinstance(axis, BOOLS) for axis in members):
             raise TypeError
         return tuple(map(index, members))
     except TypeError:

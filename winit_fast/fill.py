@@ -30,10 +30,10 @@ from winit_fast._plan import (
 )
 from winit_fast.arguments import MOST_AXES
 from winit_fast.distributions import Constant, Distribution, Elementwise, GivenValues
+from winit_fast.element_types import ELEMENT_TYPES, Conversion, ElementType
 from winit_fast.elements import Writer, fill_elements
 from winit_fast.fans import Axes, Layout, Matrices, as_axes, matrices_of
 from winit_fast.floating_point import default_floating_point
-from winit_fast.lowering import ELEMENT_TYPES, Conversion, ElementType, lower, refuse_complex
 from winit_fast.messages import NO_SEQUENCES, as_int, as_members, as_sizes, class_name, library_of, quote, shorten
 from winit_fast.pages import LARGE
 from winit_fast.pages import prepare as ask_for_pages
@@ -759,6 +759,8 @@ def _resolve(
         write = _make_complex_writer(scheme.name, distribution, whole, element_type, dtype)
         return Resolution(write, whole, distribution.draws, True, str(distribution))
     if isinstance(distribution, Elementwise):
+        from winit_fast.lowering import lower  # with decimal and fractions, not imported with the package
+
         conversion = lower(distribution, element_type)
         write = partial(fill_elements, conversion)
         return Resolution(write, whole, distribution.draws, True, str(distribution), conversion=conversion)
@@ -818,6 +820,8 @@ def _make_complex_writer(
     name: str, distribution: Distribution, layout: Layout, element_type: ElementType, dtype: np.dtype[Any]
 ) -> Writer:
     """A writer of two real numbers for each complex one, along one more axis."""
+    from winit_fast.lowering import lower, refuse_complex
+
     write: Writer
     if not isinstance(distribution, Elementwise) or (
         isinstance(distribution, Constant) and distribution != Constant(0.0)  # that of -0 has another imaginary part

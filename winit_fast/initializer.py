@@ -177,11 +177,13 @@ class Initializer:
         >>> Initializer("he_normal").distribution((50, 3)).std
         0.2
         """
+        return self.scheme.fit(self.layout(shape, is_complex=is_complex))
+
+    def layout(self, shape: tuple[int, ...], *, is_complex: bool = False) -> Layout:
+        """What the axes of a tensor of that shape are; several matrices in it have an axis of their own."""
         axes = (-2 if self.in_axis is None else self.in_axis, -1 if self.out_axis is None else self.out_axis)
         layout = Layout(shape, *axes, self.batch_axis, is_complex)
-        if self.matrices != 1:
-            layout, _ = layout.split(self.matrices)
-        return self.scheme.fit(layout)
+        return layout if self.matrices == 1 else layout.split(self.matrices)[0]
 
     def identify(
         self, seed: object, shape: tuple[int, ...], offset: tuple[int, ...] | None = None, *, is_complex: bool = False

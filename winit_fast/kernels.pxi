@@ -13,6 +13,8 @@
 
 include "transforms.pxi"
 
+import atexit
+
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 

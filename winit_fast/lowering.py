@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from winit_fast._plan import (
     CENTRE_MAXIMUM,
@@ -22,7 +22,6 @@ from winit_fast._plan import (
     DISK_SLOPE,
     NORMAL_MEAN,
     NORMAL_STD,
-    STORES,
     TRANSFORMS,
     TRUNCATED_BASE,
     TRUNCATED_LEFT,
@@ -49,56 +48,10 @@ from winit_fast.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from winit_fast.exact import (
-    BFLOAT16,
-    FLOAT8_E4M3FN,
-    FLOAT8_E5M2,
-    FLOAT16,
-    FLOAT32,
-    FLOAT64,
-    Format,
-    erf_over_sqrt2,
-    upper_tail,
-    with_precision,
-)
+from winit_fast.element_types import ELEMENT_TYPES, FLOAT32, FLOAT64, Conversion, ElementType, Format
+from winit_fast.exact import erf_over_sqrt2, upper_tail, with_precision
 
 __all__ = ["ELEMENT_TYPES", "Conversion", "ElementType", "lower", "refuse_complex", "refuse_overflow"]
-
-
-class ElementType(NamedTuple):
-    """A type that `fill` writes: its NumPy name, its format, and what its kernels compute in and store as.
-
-    A complex number is two elements of its real type in a row, and `format` that of each.
-    """
-
-    name: str
-    format: Format
-    bits: int
-    store: int
-    is_complex: bool = False
-
-
-ELEMENT_TYPES = {
-    name: ElementType(name, format, bits, STORES.index(store), name.startswith("complex"))
-    for name, format, bits, store in (
-        ("float32", FLOAT32, 32, "as_it_is"),
-        ("float64", FLOAT64, 64, "as_it_is"),
-        ("bfloat16", BFLOAT16, 32, "bfloat16"),
-        ("float16", FLOAT16, 32, "float16"),
-        ("float8_e4m3fn", FLOAT8_E4M3FN, 32, "float8_e4m3fn"),
-        ("float8_e5m2", FLOAT8_E5M2, 32, "float8_e5m2"),
-        ("complex64", FLOAT32, 32, "as_it_is"),
-        ("complex128", FLOAT64, 64, "as_it_is"),
-    )
-}
-
-
-class Conversion(NamedTuple):
-    """How kernels turn words into the values of a type: indices in `TRANSFORMS` and `STORES`, and the constants."""
-
-    transform: int
-    store: int
-    constants: tuple[float, ...]
 
 
 # The largest |z| of the kernels: sqrt(2 * 31 * ln 2 + 2^-23), from 31 bits and a sign; in float64 from 63 bits.

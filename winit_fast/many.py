@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
-from itertools import pairwise
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsIndex, TypedDict
 
 import numpy as np
@@ -36,7 +36,7 @@ from winit_fast.target import Call, Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FillArguments", "fill_many"]
+__all__ = ["FillArguments", "fill_alike", "fill_many"]
 
 
 class _Needed(TypedDict):
@@ -135,9 +135,18 @@ def fill_many(
             raise ValueError(f"fills[{index}]: out {CHANGED}")
     parts = [part for part in parts if part.memory.size]
     for begin in range(0, len(parts), _TOGETHER):
-        _write(parts[begin : begin + _TOGETHER], key, thread_count, in_order)
+        some = parts[begin : begin + _TOGETHER]
+        _write(some, [key] * len(some), thread_count, in_order)
     for values, address in unnamed.items():
         note_fill(values, address)
+
+
+def fill_alike(like: FillArguments, targets: Iterable[tuple[NDArray[Any], int]], threads: int | None) -> None:
+    """Fill arrays that have elements, each under its own seed, and else as one of them, as one piece of work."""
+    part, left = _read(**like), iter(targets)
+    while some := tuple(islice(left, _TOGETHER)):
+        parts = [part._replace(out=out, memory=out) for out, _ in some]
+        _write(parts, [seed for _, seed in some], threads, in_order=False)
 
 
 class _Part(NamedTuple):
@@ -218,18 +227,18 @@ def _may_meet_in_a_file(parts: list[_Part]) -> bool:
     return len(files) < len(names)
 
 
-def _write(parts: list[_Part], key: int, threads: int | None, in_order: bool) -> None:
+def _write(parts: Sequence[_Part], keys: Sequence[int], threads: int | None, in_order: bool) -> None:
     spans = sorted(bounds_of(part.memory) for part in parts)
     if not in_order and all(one[1] <= other[0] for one, other in pairwise(spans)):
-        _write_together(parts, key, threads)
+        _write_together(parts, keys, threads)
     else:  # the order counts where memory is shared
-        for part in parts:
-            _write_together([part], key, threads)
+        for part, key in zip(parts, keys, strict=True):
+            _write_together([part], [key], threads)
 
 
-def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
+def _write_together(parts: Sequence[_Part], keys: Sequence[int], threads: int | None) -> None:
     plans, share_values = [], SHARE_VALUES
-    for part in parts:
+    for part, key in zip(parts, keys, strict=True):
         conversion, memory = part.resolution.conversion, part.memory
         if conversion is not None:
             region = (None, None) if part.shape == memory.shape else (part.shape, part.start)
@@ -238,7 +247,7 @@ def _write_together(parts: list[_Part], key: int, threads: int | None) -> None:
                 share_values = min(share_values, share_values_of(memory))
     if plans:
         fill_plans(tuple(plans), threads, share_values)
-    for part in parts:
+    for part, key in zip(parts, keys, strict=True):
         if part.resolution.conversion is None:
             part.resolution.write(part.target(), Call(key, part.stream, threads))
         if part.padding is not None:

@@ -80,7 +80,7 @@ def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
         return np.dtype(dtype)
     except Exception:  # NumPy parses texts, follows .dtype, and prints what it cannot read
         from winit_fast.arguments import nearest_word
-        from winit_fast.lowering import ELEMENT_TYPES
+        from winit_fast.element_types import ELEMENT_TYPES
 
         # torch.float16 is of another library, and named as NumPy's.
         word = (dtype if isinstance(dtype, str) else quote(dtype)).rpartition(".")[2]

@@ -9,7 +9,10 @@ from itertools import islice
 from operator import index
 from typing import Any
 
+import numpy as np
+
 __all__ = [
+    "BOOLS",
     "NO_SEQUENCES",
     "as_int",
     "as_members",
@@ -100,12 +103,16 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
     """The integer that a caller gave for `argument`; a bool is refused."""
     if type(value) is int:
         return value
-    if not isinstance(value, bool):
+    if not isinstance(value, BOOLS):
         try:
             return index(value)  # type: ignore[arg-type]
         except TypeError:
             pass
     raise TypeError(f"{argument} must be {needed}, got {quote(value)}")
+
+
+#: NumPy's counts as an integer before 2.3.
+BOOLS = (bool, np.bool_)
 
 
 def as_members(argument: str, values: object, needed: str = "a sequence of int") -> list[Any]:

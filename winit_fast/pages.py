@@ -17,7 +17,6 @@ import mmap
 import os
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.lib.array_utils import byte_bounds
@@ -40,7 +39,7 @@ LARGE = 4 << 20
 PAST_CACHE = 32 << 20
 
 _ENVIRONMENT = "WINIT_FAST_HUGE_PAGES"
-_SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
+_SETTINGS = "/sys/kernel/mm/transparent_hugepage"
 _MOST = 32 << 20  # bytes of a huge page: beyond, as on Arm with pages of 64 KiB, one takes long and few are free
 _SAMPLE = 8
 
@@ -95,9 +94,10 @@ def is_allowed() -> bool:
 def _huge_page() -> int:
     """The bytes of a huge page where the system gives them to who asks; 0 where it does not, or to everybody."""
     try:
-        if "[madvise]" not in (_SETTINGS / "enabled").read_text():
-            return 0
-        size = int((_SETTINGS / "hpage_pmd_size").read_text())
+        with open(f"{_SETTINGS}/enabled") as enabled, open(f"{_SETTINGS}/hpage_pmd_size") as size_of_one:
+            if "[madvise]" not in enabled.read():
+                return 0
+            size = int(size_of_one.read())
     except (OSError, ValueError):
         return 0
     return size if size <= _MOST and hasattr(mmap, "MADV_HUGEPAGE") else 0

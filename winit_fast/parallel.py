@@ -20,23 +20,23 @@ import math
 import os
 import sys
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice, repeat
 from operator import length_hint
-from pathlib import Path
 
 from winit_fast import dispatch
 from winit_fast._plan import Plan
 from winit_fast.messages import as_int, quote
 
-__all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_threads", "run"]
+__all__ = ["SHARE_VALUES", "default_threads", "fill_plan", "fill_plans", "read_threads", "run", "threads_for"]
 
 #: A millisecond, a fraction of a second on a slow disk: what an interrupt may wait for.
 SHARE_VALUES = 1 << 20
 
 _ENVIRONMENT = "WINIT_FAST_THREADS"
+_ROOT = "/"  # where the system tells of itself
 _THREADS_FROM_VALUES = 1 << 20  # half a millisecond of work; starting a thread takes a tenth of that
 _VALUES_A_HELPER = 1 << 17  # a tenth of a millisecond of work: twenty times what a thread of a crew costs
 _SHARES_A_THREAD = 32  # of a crew, where a share costs less than a tenth of a microsecond
@@ -58,12 +58,17 @@ def fill_plans(plans: tuple[Plan, ...], threads: int | None, share_values: int =
     """Do all units of some plans, whose memory does not overlap, as one piece of work."""
     units = sum(plan.units for plan in plans)
     values = max((plan.unit_values for plan in plans), default=1)
-    if threads is None:
-        work = sum(plan.units * plan.unit_values for plan in plans)
-        threads = 1 if work < _THREADS_FROM_VALUES else min(default_threads(), work // _VALUES_A_HELPER)
-    count = max(1, min(threads, units, _MOST_SHARES))
+    count = max(1, min(threads_for(plans, threads), units, _MOST_SHARES))
     share = _share(units, values, count * _SHARES_A_THREAD, share_values)
     dispatch.kernels.fill_together(plans, share, count, _look, max(1, share_values // (share * values)))
+
+
+def threads_for(plans: Iterable[Plan], threads: int | None) -> int:
+    """How many threads are to fill these plans at most: so many as were asked for, or as are worth their start."""
+    if threads is not None:
+        return threads
+    work = sum(plan.units * plan.unit_values for plan in plans)
+    return 1 if work < _THREADS_FROM_VALUES else min(default_threads(), work // _VALUES_A_HELPER)
 
 
 def _look() -> None:
@@ -221,18 +226,20 @@ def default_threads() -> int:
 @lru_cache(maxsize=1)
 def _cgroup_cpus() -> int:
     """CPUs that the quota of the cgroup grants, rounded up; `sys.maxsize` where there is none."""
+    from pathlib import Path
+
     fewest = sys.maxsize
     try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        groups = Path(_ROOT, "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return fewest
     names: tuple[str, ...]
     for line in groups:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            root, names = Path("/sys/fs/cgroup"), ("cpu.max",)
+            root, names = Path(_ROOT, "sys/fs/cgroup"), ("cpu.max",)
         elif "cpu" in controllers.split(","):
-            root, names = Path("/sys/fs/cgroup/cpu"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            root, names = Path(_ROOT, "sys/fs/cgroup/cpu"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         else:
             continue
         group = root / path.lstrip("/")

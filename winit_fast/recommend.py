@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 from winit_fast.arguments import one_of
 from winit_fast.gains import GAINS, SLOPED
 from winit_fast.messages import quote
+from winit_fast.records import record
 from winit_fast.registry import Scheme, read_scheme
 
 __all__ = ["Recommendation", "recommend"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recommendation:
     """A scheme and why it is recommended, made by `recommend`.
 

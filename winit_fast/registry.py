@@ -9,7 +9,6 @@ import ast
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias
@@ -19,6 +18,7 @@ from winit_fast.distributions import Constant, Distribution, Normal, TruncatedNo
 from winit_fast.fans import Axes, Layout, MissingAxisError, sizes_of
 from winit_fast.floating_point import default_floating_point
 from winit_fast.messages import quote
+from winit_fast.records import make, record
 
 __all__ = [
     "LONGEST_KEPT",
@@ -43,7 +43,7 @@ class _Referable:  # a dataclass has no such slot of its own before Python 3.11
     __slots__ = ("__weakref__",)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record
 class Scheme(_Referable):
     """A scheme with its arguments, made by `scheme`. Hashable; its ``str`` reads back to an equal one.
 
@@ -248,7 +248,8 @@ def scheme_of(distribution: Constant | Normal | TruncatedNormal | Uniform) -> Sc
     >>> print(scheme_of(Normal(0.0, 0.5)))
     normal(std=0.5)
     """
-    return read_scheme(_NAMES[type(distribution)], **asdict(distribution))
+    fields = {name: getattr(distribution, name) for name in distribution.__match_args__}
+    return read_scheme(_NAMES[type(distribution)], **fields)
 
 
 _NAMES = {
@@ -301,7 +302,7 @@ class Equivalent(NamedTuple):
     jax: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@record
 class SchemeInfo:
     """A registered scheme.
 
@@ -332,6 +333,8 @@ class SchemeInfo:
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))}): {self.formula}"
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # each is itself alone
 
     def __repr__(self) -> str:
         return f"<scheme {self.name}({', '.join(map(str, self.arguments))})>"
@@ -418,7 +421,7 @@ def _add(
     parameters = inspect.signature(law).parameters.values()
     arguments = tuple(Argument(p.name, p.default, p.annotation.__metadata__[0]) for p in parameters)
     formula = prefix + " ".join(formula.split()).rstrip(".")
-    info = SchemeInfo(name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
+    info = make(SchemeInfo, name, aliases, formula, said["Source"], arguments, equivalents, said["Differs"], law)
     names = (name, *aliases)
     for known in names:
         if known in _registry:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,9 +80,9 @@ if hasattr(os, "register_at_fork"):
 
 def _levels_to_the_caller() -> int:
     """How many calls up the first code is that belongs neither to this package nor to its adapters."""
-    folder = Path(__file__).parent
+    folder = os.path.dirname(__file__)
     adapters = getattr(sys.modules.get("winit_fast.adapters"), "__file__", None)  # in a clone another folder
-    ours = tuple(f"{path}{os.sep}" for path in (folder, Path(adapters).parent if adapters else folder))
+    ours = tuple(f"{path}{os.sep}" for path in (folder, os.path.dirname(adapters) if adapters else folder))
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
         frame, level = frame.f_back, level + 1

@@ -7,8 +7,6 @@ the shape.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Annotated, ClassVar, TypeAlias
 
 from winit_fast.arguments import (
@@ -44,10 +42,10 @@ from winit_fast.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from winit_fast.exact import power
 from winit_fast.fans import Layout
 from winit_fast.gains import GAINS, calculate_gain
 from winit_fast.messages import quote
+from winit_fast.records import record
 from winit_fast.registry import (
     REQUIRED,
     Argument,
@@ -101,7 +99,7 @@ _FANS: dict[str, Callable[[float, float], float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FanScaled(ShapeLaw):
     """A distribution around 0 whose standard deviation `std` falls with a fan."""
 
@@ -419,7 +417,7 @@ def sparse(sparsity: Proportion, std: NotNegative = 0.01, per: Per = "in") -> La
 # Values that are given, each where it stands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShapedValues(ShapeLaw):
     """Values that are given, arranged for the shape."""
 
@@ -490,7 +488,7 @@ def lstm_bias(forget: Finite = 1.0, order: GateOrder = "ifgo") -> Law:
 # Embeddings: the first axis (after batch axes) counts them, the others are the vector of one
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EmbeddingScaled(ShapeLaw):
     """A distribution that depends on how many embeddings there are, and on the width of one."""
 
@@ -546,7 +544,7 @@ def fixup(layers: Count, depth: Count = 2, mode: Mode = "fan_in", distribution: 
     """
     if depth < 2:
         raise ValueError(f"depth must be >= 2: the last weight of a branch is zeros, got {depth}")
-    return he(distribution, math.sqrt(2.0) * power(layers, Fraction(-1, 2 * depth - 2)), mode)
+    return he(distribution, math.sqrt(2.0) * _inverse_root(layers, 2 * depth - 2), mode)
 
 
 @register()
@@ -555,8 +553,7 @@ def t_fixup(layers: Count, coder: Coder = "decoder", mode: Mode = "fan_avg", dis
 
     Source: Huang, Perez, Ba and Volkovs 2020, "Improving Transformer Optimization Through Better Initialization"
     """
-    root = Fraction(-1, 4)
-    gain = power(9 * layers, root) if coder == "decoder" else 0.67 * power(layers, root)
+    gain = _inverse_root(9 * layers, 4) if coder == "decoder" else 0.67 * _inverse_root(layers, 4)
     return xavier(distribution, gain, mode)
 
 
@@ -582,12 +579,21 @@ def deepnet(
     if coder is not None and only is not None and coder != only:
         raise ValueError(f"coder must be {only!r}, which alone has layers, got {coder!r}")
     if only is not None:
-        gain = power(8 * (encoder or decoder), Fraction(-1, 4))
+        gain = _inverse_root(8 * (encoder or decoder), 4)
     elif coder == "decoder":
-        gain = power(12 * decoder, Fraction(-1, 4))
+        gain = _inverse_root(12 * decoder, 4)
     else:
-        gain = 0.87 * power(encoder**4 * decoder, Fraction(-1, 16))
+        gain = 0.87 * _inverse_root(encoder**4 * decoder, 16)
     return xavier(distribution, gain, mode)
+
+
+def _inverse_root(base: int, degree: int) -> float:
+    """base^(-1 / degree), rounded once."""
+    from fractions import Fraction
+
+    from winit_fast.exact import power  # with decimal, not imported with the package
+
+    return power(base, Fraction(-1, degree))
 
 
 @register()

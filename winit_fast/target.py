@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from winit_fast.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Target(NamedTuple):
         return Side(of(self.shape), of(self.out.shape), of(self.start), of(self.out.strides), self.rows, listed)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Side:
     """Some axes of a target as one: its places are counted in row-major order.
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from hashlib import blake2b
+from itertools import groupby, product
 from operator import index
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from winit_fast import empty
 from winit_fast.initializer import Initializer
+from winit_fast.many import fill_alike
 from winit_fast.messages import quote
 from winit_fast.streams import seed_key
 
@@ -290,13 +292,18 @@ def _encode_origin(stream: int, offset: Sequence[int]) -> NDArray[np.uint32]:
 
 
 def _write(out: NDArray[Any], key: NDArray[Any], origin: NDArray[Any], text: str) -> None:
-    """Fill a region, or, under `jax.vmap`, one after another: the leading axes of all three arrays."""
+    """Fill a region, or, under `jax.vmap`, one for each key: the leading axes of all three arrays."""
     config, how = json.loads(text)
-    batch = key.shape[:-1]
-    for position in np.ndindex(batch):
-        stream, *offset = np.ascontiguousarray(origin[position], "<u4").view("<u8").tolist()
+    every = product(*map(range, key.shape[:-1]))
+    for words, positions in groupby(every, lambda position: origin[position].tolist()):
+        stream, *offset = (low | high << 32 for low, high in zip(words[::2], words[1::2], strict=True))
         initializer = Initializer.from_config(config | {"name": stream})
-        initializer.fill(out[(*position, ...)], seed=_seed_of(key[position]), offset=offset, **how)
+        if key.ndim == 1:  # in two thirds of the time of what follows
+            initializer.fill(out, seed=_seed_of(key), offset=offset, **how)
+        elif out.size:
+            regions: Any = out  # whose leading axes take a position, and the rest `...`
+            like = initializer.arguments(regions[(0,) * (key.ndim - 1) + (...,)], shape=how["shape"], offset=offset)
+            fill_alike(like, ((regions[(*at, ...)], _seed_of(key[at])) for at in positions), how["threads"])
 
 
 def _seed_of(words: NDArray[Any]) -> int:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import torch
@@ -198,8 +199,8 @@ def init_module_(
     2.weight   4 x 16  float32  he_normal  *.weight
     2.bias     4       float32  zeros      *.bias
     """
-    slots, report = _plan(module, rules, seed, prefix, leave, threads)
-    _write_all(slots, seed, threads)
+    slots, report, is_settled = _plan(module, rules, seed, prefix, leave, threads)
+    _write_all(slots, seed, threads, is_settled)
     return report
 
 
@@ -269,7 +270,7 @@ def materialize_(
     if buffers is not None and not callable(buffers):
         raise TypeError(f"buffers must be a callable of owner, name and buffer, got {quote(buffers)}")
     ordered = as_rules(rules, module)
-    slots, report = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
+    slots, report, _ = _plan(module, ordered, seed, prefix, leave, threads, dtype, target, is_materializing=True)
     if any(meta_buffers(module)):
         if buffers is None:
             from .asking import buffer_maker
@@ -288,11 +289,35 @@ class Slot(NamedTuple):
     """What is to be written: a parameter, or the originals of a tensor that is computed."""
 
     entry: ModuleEntry
-    held: list[FoundParameter]
+    first: FoundParameter
     arguments: dict[str, Any]
     tensor: ComputedTensor | None
     values: Values | None = None  # that take the place of a scheme
     small: SmallPlan | None = None  # where the parameter is like others
+
+    @property
+    def held(self) -> list[FoundParameter]:
+        """All that it is made of."""
+        return [self.first] if self.tensor is None else self.tensor.originals
+
+
+class Slots:
+    """Slots in their order, of which parameters that are alike share one: Python's collector looks at what is kept."""
+
+    def __init__(self) -> None:
+        self.like: list[Slot] = []
+        self.entries: list[ModuleEntry] = []
+        self.firsts: list[FoundParameter] = []
+
+    def add(self, like: Slot, entry: ModuleEntry, first: FoundParameter) -> None:
+        """Add a slot that is like another, but for its entry and its parameter."""
+        self.like.append(like)
+        self.entries.append(entry)
+        self.firsts.append(first)
+
+    def __iter__(self) -> Iterator[Slot]:
+        for like, entry, first in zip(self.like, self.entries, self.firsts, strict=True):
+            yield Slot(entry, first, *like[2:])
 
 
 def _plan(
@@ -305,7 +330,8 @@ def _plan(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     is_materializing: bool = False,
-) -> tuple[list[Slot], ModuleReport]:
+) -> tuple[Slots, ModuleReport, bool]:
+    """What is to be written, what is said of it, and whether nobody else's code has run since all was looked at."""
     if not isinstance(module, nn.Module):
         hint = ": init_ fills a tensor" if isinstance(module, Tensor) else ""
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}{hint}")
@@ -316,7 +342,8 @@ def _plan(
     left = (leave,) if isinstance(leave, str) else leave
     if not isinstance(left, Sequence) or not all(isinstance(pattern, str) for pattern in left):
         raise TypeError(f"leave must be a glob or a sequence of them, got {quote(leave)}")
-    for kind_of_part in {type(part) for part in module.modules()}:
+    modules = dict(module.named_modules(remove_duplicate=False))
+    for kind_of_part in set(map(type, modules.values())):
         if any(base.__name__ == "FullyShardedDataParallel" for base in kind_of_part.__mro__):
             raise TypeError(
                 "module must have its own parameters, and FullyShardedDataParallel flattens them: initialize it before "
@@ -330,9 +357,9 @@ def _plan(
     if threads is None:
         default_threads()
     ordered = as_rules(rules, module)
-    slots, entries, untaken, used, assigned = [], [], [], set(), set()
+    slots, entries, untaken, used, assigned = Slots(), [], [], set(), set()
     alike: dict[Hashable, Slot] = {}  # what was planned, by all that decides it but the name
-    parameters = find_parameters(module, prefix)
+    parameters = find_parameters(module, prefix, modules)
     for found in parameters:
         parameter, name, owner, around, tensor = found.parameter, found.name, found.owner, found.around, found.tensor
         is_meta, is_plain = parameter.is_meta, type(parameter) in PLAIN
@@ -359,23 +386,24 @@ def _plan(
             untaken.append(name if whole is not None else f"{name} {shape}")
             continue
         used.add(id(rule))
-        held = [found] if whole is None else whole.originals
+        first = found if whole is None else whole.originals[0]
         asked = getattr(rule, "answer", None)  # where the model's own code says what it gets
         likeness, says = None, _UNASKED
         if (
-            is_plain and tensor is None and asked is None and not found.shared and len(found.places) == 1
-            and not isinstance(owner, _NOT_ALIKE) and (_is_usual_meta(parameter) if is_meta else is_usual(parameter))
+            is_plain and tensor is None and asked is None and not found.shared and not found.elsewhere
+            and not isinstance(owner, _NOT_ALIKE) and (is_usual(parameter) if not is_meta else
+            parameter._base is None and getattr(parameter, "ds_shape", None) is None)  # and becomes a usual one
         ):  # fmt: skip
             says = rule.scheme_for(owner, name, parameter) if callable(rule.scheme) else _UNASKED
-            likeness = (id(rule), says, type(owner), found.places[0][1], shape, kind, is_meta)
+            likeness = (id(rule), says, type(owner), found.local, shape, kind, is_meta)
             twin = alike.get(likeness)
             if twin is not None:
                 entries.append(ModuleEntry(name, also, shape, kind, twin.entry.scheme, rule, twin.entry.note))
-                slots.append(Slot(entries[-1], held, twin.arguments, None, None, twin.small))
+                slots.add(twin, entries[-1], first)
                 continue
         entry = ModuleEntry(name, also, shape, kind, None, None)
         if rule.scheme is not None or asked is not None:
-            for each in held:
+            for each in [found] if whole is None else whole.originals:
                 _refuse_formless(each)
         if whole is not None:
             try:
@@ -391,7 +419,7 @@ def _plan(
             answer.values.check(parameter)
             on_meta = parameter.is_meta and not is_materializing
             entries.append(replace(entry, rule=rule, note=NOT_WRITTEN if on_meta else answer.note))
-            slots.append(Slot(entries[-1], held, {}, None, answer.values))
+            slots.add(Slot(entries[-1], first, {}, whole, answer.values), entries[-1], first)
             continue
         if scheme is None:
             entries.append(replace(entry, rule=rule, note="left by the rule" if answer is None else answer.note))
@@ -411,7 +439,7 @@ def _plan(
         if answer is not None and answer.padding is not None:
             padding = answer.padding
         arguments = {**rule.axes(owner, name, len(shape), scheme), "padding_idx": padding}
-        slot = Slot(replace(entry, rule=rule, scheme=scheme), held, arguments, whole)
+        slot = Slot(replace(entry, rule=rule, scheme=scheme), first, arguments, whole)
         on_meta = parameter.is_meta and not is_materializing
         is_fake = not parameter.is_meta and is_unreal(parameter)
         try:
@@ -443,10 +471,10 @@ def _plan(
         elif whole is None and not parameter.is_meta and not getattr(parameter, "_local_tensor", parameter).numel():
             notes = ["no part of it on this rank: nothing written"]
         entries.append(replace(slot.entry, note="; ".join(notes)))
-        slots.append(slot)
         if likeness is not None:
-            alike[likeness] = slot._replace(entry=entries[-1], small=small_plan(initializer, shape, kind))
-            slots[-1] = alike[likeness]
+            small = None if on_meta else small_plan(initializer, shape, kind)
+            slot = alike[likeness] = slot._replace(entry=entries[-1], small=small)
+        slots.add(slot, entries[-1], first)
     if untaken:
         if any(getattr(rule, "place", "") == "the model's own" and id(rule) not in used for rule in ordered):
             raise ValueError(
@@ -457,18 +485,18 @@ def _plan(
             f"rules must take every parameter, and none takes {', '.join(untaken)}; add a rule, or leave them as they "
             "are: by a rule with the scheme None, or by leave="
         )
-    return slots, ModuleReport(tuple(entries), tuple(rule for rule in ordered if id(rule) not in used))
+    unused = tuple(rule for rule in ordered if id(rule) not in used)
+    runs_others = any(callable(rule.scheme) or hasattr(rule, "answer") for rule in ordered)
+    is_settled = not runs_others and all(
+        found.tensor is None and type(found.parameter) in PLAIN for found in parameters
+    )
+    return slots, ModuleReport(tuple(entries), unused), is_settled
 
 
 # Whose weights have axes or a padding of their own.
 _NOT_ALIKE = (nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag)
 _UNASKED: Any = object()
 _CPU = torch.device("cpu")
-
-
-def _is_usual_meta(parameter: Tensor) -> bool:
-    """Whether a parameter of the meta device becomes a usual one of its shape."""
-    return parameter._base is None and getattr(parameter, "ds_shape", None) is None
 
 
 def _names_of(found: FoundParameter) -> tuple[str, ...]:
@@ -533,32 +561,27 @@ def _padding(places: list[tuple[nn.Module, str]]) -> int | None:
     return int(rows[0]) if rows else None
 
 
-def _write_all(slots: Iterable[Slot], seed: SupportsIndex, threads: SupportsIndex | None) -> None:
+def _write_all(
+    slots: Iterable[Slot], seed: SupportsIndex, threads: SupportsIndex | None, is_settled: bool = False
+) -> None:
     """Write in order; those alike that follow each other, as one piece of work."""
     key = as_int("seed", seed)
-    together: list[tuple[SmallPlan, Tensor, str]] = []
-    for slot in slots:
-        entry, first, small = slot.entry, slot.held[0].parameter, slot.small
-        is_alike = (
-            small is not None and is_usual(first)
-            and first.shape == entry.shape and first.dtype is entry.dtype  # whatever a rule's function did
-        )  # fmt: skip
-        if is_alike:
-            together.append((small, first, entry.name))  # type: ignore[arg-type]
-        if together and (not is_alike or len(together) == _TOGETHER):
-            fill_many_small(together, key, threads)
-            together = []
-        if not is_alike:
+
+    def is_alike(slot: Slot) -> bool:
+        entry, first = slot.entry, slot.first.parameter
+        is_as_planned = slot.small is not None and first.shape == entry.shape and first.dtype is entry.dtype
+        return is_as_planned and (is_settled or is_usual(first))
+
+    for are_alike, run in groupby(slots, is_alike):
+        for slot in () if are_alike else run:
             _write(slot, seed, threads)
-    if together:
-        fill_many_small(together, key, threads)
-
-
-_TOGETHER = 1024  # plans that are held at once: 2 MB
+        while are_alike and (some := list(islice(run, 1024))):  # plans that are held at once: 2 MB
+            parts = [(slot.small, slot.first.parameter, slot.entry.name) for slot in some]
+            fill_many_small(parts, key, threads)  # type: ignore[arg-type]
 
 
 def _write(slot: Slot, seed: SupportsIndex, threads: SupportsIndex | None) -> None:
-    entry, first = slot.entry, slot.held[0].parameter
+    entry, first = slot.entry, slot.first.parameter
     if slot.values is not None:
         if not first.is_meta:
             slot.values.write_(first, seed, entry.name)
@@ -575,7 +598,7 @@ def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: Sup
     """What a tensor that is computed is to be."""
     assert slot.tensor is not None
     assert slot.entry.scheme is not None
-    like, device = slot.tensor.how.compute_current(), _device_of(slot.held[0].parameter, device)
+    like, device = slot.tensor.how.compute_current(), _device_of(slot.first.parameter, device)
     value = torch.empty_like(like, device=device, dtype=slot.entry.dtype, requires_grad=False)
     return init_(value, slot.entry.scheme, seed=seed, name=slot.entry.name, threads=threads, **slot.arguments)
 
@@ -583,7 +606,7 @@ def _make_value(slot: Slot, device: torch.device | None, seed: int, threads: Sup
 # From the meta device
 
 
-def _bring(slots: Sequence[Slot], device: torch.device | None) -> Iterator[Slot]:
+def _bring(slots: Iterable[Slot], device: torch.device | None) -> Iterator[Slot]:
     """Give memory to what is to be written, one after the other."""
     for slot in slots:
         for found in slot.held:

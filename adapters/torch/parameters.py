@@ -25,11 +25,17 @@ class FoundParameter:
     parameter: nn.Parameter
     name: str
     owner: nn.Module
+    local: str
     around: list[nn.Module]
-    places: list[tuple[nn.Module, str]]
+    elsewhere: tuple[tuple[nn.Module, str], ...] = ()
     also: tuple[str, ...] = ()
     tensor: ComputedTensor | None = None  # that is computed from it
     shared: tuple[ComputedTensor, ...] = ()  # those that are, where it stands elsewhere too
+
+    @property
+    def places(self) -> list[tuple[nn.Module, str]]:
+        """All modules that hold it, and by which name: first the one that it is named after."""
+        return [(self.owner, self.local), *self.elsewhere]
 
 
 @dataclass(slots=True)
@@ -46,17 +52,20 @@ class ComputedTensor:
         return rule.takes(self.name, self.how.owner, self.around)
 
 
-def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
-    """Every parameter once, in the order of `named_parameters`, with all names and places."""
+def find_parameters(
+    module: nn.Module, prefix: str, modules: Mapping[str, nn.Module] | None = None
+) -> list[FoundParameter]:
+    """Every parameter once, in the order of `named_parameters`, with all names and places; of modules found before."""
     found: dict[int, FoundParameter] = {}
-    modules = dict(module.named_modules(remove_duplicate=False))
-    is_parallel = any(isinstance(owner, PARALLEL) for owner in modules.values())
+    if modules is None:
+        modules = dict(module.named_modules(remove_duplicate=False))
+    is_parallel = any(issubclass(kind, PARALLEL) for kind in set(map(type, modules.values())))
     above: dict[str, list[nn.Module]] = {}  # which modules are around those of that path, shared by all of them
     for path, owner in modules.items():
         if not owner._parameters:
             continue
         stem = f"{path}." if path else ""
-        is_wrapped = is_parallel or any(wrapper in stem for wrapper in _WRAPPERS)
+        is_wrapped = is_parallel or _WRAPPERS[0] in stem or _WRAPPERS[1] in stem
         for local, parameter in owner._parameters.items():
             if parameter is None:
                 continue
@@ -64,12 +73,12 @@ def find_parameters(module: nn.Module, prefix: str) -> list[FoundParameter]:
             known = found.get(id(parameter))
             if known is None:
                 around = _find_around(path, modules, above)
-                found[id(parameter)] = FoundParameter(parameter, name, owner, around, [(owner, local)])
+                found[id(parameter)] = FoundParameter(parameter, name, owner, local, around)
                 continue
             if name not in (known.name, *known.also):
                 known.also += (name,)
             if (owner, local) not in known.places:
-                known.places.append((owner, local))
+                known.elsewhere += ((owner, local),)
     for owner in modules.values():
         if "parametrizations" in owner._modules or owner._forward_pre_hooks:  # where it asks longer
             for how in find_parametrized(owner):

@@ -17,19 +17,22 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from winit_fast import Scheme
 from winit_fast import scheme as read_scheme
-from winit_fast.distributions import Elementwise
+from winit_fast.distributions import Constant, Elementwise
 from winit_fast.fans import Axes, Matrices, as_axes
 from winit_fast.fill import read_region
 from winit_fast.initializer import Initializer
+from winit_fast.lowering import ELEMENT_TYPES, lower
 from winit_fast.messages import quote
-from winit_fast.parallel import fill_plan, fill_plans, read_threads
+from winit_fast.parallel import fill_plan, fill_plans, read_threads, threads_for
 from winit_fast.registry import LONGEST_KEPT
 from winit_fast.repeats import note_fill, warn_of_repeats
 from winit_fast.small import SMALL_BYTES, SmallPlan, plan_small
 from winit_fast.streams import UNNAMED, stream_of
+from winit_fast.target import Call
 
+from .._device import trust
 from .._memory.pieces import PIECE, pieces
-from .._memory.torch import FILLED, array_of
+from .._memory.torch import FILLED, array_of, name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,7 +58,9 @@ def fill_tensor(tensor: Tensor, initializer: Initializer, **keywords: Unpack[Par
         return
     refuse_unusable(tensor)
     plain = tensor.detach()
-    if plain.is_cpu:
+    if trust.takes(plain) and _fill_on_device(plain, initializer, **keywords):
+        pass
+    elif plain.is_cpu:
         initializer.fill(array_of(plain), **keywords)
     else:
         _fill_through_host(plain, initializer, **keywords)
@@ -116,7 +121,7 @@ def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, t
     spans.sort()
     is_apart = all(one[1] <= other[0] for one, other in pairwise(spans))
     count = read_threads(threads)
-    if count not in (None, 1) or sum(end - begin for begin, end in spans) >= SMALL_BYTES:  # threads may keep no order
+    if threads_for(plans, count) > 1:  # which keep no order
         # A file that is mapped twice is memory that tensors share at two addresses.
         is_apart &= not any(getattr(tensor.untyped_storage(), "filename", None) for _, tensor, _ in parts)
     try:
@@ -193,11 +198,34 @@ class PartKeywords(FillKeywords, total=False):
 # Other devices
 
 
+def _fill_on_device(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> bool:
+    """Fill a tensor by a kernel of its device; False: all was checked, but there is no kernel that is trusted."""
+    whole, start = read_region(tuple(tensor.shape), keywords.get("shape"), keywords.get("offset"))
+    name, seed = name_of(tensor.dtype), keywords.get("seed")
+    initializer.check(whole, name, seed=seed, threads=keywords.get("threads"))
+    distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
+    if not isinstance(distribution, Elementwise) or (tensor.is_complex() and isinstance(distribution, Constant)):
+        return False
+    values = initializer.identify(seed, whole, start, is_complex=tensor.is_complex())
+    warn_of_repeats(values, tensor.data_ptr())
+    conversion = lower(distribution, ELEMENT_TYPES[name], initializer.scheme.name)
+    call = Call(0 if seed is None else int(seed), initializer.stream, None)
+    if not trust.write(tensor, conversion, call, whole, start):
+        return False
+    padding = initializer.padding(whole)
+    if padding is not None:
+        axis, index = padding[0], padding[1] - start[padding[0]]
+        if 0 <= index < tensor.shape[axis]:
+            tensor.select(axis, index).zero_()
+    note_fill(values, tensor.data_ptr())
+    return True
+
+
 def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> None:
     """Fill pieces in two buffers of host memory in turn, each copied while the next is filled.
 
     Where elements depend on each other (orthogonal, sparse, ...), every piece would begin with what all of them share:
-    such a tensor is one piece, and as large in the host's memory. A kernel of the device's own could do this.
+    such a tensor is one piece, and as large in the host's memory.
     """
     extent, seed = tuple(tensor.shape), keywords.get("seed")
     whole, start = read_region(extent, keywords.get("shape"), keywords.get("offset"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from winit_fast.lowering import ELEMENT_TYPES
+from winit_fast.element_types import ELEMENT_TYPES
 
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec

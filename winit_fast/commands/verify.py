@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what differs; return 0 if nothing does, else 1."""
     asked = read_tensors(options)
     from winit_fast.files import Recipe, verify
+    from winit_fast.files.verdicts import printable
 
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
     with show_progress(options) as progress:
@@ -38,11 +39,15 @@ def run(options: argparse.Namespace) -> int:
             threads=options.threads, progress=progress,
         )  # fmt: skip
     for difference in verdict.differences:
-        print(f"{difference}" + f" in {difference.path.name}" * os.path.isdir(options.file))
+        print(f"{difference}" + f" in {printable(difference.path.name)}" * os.path.isdir(options.file))
     for what in verdict.missing:
         print("missing:", what)
+    for what in verdict.overlapping:
+        print("in more than one file:", what)
     for what in verdict.strays:
         print("does not belong here:", what)
+    for what in verdict.leftovers if not options.quiet else ():
+        print("left over:", what)
     if verdict.is_right and not options.quiet:
         print(f"compared {show_size(verdict.checked_bytes)}: all of it is as it should be")
     return 0 if verdict.is_right else 1

@@ -16,7 +16,6 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 from winit_fast.files.layouts import PAGE, Segment
 from winit_fast.files.runs import RunFiller, cut_run
 from winit_fast.files.specs import Part
+from winit_fast.files.verdicts import Difference
 from winit_fast.memory import empty
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     from winit_fast.files.progress import Progress
 
-__all__ = ["Difference", "Job", "compare_all", "compare_samples"]
+__all__ = ["LEAST_MEMORY", "Job", "compare_all", "compare_samples"]
 
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 64 << 10  # bytes
+LEAST_MEMORY = 2 * _SMALLEST_BLOCK  # of one thread
 _PIECE = 1 << 20  # bytes: of 256 KiB to 2 MiB the fastest on a Xeon with 2 MiB of cache a core
 _WAITING = 4  # threads: 0 gave 0.76 of the speed of `write` on two cores, 2 gave 0.85, and 4 gave 0.97
 _STRETCH = 64  # values of a sample that follow each other
@@ -56,47 +57,18 @@ class Job(NamedTuple):
         return sum(part.nbytes for part, _ in self.segments)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The first value of a tensor in a file that is not as it should be.
-
-    Attributes
-    ----------
-    tensor : str
-    index : tuple of int
-        In the whole tensor.
-    found, expected : NumPy scalar
-    path : Path
-        Of the file.
-    """
-
-    tensor: str
-    index: tuple[int, ...]
-    found: Any
-    expected: Any
-    path: Path
-
-    def __str__(self) -> str:
-        found, expected = str(self.found), str(self.expected)
-        if found == expected:  # two NaNs
-            found, expected = (f"{value} (0x{_bits(value)})" for value in (self.found, self.expected))
-        return f"{self.tensor} {self.index}: found {found}, expected {expected}"
-
-
-def _bits(value: Any) -> str:
-    return str(value.tobytes()[::-1].hex())
-
-
 def compare_all(
     jobs: list[Job], seed: int | None, memory: int, threads: int, progress: Progress | None
 ) -> tuple[list[Difference], int]:
     """Compare every value; the differences, and how many bytes were compared."""
     block, count = _LARGEST_BLOCK, threads + _WAITING
-    while count * _room_of_thread(block) > memory and block > _SMALLEST_BLOCK:
+    is_slow = any(not part.spec.initializer.is_elementwise(part.spec.shape) for job in jobs for part, _ in job.segments)
+    while count * _room_of_thread(block) + block * is_slow > memory and block > _SMALLEST_BLOCK:
         block >>= 1
-    count = max(1, min(count, memory // _room_of_thread(block)))
+    left = memory - block * is_slow  # see e
+    count = max(1, min(count, left // _room_of_thread(block)))
     total = sum(job.nbytes for job in jobs)
-    comparison = _Comparison(jobs, seed, block, memory - count * _room_of_thread(block) - block, threads)
+    comparison = _Comparison(jobs, seed, block, left - count * _room_of_thread(block), threads)
     workers = [Thread(target=comparison.work, daemon=True) for _ in range(count)]
     try:
         for worker in workers:

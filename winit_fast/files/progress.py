@@ -24,8 +24,8 @@ class Progress(Protocol):
 class ShownProgress:
     """Shows how far a job is: a context manager, and a `Progress` inside of it.
 
-    In a terminal, one line is written again and again; with tqdm installed (``pip install "winit_fast[cli]"``) it has a
-    bar. Elsewhere, as in the log of a job, a new line is written every few seconds.
+    In a terminal, one line is written again and again; with tqdm installed (``pip install tqdm``) it has a bar.
+    Elsewhere, as in the log of a job, a new line is written every few seconds.
 
     Parameters
     ----------

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import as_axes
-from winit_fast.files.specs import TensorSpec
+from winit_fast.files.coverage import Box, find_faults
+from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.messages import as_int, as_sizes, quote
+
+if TYPE_CHECKING:
+    from winit_fast.files.layouts import Contents, Stored
 
 __all__ = ["LAYOUTS", "Rule", "WrittenRecipe", "make_specs", "read_model", "read_written_recipe"]
 
@@ -96,7 +101,8 @@ def read_model(path: str | Path) -> tuple[Mapping[str, Any], ...]:
     Parameters
     ----------
     path : str or Path
-        A safetensors file, a ``*.index.json`` beside its files, or a folder with either.
+        A safetensors file, a ``*.index.json`` beside its files, or a folder with either, or with the files of a
+        distributed checkpoint, whose parts make up whole tensors.
 
     Returns
     -------
@@ -109,16 +115,22 @@ def read_model(path: str | Path) -> tuple[Mapping[str, Any], ...]:
         If there is no such model, or a header of it is damaged.
     """
     path = Path(path)
-    if path.is_dir():
-        path = _find_model(path)
-    files = _read_index(path) if path.name.endswith(".json") else [path]
-    tensors: dict[str, Mapping[str, Any]] = {}
-    for file in files:
-        for name, tensor in _read_header(file).items():
-            if name in tensors:
+    files = _find_files(path) if path.is_dir() else _read_index(path) if path.name.endswith(".json") else [path]
+    wholes: dict[str, dict[str, Any]] = {}
+    parts: dict[str, list[tuple[Path, Stored]]] = {}
+    recipe = None  # of a checkpoint of ours, which says how large the tensors are
+    for file, contents in _read_headers(files):
+        for stored in contents.stored:
+            name = stored.name
+            if name in wholes or (name in parts and stored.offset is None):
                 raise ValueError(f"{file} has a tensor {quote(name)}, which another file of the model has too")
-            tensors[name] = {"name": name, **tensor}
-    return tuple(tensors.values())
+            if stored.offset is None:
+                wholes[name] = _entry(name, stored.shape, stored.dtype)
+            else:
+                parts.setdefault(name, []).append((file, stored))
+                recipe = recipe or contents.recipe_text
+    sizes = _sizes_of(recipe)
+    return (*wholes.values(), *(_join_parts(name, found, sizes.get(name)) for name, found in parts.items()))
 
 
 def make_specs(
@@ -296,15 +308,18 @@ def _refuse_unknown(what: str, said: Any, keys: tuple[str, ...]) -> None:
 # Models
 
 
-def _find_model(folder: Path) -> Path:
+def _find_files(folder: Path) -> list[Path]:
+    """Those of its only model: by its index, all of a distributed checkpoint, or the only file."""
     for ending in (".safetensors.index.json", ".safetensors"):
         found = sorted(path for path in folder.iterdir() if path.name.endswith(ending))
         if len(found) == 1:
-            return found[0]
-        if found:
+            return _read_index(found[0]) if ending.endswith("json") else found
+        if len(found) > 1 and not (ending == ".safetensors" and all(map(_has_parts, found))):
             raise ValueError(
                 f"{folder} must have one model, and has {found[0].name} and {found[1].name}: name one of them"
             )
+        if found:
+            return found
     raise FileNotFoundError(f"{folder} must have a *.safetensors.index.json or a *.safetensors, and has neither")
 
 
@@ -319,10 +334,40 @@ def _read_index(path: Path) -> list[Path]:
     return [path.parent / name for name in dict.fromkeys(shards.values())]
 
 
-def _read_header(path: Path) -> dict[str, dict[str, Any]]:
+def _read_headers(files: Iterable[Path]) -> Iterator[tuple[Path, Contents]]:
     from winit_fast.files.safetensors import read  # which refuses what is no safetensors file
 
-    return {
-        stored.name: {"shape": list(stored.global_shape or stored.shape), _FOUND_DTYPE: stored.dtype}
-        for stored in read(path).stored
-    }
+    for file in files:
+        yield file, read(file)
+
+
+def _has_parts(file: Path) -> bool:
+    return any(stored.offset is not None for _, contents in _read_headers([file]) for stored in contents.stored)
+
+
+def _entry(name: str, shape: Sequence[int], dtype: str) -> dict[str, Any]:
+    return {"name": name, "shape": list(shape), _FOUND_DTYPE: dtype}
+
+
+def _sizes_of(recipe: str | None) -> dict[str, tuple[int, ...]]:
+    if recipe is not None:
+        with suppress(ValueError):  # one of another version, or of somebody else
+            return {spec.name: spec.shape for spec in Recipe.from_json(recipe).tensors}
+    return {}
+
+
+def _join_parts(name: str, found: list[tuple[Path, Stored]], size: tuple[int, ...] | None) -> dict[str, Any]:
+    """The tensor that parts make up: all of them must be there, since without a recipe their ends say its size."""
+    file, first = found[0]
+    boxes = [Box(stored.offset or (), stored.shape, path.name) for path, stored in found]
+    if any(len(box.shape) != len(first.shape) for box in boxes) or len({stored.dtype for _, stored in found}) > 1:
+        raise ValueError(f"{file} has a part of {quote(name)}, and another file one of another tensor of that name")
+    ends = [[start + length for start, length in zip(box.offset, box.shape, strict=True)] for box in boxes]
+    if size is not None and len(size) == len(first.shape):
+        ends.append(list(size))
+    shape = tuple(map(max, zip(*ends, strict=True)))
+    fault = next(find_faults(shape, boxes), None)
+    if fault is not None:
+        where = f"in {' and in '.join(fault.holders[:5])}" if fault.holders else "in no file of the model"
+        raise ValueError(f"parts of {quote(name)} must make up the whole of it, and {fault.slices} is {where}")
+    return _entry(name, shape, first.dtype)

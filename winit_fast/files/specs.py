@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import numpy as np
 
 from winit_fast.config import STREAM_VERSION
+from winit_fast.element_types import ELEMENT_TYPES
 from winit_fast.fans import Axes, Matrices
 from winit_fast.files.json_text import JsonText
 from winit_fast.initializer import Initializer
-from winit_fast.lowering import ELEMENT_TYPES
 from winit_fast.memory import dtype_of
 from winit_fast.messages import as_sizes, quote
 from winit_fast.schemes import Scheme

@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from winit_fast.files import folders, npy, plans, raw, safetensors
-from winit_fast.files.comparing import Difference, Job, compare_all, compare_samples
-from winit_fast.files.coverage import Box, find_fault
+from winit_fast.files.comparing import LEAST_MEMORY, Job, compare_all, compare_samples
+from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import Contents, Layout, Segment, Stored, TruncatedFileError
+from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
+from winit_fast.files.verdicts import Difference, Findings, Verdict
 from winit_fast.messages import as_int, quote
 from winit_fast.parallel import default_threads, read_threads
 
@@ -26,32 +28,6 @@ if TYPE_CHECKING:
     from winit_fast.files.progress import Progress
 
 __all__ = ["Difference", "Verdict", "verify"]
-
-
-class Verdict(NamedTuple):
-    """What came of a comparison.
-
-    Attributes
-    ----------
-    differences : tuple of Difference
-        One of each tensor in a file that differs.
-    missing : tuple of str
-        What should be there and is not: tensors, rows, files, the end of a file.
-    strays : tuple of str
-        What should not be there: tensors, files, rows that two files hold, what an index says and is not so.
-    checked_bytes : int
-        How much was compared.
-    """
-
-    differences: tuple[Difference, ...]
-    missing: tuple[str, ...]
-    strays: tuple[str, ...]
-    checked_bytes: int
-
-    @property
-    def is_right(self) -> bool:
-        """Whether all is as it should be."""
-        return not (self.differences or self.missing or self.strays)
 
 
 def verify(
@@ -115,30 +91,26 @@ def verify(
     if wanted is not None and wanted < 1:
         raise ValueError(f"sample must be 1 or more, got {wanted}")
     where = Path(path)
-    found = _Found([], [])
+    found = Findings()
     if where.is_dir():
         if rows is not None:
             raise ValueError("rows is for a single file")
         recipe, jobs = _examine_folder(where, recipe, found)
     else:
         recipe, jobs = _examine_file(where, recipe, rows, found)
+    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, LEAST_MEMORY, count)
     if wanted is not None:
         differences, checked = compare_samples(jobs, recipe.seed, wanted, most, count, progress)
     else:
         differences, checked = compare_all(jobs, recipe.seed, most, count, progress)
-    return Verdict(tuple(differences), tuple(found.missing), tuple(found.strays), checked)
-
-
-class _Found(NamedTuple):
-    missing: list[str]
-    strays: list[str]
+    return found.judge(differences, checked)
 
 
 # What should be where
 
 
 def _examine_file(
-    path: Path, recipe: Recipe | None, rows: tuple[int, int] | None, found: _Found
+    path: Path, recipe: Recipe | None, rows: tuple[int, int] | None, found: Findings
 ) -> tuple[Recipe, list[Job]]:
     kind = _kind_of(path)
     if kind != "safetensors":
@@ -185,7 +157,7 @@ def _recipe_of(path: Path, contents: Contents) -> Recipe:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] | None, found: _Found) -> list[Job]:
+def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] | None, found: Findings) -> list[Job]:
     layout: Layout = plans.lay_out_file(kind, recipe, rows)
     if kind == "npy":
         try:
@@ -210,7 +182,7 @@ def _examine_plain(path: Path, kind: str, recipe: Recipe, rows: tuple[int, int] 
     return [Job(path, layout.segments)]
 
 
-def _match(stored: Iterable[Stored], recipe: Recipe, where: str, found: _Found) -> tuple[Segment, ...]:
+def _match(stored: Iterable[Stored], recipe: Recipe, where: str, found: Findings) -> tuple[Segment, ...]:
     """The parts of the recipe's tensors that a file holds; what else it holds is a stray."""
     specs = {spec.name: spec for spec in recipe.tensors}
     segments = []
@@ -242,9 +214,9 @@ def _describe(dtype: str, shape: tuple[int, ...]) -> str:
     return f"{dtype} {quote(shape)}"
 
 
-def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[Recipe, list[Job]]:
+def _examine_folder(path: Path, recipe: Recipe | None, found: Findings) -> tuple[Recipe, list[Job]]:
     folder = folders.read(path)
-    found.strays.extend(f"{name} was never finished, or is being written" for name in folder.unfinished)
+    found.leftovers.extend(f"{name} was never finished, or is being written" for name in folder.unfinished)
     found.missing.extend(str(error) for error in folder.files.values() if isinstance(error, ValueError))
     contents = dict(folder.readable())
     if folder.weight_map is not None:
@@ -265,7 +237,7 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: _Found) -> tuple[R
     return recipe, jobs
 
 
-def _check_index(folder: folders.FolderContents, found: _Found) -> None:
+def _check_index(folder: folders.FolderContents, found: Findings) -> None:
     index, weight_map = folders.INDEX, folder.weight_map or {}
     holders = {(name, one.name) for name, contents in folder.readable() for one in contents.stored}
     counts: dict[str, int] = {}
@@ -285,17 +257,27 @@ def _check_index(folder: folders.FolderContents, found: _Found) -> None:
         found.strays.append(f"{index} says {folder.total_size} bytes, and the tensors have {sum(sizes)}")
 
 
-def _check_coverage(jobs: list[Job], recipe: Recipe, found: _Found) -> None:
+def _check_coverage(jobs: list[Job], recipe: Recipe, found: Findings) -> None:
     boxes: dict[str, list[Box]] = {spec.name: [] for spec in recipe.tensors}
     for job in jobs:
         for part, _ in job.segments:
             boxes[part.spec.name].append(Box(part.offset, part.shape, job.path.name))
     for spec in recipe.tensors:
-        fault = find_fault(spec.shape, boxes[spec.name])
-        if fault is None:
-            continue
-        place = "" if fault.shape == spec.shape else f" {fault.slices}"
-        if fault.holders:
-            found.strays.append(f"{spec.name}{place} is in {' and in '.join(fault.holders)}")
-        else:
-            found.missing.append(f"{spec.name}{place} is in no file")
+        try:
+            for fault in find_faults(spec.shape, boxes[spec.name]):
+                _note_fault(spec, fault, found)
+        except TangledError as error:
+            found.overlapping.append(f"{spec.name}: {error}")
+
+
+def _note_fault(spec: TensorSpec, fault: Fault, found: Findings) -> None:
+    place = "" if fault.shape == spec.shape else f" {fault.slices}"
+    if not fault.holders:
+        found.missing.append(f"{spec.name}{place} is in no file")
+        return
+    *some, last = fault.holders[:_MOST_HOLDERS]
+    last = last if len(fault.holders) <= _MOST_HOLDERS else f"{len(fault.holders) - len(some)} others"
+    found.overlapping.append(f"{spec.name}{place} is in {', '.join(some)} and {last}")
+
+
+_MOST_HOLDERS = 5  # that a message names

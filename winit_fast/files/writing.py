@@ -43,6 +43,7 @@ from winit_fast.files.partial import (
     room_of,
 )
 from winit_fast.files.runs import RunFiller
+from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.specs import Recipe
 from winit_fast.memory import empty
 from winit_fast.messages import quote
@@ -144,7 +145,8 @@ def write_layout(
     >>> write_layout(path, layout, recipe, resume=True)[1:]
     (128000, 128000, 0)
     """
-    block_size = check_arguments(layout, memory, threads)
+    left = check_arguments(layout, memory, threads)
+    block_size = _choose_block_size(left, layout.size)
     final = Path(os.path.realpath(path))
     _finish_publishing(final)
     if resume:
@@ -159,9 +161,9 @@ def write_layout(
     try:
         intent = Intent.of(layout, recipe, past.intent.block_size if past else block_size, force)
         if past:
-            _refuse_difference(past.intent, intent, path, memory)
+            _refuse_difference(past.intent, intent, path, memory, left)
         job = _Job(file, destination, intent, past)
-        return job.write(layout, memory, recipe.seed, threads, progress)
+        return job.write(layout, left, recipe.seed, threads, progress)
     except BaseException:
         if job is not None:
             job.abandon()
@@ -251,10 +253,11 @@ def clean(path: str | Path) -> list[Path]:
 
 
 def check_arguments(layout: Layout, memory: int, threads: int | None) -> int:
-    """Refuse what `write_layout` cannot use; the size of its blocks."""
+    """Refuse what `write_layout` cannot use; what the schemes leave of the memory for blocks."""
     _check_layout(layout)
-    read_threads(threads)
-    return _choose_block_size(memory, layout.size)
+    left = leave_scratch((part for part, _ in layout.segments), memory, LEAST_MEMORY, read_threads(threads))
+    _choose_block_size(left, layout.size)
+    return left
 
 
 def _check_layout(layout: Layout) -> None:
@@ -346,11 +349,12 @@ _SAMPLES = 64  # segments
 _SAMPLE_VALUES = 1024  # at the beginning of each, in the middle and at the end
 
 
-def _refuse_difference(past: Intent, wanted: Intent, path: str | Path, memory: int) -> None:
+def _refuse_difference(past: Intent, wanted: Intent, path: str | Path, memory: int, left: int) -> None:
     if difference := past.explain_difference(wanted):
         raise ValueError(f"the unfinished {path} is of another recipe: {difference}")
-    if 2 * past.block_size > memory:
-        raise ValueError(f"memory must be at least {2 * past.block_size} bytes to continue {path}, got {memory}")
+    if 2 * past.block_size > left:
+        least = 2 * past.block_size + memory - left
+        raise ValueError(f"memory must be at least {least} bytes to continue {path}, got {memory}")
 
 
 def _open(destination: Destination, resume: bool, force: bool) -> tuple[LockedFile, PastJournal | None]:

@@ -126,13 +126,9 @@ static inline int32_t crew_add(crew_counter *counter, int32_t more)
 }
 #endif
 
-/* Whether the interpreter is being shut down, which stops threads that want its lock, but none of ours. */
-#if defined(PYPY_VERSION)
-static inline int crew_is_late(void) { return 0; }
-#elif PY_VERSION_HEX >= 0x030D0000
-static inline int crew_is_late(void) { return Py_IsFinalizing(); }
-#else
-static inline int crew_is_late(void) { return _Py_IsFinalizing(); }
-#endif
+/* Whether Python ends, which stops threads that want its lock, but none of ours. Python's own word for it is in no stable
+ * ABI before 3.13. */
+static crew_counter crew_late;
+static inline int crew_is_late(void) { return crew_add(&crew_late, 0) != 0; }
 
 #endif

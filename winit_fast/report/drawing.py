@@ -63,7 +63,7 @@ def check_picture(picture: str | Path) -> Path:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError('pictures need matplotlib: pip install "winit_fast[report]"') from None
+        raise ModuleNotFoundError("pictures need matplotlib: pip install matplotlib") from None
     return path
 
 
@@ -89,7 +89,7 @@ def draw(report: Report, picture: str | Path, *, overwrite: bool = True) -> None
     TypeError, ValueError, OSError
         If the path cannot be used.
     ModuleNotFoundError
-        If matplotlib is not installed: ``pip install "winit_fast[report]"``.
+        If matplotlib is not installed.
 
     Examples
     --------

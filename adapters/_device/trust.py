@@ -1,0 +1,188 @@
+"""Whether a device's kernels give the CPU's bits: each is compared with the CPU's before it is first relied on.
+
+A kernel that differs or that cannot be compiled is not used again. What it would have filled is then filled through the
+host's memory, as without it. So another processor or compiler can cost time and never bits.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from winit_fast.config import REPORTS
+from winit_fast.elements import fill_elements
+from winit_fast.lowering import Conversion
+from winit_fast.messages import quote
+from winit_fast.target import Call, Target
+
+from .._memory.torch import array_of
+from .launch import Values, launch, lay_out, values_of
+
+__all__ = ["DEVICES", "find_obstacle", "report", "takes", "write"]
+
+#: The types of devices that Triton has compilers for, under PyTorch's names; ROCm's is "cuda" too.
+DEVICES = ("cuda", "xpu")
+#: Smaller tensors are filled through the host's memory, which takes less time than to compile a kernel.
+SMALL_BYTES = 1 << 16
+OLDEST_TRITON = (3, 6)  # older ones round sqrt and / otherwise
+_ENVIRONMENT = "WINIT_FAST_DEVICE"
+
+
+def takes(tensor: Tensor) -> bool:
+    """Whether there is a kernel for a tensor's device, and it is large enough to be worth it.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable that decides it is neither ``auto`` nor ``host``.
+    """
+    return tensor.device.type in DEVICES and tensor.nbytes > SMALL_BYTES and find_obstacle() is None
+
+
+def find_obstacle() -> str | None:
+    """Why no kernel runs on any device, or None."""
+    setting = os.environ.get(_ENVIRONMENT) or "auto"
+    if setting not in ("auto", "host"):
+        raise ValueError(f"{_ENVIRONMENT} must be auto or host, got {quote(setting)}")
+    return f"{_ENVIRONMENT} is host" if setting == "host" else _find_fault_of_triton()
+
+
+@lru_cache(maxsize=1)
+def _find_fault_of_triton() -> str | None:
+    try:
+        import triton
+    except Exception as error:  # what a broken installation may raise
+        return f"Triton cannot be imported: {error}"
+    version: str = triton.__version__
+    if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_TRITON:
+        return f"Triton {version} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    return None
+
+
+def write(
+    tensor: Tensor, conversion: Conversion, call: Call, shape: tuple[int, ...], start: tuple[int, ...],
+    rows: Tensor | None = None, padding: int = -1,
+) -> bool:  # fmt: skip
+    """Write a part of the global tensor by a kernel, on the device's current stream; False: it is not trusted.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        One that is taken, of strides without overlap.
+    conversion : Conversion
+    call : Call
+        The number of threads is not looked at.
+    shape, start, rows, padding
+        As in `lay_out`.
+    """
+    if tensor.is_complex():
+        tensor, shape, start = torch.view_as_real(tensor), (*shape, 2), (*start, 0)
+    values = values_of(conversion, call.seed, call.stream)
+    layout = lay_out(tensor, shape, start, rows, padding)
+    kernel = _Kernel(layout.variant, values.transform, values.store, tensor.data_ptr() % 16 == 0, tensor.device)
+    if kernel not in _verdicts and _is_captured(tensor):
+        raise RuntimeError(
+            "tensor must not be the first of its scheme, dtype and layout on a device while a CUDA graph is captured: "
+            "fill it once before, so that the kernel is compared with the CPU's"
+        )
+    fault = None
+    try:
+        if kernel not in _verdicts:
+            fault = kernel.find_fault(values, conversion, call, tensor.dtype)
+            _verdicts[kernel] = fault is None
+        if _verdicts[kernel]:
+            launch(tensor, values, layout)
+            return True
+    except torch.cuda.OutOfMemoryError:  # no verdict on the kernel
+        return False
+    except Exception as error:  # whatever a compiler raises
+        fault = f"cannot be used: {type(error).__name__}: {error}"
+        _verdicts[kernel] = False
+    if fault is not None:
+        warnings.warn(
+            f"the kernel for {kernel} {fault}; what it would fill is filled through the host's memory, which is slower "
+            "and gives the same values",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return False
+
+
+def _is_captured(tensor: Tensor) -> bool:
+    """Whether what is launched now becomes part of a CUDA graph and does not run."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+class _Kernel(NamedTuple):
+    """What one compilation is for."""
+
+    variant: tuple[str, int, bool]
+    transform: str
+    store: str
+    is_aligned: bool
+    device: torch.device
+
+    def __str__(self) -> str:
+        return f"{self.transform} stored {self.store} on {self.device}"
+
+    def find_fault(self, values: Values, conversion: Conversion, call: Call, dtype: torch.dtype) -> str | None:
+        """Fill 4,096 values on the device and on the CPU, and compare them and the memory around them."""
+        part, whole = self.sample(dtype, self.device)
+        other, expected = self.sample(dtype, torch.device("cpu"))
+        shape, start = tuple(size + 999 for size in part.shape), (*range(5, 4 + part.dim()), 32 + (not self.variant[2]))
+        rows = None
+        if self.variant[0] == "list of rows":
+            start = (0, *start[1:])
+            rows = torch.arange(len(part), dtype=torch.int64, device="cpu") * 13
+        layout = lay_out(part, shape, start, None if rows is None else rows.to(self.device))
+        assert layout.variant == self.variant, (layout.variant, self.variant)
+        launch(part, values, layout)
+        listed = None if rows is None else rows.numpy()
+        fill_elements(conversion, Target(array_of(other), shape, start, listed), Call(call.seed, call.stream, 1))
+        one, two = (memory.view(torch.uint8).view(len(memory), -1) for memory in (whole.cpu(), expected))
+        different = int((one != two).any(dim=1).sum())
+        return f"gives other values than the CPU, {different} of 4096" if different else None
+
+    def sample(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """4,096 values that the same compiled kernel fills, and the memory that they stand in."""
+        kind, axes, _ = self.variant
+        if kind == "run":
+            whole = torch.zeros(4096 + 128, dtype=dtype, device=device)
+            return whole[64 + (not self.is_aligned) :][:4096], whole
+        extents = [64 >> (axes - 1), *[2] * (axes - 1), 64]
+        if kind == "across":  # the rows first in memory
+            extents = [*extents[1:], extents[0]]
+        whole = torch.zeros(prod(extent + 1 for extent in extents), dtype=dtype, device=device)
+        part = whole.view([extent + 1 for extent in extents])[tuple(slice(extent) for extent in extents)]
+        return (part.movedim(-1, 0) if kind == "across" else part), whole
+
+
+# Of each kernel that was compared: whether it is trusted.
+_verdicts: dict[_Kernel, bool] = {}
+
+
+def report() -> list[str]:
+    """Which way each device's tensors are filled, for `winit_fast.show_config`."""
+    devices: dict[str, Any] = {}
+    for kind in DEVICES:
+        module = getattr(torch, kind, None)
+        if module is not None and module.is_available():
+            devices |= {f"{kind}:{index}": module.get_device_name(index) for index in range(module.device_count())}
+    try:
+        obstacle = find_obstacle() if devices else None
+    except ValueError as error:  # a bad setting is what a bug report should show
+        obstacle = str(error)
+    way = "kernels" if obstacle is None else f"through the host's memory, since {obstacle}"
+    bad = sorted(str(kernel) for kernel, is_good in _verdicts.items() if not is_good)
+    return [f"{device} ({name}): {way}" for device, name in devices.items()] + [
+        f"through the host's memory, since it is not trusted: {kernel}" for kernel in dict.fromkeys(bad)
+    ]
+
+
+REPORTS.append(report)

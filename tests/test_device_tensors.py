@@ -1,0 +1,386 @@
+"""`adapters.torch` on a device, here the CPU in the interpreter: TRITON_INTERPRET=1 pytest -m device (.ci/device)."""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+triton = pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs TRITON_INTERPRET=1 in the environment", allow_module_level=True)
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+import winit_fast  # noqa: E402
+from winit_fast.adapters._device import kernels, trust  # noqa: E402
+from winit_fast.adapters._device.launch import launch, values_of  # noqa: E402
+from winit_fast.adapters._memory.torch import array_of  # noqa: E402
+from winit_fast.adapters.torch import functions, init_, init_module_, plain  # noqa: E402
+from winit_fast.adapters.torch.dtensor import fill_runs  # noqa: E402
+from winit_fast.initializer import Initializer  # noqa: E402
+from winit_fast.lowering import ELEMENT_TYPES, lower  # noqa: E402
+from winit_fast.target import Call  # noqa: E402
+
+pytestmark = pytest.mark.device
+
+
+class Launches(list):
+    """Of each launch what was launched; `act` stands for it."""
+
+    act = staticmethod(launch)
+
+    def __call__(self, *arguments):
+        self.append(arguments[2].variant[0])
+        type(self).act(*arguments)
+
+
+@pytest.fixture(autouse=True)
+def launches(monkeypatch):
+    """The CPU is a device, of whose kernels nothing is known yet."""
+    noted = Launches()
+    monkeypatch.setattr(trust, "DEVICES", ("cpu",))
+    monkeypatch.setattr(trust, "_verdicts", {})
+    monkeypatch.setattr(trust, "SMALL_BYTES", 1 << 11)  # so that the interpreter has little to do
+    monkeypatch.setattr(trust, "launch", noted)
+    monkeypatch.delenv("WINIT_FAST_DEVICE", raising=False)
+    trust._find_fault_of_triton.cache_clear()
+    yield noted
+    trust._find_fault_of_triton.cache_clear()
+
+
+def view(*shape, dtype=torch.float32):
+    """A view, since small tensors that are none would be filled before anybody asks for a device."""
+    return torch.full((int(np.prod(shape)) + 1,), 7, dtype=dtype)[1:].view(shape)
+
+
+def expected(tensor, scheme, **keywords):
+    """What the CPU's kernels make of a tensor like this one."""
+    other = torch.empty_like(tensor, memory_format=torch.preserve_format)
+    winit_fast.fill(array_of(other), scheme, **{"in_axis": 1, "out_axis": 0, **keywords})
+    return other
+
+
+def is_same(one, other):
+    return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("scheme", ["he_normal", "xavier_uniform", "truncated_normal(std=0.02)", "zeros"])
+def test_a_large_tensor_is_filled_by_a_kernel_with_the_bits_of_the_cpu(launches, scheme, dtype):
+    tensor = view(60, 50, dtype=dtype)
+    version = tensor._version
+    assert init_(tensor, scheme, seed=7, name="weight") is tensor
+    assert launches == ["run", "run"]  # 4,096 values to compare, and the tensor
+    assert tensor._version > version
+    assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+    init_(tensor, scheme, seed=8, name="other")
+    assert launches == ["run"] * 3
+    assert is_same(tensor, expected(tensor, scheme, seed=8, name="other"))
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "he_uniform", "he_truncated_normal", "zeros", "ones"])
+def test_complex_tensors_have_the_bits_of_the_cpu(scheme):
+    tensor = view(50, 30, dtype=torch.complex64)
+    init_(tensor, scheme, seed=7, name="weight")
+    assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+
+
+def test_parts_strides_matrices_and_padding_have_the_bits_of_the_cpu(launches):
+    for tensor, keywords in (  # of 1,200 elements or somewhat more
+        (view(40, 30).t(), {}),
+        (view(40, 30), {"shape": (1000, 60), "offset": (500, 30)}),
+        (view(40, 30), {"padding_idx": -1}),
+        (view(40, 30), {"shape": (1000, 30), "offset": (500, 0), "padding_idx": 501}),
+        (view(40, 30), {"shape": (1000, 30), "offset": (500, 0), "padding_idx": 3}),
+        (view(5, 20, 30), {"batch_axis": 0, "padding_idx": 2, "in_axis": 2, "out_axis": 1}),
+        (view(42, 30), {"matrices": 3}),
+        (view(3, 7, 9, 8).permute(0, 3, 1, 2), {}),
+    ):
+        launches.clear()
+        init_(tensor, "he_normal", seed=7, name="weight", **keywords)
+        assert launches, keywords
+        assert is_same(tensor, expected(tensor, "he_normal", seed=7, name="weight", **keywords)), keywords
+
+
+def test_what_stands_behind_a_strided_tensor_stays_as_it_is():
+    memory = view(90, 60)
+    init_(memory[::2, 20:57], "normal", seed=7, name="weight")
+    memory[::2, 20:57].fill_(7)
+    assert bool((memory == 7).all())
+
+
+def test_shards_have_the_bits_of_the_whole(launches):
+    initializer = Initializer("normal", name="weight")
+    whole = expected(view(80, 80), "normal", seed=7, name="weight")
+    local = view(40, 40)
+    fill_runs(local, [[range(20), range(60, 80)], [range(40, 80)]], (80, 80), initializer, seed=7)
+    assert len(launches) == 3
+    assert is_same(local, torch.cat([whole[:20, 40:], whole[60:, 40:]]))
+
+
+def test_models_and_functions_go_the_same_way(launches):
+    model = torch.nn.Linear(40, 50)
+    model.weight = torch.nn.Parameter(view(40, 50).t())
+    init_module_(model, {"weight": "he_normal", "bias": "zeros"}, seed=7)
+    assert launches == ["across", "across"]
+    assert is_same(model.weight.data, expected(model.weight.data, "he_normal", seed=7, name="weight"))
+    torch.manual_seed(3)
+    functions.trunc_normal_(model.weight.data, std=0.02)
+    assert launches[2:] == ["across", "across"]
+
+
+@pytest.mark.parametrize("scheme", ["orthogonal", "sparse(sparsity=0.5)", "identity"])
+def test_what_depends_on_other_elements_is_filled_without_a_kernel(launches, scheme):
+    tensor = view(50, 50)
+    init_(tensor, scheme, seed=7, name="weight")
+    assert launches == []
+    assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+
+
+def test_small_tensors_take_no_kernel(launches, monkeypatch):
+    monkeypatch.undo()
+    assert trust.SMALL_BYTES == 64 << 10
+    assert not trust.takes(view(40, 50))
+    monkeypatch.setattr(trust, "DEVICES", ("cpu",))
+    assert trust.takes(view(129, 128))
+    assert not trust.takes(view(128, 128))
+
+
+def test_tensors_that_are_too_small_are_filled_as_before(launches):
+    init_(view(16, 16), "normal", seed=7, name="weight")
+    assert launches == []
+
+
+def test_the_environment_forces_the_way_through_the_host(launches, monkeypatch):
+    monkeypatch.setenv("WINIT_FAST_DEVICE", "host")
+    tensor = init_(view(40, 50), "normal", seed=7, name="weight")
+    assert launches == []
+    assert is_same(tensor, expected(tensor, "normal", seed=7, name="weight"))
+    monkeypatch.setenv("WINIT_FAST_DEVICE", "auto")
+    init_(view(40, 50), "normal", seed=7, name="weight")
+    assert launches
+
+
+def test_a_bad_setting_is_refused_before_anything_is_written(monkeypatch):
+    monkeypatch.setenv("WINIT_FAST_DEVICE", "gpu")
+    tensor = view(40, 50)
+    with pytest.raises(ValueError, match="WINIT_FAST_DEVICE must be auto or host, got 'gpu'"):
+        init_(tensor, "normal", seed=7, name="weight")
+    assert bool((tensor == 7).all())
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "2.3.0", "3.1.0+git0f0f"])
+def test_an_old_triton_is_not_used(launches, monkeypatch, version):
+    monkeypatch.setattr(triton, "__version__", version)
+    init_(view(40, 50), "normal", seed=7, name="weight")
+    assert launches == []
+    assert trust.find_obstacle() == f"Triton {version} is older than 3.6"
+
+
+def test_each_kernel_is_compared_once(launches):
+    for _ in range(2):
+        init_(view(40, 50), "he_normal", seed=7, name="weight")  # one kernel
+        init_(view(40, 50), "normal(std=3)", seed=8, name="other")  # the same
+        init_(view(40, 50, dtype=torch.float64), "normal", seed=7, name="weight")  # another
+        init_(view(40, 50).t(), "normal", seed=7, name="weight")  # a third
+    assert len(launches) == 8 + 3
+    assert list(trust._verdicts.values()) == [True] * 3
+
+
+def spoil(tensor, values, layout):
+    launch(tensor, values, layout)
+    tensor.view(torch.uint8)[..., -1] ^= 1
+
+
+def spoil_beside(tensor, values, layout):
+    launch(tensor, values, layout)
+    if tensor.storage_offset() and tensor.dim() == 1:
+        tensor.as_strided((1,), (1,), tensor.storage_offset() - 1).fill_(9)
+
+
+def fail(tensor, values, layout):
+    raise LookupError("no such instruction")
+
+
+@pytest.mark.parametrize(("act", "words"), [
+    (spoil, "gives other values than the CPU, 1 of 4096"), (spoil_beside, "gives other values than the CPU, 1 of 4096"),
+    (fail, "cannot be used: LookupError: no such instruction"),
+])  # fmt: skip
+def test_a_kernel_that_differs_or_fails_costs_one_warning_and_no_bits(launches, monkeypatch, act, words):
+    monkeypatch.setattr(Launches, "act", staticmethod(act))
+    tensor = view(40, 50)
+    with pytest.warns(RuntimeWarning, match=words) as warned:
+        init_(tensor, "normal", seed=7, name="weight")
+    assert len(warned) == 1
+    assert is_same(tensor, expected(tensor, "normal", seed=7, name="weight"))
+    monkeypatch.setattr(Launches, "act", staticmethod(launch))
+    launches.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        init_(tensor, "normal", seed=8, name="weight")
+        assert launches == []
+        init_(tensor, "uniform", seed=8, name="weight")  # another kernel, which is good
+        assert launches == ["run", "run"]
+
+
+def test_a_warning_that_is_an_error_leaves_the_tensor_as_it_was(monkeypatch):
+    monkeypatch.setattr(Launches, "act", staticmethod(fail))
+    tensor = view(40, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="no such instruction"):
+            init_(tensor, "normal", seed=7, name="weight")
+        assert bool((tensor == 7).all())
+        init_(tensor, "normal", seed=7, name="weight")
+    assert is_same(tensor, expected(tensor, "normal", seed=7, name="weight"))
+
+
+def test_a_kernel_that_fails_after_it_was_trusted_is_replaced(monkeypatch):
+    tensor = init_(view(40, 50), "normal", seed=7, name="weight")
+    monkeypatch.setattr(Launches, "act", staticmethod(fail))
+    with pytest.warns(RuntimeWarning, match="no such instruction"):
+        init_(tensor, "normal", seed=8, name="weight")
+    assert is_same(tensor, expected(tensor, "normal", seed=8, name="weight"))
+
+
+def test_a_device_without_memory_to_compare_in_is_no_fault_of_the_kernel(launches, monkeypatch):
+    def lack(*_):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Launches, "act", staticmethod(lack))
+    tensor = init_(view(40, 50), "normal", seed=7, name="weight")
+    assert is_same(tensor, expected(tensor, "normal", seed=7, name="weight"))
+    monkeypatch.setattr(Launches, "act", staticmethod(launch))
+    launches.clear()
+    init_(tensor, "normal", seed=7, name="weight")
+    assert launches == ["run", "run"]
+
+
+def test_a_graph_captures_only_kernels_that_were_compared(launches, monkeypatch):
+    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    tensor = view(40, 50)
+    with pytest.raises(RuntimeError, match="fill it once before"):
+        init_(tensor, "normal", seed=7, name="weight")
+    assert bool((tensor == 7).all())
+    monkeypatch.setattr(trust, "_is_captured", lambda tensor: False)
+    init_(tensor, "normal", seed=7, name="weight")
+    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    init_(tensor, "normal", seed=8, name="weight")
+    assert len(launches) == 3
+
+
+class Kernel:
+    """Notes what it is launched with, and does nothing."""
+
+    def __init__(self):
+        self.grids = []
+
+    def __getitem__(self, grid):
+        self.grids.append(grid)
+        return lambda *arguments, **named: None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_a_trusted_fill_waits_for_nothing_and_allocates_nothing(monkeypatch, dtype):
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            seen.append(str(function))
+            return function(*arguments, **(named or {}))
+
+    shape = (70, 50)
+    init_(view(*shape, dtype=dtype), "he_normal", seed=7, name="weight")
+    init_(view(*shape, dtype=dtype).t(), "he_normal", seed=7, name="weight")
+    tensor, kernel = view(*shape, dtype=dtype), Kernel()
+    monkeypatch.setattr(kernels, "fill_run", kernel)
+    monkeypatch.setattr(kernels, "fill_panels", kernel)
+    other = tensor.t()
+    with Watch():
+        plain.fill_tensor(tensor, Initializer("he_normal", name="weight", padding_idx=0), seed=7)
+        plain.fill_tensor(other, Initializer("he_normal", name="weight"), seed=7)
+    assert len(kernel.grids) == 2
+    assert set(seen) <= {
+        "aten.detach.default", "aten.view_as_real.default", "aten.view.dtype", "aten.as_strided.default",
+        "aten.select.int", "aten.zero_.default",
+    }  # fmt: skip
+
+
+def refusals(tensor):
+    """What each mistaken call says of its arguments."""
+    said = []
+    for scheme, keywords in (
+        ("normal(std=1e30)", {}), ("he_normal", {"in_axis": 9, "out_axis": 0}), ("normal", {"seed": -1}),
+        ("normal", {"name": 2**64}), ("normal", {"threads": 0}), ("normal", {"padding_idx": 200}),
+        ("normal", {"shape": (3, 3), "offset": (0, 0)}), ("normal", {"shape": (400, 20)}), ("nothing", {}),
+        ("normal", {"offset": (0, 0)}), ("he_normal", {"matrices": 7}), ("uniform(low=2)", {}),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError)) as caught:
+            init_(tensor, scheme, **{"seed": 7, "name": "weight", **keywords})
+        said.append((type(caught.value), str(caught.value)))
+    return said
+
+
+def test_refusals_are_those_of_the_cpu_and_come_before_anything_is_launched(launches, monkeypatch):
+    tensor = view(200, 20, dtype=torch.float16)
+    said = refusals(tensor)
+    assert launches == []
+    assert bool((tensor == 7).all())
+    monkeypatch.setattr(trust, "DEVICES", ())
+    assert said == refusals(tensor)
+
+
+def test_a_seed_left_out_is_one_draw_of_the_generator(launches, monkeypatch):
+    results = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(trust, "DEVICES", devices)
+        torch.manual_seed(3)
+        results.append((init_(view(40, 50), "normal", name="weight"), torch.rand(3)))
+    assert launches
+    assert all(map(torch.equal, *results))
+
+
+def test_values_that_repeat_are_warned_of():
+    kept = [view(40, 50), view(40, 50)]
+    init_(kept[0], "normal(std=0.123)", seed=99)
+    with pytest.warns(winit_fast.RepeatedValuesWarning):
+        init_(kept[1], "normal(std=0.123)", seed=99)
+
+
+VARIANTS = [("run", 0, True), ("run", 0, False)]
+VARIANTS += [(kind, axes, False) for kind in ("rows", "across", "list of rows") for axes in range(1, 5)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float64], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_every_kernel_can_be_compared(variant, dtype, launches, monkeypatch):
+    name = str(dtype).removeprefix("torch.")
+    conversion = lower(Initializer("normal").distribution((4, 4)), ELEMENT_TYPES[name])
+    values, call = values_of(conversion, 5, 2**64 - 1), Call(5, 2**64 - 1, 1)
+    kernel = trust._Kernel(variant, values.transform, values.store, False, torch.device("cpu"))
+    assert kernel.find_fault(values, conversion, call, dtype) is None
+    assert launches == [variant[0]]
+    monkeypatch.setattr(Launches, "act", staticmethod(lambda *_: None))
+    assert "other values" in kernel.find_fault(values, conversion, call, dtype)
+
+
+def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch):
+    monkeypatch.setattr(Launches, "act", staticmethod(fail))
+    with pytest.warns(RuntimeWarning):
+        init_(view(40, 50), "normal", seed=7, name="weight")
+    monkeypatch.setattr(trust, "DEVICES", ("cuda", "xpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")
+    for setting, words in (
+        ("auto", "cuda:0 (A GPU): kernels\n"),
+        ("host", "cuda:0 (A GPU): through the host's memory, since WINIT_FAST_DEVICE is host\n"),
+        ("gpu", "cuda:0 (A GPU): through the host's memory, since WINIT_FAST_DEVICE must be auto or host, got 'gpu'\n"),
+    ):
+        monkeypatch.setenv("WINIT_FAST_DEVICE", setting)
+        winit_fast.show_config()
+        shown = capsys.readouterr().out
+        assert words in shown
+        assert "through the host's memory, since it is not trusted: normal32 stored as_it_is on cpu\n" in shown
