@@ -40,6 +40,7 @@ __all__ = [
     "open_partial",
     "partial_of",
     "remove_names",
+    "room_of",
     "sync_data",
 ]
 
@@ -66,6 +67,11 @@ def check_room(folder: Path, size: int) -> None:
 
     if size > (free := disk_usage(folder).free):
         raise OSError(errno.ENOSPC, f"{size:,} bytes are needed and {free:,} free", str(folder))
+
+
+def room_of(found: os.stat_result) -> int:
+    """The bytes that a file has on the disk already; none where the system does not say (Windows)."""
+    return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
 
 
 def open_partial(path: Path, mode: int | None = None) -> LockedFile | None:
@@ -139,8 +145,7 @@ class LockedFile:
     @property
     def room(self) -> int:
         """The bytes that it has on the disk already."""
-        found = os.fstat(self._descriptor)
-        return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+        return room_of(os.fstat(self._descriptor))
 
     def has_its_name(self, path: Path | None = None) -> bool:
         """Whether this file, and no other, has its own name, or another one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from winit_fast.messages import as_int, quote
 from winit_fast.parallel import default_threads, read_threads
 
 if TYPE_CHECKING:
-    Progress = Callable[[int, int], object]
+    from winit_fast.files.progress import Progress
 
 __all__ = ["Difference", "Verdict", "verify"]
 

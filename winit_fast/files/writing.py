@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import compress, repeat
 from math import prod
@@ -41,6 +41,7 @@ from winit_fast.files.partial import (
     open_partial,
     partial_of,
     remove_names,
+    room_of,
 )
 from winit_fast.files.runs import RunFiller
 from winit_fast.files.scratch import leave_scratch
@@ -53,7 +54,7 @@ from winit_fast.publish import Destination, sync_folder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Progress = Callable[[int, int], object]
+    from winit_fast.files.progress import Progress
 
 __all__ = [
     "BLOCK",
@@ -295,8 +296,7 @@ def _check_place(destination: Destination, size: int) -> None:
         beside(journal_of(destination.final)).lstat()  # the longest of the names
     present = 0
     with suppress(FileNotFoundError):
-        found = partial_of(destination.final).lstat()
-        present = min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+        present = room_of(partial_of(destination.final).lstat())
     check_room(folder, size - present)
 
 
