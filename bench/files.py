@@ -1,35 +1,41 @@
-"""GB/s of writing a file with fdatasync: ours against dd, `tofile` and our fill of memory; all in turn, round by round.
+"""GB/s of files, written with fdatasync and read: ours against dd, NumPy, checksums and our fill of memory.
 
-``python bench/files.py [--megabytes 2048] [--rounds 5] [--folder .] [--json FILE]`` prints a table of medians. The
-folder should be on a disk, not in memory. A method that this system lacks is left out.
+``python bench/files.py [--megabytes 2048] [--rounds 5] [--folder .] [--json FILE]`` prints a table of medians; all take
+turns, round by round. The folder should be on a disk, not in memory. A method that this system lacks is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 import winit_fast
+from winit_fast.files import verify
 from winit_fast.files.layouts import Layout, Segment
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.writing import BLOCK, write_layout
 from winit_fast.memory import dtype_of
 
 SCHEME, DTYPE, COLUMNS = "normal(std=0.01)", "bfloat16", 128
-OURS, FILL = "winit_fast, a file", "winit_fast, 16 MiB of memory again and again"
+OURS, FILL = "winit_fast, write a file", "winit_fast, fill 16 MiB of memory again and again"
+VERIFY, VERIFY_CACHED = "winit_fast, verify a file", "winit_fast, verify a file that is in the cache"
 #: Ours is to reach this part of the slower of: the fastest other way to write, and our own fill.
 TARGET = 0.9
+VERIFY_TARGET = 0.7  # of writing the file
 BEYOND = 100 << 20  # bytes of memory beyond --memory that a process may hold
 
 
@@ -40,7 +46,14 @@ def recipe_of(size: int) -> tuple[Recipe, Layout]:
     return recipe, Layout("raw", b"", (Segment(recipe.tensors[0].whole, 0),), recipe.tensors[0].nbytes)
 
 
-def methods_of(size: int, threads: int, path: Path) -> dict[str, Callable[[], object]]:
+class Method(NamedTuple):
+    """One thing that is measured."""
+
+    call: Callable[[], object]
+    before: Callable[[], object]  # not measured
+
+
+def writers_of(size: int, threads: int, path: Path) -> dict[str, Method]:
     """Each writes the file, or fills as many bytes."""
     recipe, layout = recipe_of(size)
     rows = recipe.tensors[0].shape[0]
@@ -59,35 +72,74 @@ def methods_of(size: int, threads: int, path: Path) -> dict[str, Callable[[], ob
             file.flush()
             getattr(os, "fdatasync", os.fsync)(file.fileno())
 
-    def dd(*options: str) -> Callable[[], object]:
-        command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={size // BLOCK}", "conv=fdatasync"]
-        return lambda: subprocess.run([*command, *options], check=True, capture_output=True)
-
-    return {
+    calls = {
         OURS: lambda: write_layout(path, layout, recipe, threads=threads),
-        "dd oflag=direct": dd("oflag=direct"),
-        "dd": dd(),
+        "dd oflag=direct": _dd(size, "if=/dev/zero", f"of={path}", "conv=fdatasync", "oflag=direct"),
+        "dd": _dd(size, "if=/dev/zero", f"of={path}", "conv=fdatasync"),
         "ndarray.tofile": tofile,
         FILL: fill,
     }
+    return {name: Method(call, lambda: path.unlink(missing_ok=True)) for name, call in calls.items()}
 
 
-def measure_peak(size: int, memory: int, threads: int, folder: Path) -> int | None:
-    """The most memory that a fresh process holds that writes the file."""
+def readers_of(size: int, threads: int, path: Path) -> dict[str, Method]:
+    """Each reads the whole of a file that `write_layout` wrote: ours compare it, others' add it up or keep it."""
+    recipe, layout = recipe_of(size)
+    write_layout(path, layout, recipe, threads=threads)
+
+    def compare() -> None:
+        if not verify(path, recipe=recipe, threads=threads).is_right:
+            raise RuntimeError(f"{path} is not as it should be")
+
+    def read(take: Callable[[memoryview], object]) -> None:
+        block = memoryview(bytearray(BLOCK))
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(block):
+                take(block[:count])
+
+    def empty_cache() -> None:
+        if hasattr(os, "posix_fadvise"):
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    cold = {
+        VERIFY: compare,
+        "dd iflag=direct, to nowhere": _dd(size, f"if={path}", "of=/dev/null", "iflag=direct"),
+        "np.fromfile": lambda: np.fromfile(path, np.uint8),
+        "hashlib's SHA-256 of it": lambda: read(hashlib.sha256().update),
+        "zlib's CRC-32 of it": lambda: read(zlib.crc32),
+    }
+    cached = Method(compare, lambda: read(len))
+    return {**{name: Method(call, empty_cache) for name, call in cold.items()}, VERIFY_CACHED: cached}
+
+
+def _dd(size: int, *options: str) -> Callable[[], object]:
+    command = ["dd", f"bs={BLOCK}", f"count={size // BLOCK}", *options]
+    return lambda: subprocess.run(command, check=True, capture_output=True)
+
+
+def measure_peaks(size: int, memory: int, threads: int, folder: Path) -> dict[str, int]:
+    """The most memory that fresh processes hold: one that writes the file, and one that verifies it."""
     if sys.platform != "linux":
-        return None
-    code = f"""
+        return {}
+    path = str(folder / "peak.raw")
+    calls = {
+        OURS: f"write_layout({path!r}, layout, recipe, memory={memory}, threads={threads})",
+        VERIFY: f"verify({path!r}, recipe=recipe, memory={memory}, threads={threads})",
+    }
+    peaks = {}
+    for name, call in calls.items():
+        code = f"""
 import sys
 sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
-from pathlib import Path
-from files import recipe_of, write_layout
+from files import recipe_of, verify, write_layout
 recipe, layout = recipe_of({size})
-write_layout({str(folder / "peak")!r}, layout, recipe, memory={memory}, threads={threads})
+{call}
 print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) << 10)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    (folder / "peak").unlink()
-    return int(done.stdout)
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        peaks[name] = int(done.stdout)
+    return peaks
 
 
 def main() -> int:
@@ -100,34 +152,37 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args()
     size = options.megabytes << 20
+    memory = 256 << 20
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        methods = methods_of(size, options.threads, folder / "file")
+        methods = writers_of(size, options.threads, folder / "file")
+        methods |= readers_of(size, options.threads, folder / "kept.raw")
         if shutil.which("dd") is None or sys.platform != "linux":  # others' dd has no such options
             methods = {name: method for name, method in methods.items() if not name.startswith("dd")}
         seconds: dict[str, list[float]] = {name: [] for name in methods}
         for _ in range(options.rounds):
             for name, method in list(methods.items()):
-                (folder / "file").unlink(missing_ok=True)
+                method.before()
                 start = perf_counter()
                 try:
-                    method()
+                    method.call()
                 except subprocess.CalledProcessError:  # a file system without O_DIRECT
                     del methods[name], seconds[name]
                     continue
                 seconds[name].append(perf_counter() - start)
-        memory = 256 << 20
-        peak = measure_peak(size, memory, options.threads, folder)
+        peaks = measure_peaks(size, memory, options.threads, folder)
     rates = {name: size / median(each) / 1e9 for name, each in seconds.items()}
-    bound = min(rates[FILL], max(rate for name, rate in rates.items() if name not in (OURS, FILL)))
+    bound = min(rates[FILL], max(rates[name] for name in ("dd oflag=direct", "dd", "ndarray.tofile") if name in rates))
     print(f"| {options.megabytes} MiB of {DTYPE} normals, {options.threads} threads | GB/s |\n| --- | --- |")
     for name, rate in rates.items():
         print(f"| {name} | {rate:.2f} |")
-    print(f"\nours / min(fastest other, fill of memory): {rates[OURS] / bound:.2f}, to be at least {TARGET}")
-    if peak is not None:
-        print(f"peak memory: {peak >> 20} MiB, to be at most {(memory + BEYOND) >> 20} MiB")
+    print(f"\nwritten / min(fastest other, fill of memory): {rates[OURS] / bound:.2f}, to be at least {TARGET}")
+    for name in (VERIFY, VERIFY_CACHED):
+        print(f"{name} / {OURS}: {rates[name] / rates[OURS]:.2f}, to be at least {VERIFY_TARGET}")
+    for name, peak in peaks.items():
+        print(f"{name}: peak memory {peak >> 20} MiB, to be at most {(memory + BEYOND) >> 20} MiB")
     if options.json:
-        found = {"size": size, "rates": rates, "ratio": rates[OURS] / bound, "peak": peak}
+        found = {"size": size, "threads": options.threads, "dtype": DTYPE, "rates": rates, "peaks": peaks}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("-k", metavar="EXPRESSION", help="only these benchmarks, as pytest's -k; then no table")
     options = parser.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
-    speed, memory = options.results / "speed.json", options.results / "memory.json"
+    speed, memory, files = (options.results / name for name in ("speed.json", "memory.json", "files.json"))
     picture = options.picture or (BENCH if options.megabytes == 256 else options.results) / "speed.svg"
     path = os.pathsep.join([str(BENCH.parent), os.environ.get("PYTHONPATH", "")])
 
@@ -38,9 +38,10 @@ def main() -> int:
     if failed or options.k:
         return failed
     step(BENCH / "memory.py", "--megabytes", 8 * options.megabytes, "--json", memory)
+    step(BENCH / "files.py", "--megabytes", 8 * options.megabytes, "--folder", options.results, "--json", files)
     step(BENCH / "plot.py", speed, picture)
     if options.write:
-        step(BENCH / "tables.py", speed, memory, "--write")
+        step(BENCH / "tables.py", speed, memory, files, "--write")
     return step(BENCH / "targets.py", speed, memory)
 
 

@@ -1,7 +1,7 @@
-"""The measured tables of README.md, docs/ and bench/README.md: ``python bench/tables.py SPEED.json MEMORY.json``.
+"""The measured tables of README.md, docs/ and bench/README.md.
 
-Prints them, or with ``--write`` puts them between the markers ``<!-- NAME -->`` and ``<!-- end -->`` that stand in
-those files.
+``python bench/tables.py SPEED.json MEMORY.json FILES.json`` prints them, or with ``--write`` puts them between the
+markers ``<!-- NAME -->`` and ``<!-- end -->`` that stand in those files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from targets import table as targets_table
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     ROOT / "README.md": ("first touch",),
-    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows"),
+    ROOT / "docs" / "performance.md": ("first touch", "speed", "torch", "others", "rows", "files"),
     ROOT / "docs" / "promises.md": ("peak",),
     ROOT / "bench" / "README.md": (
         "types",
@@ -241,6 +241,18 @@ def memory_table(memory: list[dict[str, Any]]) -> str:
     return markdown([f"peak beyond an array of {size} MiB", "of the fill", "with Python and imports"], cells)
 
 
+def files(found: dict[str, Any]) -> str:
+    """GB/s of files, written and read, and that as a share of our writing."""
+    rates: dict[str, float] = found["rates"]
+    ours = next(iter(rates.values()))  # of bench/files.py
+    cells = [
+        [f"**{name}**" if name.startswith("winit_fast") else name, f"{rate:.2f}", f"{rate / ours:.2f}"]
+        for name, rate in rates.items()
+    ]
+    what = f"{found['size'] >> 20} MiB of {found['dtype']} normals, {found['threads']} threads"
+    return markdown([what, "GB/s", "of the first"], cells)
+
+
 def write(tables: dict[str, str]) -> None:
     """Put tables between their markers, in every file that has them."""
     for path, names in FILES.items():
@@ -263,12 +275,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("speed", type=Path)
     parser.add_argument("memory", type=Path)
+    parser.add_argument("files", type=Path)
     parser.add_argument(
         "--only", nargs="+", choices=dict.fromkeys(sum(FILES.values(), ())), help="these tables; default: all"
     )
     parser.add_argument("--write", action="store_true", help="into README.md, docs/ and bench/README.md")
     options = parser.parse_args()
-    run, memory = json.loads(options.speed.read_text()), json.loads(options.memory.read_text())
+    run, memory, of_files = (json.loads(path.read_text()) for path in (options.speed, options.memory, options.files))
     machine, results = run["machine_info"], Results(run["benchmarks"])
     groups: dict[str, Infos] = {}
     for benchmark in run["benchmarks"]:
@@ -285,6 +298,7 @@ def main() -> None:
         "structures": lambda: structures(groups, machine),
         "targets": lambda: targets_table(list(targets(results, memory))),
         "torch": lambda: ratios(torch_adapter(results), machine),
+        "files": lambda: files(of_files),
         "others": lambda: ratios(other_adapters(results), machine),
         "framework targets": lambda: targets_table(list(framework_targets(results, memory))),
         "structure targets": lambda: targets_table(list(structure_targets(results, memory))),

@@ -390,6 +390,41 @@ def test_a_small_disk_that_is_full_keeps_what_was_written_until_there_is_room(re
     assert contents(small_disk) == {"t": expected(recipe, layout)}
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("force", [False, True])
+def test_any_call_of_the_system_that_fails_loses_nothing(force, number, tmp_path, monkeypatch):
+    """Each of them in turn, and all that come after it: a full disk stays full while the error is cleaned up after."""
+    place, failed = 0, 0
+    for place in range(1000):
+        met = 0
+
+        def fail(name, args, place=place):
+            nonlocal met
+            met += 1
+            if met > place and name != "unlink":  # which frees room
+                raise OSError(number, os.strerror(number))
+
+        if force:
+            (tmp_path / "t").write_bytes(b"old")
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, "_WRITERS", 1)
+            wrap(patch, before=fail)
+            try:
+                write(tmp_path, force=force)
+            except OSError as error:
+                assert error.errno == number  # noqa: PT017
+                failed += 1
+        found = (tmp_path / "t").read_bytes() if (tmp_path / "t").exists() else None
+        assert found in (EXPECTED, b"old" if force else None), place
+        written = write(tmp_path, resume=True, force=force)
+        assert written.kept + written.written == LAYOUT.size
+        assert contents(tmp_path) == {"t": EXPECTED}, place
+        (tmp_path / "t").unlink()
+        if met <= place:
+            break
+    assert failed > 20
+
+
 def test_no_room_for_the_journal_is_one_error_and_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", refuse(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left on device"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_files_formats import SEED, filled, model, octets
 
-from winit_fast.files import Recipe, TensorSpec, plan, verify, write
+from winit_fast.files import Recipe, TensorSpec, folders, plan, verify, write
 from winit_fast.files import safetensors as safetensors_format
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.folders import INDEX
@@ -286,6 +286,14 @@ def test_a_hostile_index_is_refused(hf, text):
     (hf / INDEX).write_text(text)
     with pytest.raises(ValueError, match=r"index\.json cannot be read: "):
         verify(hf)
+
+
+def test_the_recipe_of_all_files_is_kept_once(tmp_path):
+    specs = [TensorSpec(f"layer.{k}.weight", (40, 3), "float32", "normal(std=0.01)") for k in range(500)]
+    write_dcp(tmp_path / "dcp", specs, 20)
+    texts = [contents.recipe_text for _, contents in folders.read(tmp_path / "dcp").readable()]
+    assert len(texts) == 20
+    assert len({id(text) for text in texts}) == 1
 
 
 # Coverage

@@ -140,6 +140,45 @@ def test_an_intent_that_says_something_else_is_refused(text, tmp_path):
         read_journal(tmp_path / "j")
 
 
+WRONG = {
+    "block_size": (1, 4096, 3 << 15, 1 << 25, -65536, 65536.0, True, None, "65536"),  # of 1: as many blocks as bytes
+    "size": (-1, 1.5, "9", None, True, [9]),
+    "force": (1, None, "yes"),
+    "recipe": (None, 7, {}),
+    "format": (None, 7, []),
+    "segments": (
+        7, "ab", [["t", [0], [1]]], [[7, [0], [1], 0]], [["t", [0.5], [1], 0]], [["t", [0], [-1], 0]],
+        [["t", [0], ["a"], 0]], [["t", 0, [1], 0]], [["t", [0], [1], None]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_journal_of_anybodys_is_refused_by_what_it_says(field, value, tmp_path):
+    """Its digest is right: who writes a journal can make one."""
+    text = json.dumps({**json.loads(INTENT.to_bytes()), field: value}).encode()
+    head = journal._HEAD.pack(b"WFJOURN1", b"", len(text), 0, journal._digest(text))
+    (tmp_path / "j").write_bytes(head + text)
+    with pytest.raises(ValueError, match="is damaged, or not a journal"):
+        read_journal(tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape"), [((0, 0), (3002, 67)), ((3000, 1), (1, 67)), ((0,), (3001,)), ((0, 0, 0), (3001, 67, 1))]
+)
+def test_a_journal_of_a_part_that_no_tensor_has_is_refused(offset, shape, tmp_path):
+    (name, *_, start), *others = INTENT.segments
+    text = json.dumps({**json.loads(INTENT.to_bytes()), "segments": [(name, offset, shape, start), *others]}).encode()
+    with pytest.raises(ValueError, match=r"the part .* must be of '"):
+        Intent.from_bytes(text, INTENT.header).read()
+
+
+def test_blocks_of_the_header_end_the_journal(tmp_path):
+    header = Intent.of(LAYOUT._replace(header=bytes(1 << 17), size=LAYOUT.size + (1 << 17)), RECIPE, 1 << 16, False)
+    written(tmp_path / "j", "231", intent=header)
+    assert read_journal(tmp_path / "j").blocks == (2, 3)
+
+
 def test_records_of_another_file_count_for_nothing(tmp_path):
     others = [
         Intent.of(

@@ -8,7 +8,7 @@ from arrays import DTYPES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winit_fast.files.runs import RunFiller, fill_run, rectangles
+from winit_fast.files.runs import RunFiller, cut_run, fill_run, rectangles
 from winit_fast.files.specs import Part, TensorSpec
 from winit_fast.initializer import Initializer
 
@@ -112,3 +112,14 @@ def test_a_costly_part_is_filled_once_and_a_plain_one_is_never_kept(monkeypatch)
     for first in range(0, 256, 16):
         filler.fill(plain, first, first + 16, np.empty(16, "float32"))
     assert calls == [16] * 16
+
+
+@given(runs(), st.integers(1, 60))
+def test_a_run_is_cut_in_order_where_rows_end(run, most):
+    shape, first, last = run
+    pieces = list(cut_run(shape, first, last, most))
+    assert [begin for begin, _ in pieces] == [first, *(end for _, end in pieces)][: len(pieces)]
+    assert (pieces[-1][1] if pieces else first) == last
+    assert all(0 < end - begin <= most for begin, end in pieces)
+    row = max((size for size in (prod(shape[axis:]) for axis in range(1, len(shape) + 1)) if size <= most), default=1)
+    assert all(end % row == 0 for _, end in pieces[:-1])

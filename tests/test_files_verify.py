@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from test_files_formats import SEED, filled, model
 
-from winit_fast.files import Recipe, TensorSpec, comparing, plan, verify, write
+from winit_fast.files import Recipe, TensorSpec, comparing, plan, runs, verify, write
+from winit_fast.files.runs import fill_run
 
 SPEC = TensorSpec("t", (3001, 67), "float32", "normal(std=0.02)")
 
@@ -233,6 +234,18 @@ def test_a_disk_with_larger_pages_is_read_through_the_cache(tmp_path, monkeypatc
 
     monkeypatch.setattr(comparing, "FileIO", File)
     assert verify(path, threads=1).is_right
+
+
+@pytest.mark.parametrize(("memory", "times"), [("4MiB", 1), ("512KiB", 4)])
+def test_a_costly_part_is_made_once_where_it_fits_and_else_once_for_each_block(tmp_path, monkeypatch, memory, times):
+    path = tmp_path / "t.safetensors"
+    write(path, TensorSpec("t", (1000, 60), "float32", "sparse(0.5)"), seed=SEED)  # 240 kB: in 4 blocks, behind 4 KiB
+    made = []
+    monkeypatch.setattr(runs, "fill_run", lambda *given, **named: made.append(given) or fill_run(*given, **named))
+    assert verify(path, memory=memory, threads=2).is_right
+    assert len(made) == times
+    poke(path, os.path.getsize(path) - 1, b"\x55")
+    assert verify(path, memory=memory, threads=2).differences[0].index == (999, 59)
 
 
 def test_a_sample_finds_what_it_meets(tmp_path):

@@ -1,5 +1,6 @@
 """`winit_fast.files.write`: one file or a folder of them, in bounded memory, continued as a whole."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from written_files import SEED, TensorSpec, contents, expected, make
 import winit_fast
 from winit_fast import files
 from winit_fast.files import writes, writing
+from winit_fast.files.plans import plan_rank
 from winit_fast.files.writes import FileToWrite, write_files
 
 MEMORY = 1 << 17
@@ -101,12 +103,12 @@ def plans(monkeypatch):
     """A plan of one file of raw values."""
     asked = []
 
-    def plan(path, specs, *, seed, **options):
+    def plan(path, specs, rank, *, seed, **options):
         asked.append(options)
-        recipe, layout = make(*specs, seed=seed, header=0)
+        recipe, layout = make(specs, seed=seed, header=0)
         return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
 
-    monkeypatch.setattr(writes, "plan", plan)
+    monkeypatch.setattr(writes, "plan_rank", plan)
     return asked
 
 
@@ -123,3 +125,27 @@ def test_a_tensor_is_written_by_its_plan(plans, tmp_path):
         files.write(tmp_path / "t", spec, seed=SEED, memory="much")
     with pytest.raises(FileNotFoundError, match=r"nothing to continue: neither .*new nor .*new\.partial is there"):
         files.write(tmp_path / "new", resume=True)
+
+
+@pytest.mark.parametrize("given", [{"format": "dcp"}, {"format": "hf", "max_file_size": 4}])
+def test_a_rank_lays_out_its_own_files_alone(given, tmp_path):
+    """Each header has the recipe: those of all ranks are large together."""
+    specs = [TensorSpec(f"layer.{k}.weight", (300,), "float32", "normal(std=0.01)") for k in range(300)]
+    whole = {
+        one.path: (one.rank, one.layout)
+        for one in files.plan(tmp_path / "x", specs, seed=7, world_size=5, **given).files
+    }
+    found = {}
+    for rank in range(5):
+        options = {"format": "dcp", "max_file_size": None, "rows": None, "world_size": 5, "seed": 7} | given
+        planned = plan_rank(tmp_path / "x", specs, rank, **options)
+        assert {one.rank for one in planned.files} == {rank}
+        found |= {one.path: (one.rank, one.layout) for one in planned.files}
+    assert found == whole
+    tracemalloc.start()
+    try:
+        files.write(tmp_path / "x", specs, seed=7, rank=299, world_size=300, memory=1 << 17, **given)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 << 20  # 300 headers are 12 MB

@@ -14,7 +14,7 @@ from processes import COMMAND, PATIENCE, python
 
 import winit_fast
 from winit_fast import demo, publish
-from winit_fast.__main__ import main
+from winit_fast.__main__ import COMMANDS, main
 from winit_fast.demo import measure_moments, predict_moments
 from winit_fast.distributions import Normal, TruncatedNormal
 from winit_fast.fingerprints import fingerprint
@@ -293,7 +293,7 @@ def test_a_disk_that_is_full_after_all_is_one_line_and_no_file(precious, capsys,
 def test_a_limit_of_the_size_of_files_is_one_line_and_no_file(precious):
     code = f"""
 import resource, sys
-from winit_fast.__main__ import main
+from winit_fast.__main__ import COMMANDS, main
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 sys.exit(main(["--table", "dlrm", "--rows", "1000", "--dim", "64", "--out", {str(precious)!r}, "--force"]))
 """
@@ -450,6 +450,52 @@ def test_without_ml_dtypes_float16_takes_the_place_of_bfloat16(monkeypatch, caps
     assert "301 x 7 float16" in out
     assert main([*TINY, "--table", "llama3", "--dtype", "bfloat16"]) == 2
     assert "needs the package ml_dtypes" in capsys.readouterr().err
+
+
+PRINTING = {
+    "embeddings": [*TINY, "--table", "dlrm"],
+    "fill": ["--shape", "300x7", "--scheme", "normal", "--seed", "7", "--name", "a"],
+    "verify": [],
+    "clean": [],
+    "schemes": [],
+    "bench": ["--seconds", "0.01", "--megabytes", "1"],
+    "report": ["--no-picture", "--depth", "3", "--width", "16", "--batch", "16"],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error there")
+@pytest.mark.parametrize("closed", ["output", "output and errors"])
+@pytest.mark.parametrize("command", [*COMMANDS, "--help", "--version", "fill --help"])
+def test_a_closed_pipe_ends_every_command_quietly(command, closed, tmp_path):
+    """As `winit-fast schemes | head` closes it."""
+    table = tmp_path / "a.safetensors"
+    if command == "verify":
+        assert main(["fill", str(table), *PRINTING["fill"]]) == 0
+    words = [*command.split(), *PRINTING.get(command, ()), *[str(table)] * (command in ("fill", "verify", "clean"))]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [*COMMAND, *words], stdout=write_end, stderr=subprocess.PIPE if closed == "output" else write_end,
+            text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write_end)
+    of_help = (0, 141) if "--help" in command else (141,)  # argparse says nothing of what it cannot write at once
+    assert done.returncode in of_help
+    assert not done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [table.name] * (command in ("fill", "verify"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no disk that is always full")
+def test_output_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "schemes"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
 
 
 def test_moments_are_the_same_however_the_table_is_cut(monkeypatch):

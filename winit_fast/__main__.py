@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import sys
 import threading
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 on success, 1 if a check failed, 2 if the arguments cannot be used or a file cannot be written, 130 after
-        Ctrl-C. No partial file is left then.
+        Ctrl-C, 141 if what reads the output has ended, as `head` does. No partial file is left then.
 
     Raises
     ------
@@ -53,6 +55,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["embeddings", "--rows", "-1"])
     2
     """
+    try:
+        status = _run(arguments)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()  # here, and not at the end of Python, which can say neither what failed nor with what status
+    except OSError as error:  # of standard output: `_run` has answered others
+        _drop_output()
+        if _is_closed_pipe(error):
+            return _CLOSED_PIPE
+        print(f"standard output: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+_CLOSED_PIPE = 128 + 13  # what a shell says of a process that SIGPIPE ended
+
+
+def _is_closed_pipe(error: Exception) -> bool:
+    return isinstance(error, BrokenPipeError) or (
+        os.name == "nt" and isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    )
+
+
+def _drop_output() -> None:
+    """What standard output and error cannot write goes nowhere, so that the end of Python has nothing to say of it."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     default = next(iter(COMMANDS))
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
@@ -87,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
         return 130
     except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
+        if _is_closed_pipe(error):
+            raise
         print(f"{parser.prog} {parsed.command}: {error}", file=sys.stderr)
         return 2
     return status

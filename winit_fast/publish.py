@@ -107,7 +107,7 @@ class Destination:
                 return
             try:
                 os.link(partial, self.final)
-            except FileExistsError:
+            except (FileExistsError, FileNotFoundError):  # one taken, or somebody has removed the file
                 raise
             except (OSError, AttributeError):  # a file system without links, or Android
                 self._replace_placeholder(partial)
@@ -120,7 +120,7 @@ class Destination:
             descriptor = os.open(self.final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             os.replace(partial, self.final)
         except BaseException:
-            if descriptor >= 0 and partial.exists():  # not replaced yet
+            if descriptor >= 0 and _is_open_at(self.final, descriptor):  # not replaced yet
                 self.final.unlink()
             raise
         finally:
@@ -129,6 +129,12 @@ class Destination:
 
     def _make_taken_error(self) -> FileExistsError:
         return FileExistsError(f"{self.path} exists already")
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    return False
 
 
 class PartialFile(Destination):

@@ -80,16 +80,10 @@ def _memory_cells(size: int, threads: int) -> list[Cell]:
             if by_numpy and dtype == "float32":
                 cells.append(Cell(row, "NumPy", _call_of(getattr(rng, by_numpy), dtype=np.float32, out=out)))
             if tensor is not None:
-                write = import_module("torch.nn.init").trunc_normal_ if by_torch is None else None
-                call = _call_of(write, tensor) if write else getattr(tensor, str(by_torch))
+                call = _call_of(getattr(torch.nn.init, by_torch), tensor)
                 cells.append(Cell(row, f"torch, {_count(torch.get_num_threads())}", call))
-        cells.append(
-            Cell(
-                f"constant(1) {dtype}",
-                f"winit_fast, {_count(threads)}",
-                _call_of(fill, out, "constant(1)", threads=threads),
-            )
-        )
+        call = _call_of(fill, out, "constant(1)", threads=threads)
+        cells.append(Cell(f"constant(1) {dtype}", f"winit_fast, {_count(threads)}", call))
     return cells
 
 
@@ -97,8 +91,12 @@ def _count(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
-# NumPy's method and torch's; torch.nn.init has its truncated normal.
-_SCHEMES = (("uniform", "random", "uniform_"), ("normal", "standard_normal", "normal_"), ("truncated_normal", "", None))
+# Ours, the method of a NumPy generator, and the function of torch.nn.init.
+_SCHEMES = (
+    ("uniform", "random", "uniform_"),
+    ("normal", "standard_normal", "normal_"),
+    ("truncated_normal", "", "trunc_normal_"),
+)
 
 
 def _call_of(function: Callable[..., object], *arguments: Any, **keywords: Any) -> Callable[[], object]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from winit_fast.files import safetensors
 from winit_fast.files.json_text import JsonText
 from winit_fast.files.layouts import PAGE, Contents, Layout
+from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.messages import quote
 
@@ -33,10 +34,13 @@ class FolderFile(NamedTuple):
     layout: Layout
 
 
-def lay_out_hf(recipe: Recipe, *, max_file_size: int, world_size: int = 1) -> tuple[FolderFile, ...]:
+def lay_out_hf(
+    recipe: Recipe, *, max_file_size: int, world_size: int = 1, rank: int | None = None
+) -> tuple[FolderFile, ...]:
     """Whole tensors in their order, as many in a file as fit; the files are dealt to ranks, the index is of the first.
 
-    A tensor that is larger than `max_file_size` bytes has a file of its own.
+    A tensor that is larger than `max_file_size` bytes has a file of its own. Where `rank` is given, the files are its
+    own alone: each header has the recipe, and the headers of all ranks are large together.
     """
     groups: list[list[TensorSpec]] = [[]]
     size = 0
@@ -46,14 +50,15 @@ def lay_out_hf(recipe: Recipe, *, max_file_size: int, world_size: int = 1) -> tu
             size = 0
         groups[-1].append(spec)
         size += spec.nbytes
-    layouts = [safetensors.lay_out([spec.whole for spec in group], recipe) for group in groups]
-    if len(groups) == 1:
-        return (FolderFile("model.safetensors", 0, layouts[0]),)
     count = len(groups)
     names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
     files = [
-        FolderFile(name, k % world_size, layout) for k, (name, layout) in enumerate(zip(names, layouts, strict=True))
+        FolderFile(name, k % world_size, safetensors.lay_out([spec.whole for spec in group], recipe))
+        for k, (name, group) in enumerate(zip(names if count > 1 else ["model.safetensors"], groups, strict=True))
+        if rank in (None, k % world_size)
     ]
+    if count == 1 or rank not in (None, 0):
+        return tuple(files)
     weight_map = {spec.name: name for name, group in zip(names, groups, strict=True) for spec in group}
     total = sum(spec.nbytes for spec in recipe.tensors)
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1, ensure_ascii=False)
@@ -62,14 +67,17 @@ def lay_out_hf(recipe: Recipe, *, max_file_size: int, world_size: int = 1) -> tu
     return (*files, FolderFile(INDEX, 0, Layout("index", index, (), len(index))))
 
 
-def lay_out_dcp(recipe: Recipe, *, world_size: int) -> tuple[FolderFile, ...]:
-    """A file for each rank that has something: rows of tensors; those without rows are the first rank's."""
+def lay_out_dcp(recipe: Recipe, *, world_size: int, rank: int | None = None) -> tuple[FolderFile, ...]:
+    """A file for each rank that has something: rows of tensors; those without rows are the first rank's.
+
+    Where `rank` is given, its file alone.
+    """
     files = []
-    for rank in range(world_size):
-        parts = [part for spec in recipe.tensors if (part := _part_of(spec, rank, world_size)) is not None]
+    for own in range(world_size) if rank is None else (rank,):
+        parts = [part for spec in recipe.tensors if (part := _part_of(spec, own, world_size)) is not None]
         if parts or not recipe.tensors:
-            name = f"shard-{rank + 1:05}-model-00001-of-00001.safetensors"  # as PyTorch itself calls them
-            files.append(FolderFile(name, rank, safetensors.lay_out(parts, recipe, sharded=True)))
+            name = f"shard-{own + 1:05}-model-00001-of-00001.safetensors"  # as PyTorch itself calls them
+            files.append(FolderFile(name, own, safetensors.lay_out(parts, recipe, sharded=True)))
     return tuple(files)
 
 
@@ -131,10 +139,13 @@ def read(path: str | Path) -> FolderContents:
     """
     names = sorted(os.listdir(path))
     files: dict[str, Contents | ValueError] = {}
+    texts: dict[str | None, str | None] = {}  # the recipe of all files is kept once: it may be long
     for name in names:
         if name.endswith(".safetensors"):
             try:
-                files[name] = safetensors.read(Path(path, name))
+                contents = safetensors.read(Path(path, name))
+                text = contents.recipe_text
+                files[name] = contents._replace(recipe_text=texts.setdefault(text, text))
             except ValueError as error:
                 files[name] = error
     unfinished = tuple(name for name in names if name.endswith(".partial"))
@@ -145,7 +156,7 @@ def read(path: str | Path) -> FolderContents:
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], int | None]:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(safetensors.MOST_HEADER + 1)
     weight_map: dict[str, str] | None = None
     total_size = None

@@ -24,6 +24,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from winit_fast.files.layouts import Layout, Segment
+from winit_fast.files.opening import open_file
 from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
@@ -35,6 +36,7 @@ _MAGIC = b"WFJOURN1"
 _HEAD = Struct("<8s40sQQ16s")  # magic, boot, bytes of the intent, bytes of the file's header, digest of both
 _RECORD = Struct("<II")
 _BLOCK, _MARK = b"block", b"mark"
+_BLOCK_SIZES = tuple(1 << power for power in range(16, 25))  # those that writing chooses
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Intent:
         Raises
         ------
         ValueError
-            If the recipe is of another version of the stream, or lacks a tensor.
+            If the recipe is of another version of the stream, or lacks a tensor or a part of one.
         """
         recipe = Recipe.from_json(self.recipe)
         specs = {spec.name: spec for spec in recipe.tensors}
@@ -83,6 +85,11 @@ class Intent:
             if name not in specs:
                 raise ValueError(f"the recipe must have the tensor {quote(name)}")
         segments = tuple(Segment(Part(specs[name], offset, shape), at) for name, offset, shape, at in self.segments)
+        for part, _ in segments:
+            if not part.is_inside:
+                raise ValueError(
+                    f"the part {quote(part.offset)} {quote(part.shape)} must be of {quote(part.spec.name)}"
+                )
         return Layout(self.format, self.header, segments, self.size), recipe
 
     def explain_difference(self, other: Intent) -> str:
@@ -102,10 +109,25 @@ class Intent:
 
     @classmethod
     def from_bytes(cls, text: bytes, header: bytes) -> Intent:
-        """Read what `to_bytes` wrote."""
+        """Read what `to_bytes` wrote; it may be anybody's.
+
+        Raises
+        ------
+        Exception
+            Of any kind, if it is something else.
+        """
         fields = json.loads(text)
         segments = tuple((name, tuple(offset), tuple(shape), at) for name, offset, shape, at in fields["segments"])
-        return cls(**{**fields, "segments": segments, "header": header})
+        intent = cls(**{**fields, "segments": segments, "header": header})
+        numbers = [number for _, offset, shape, at in segments for number in (*offset, *shape, at)]
+        if not (
+            all(type(number) is int and number >= 0 for number in (intent.size, intent.block_size, *numbers))
+            and all(type(text) is str for text in (intent.recipe, intent.format, *(name for name, *_ in segments)))
+            and type(intent.force) is bool
+            and intent.block_size in _BLOCK_SIZES  # a smaller one would be a huge number of blocks
+        ):
+            raise ValueError
+        return intent
 
 
 def _explain_recipes(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
@@ -145,7 +167,8 @@ def read_journal(path: Path) -> PastJournal | None:
         If the file is not a journal, or a damaged one.
     """
     try:
-        content = path.read_bytes()
+        with open_file(path) as file:
+            content = file.read()
     except FileNotFoundError:
         return None
     try:
@@ -154,22 +177,22 @@ def read_journal(path: Path) -> PastJournal | None:
         if magic != _MAGIC or digest != _digest(content[_HEAD.size : end]) or end > len(content):
             raise ValueError
         intent = Intent.from_bytes(content[_HEAD.size : begin], content[begin:end])
-        count = -(-intent.size // intent.block_size)
+        numbers = range(header_size // intent.block_size, -(-intent.size // intent.block_size))
     except Exception:  # whatever garbage raises
         raise ValueError(f"{path} is damaged, or not a journal of winit_fast") from None
-    blocks, marked = _read_records(content[_aligned(end) :], digest, count)
+    blocks, marked = _read_records(content[_aligned(end) :], digest, numbers)
     here = read_boot()
     is_same_boot = bool(here) and boot.rstrip(b"\0") == here.encode()
     on_disk = tuple(dict.fromkeys(blocks[:marked]))
     return PastJournal(intent, tuple(dict.fromkeys(blocks)) if is_same_boot else on_disk, on_disk)
 
 
-def _read_records(records: bytes, digest: bytes, count: int) -> tuple[list[int], int]:
+def _read_records(records: bytes, digest: bytes, numbers: range) -> tuple[list[int], int]:
     """The blocks recorded, and how many of them are before the last mark."""
     blocks: list[int] = []
     marked = 0
     for number, check in _RECORD.iter_unpack(records[: len(records) // _RECORD.size * _RECORD.size]):
-        if check == _check(digest, _BLOCK, number) and number < count:
+        if check == _check(digest, _BLOCK, number) and number in numbers:
             blocks.append(number)
         elif check == _check(digest, _MARK, number) and number == len(blocks):
             marked = number
@@ -197,7 +220,9 @@ class Journal:
         text, header = intent.to_bytes(), intent.header
         self._digest = _digest(text, header)
         size = _HEAD.size + len(text) + len(header)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # a pipe of that name is an error, and not waited for
+            flags |= getattr(os, name, 0)
         with open(beside(path), "wb", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
             file.write(_HEAD.pack(_MAGIC, read_boot().encode(), len(text), len(header), self._digest))
             file.writelines((text, header, bytes(_aligned(size) - size)))

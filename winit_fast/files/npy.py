@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from winit_fast.files.layouts import PAGE, Contents, Layout, Stored, TruncatedFileError, place
+from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
 
@@ -79,7 +80,7 @@ def read(path: str | Path) -> Contents:
         If that is not such a file of plain numbers in C order, or its size is another (`TruncatedFileError` if it ends
         before).
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         begin = file.read(12)
         if begin[:6] != _MAGIC or begin[6:8] not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):

@@ -88,8 +88,8 @@ def iterate_rows(
     [15] (1, 8)
     """
     most = _at_least("rows_at_once", rows_at_once, 1)
-    width = _at_least("dim", dim, 0)
-    ranks = _at_least("world_size", world_size, 1)
+    width = _at_least("dim", dim, 0, 1 << 31)
+    ranks = _at_least("world_size", world_size, 1, 1 << 63)
     own = as_int("rank", rank)
     if not 0 <= own < ranks:
         raise ValueError(f"rank must be in [0, world_size) = [0, {ranks}), got {quote(rank)}")
@@ -111,6 +111,8 @@ def iterate_rows(
     fill(np.empty(0, np.int64))  # refuses what it would refuse of the first piece
     if isinstance(keys, np.ndarray):
         _refuse_no_keys(keys)
+    if isinstance(keys, range):
+        _refuse_long_keys(keys)
     return ((piece, fill(piece)) for piece in _gather(keys, most, own, ranks))
 
 
@@ -143,6 +145,7 @@ def _read(keys: range | NDArray[Any] | Iterable[ArrayLike], most: int) -> Iterat
     for member in [keys] if isinstance(keys, range | np.ndarray) else keys:
         source = member if isinstance(member, range) else np.atleast_1d(np.asarray(member))
         if isinstance(source, range):
+            _refuse_long_keys(source)
             ends = (0, source[0], source[-1]) if source else (0,)
             kind = np.uint64 if max(ends) >= 1 << 63 else np.int64
             for first in range(0, len(source), most):
@@ -154,13 +157,21 @@ def _read(keys: range | NDArray[Any] | Iterable[ArrayLike], most: int) -> Iterat
                 yield np.asarray(source[first : first + most], kind)
 
 
+def _refuse_long_keys(keys: range) -> None:
+    low, high = (min(keys[0], keys[-1]), max(keys[0], keys[-1])) if keys else (0, 0)
+    if low < -(1 << 63) or high >= 1 << (63 if low < 0 else 64) or high - low >= 1 << 63:
+        raise ValueError(f"keys must be at most 2^63 numbers of 64 bits, got {quote(keys)}")
+
+
 def _refuse_no_keys(keys: NDArray[Any]) -> None:
     if keys.ndim != 1 or keys.dtype.kind not in "iu":
         raise TypeError(f"keys must be integers along one axis, got shape {keys.shape} of {keys.dtype}")
 
 
-def _at_least(argument: str, value: SupportsIndex, least: int) -> int:
+def _at_least(argument: str, value: SupportsIndex, least: int, end: int | None = None) -> int:
     count = as_int(argument, value)
     if count < least:
         raise ValueError(f"{argument} must be an int >= {least}, got {quote(value)}")
+    if end is not None and count >= end:
+        raise ValueError(f"{argument} must be an int < {end}, got {quote(value)}")
     return count

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from threading import Lock
 
 from winit_fast.files.layouts import PAGE
@@ -39,6 +40,7 @@ __all__ = [
     "open_partial",
     "partial_of",
     "remove_names",
+    "room_of",
     "sync_data",
 ]
 
@@ -67,6 +69,11 @@ def check_room(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size:,} bytes are needed and {free:,} free", str(folder))
 
 
+def room_of(found: os.stat_result) -> int:
+    """The bytes that a file has on the disk already; none where the system does not say (Windows)."""
+    return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+
+
 def open_partial(path: Path, mode: int | None = None) -> LockedFile | None:
     """Open and lock a partial file; create it if it is missing and `mode` is given, else None.
 
@@ -89,6 +96,9 @@ def open_partial(path: Path, mode: int | None = None) -> LockedFile | None:
             except FileExistsError:  # another process was faster
                 continue
         file = LockedFile(path, descriptor)  # owns the descriptor from here on
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise FileExistsError(f"{path} must be a file, but it is a device or pipe")
         _lock(descriptor, path)
         if file.has_its_name():
             return file
@@ -135,8 +145,7 @@ class LockedFile:
     @property
     def room(self) -> int:
         """The bytes that it has on the disk already."""
-        found = os.fstat(self._descriptor)
-        return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+        return room_of(os.fstat(self._descriptor))
 
     def has_its_name(self, path: Path | None = None) -> bool:
         """Whether this file, and no other, has its own name, or another one."""
@@ -238,7 +247,7 @@ def sync_data(descriptor: int, path: Path) -> None:
 def remove_names(partial: Path, journal: Path) -> list[Path]:
     """Remove a partial file and its journal, whichever are there; return the names of those that were."""
     removed = []
-    for path in (partial, journal, beside(journal)):
+    for path in (partial, beside(journal), journal):  # the journal last: a folder may have its name
         with suppress(FileNotFoundError):
             os.unlink(path)
             removed.append(path)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from winit_fast.files import folders, npy, raw, safetensors
 from winit_fast.files.layouts import Layout
+from winit_fast.files.opening import read_path
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.messages import as_int, as_sizes, quote
 
-__all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan"]
+__all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan", "plan_rank"]
 
 _SUFFIXES = {".npy": "npy", ".safetensors": "safetensors", ".bin": "raw", ".raw": "raw"}
 _FOLDERS = ("hf", "dcp")
@@ -120,6 +121,25 @@ def plan(
     0 shard-00001-model-00001-of-00001.safetensors 20096
     1 shard-00002-model-00001-of-00001.safetensors 20096
     """
+    return plan_rank(
+        path, tensors, None, seed=seed, format=format, world_size=world_size, max_file_size=max_file_size, rows=rows
+    )
+
+
+def plan_rank(
+    path: str | Path,
+    tensors: TensorSpec | Iterable[TensorSpec],
+    rank: SupportsIndex | None,
+    *,
+    seed: SupportsIndex | None,
+    format: str | None,
+    world_size: SupportsIndex,
+    max_file_size: int | None,
+    rows: tuple[int, int] | None,
+) -> Plan:
+    """As `plan`, with the files of one rank alone, unless it is None."""
+    if not isinstance(tensors, TensorSpec | Iterable):
+        raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     for spec in specs:
         if not isinstance(spec, TensorSpec):
@@ -127,12 +147,15 @@ def plan(
     if not specs:
         raise ValueError("tensors must be one or more, got none")
     recipe = Recipe(specs, None if seed is None else as_int("seed", seed))
-    where, kind = Path(path), format_of(path) if format is None else format
+    where, kind = read_path(path), format_of(path) if format is None else format
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
     count = as_int("world_size", world_size)
     if count < 1:
         raise ValueError(f"world_size must be 1 or more, got {quote(count)}")
+    own = None if rank is None else as_int("rank", rank)
+    if own is not None and not 0 <= own < count:
+        raise ValueError(f"rank must be in [0, world_size) = [0, {count}), got {quote(own)}")
     limit = as_int("max_file_size", MAX_FILE_SIZE if max_file_size is None else max_file_size)
     if limit < 1:
         raise ValueError(f"max_file_size must be 1 or more, got {quote(limit)}")
@@ -148,10 +171,10 @@ def plan(
     if kind == "hf":
         if count > 1 and format is None:
             raise ValueError("format must be 'dcp' (each rank writes its rows) or 'hf' (each writes whole files)")
-        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count)
+        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count, rank=own)
     else:
-        files = folders.lay_out_dcp(recipe, world_size=count)
-    return Plan(where, kind, recipe, tuple(PlannedFile(where / name, rank, layout) for name, rank, layout in files))
+        files = folders.lay_out_dcp(recipe, world_size=count, rank=own)
+    return Plan(where, kind, recipe, tuple(PlannedFile(where / name, holder, layout) for name, holder, layout in files))
 
 
 def format_of(path: str | Path) -> str:

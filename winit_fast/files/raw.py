@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from winit_fast.files.layouts import Contents, Layout, place
+from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe
 
 __all__ = ["lay_out", "read"]
@@ -29,4 +30,5 @@ def lay_out(parts: Iterable[Part], recipe: Recipe) -> Layout:
 
 def read(path: str | Path) -> Contents:
     """The size alone: such a file says nothing of what it holds."""
-    return Contents("raw", None, (), os.stat(path).st_size)
+    with open_file(path) as file:
+        return Contents("raw", None, (), os.fstat(file.fileno()).st_size)

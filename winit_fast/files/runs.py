@@ -145,18 +145,18 @@ def rectangles(shape: tuple[int, ...], first: int, last: int) -> Iterator[Rectan
 def cut_run(shape: tuple[int, ...], first: int, last: int, most: int) -> Iterator[tuple[int, int]]:
     """Cut the elements [first, last) of an array into runs of at most `most`, where rows end if they are that short.
 
-    Such runs are rectangles, all but perhaps the first and the last.
+    What begins and ends with whole rows is one rectangle of a matrix, and so one fill.
 
     Examples
     --------
     >>> list(cut_run((100, 7), 5, 50, 20))
-    [(5, 21), (21, 35), (35, 49), (49, 50)]
+    [(5, 21), (21, 35), (35, 50)]
     """
     steps = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
     step = next((step for step in steps if 0 < step <= most), 1)
     while first < last:
         end = min(last, first + most)
-        if end < last and end // step * step > first:
+        if end < last:
             end = end // step * step
         yield first, end
         first = end

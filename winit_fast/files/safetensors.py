@@ -17,6 +17,7 @@ from pathlib import Path
 
 from winit_fast.files.json_text import JsonText
 from winit_fast.files.layouts import PAGE, Contents, Layout, Segment, Stored, TruncatedFileError, place
+from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
 
@@ -94,7 +95,7 @@ def read(path: str | Path) -> Contents:
     ValueError
         If the header cannot be read, or the tensors do not fill the file (`TruncatedFileError` if it ends before).
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length == 0:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from operator import le
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import numpy as np
@@ -143,6 +144,13 @@ class Part(NamedTuple):
     def nbytes(self) -> int:
         """Its size in bytes."""
         return prod(self.shape) * self.spec.dtype.itemsize
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the tensor has all of it."""
+        ends = [first + size for first, size in zip(self.offset, self.shape, strict=False)]
+        whole = self.spec.shape
+        return len(self.offset) == len(self.shape) == len(whole) and all(map(le, ends, whole))
 
     @property
     def is_whole(self) -> bool:

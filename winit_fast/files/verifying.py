@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from winit_fast.files import folders, npy, plans, raw, safetensors
 from winit_fast.files.comparing import LEAST_MEMORY, Job, compare_all, compare_samples
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import Contents, Layout, Segment, Stored, TruncatedFileError
+from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
@@ -25,7 +26,7 @@ from winit_fast.messages import as_int, quote
 from winit_fast.parallel import default_threads, read_threads
 
 if TYPE_CHECKING:
-    Progress = Callable[[int, int], object]
+    from winit_fast.files.progress import Progress
 
 __all__ = ["Difference", "Verdict", "verify"]
 
@@ -90,7 +91,7 @@ def verify(
     wanted = None if sample is None else as_int("sample", sample)
     if wanted is not None and wanted < 1:
         raise ValueError(f"sample must be 1 or more, got {wanted}")
-    where = Path(path)
+    where = read_path(path)
     found = Findings()
     if where.is_dir():
         if rows is not None:
@@ -141,7 +142,7 @@ def _kind_of(path: Path) -> str:
         kind = plans.format_of(path) if path.suffix else "?"
         if kind in ("npy", "safetensors", "raw"):
             return kind
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         begin = file.read(9)
     if begin.startswith(b"\x93NUMPY"):
         return "npy"

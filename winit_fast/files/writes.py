@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from winit_fast.files.layouts import Layout
-from winit_fast.files.partial import check_room, partial_of
-from winit_fast.files.plans import plan
+from winit_fast.files.opening import read_path
+from winit_fast.files.partial import check_room, partial_of, room_of
+from winit_fast.files.plans import plan_rank
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.writing import Written, check_arguments, read_unfinished, write_layout
-from winit_fast.messages import as_int, quote
+
+if TYPE_CHECKING:
+    from winit_fast.files.progress import Progress
 
 __all__ = ["FileToWrite", "write", "write_files"]
 
@@ -32,7 +35,7 @@ def write(
     world_size: int = 1,
     rows: tuple[int, int] | None = None,
     max_file_size: int | str | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Write tensors to a file, or to the files of a folder, in bounded memory.
 
@@ -94,14 +97,12 @@ def write(
     if tensors is None:
         if not resume:
             raise ValueError("tensors must be given, unless resume=True continues a file")
-        return _continue(Path(path), most, threads, force, progress)
-    specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
+        return _continue(read_path(path), most, threads, force, progress)
     limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
-    planned = plan(path, specs, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows)
-    own = as_int("rank", rank)
-    if not 0 <= own < world_size:
-        raise ValueError(f"rank must be in [0, world_size) = [0, {world_size}), got {quote(own)}")
-    files = [FileToWrite(one.path, one.layout) for one in planned.files if one.rank == own]
+    planned = plan_rank(
+        path, tensors, rank, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows
+    )
+    files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
         path, files, planned.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
     )
@@ -123,7 +124,7 @@ def write_files(
     threads: int | None = None,
     resume: bool = False,
     force: bool = False,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Write some files by their layouts, one after the other; the sum of what came of them.
 
@@ -181,9 +182,7 @@ def write_files(
     return Written(folder, total, kept, total - kept)
 
 
-def _continue(
-    path: Path, memory: int, threads: int | None, force: bool, progress: Callable[[int, int], object] | None
-) -> Written:
+def _continue(path: Path, memory: int, threads: int | None, force: bool, progress: Progress | None) -> Written:
     unfinished = read_unfinished(path)
     if unfinished is not None:
         return write_layout(
@@ -199,6 +198,5 @@ def _continue(
 def _size_on_disk(path: Path) -> int:
     for name in (path, partial_of(path)):
         if name.is_file():
-            found = name.stat()
-            return min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+            return room_of(name.stat())
     return 0

@@ -18,9 +18,9 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import repeat
+from itertools import compress, repeat
 from math import prod
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -32,6 +32,7 @@ import numpy as np
 
 from winit_fast.files.journal import Intent, Journal, PastJournal, read_journal
 from winit_fast.files.layouts import PAGE, Layout
+from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.partial import (
     LockedFile,
     beside,
@@ -40,6 +41,7 @@ from winit_fast.files.partial import (
     open_partial,
     partial_of,
     remove_names,
+    room_of,
 )
 from winit_fast.files.runs import RunFiller
 from winit_fast.files.scratch import leave_scratch
@@ -52,7 +54,7 @@ from winit_fast.publish import Destination, sync_folder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Progress = Callable[[int, int], object]
+    from winit_fast.files.progress import Progress
 
 __all__ = [
     "BLOCK",
@@ -205,7 +207,7 @@ def read_unfinished(path: str | Path) -> Unfinished | None:
     ValueError
         If the journal is damaged, or of another version of the stream.
     """
-    past = _read_past(Path(os.path.realpath(path)))
+    past = _read_past(Path(os.path.realpath(read_path(path))))
     if past is None:
         return None
     return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
@@ -235,7 +237,7 @@ def clean(path: str | Path) -> list[Path]:
     ValueError
         If a file of that name is not the work of `write_layout`.
     """
-    final = Path(os.path.realpath(path))
+    final = Path(os.path.realpath(read_path(path)))
     if final.is_dir():
         return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
     partial, journal = partial_of(final), journal_of(final)
@@ -294,8 +296,7 @@ def _check_place(destination: Destination, size: int) -> None:
         beside(journal_of(destination.final)).lstat()  # the longest of the names
     present = 0
     with suppress(FileNotFoundError):
-        found = partial_of(destination.final).lstat()
-        present = min(found.st_size, getattr(found, "st_blocks", 0) * 512)
+        present = room_of(partial_of(destination.final).lstat())
     check_room(folder, size - present)
 
 
@@ -325,7 +326,7 @@ def _lock(partial: Path) -> LockedFile:
 def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
     """Whether a file is what would be written: its size, its header, and some of its values."""
     try:
-        with open(final, "rb") as file:
+        with open_file(final) as file:
             if os.fstat(file.fileno()).st_size != layout.size or file.read(len(layout.header)) != layout.header:
                 return False
             for part, start in layout.segments[:: -(-len(layout.segments) // _SAMPLES) or 1]:
@@ -341,7 +342,7 @@ def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
                     if file.read(expected.nbytes) != expected.tobytes():
                         return False
             return True
-    except OSError:
+    except (OSError, ValueError):  # a device, which the caller refuses
         return False
 
 
@@ -422,7 +423,9 @@ class _Job:
                 raise
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
-        self.todo = sorted(set(self.blocks.numbers).difference(done))
+        self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
+        for number in done:
+            self.left[self.blocks.numbers.index(number)] = 0
 
     def write(
         self, layout: Layout, memory: int, seed: int | None, threads: int | None, progress: Progress | None
@@ -430,7 +433,7 @@ class _Job:
         self.file.reserve(layout.size)
         report = _Report(progress, layout.size)
         report(self.kept)
-        if self.todo:
+        if 1 in self.left:
             self._write_blocks(layout, memory, seed, threads, report)
         self.file.finish(layout.size)
         self.journal.mark()
@@ -443,14 +446,14 @@ class _Job:
         self, layout: Layout, memory: int, seed: int | None, threads: int | None, report: _Report
     ) -> None:
         size = min(self.blocks.block_size, -(-layout.size // PAGE) * PAGE)
-        count = min(max(2, min(_MOST_BUFFERS, memory // self.blocks.block_size)), len(self.todo))
+        count = min(max(2, min(_MOST_BUFFERS, memory // self.blocks.block_size)), self.left.count(1))
         filler = RunFiller(seed, memory - count * size, threads)
         starts = [segment.start for segment in layout.segments]
         recorder = _Recorder(self.file, self.journal)
         writers = _Writers(recorder, [empty(size, np.uint8, align=PAGE) for _ in range(count)])
         try:
             writers.start()
-            for number in self.todo:
+            for number in compress(self.blocks.numbers, self.left):
                 buffer = writers.take()
                 begin, end = self.blocks.span(number)
                 _fill_block(buffer[: end - begin], begin, layout, starts, filler)
