@@ -433,6 +433,7 @@ VARIANTS = [("run", 0, True), ("run", 0, False)]
 VARIANTS += [(kind, axes, False) for kind in ("rows", "across", "list of rows") for axes in range(1, 5)]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float64], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_every_kernel_can_be_compared(variant, dtype, launches, monkeypatch):
