@@ -19,9 +19,10 @@ from winit_fast import Scheme
 from winit_fast import scheme as read_scheme
 from winit_fast.distributions import Constant, Elementwise
 from winit_fast.fans import Axes, Matrices, as_axes
-from winit_fast.fill import read_region
+from winit_fast.fill import look_up, read_region
 from winit_fast.initializer import Initializer
-from winit_fast.lowering import ELEMENT_TYPES, lower
+from winit_fast.lowering import ELEMENT_TYPES, Conversion, lower
+from winit_fast.memory import dtype_of
 from winit_fast.messages import quote
 from winit_fast.parallel import fill_plan, fill_plans, read_threads, threads_for
 from winit_fast.registry import LONGEST_KEPT
@@ -217,10 +218,9 @@ def write_on_device(
     start: tuple[int, ...], rows: Tensor | None = None,
 ) -> bool:  # fmt: skip
     """Write what was checked by a kernel; `rows`: those of the global tensor that axis 0 holds, on the same device."""
-    distribution = initializer.distribution(shape, is_complex=tensor.is_complex())
-    if not isinstance(distribution, Elementwise) or (tensor.is_complex() and isinstance(distribution, Constant)):
+    conversion = _conversion_of(initializer, shape, tensor.dtype)
+    if conversion is None:
         return False
-    conversion = lower(distribution, ELEMENT_TYPES[name_of(tensor.dtype)], initializer.scheme.name)
     call = Call(0 if seed is None else int(seed), initializer.stream, None)
     padding = initializer.padding(shape)
     if rows is not None and padding is not None and padding[0] == 0:  # the kernel looks for it in the list
@@ -232,6 +232,19 @@ def write_on_device(
         if 0 <= index < tensor.shape[axis]:
             tensor.select(axis, index).zero_()
     return True
+
+
+def _conversion_of(initializer: Initializer, shape: tuple[int, ...], dtype: torch.dtype) -> Conversion | None:
+    """What kernels make the values by; None where elements are not drawn by themselves."""
+    if not dtype.is_complex:  # what `check` has looked up
+        return look_up(
+            initializer.scheme, shape, initializer.in_axis, initializer.out_axis, initializer.batch_axis,
+            initializer.matrices, dtype_of(name_of(dtype)),
+        ).conversion  # fmt: skip
+    distribution = initializer.distribution(shape, is_complex=True)
+    if not isinstance(distribution, Elementwise) or isinstance(distribution, Constant):
+        return None
+    return lower(distribution, ELEMENT_TYPES[name_of(dtype)], initializer.scheme.name)
 
 
 def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unpack[PartKeywords]) -> None:
