@@ -21,7 +21,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from device_cases import CASES, NAME, SEED, conversion_of, memory, run, scheme_of  # noqa: E402
 from ptx import BASE, Program, operations_of  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
+from triton.compiler import ASTSource, make_backend  # noqa: E402
+from triton.runtime.jit import create_function_from_signature  # noqa: E402
 
 from winit_fast import fill_rows  # noqa: E402
 from winit_fast.adapters._device import kernels  # noqa: E402
@@ -181,6 +182,24 @@ def test_with_contraction_on_the_bits_differ(scheme):
 
 
 # What is compiled
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+@pytest.mark.parametrize("target", [NVIDIA["sm_90"], AMD], ids=["cuda", "hip"])
+def test_integers_of_any_size_are_launched_with_one_kernel(name, target):
+    kernel, backend = getattr(kernels, name), make_backend(target)
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    constants = {parameter.name: 1 for parameter in kernel.params if parameter.is_constexpr}
+    pointers = {"out": torch.zeros(4), "row_list": torch.zeros(4, dtype=torch.int64)}
+    found = set()
+    for number in (0, 1, -1, 16, 17, 2**31, 2**33 + 1, -(2**63), 2**63 - 1):
+        arguments = [pointers.get(name, number) for name in kernel.arg_names if name not in constants]
+        _, kinds, options = bind(*arguments, **constants, num_warps=4, enable_fp_fusion=False)
+        found.add(tuple(kind for kind, _ in kinds))
+        assert backend.parse_options(options).enable_fp_fusion is False
+    (kinds,) = found
+    assert set(kinds) == {"i64", "constexpr", "*fp32"} | ({"*i64"} if "row_list" in kernel.arg_names else set())
+
 
 ALLOWED = re.compile(
     r"""(add|sub|mul|div|sqrt)\.rn\.f(32|64) | (add|sub|mul)\.rn\.f32x2 | (max|min|abs|neg)\.f(32|64)
