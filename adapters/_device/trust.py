@@ -110,7 +110,7 @@ def write(
             "tensor must not be the first of its scheme, dtype and layout on a device while a CUDA graph is captured: "
             "fill it once before, so that the kernel is compared with the CPU's"
         )
-    fault, is_first = None, all(is_good for other, is_good in _verdicts.items() if other.device == tensor.device)
+    fault = None
     try:
         if kernel not in _verdicts:
             fault = kernel.find_fault(conversion, call, tensor.dtype)
@@ -123,7 +123,10 @@ def write(
     except Exception as error:  # whatever a compiler raises
         fault = f"cannot be used: {type(error).__name__}: {error}"
         _verdicts[kernel] = False
-    if fault is not None and is_first:
+    warned = any(
+        not good for other, good in list(_verdicts.items()) if other != kernel and other.device == kernel.device
+    )
+    if fault is not None and not warned:
         warnings.warn(
             f"the kernel for {kernel} {fault}; what it would fill is filled through the host's memory, which is slower "
             "and gives the same values. winit_fast.show_config() names all such kernels, without further warnings",
@@ -234,7 +237,7 @@ def report() -> list[str]:
     except ValueError as error:  # a bad setting is what a bug report should show
         obstacle = str(error)
     way = "kernels" if obstacle is None else f"through the host's memory, since {obstacle}"
-    bad = sorted(str(kernel) for kernel, is_good in _verdicts.items() if not is_good)
+    bad = sorted(str(kernel) for kernel, is_good in list(_verdicts.items()) if not is_good)
     return [f"{device} ({name}): {way}" for device, name in devices.items()] + [
         f"through the host's memory, since it is not trusted: {kernel}" for kernel in dict.fromkeys(bad)
     ]
