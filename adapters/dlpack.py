@@ -29,8 +29,8 @@ def init_(
     ----------
     array
         Writable, in host memory, of a dtype that `winit_fast.fill` accepts. It must have an ``__array_interface__``, be
-        a buffer, or support DLPack 1.0 or newer, which says whether an array is writable. MLX arrays must have been
-        evaluated.
+        a buffer, or support DLPack 1.0 or newer, which says whether an array is writable, and which NumPy reads from
+        2.1 on. MLX arrays must have been evaluated.
     scheme, seed, shape, offset, threads, **keywords
         As in `winit_fast.adapters.numpy.init_`.
 
