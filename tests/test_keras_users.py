@@ -380,8 +380,11 @@ def test_the_seed_of_an_unseeded_class_is_none_and_one_that_is_set_governs():
 
 
 def test_two_layers_of_one_seed_without_names_are_warned_of_once():
+    layers = []  # kept: memory that is given back and taken again would be the same tensor, filled again
+
     def build(initializer):
-        keras.layers.Dense(4, kernel_initializer=initializer).build((None, 3))
+        layers.append(keras.layers.Dense(4, kernel_initializer=initializer))
+        layers[-1].build((None, 3))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", REPEATS)
