@@ -164,9 +164,9 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
     ("options", "message"),
     [
         ([], "a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume"),
-        (["--shape", "3x4", "--scheme", "zeros"], "--name must be given for a tensor by flags"),
-        (["--name", "a", "--scheme", "zeros"], "--shape must be given for a tensor by flags"),
-        (["--name", "a", "--shape", "3"], "--scheme must be given for a tensor by flags"),
+        (["--shape", "3x4", "--scheme", "zeros"], "--name must be given, too: one tensor needs --shape, --scheme and"),
+        (["--name", "a", "--scheme", "zeros"], "--shape must be given, too"),
+        (["--name", "a"], "--shape and --scheme must be given, too"),
         (["--seed", "7"], "--seed needs a tensor"),
         (["--dtype", "float16", "--resume"], "--dtype needs a tensor"),
         (["--layout", "torch", "--resume"], "--layout needs a tensor"),
@@ -237,7 +237,7 @@ def test_an_existing_file_stays_until_forced(tmp_path, capsys):
     path = tmp_path / "a.raw"
     path.write_bytes(b"somebody's work")
     assert main(["fill", str(path), *TABLE]) == 2
-    assert f"{path} exists already" in capsys.readouterr().err
+    assert f"{path} exists already; --force replaces it" in capsys.readouterr().err
     assert path.read_bytes() == b"somebody's work"
     assert main(["fill", str(path), *TABLE, "--force"]) == 0
     assert path.read_bytes() == expected().tobytes()
@@ -489,7 +489,7 @@ def test_verify_prints_what_is_missing_before_what_two_files_hold(shards, capsys
         (["--rows", "0:9"], "rows is for files of format raw and npy"),
         (["--seed", "7"], "--seed needs a tensor"),
         (["--recipe", "no.json"], "no.json"),
-        (["--shape", "3"], "--scheme must be given for a tensor by flags"),
+        (["--shape", "3"], "--scheme and --name must be given, too"),
     ],
 )
 def test_what_verify_cannot_use_is_named(options, message, table, capsys):
@@ -579,7 +579,50 @@ def test_a_folder_needs_its_options_again(shards, capsys):
     assert "is a folder: --resume needs the other options that it was begun with, too" in capsys.readouterr().err
     given = ["--format", "dcp", "--rank", "0", "--world-size", "2", "--resume"]
     assert main(["fill", str(folder), *TABLE, *given]) == 0
-    assert "is complete: kept" in capsys.readouterr().out
+    assert "the part of worker 0 of 2 is complete: kept" in capsys.readouterr().out
+
+
+def test_a_worker_without_a_file_says_so(tmp_path, capsys):
+    ranks = ["--format", "hf", "--rank", "1", "--world-size", "2"]
+    assert main(["fill", str(tmp_path / "tables"), *TABLE, *ranks]) == 0
+    assert capsys.readouterr().out == "worker 1 of 2 has no file to write\n"
+
+
+def test_a_rule_that_matches_nothing_is_named(tmp_path, capsys):
+    recipe = tmp_path / "tables.json"
+    recipe.write_text('{"seed": 7, "tensors": {"user_id": [9, 4]}, "rules": {"*": "normal"}}')
+    wrong = ["--recipe", str(recipe), "--rule", "user_idd", "ones"]
+    assert main(["fill", str(tmp_path / "a.npy"), *wrong]) == 0
+    assert "note: the rule for 'user_idd' matches no tensor\n" in capsys.readouterr().err
+    assert main(["fill", str(tmp_path / "b.npy"), *wrong, "--quiet"]) == 0
+    assert main(["fill", str(tmp_path / "c.npy"), "--recipe", str(recipe)]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_resume_of_a_complete_file_that_is_another_says_so(tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    assert main(["fill", str(path), *TABLE]) == 0
+    before = path.read_bytes()
+    assert main(["fill", str(path), *TABLE, "--seed", "8", "--resume"]) == 2
+    message = "exists already, and is not what is asked for (verify says how it differs): --force replaces it"
+    assert message in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main(["fill", str(path), *TABLE, "--seed", "8", "--resume", "--force"]) == 0
+    assert path.read_bytes() != before
+
+
+def test_verify_of_what_is_missing_asks_for_nothing_else(tmp_path, capsys):
+    for name in ("a.npy", "a.safetensors", "a.bin"):
+        assert main(["verify", str(tmp_path / name)]) == 2
+        assert "No such file" in capsys.readouterr().err
+    (tmp_path / "a.bin").write_bytes(b"some")
+    assert main(["verify", str(tmp_path / "a.bin")]) == 2
+    assert "--shape, --scheme, --name and so on, or --recipe, must be given" in capsys.readouterr().err
+
+
+def test_a_sample_is_called_one(table, capsys):
+    assert main(["verify", str(table), "--sample", "10"]) == 0
+    assert capsys.readouterr().out.startswith("compared a sample of ")
 
 
 def test_ranks_without_a_format_are_told_the_two(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Names that are taken by pipes, folders and links, and odd ones: refused at once, and left as they are."""
 
 import os
+import re
 import stat
 
 import pytest
@@ -191,3 +192,21 @@ def test_a_tensor_may_not_have_the_name_of_the_metadata(tmp_path):
         with pytest.raises(ValueError, match="a tensor cannot have the name '__metadata__' in this file: it is taken"):
             write(tmp_path / path, spec, seed=7, format=format)
     assert contents(tmp_path) == {}
+
+
+def test_arguments_of_another_type_are_named(tmp_path):
+    spec = TensorSpec("a", (3, 4), "float32", "ones")
+    path = tmp_path / "a.bin"
+    for call, message in {
+        (lambda: Recipe(spec, 7)): "tensors must be a tuple of TensorSpec, got ",
+        (lambda: verify(path, recipe=spec)): "recipe must be a Recipe, got ",
+        (lambda: write(path, "user_id", seed=1)): "tensors must be of TensorSpec, got 'user_id'",
+    }.items():
+        with pytest.raises(TypeError, match=re.escape(message)):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_takes_sizes_as_people_write_them(tmp_path):
+    specs = [TensorSpec(name, (1000, 64), "float32", "ones") for name in "ab"]
+    assert len(plan(tmp_path / "t", specs, max_file_size="300kB").files) == 3  # one each, and the index

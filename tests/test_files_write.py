@@ -117,7 +117,7 @@ def test_a_tensor_is_written_by_its_plan(plans, tmp_path):
     written = files.write(tmp_path / "t", spec, seed=SEED, memory="1MiB", max_file_size="5GB", rows=(3, 5))
     assert written == (tmp_path / "t", spec.nbytes, 0, spec.nbytes)
     assert contents(tmp_path) == {"t": expected(*make(spec, header=0))}
-    assert plans == [{"format": None, "world_size": 1, "max_file_size": 5 * 10**9, "rows": (3, 5)}]
+    assert plans == [{"format": None, "world_size": 1, "max_file_size": "5GB", "rows": (3, 5)}]
     assert files.write(tmp_path / "t", resume=True).written == 0
     with pytest.raises(ValueError, match="tensors must be given, unless resume=True continues a file"):
         files.write(tmp_path / "t")

@@ -68,12 +68,17 @@ def run(options: argparse.Namespace) -> int:
         text = str(error)
         for argument, option in _OPTIONS.items():
             text = text.replace(argument, option)
+        if isinstance(error, FileExistsError) and text.endswith("exists already"):
+            text += "; --force replaces it"
         if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
             text += f"; {_explain_rest(options)}" if _is_unfinished(options.file) else ""
         raise (type(error) if isinstance(error, OSError) else ValueError)(text) from None
     if not options.quiet:
-        if options.resume and written.written == 0:
-            print(f"{options.file} is complete: kept {show_size(written.kept)}, wrote nothing")
+        what = options.file if world_size == 1 else f"the part of worker {rank} of {world_size}"
+        if written.size == 0 and world_size > 1:
+            print(f"worker {rank} of {world_size} has no file to write")
+        elif options.resume and written.written == 0:
+            print(f"{what} is complete: kept {show_size(written.kept)}, wrote nothing")
         else:
             print(f"kept {show_size(written.kept)}, " * (written.kept > 0) + f"wrote {show_size(written.written)}")
     return 0

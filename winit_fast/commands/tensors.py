@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from winit_fast.element_types import ELEMENT_TYPES
+from winit_fast.messages import quote
 
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
@@ -83,7 +85,9 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     if not many:
         missing = [flag for flag in ("--shape", "--scheme", "--name") if single[flag] is None]
         if missing:
-            raise ValueError(f"{missing[0]} must be given for a tensor by flags")
+            raise ValueError(
+                f"{' and '.join(missing)} must be given, too: one tensor needs --shape, --scheme and --name"
+            )
         tensor = {flag[2:].replace("-", "_"): value for flag, value in single.items() if value is not None}
         layout = options.layout or "numpy"
         return Asked(recipes.make_specs([tensor], dtype=options.dtype or "float32", layout=layout), options.seed)
@@ -99,6 +103,10 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     dtype = options.dtype or written.dtype or ("float32" if options.like is None else None)
     layout = options.layout or written.layout or ("numpy" if options.like is None else "torch")
     specs = recipes.make_specs(tensors, rules, dtype=dtype, layout=layout)
+    names = [tensor["name"] for tensor in tensors]
+    for rule in rules:
+        if not any(map(rule.takes, names)) and not getattr(options, "quiet", False):
+            print(f"note: the rule for {quote(rule.name)} matches no tensor", file=sys.stderr)
     return Asked(specs, written.seed if options.seed is None else options.seed)
 
 

@@ -33,11 +33,15 @@ def run(options: argparse.Namespace) -> int:
     from winit_fast.files.verdicts import printable
 
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
-    with show_progress(options) as progress:
-        verdict = verify(
-            options.file, recipe=recipe, sample=options.sample, rows=options.rows, memory=options.memory,
-            threads=options.threads, progress=progress,
-        )  # fmt: skip
+    try:
+        with show_progress(options) as progress:
+            verdict = verify(
+                options.file, recipe=recipe, sample=options.sample, rows=options.rows, memory=options.memory,
+                threads=options.threads, progress=progress,
+            )  # fmt: skip
+    except ValueError as error:
+        options_needed = "--shape, --scheme, --name and so on, or --recipe, must be given"
+        raise ValueError(str(error).replace("recipe must be given", options_needed)) from None
     for difference in verdict.differences:
         print(f"{difference}" + f" in {printable(difference.path.name)}" * os.path.isdir(options.file))
     for what in verdict.missing:
@@ -49,5 +53,6 @@ def run(options: argparse.Namespace) -> int:
     for what in verdict.leftovers if not options.quiet else ():
         print("left over:", what)
     if verdict.is_right and not options.quiet:
-        print(f"compared {show_size(verdict.checked_bytes)}: all of it is as it should be")
+        some = "" if options.sample is None else "a sample of "
+        print(f"compared {some}{show_size(verdict.checked_bytes)}: all of it is as it should be")
     return 0 if verdict.is_right else 1

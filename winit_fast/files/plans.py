@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex
 from winit_fast.files import folders, npy, raw, safetensors
 from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import read_path
+from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.messages import as_int, as_sizes, quote
 
@@ -83,10 +84,10 @@ def plan(
     seed: SupportsIndex | None = None,
     format: str | None = None,
     world_size: int = 1,
-    max_file_size: int | None = None,
+    max_file_size: int | str | None = None,
     rows: tuple[int, int] | None = None,
 ) -> Plan:
-    """Say what `winit_fast.files.write` does with the same arguments, and write nothing.
+    """Say what `winit_fast.files.write` does with these arguments, by all of its ranks, and write nothing.
 
     Parameters
     ----------
@@ -99,8 +100,9 @@ def plan(
         `hf`, a folder.
     world_size : int, default 1
         How many processes write a folder.
-    max_file_size : int, optional
-        Bytes of the tensors in one file of `hf`; 5 GB by default.
+    max_file_size : int or str, optional
+        Bytes of the tensors in one file of `hf`, or a text such as "1GB"; 5 GB by default. A larger tensor has a file
+        of its own, since `hf` splits none.
     rows : tuple of int, optional
         The first row of every tensor that a single file holds, and the first that it does not.
 
@@ -134,11 +136,11 @@ def plan_rank(
     seed: SupportsIndex | None,
     format: str | None,
     world_size: SupportsIndex,
-    max_file_size: int | None,
+    max_file_size: int | str | None,
     rows: tuple[int, int] | None,
 ) -> Plan:
     """As `plan`, with the files of one rank alone, unless it is None."""
-    if not isinstance(tensors, TensorSpec | Iterable):
+    if not isinstance(tensors, TensorSpec | Iterable) or isinstance(tensors, str):
         raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
     specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
     for spec in specs:
@@ -156,7 +158,7 @@ def plan_rank(
     own = None if rank is None else as_int("rank", rank)
     if own is not None and not 0 <= own < count:
         raise ValueError(f"rank must be in [0, world_size) = [0, {count}), got {quote(own)}")
-    limit = as_int("max_file_size", MAX_FILE_SIZE if max_file_size is None else max_file_size)
+    limit = MAX_FILE_SIZE if max_file_size is None else read_size(max_file_size, "max_file_size")
     if limit < 1:
         raise ValueError(f"max_file_size must be 1 or more, got {quote(limit)}")
     if max_file_size is not None and kind != "hf":

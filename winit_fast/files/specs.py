@@ -186,6 +186,8 @@ class Recipe:
     seed: int | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tensors, tuple) or not all(isinstance(spec, TensorSpec) for spec in self.tensors):
+            raise TypeError(f"tensors must be a tuple of TensorSpec, got {quote(self.tensors)}")
         name, count = Counter(spec.name for spec in self.tensors).most_common(1)[0] if self.tensors else ("", 0)
         if count > 1:
             raise ValueError(f"tensors must have different names, got {quote(name)} twice")

@@ -88,6 +88,8 @@ def verify(
     user_id (999, 63): found 0.5, expected 0.021124227
     """
     most, count = read_size(memory), read_threads(threads) or default_threads()
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a Recipe, got {quote(recipe)}")
     wanted = None if sample is None else as_int("sample", sample)
     if wanted is not None and wanted < 1:
         raise ValueError(f"sample must be 1 or more, got {wanted}")
@@ -115,6 +117,7 @@ def _examine_file(
 ) -> tuple[Recipe, list[Job]]:
     kind = _kind_of(path)
     if kind != "safetensors":
+        path.stat()  # what is missing needs no recipe
         if recipe is None:
             raise ValueError(f"{path} does not say how it was made: recipe must be given for a file of format {kind}")
         return recipe, _examine_plain(path, kind, recipe, rows, found)

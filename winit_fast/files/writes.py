@@ -65,7 +65,7 @@ def write(
     rows : tuple of int, optional
         The first row of the tensor that the file holds, and the first that it does not; by default it holds all.
     max_file_size : int or str, optional
-        Of the files of a folder.
+        Of the files of a folder of format `hf`, see `plan`.
     progress : callable, optional
         Called as ``progress(done, total)`` in bytes, in this thread, some ten times a second.
 
@@ -98,9 +98,8 @@ def write(
         if not resume:
             raise ValueError("tensors must be given, unless resume=True continues a file")
         return _continue(read_path(path), most, threads, force, progress)
-    limit = None if max_file_size is None else read_size(max_file_size, "max_file_size")
     planned = plan_rank(
-        path, tensors, rank, seed=seed, format=format, world_size=world_size, max_file_size=limit, rows=rows
+        path, tensors, rank, seed=seed, format=format, world_size=world_size, max_file_size=max_file_size, rows=rows
     )
     files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(

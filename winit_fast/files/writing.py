@@ -152,8 +152,14 @@ def write_layout(
     _finish_publishing(final)
     if resume:
         past = _read_past(final)
-        if past is None and _is_complete(final, layout, recipe):
-            return Written(Path(path), layout.size, layout.size, 0)
+        if past is None and final.is_file():
+            if _is_complete(final, layout, recipe):
+                return Written(Path(path), layout.size, layout.size, 0)
+            if not force:
+                raise FileExistsError(
+                    f"{path} exists already, and is not what is asked for (verify says how it differs): force=True "
+                    "replaces it"
+                )
         force = force or (past is not None and past.intent.force)
     destination = Destination(path, overwrite=force)
     _check_place(destination, layout.size)
@@ -235,7 +241,7 @@ def clean(path: str | Path) -> list[Path]:
     BlockingIOError
         If another process is writing the file.
     ValueError
-        If a file of that name is not the work of `write_layout`.
+        If a file of that name is not the work of `write`.
     """
     final = Path(os.path.realpath(read_path(path)))
     if final.is_dir():
