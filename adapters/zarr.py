@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from gzip import BadGzipFile
 from math import prod
 from operator import lt
 from pathlib import Path
@@ -61,8 +62,7 @@ def init_(
     rank, world_size : int, default 0 and 1
         Fill the shards of one of several processes. They have equal parts, in order; no shard has two writers.
     resume : bool, default False
-        Keep the shards that are there, if the same recipe was recorded before. Use it after a process was killed; after
-        a power cut, `verify`.
+        Write no shard that is there with the right values. Use it after a process was killed, or after a power cut.
     threads : int, optional
         As in `winit_fast.fill`.
     **keywords
@@ -104,9 +104,24 @@ def init_(
     if recorded is None:
         target.update_attributes({ATTRIBUTE: recipe.to_json()})
     for shard in shards:
-        if not (resume and recorded is not None and _exists(target, shard.key)):
-            target[shard.region] = shard.values(recipe, target.dtype, threads)
+        values = shard.values(recipe, target.dtype, threads)
+        if not (resume and _holds(target, shard, values)):
+            target[shard.region] = values
     return target
+
+
+def _holds(array: Any, shard: _Shard, values: NDArray[Any]) -> bool:
+    """Whether a shard is there, with these values: it may be older than the array's recipe."""
+    if not _exists(array, shard.key):
+        return False
+    try:
+        return _first_difference(np.ascontiguousarray(array[shard.region]), values) is None
+    except _DAMAGE:
+        return False
+
+
+#: What codecs raise of what they cannot decode.
+_DAMAGE = (ValueError, RuntimeError, EOFError, BadGzipFile, zlib.error)
 
 
 def verify(
@@ -158,7 +173,7 @@ def verify(
         checked += expected.nbytes
         try:
             here = np.ascontiguousarray(source[shard.region])
-        except (ValueError, RuntimeError, EOFError, zlib.error):  # what codecs raise
+        except _DAMAGE:
             found.missing.append(f"{shard.key} cannot be decoded")
             continue
         where = _first_difference(here, expected)

@@ -10,6 +10,7 @@ import sys
 import time
 from _thread import _count as count_threads
 
+import numpy as np
 import pytest
 from processes import PATIENCE, printed, python, started
 from written_files import contents, expected, make
@@ -302,6 +303,49 @@ def test_a_disk_that_fails_to_sync_is_not_trusted_by_the_next_process(tmp_path, 
         assert 0 < marked < LAYOUT.size - 2 * 65536
         assert complete(tmp_path) == marked
         (tmp_path / "t").unlink()
+
+
+def test_a_disk_that_fails_at_the_last_sync_is_not_trusted_by_the_next_process(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "sync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            write(tmp_path)
+    past = writing._read_past(tmp_path / "t")
+    assert past.blocks == past.marked
+    blocks = writing._Blocks.of(past.intent)
+    lost = [blocks.span(number) for number in set(blocks.numbers).difference(past.marked)]
+    assert lost
+    with open(tmp_path / "t.partial", "r+b") as file:  # as the disk may have
+        for begin, end in lost:
+            file.seek(begin)
+            file.write(bytes(end - begin))
+    complete(tmp_path)
+
+
+def test_nothing_is_recorded_after_a_sync_that_failed():
+    class Disk:
+        def write_block(self, *_):
+            pass
+
+        def sync(self):
+            raise OSError(errno.EIO, "Input/output error")
+
+    class Records(list):
+        record = list.append
+        forget = list.clear
+
+        def mark(self):
+            raise AssertionError("a mark after a sync that failed")
+
+    recorder = writing._Recorder(Disk(), Records())
+    block = writing._Filled(np.empty(4096, np.uint8), 0, 0, writing.SYNC_BYTES)
+    with pytest.raises(OSError, match="Input/output error"):
+        recorder.write(block)
+    recorder.write(block._replace(number=1))
+    assert recorder.journal == []
 
 
 # A full disk

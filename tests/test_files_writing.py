@@ -237,13 +237,15 @@ def test_a_link_under_a_temporary_name_is_not_followed(name, tmp_path):
     assert not (tmp_path / "t").exists()
 
 
-def test_a_complete_file_is_left_as_it_is_by_resume_and_another_one_is_not_taken_for_it(tmp_path):
-    recipe, layout = make(("a", (1000, 3), "float32"), header=0)
+@pytest.mark.parametrize("scheme", [SCHEME, "orthogonal", "sparse(sparsity=0.5)"])
+def test_a_complete_file_is_left_as_it_is_by_resume_and_another_one_is_not_taken_for_it(scheme, tmp_path):
+    recipe, layout = make(("a", (1000, 3), "float32", scheme), header=0)
     write_layout(tmp_path / "t", layout, recipe)
     before = contents(tmp_path)
     assert write_layout(tmp_path / "t", layout, recipe, resume=True) == (tmp_path / "t", layout.size, layout.size, 0)
     assert write_layout(tmp_path / "t", layout, recipe, resume=True, force=True).written == 0
-    for other in (make(("a", (1000, 3), "float32"), header=0, seed=8), make(("b", (1000, 3), "float32"), header=0)):
+    for name, seed in (("a", 8), ("b", SEED)):
+        other = make((name, (1000, 3), "float32", scheme), header=0, seed=seed)
         refused(tmp_path / "t", other[1], other[0], FileExistsError, "exists already", resume=True)
     assert contents(tmp_path) == before
 

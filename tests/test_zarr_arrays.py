@@ -158,6 +158,19 @@ def test_resume_keeps_what_the_same_recipe_wrote_and_nothing_else(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+def test_resume_keeps_no_shard_that_is_older_than_the_recipe_or_damaged(tmp_path):
+    arguments = {"scheme": "normal(std=0.01)", "seed": 7, "name": "w"}
+    foreign = created(tmp_path)
+    foreign[:] = 1.0
+    init_(tmp_path, **arguments, rank=1, world_size=3)  # and the other ranks are killed before they begin
+    for rank in (0, 2):
+        init_(tmp_path, **arguments, rank=rank, world_size=3, resume=True)
+    assert verify(tmp_path)
+    (tmp_path / "c" / "3" / "0").write_bytes(b"damaged")
+    init_(tmp_path, **arguments, resume=True)
+    assert verify(tmp_path)
+
+
 class TestVerify:
     def test_missing_shards_are_found_which_zarr_reads_as_the_fill_value(self, tmp_path):
         array = filled(tmp_path)
@@ -196,6 +209,12 @@ class TestVerify:
         verdict = verify(tmp_path)
         assert not verdict
         assert verdict.missing == ("c/3/0 cannot be decoded",)
+
+    @pytest.mark.parametrize("codec", ["GzipCodec", "ZstdCodec", "BloscCodec"])
+    def test_garbage_in_the_place_of_a_shard_is_found(self, codec, tmp_path):
+        filled(tmp_path, compressors=[getattr(zarr.codecs, codec)()])
+        (tmp_path / "c" / "3" / "0").write_bytes(b"garbage" * 5)
+        assert verify(tmp_path).missing == ("c/3/0 cannot be decoded",)
 
     def test_a_truncated_shard_is_found(self, tmp_path):
         filled(tmp_path, compressors=None)

@@ -191,6 +191,8 @@ def _continue(path: Path, memory: int, threads: int | None, force: bool, progres
     if path.is_file():  # no file has its own name before it is complete
         size = path.stat().st_size
         return Written(path, size, size, 0)
+    if partial_of(path).is_file():
+        raise ValueError(f"{partial_of(path)} is empty: nothing of {path} was written, and tensors must be given again")
     raise FileNotFoundError(f"nothing to continue: neither {path} nor {partial_of(path)} is there")
 
 

@@ -153,7 +153,7 @@ def write_layout(
     if resume:
         past = _read_past(final)
         if past is None and final.is_file():
-            if _is_complete(final, layout, recipe):
+            if _is_complete(final, layout, recipe, memory, threads):
                 return Written(Path(path), layout.size, layout.size, 0)
             if not force:
                 raise FileExistsError(
@@ -329,7 +329,7 @@ def _lock(partial: Path) -> LockedFile:
     return file
 
 
-def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
+def _is_complete(final: Path, layout: Layout, recipe: Recipe, memory: int, threads: int | None) -> bool:
     """Whether a file is what would be written: its size, its header, and some of its values."""
     try:
         with open_file(final) as file:
@@ -338,9 +338,10 @@ def _is_complete(final: Path, layout: Layout, recipe: Recipe) -> bool:
             for part, start in layout.segments[:: -(-len(layout.segments) // _SAMPLES) or 1]:
                 size = prod(part.shape)
                 count = min(size, _SAMPLE_VALUES)
-                if not part.spec.initializer.is_elementwise(part.spec.shape):
+                is_elementwise = part.spec.initializer.is_elementwise(part.spec.shape)
+                if layout.format == "safetensors" and not is_elementwise:  # which costs much, and the header says it
                     continue
-                filler = RunFiller(recipe.seed, 0)
+                filler = RunFiller(recipe.seed, 0 if is_elementwise else memory, threads)
                 for first in {0, size // 2 - count // 2, size - count}:
                     expected = np.empty(count, part.spec.dtype)
                     filler.fill(part, first, first + count, expected)
@@ -441,7 +442,11 @@ class _Job:
         report(self.kept)
         if 1 in self.left:
             self._write_blocks(layout, memory, seed, threads, report)
-        self.file.finish(layout.size)
+        try:
+            self.file.finish(layout.size)
+        except OSError:  # what the disk has not kept is no longer recorded: the next sync may not say so again
+            self.journal.forget()
+            raise
         self.journal.mark()
         self.file.write_header(layout.header)
         report(layout.size, is_last=True)
@@ -527,11 +532,15 @@ class _Recorder:
         with self._lock:
             if self.failed:
                 return
-            self.journal.record(block.number)
-            self.done += size
-            self._unsynced += size
-            if self._unsynced >= SYNC_BYTES:
-                self._sync()
+            try:
+                self.journal.record(block.number)
+                self.done += size
+                self._unsynced += size
+                if self._unsynced >= SYNC_BYTES:
+                    self._sync()
+            except BaseException:
+                self.failed = True  # while no other writer can record what the disk may have lost
+                raise
 
     def _sync(self) -> None:
         try:
