@@ -28,7 +28,7 @@ from winit_fast.files.opening import open_file
 from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
-from winit_fast.publish import sync
+from winit_fast.publish import sync, sync_folder
 
 __all__ = ["Intent", "Journal", "PastJournal", "read_boot", "read_journal"]
 
@@ -235,6 +235,7 @@ class Journal:
             file.flush()
             sync(file.fileno())
         os.replace(beside(path), path)
+        sync_folder(path.parent)  # both names: without its journal a partial file cannot be continued
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         self._closing = map(os.close, [self._descriptor])  # once, however often an interrupt ends `close`
 

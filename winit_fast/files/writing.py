@@ -482,6 +482,7 @@ class _Job:
             self.file.close()
             self.journal.close()
         self.destination.take(self.file.path)
+        sync_folder(self.destination.final.parent)  # the new name before the old ones go
         remove_names(self.file.path, self.journal.path)
         sync_folder(self.destination.final.parent)
         self.journal.close()
