@@ -10,7 +10,9 @@ import pytest
 from winit_fast.__main__ import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
-RECIPE = re.search(r"^```toml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[1]
+RECIPE, RULES = (
+    re.search(rf"^```{kind}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[1] for kind in ("toml", "json")
+)
 SMALLER = {"40000000x128": "400x128"}
 
 
@@ -31,6 +33,7 @@ def test_a_session_runs_as_it_stands(session, tmp_path, monkeypatch, capsys):
     if any("tables.toml" in line for line in session) and sys.version_info < (3, 11):
         pytest.importorskip("tomli")
     (tmp_path / "tables.toml").write_text(RECIPE.replace("000_000", "00"))
+    (tmp_path / "rules.json").write_text(RULES)
     for line in session:
         words = [SMALLER.get(word, word) for word in shlex.split(line)]
         assert words[0] == "winit-fast"
