@@ -179,6 +179,8 @@ def store(array: dask_array.Array, target: Any) -> Any:
             f"target must be an array in a store that every worker reaches, such as a zarr.Array, got "
             f"{class_name(target)}: adapters.init_ fills arrays in this process's memory"
         )
+    if not isinstance(target.chunks, tuple):
+        raise ValueError(f"target must be made of chunks, got one of chunks {quote(target.chunks)}")
     if tuple(target.shape) != array.shape or np.dtype(target.dtype) != array.dtype:
         raise ValueError(
             f"target must be of shape {array.shape} and dtype {array.dtype}, as array is, "

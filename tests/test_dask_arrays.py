@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,6 +187,11 @@ class TestZarr:
         [
             (lambda zarr: np.empty((50, 16), "float32"), TypeError, "every worker reaches, .* got ndarray"),
             (lambda zarr: zarr.create_array({}, shape=(50, 15), dtype="f4", chunks=(20, 8)), ValueError, "shape"),
+            (
+                lambda zarr: SimpleNamespace(chunks=None, shape=(50, 16), dtype="f4"),
+                ValueError,
+                "got one of chunks None",
+            ),
             (lambda zarr: zarr.create_array({}, shape=(50, 16), dtype="f8", chunks=(20, 8)), ValueError, "dtype"),
         ],
     )

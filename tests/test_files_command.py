@@ -663,6 +663,16 @@ def test_clean_of_a_folder_cleans_each_file(unfinished, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["whole.raw"]
 
 
+def test_clean_of_a_folder_removes_all_that_is_ours_and_names_what_is_not(unfinished, tmp_path, capsys):
+    unfinished()  # a.raw
+    (tmp_path / "Notes.partial").write_bytes(b"somebody's work")  # before it in the order of names
+    (tmp_path / "b.raw.partial.journal").write_bytes(b"left behind")
+    capsys.readouterr()
+    assert main(["clean", str(tmp_path)]) == 2
+    assert "Notes.partial has no journal: winit_fast did not write it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["Notes.partial"]
+
+
 def test_clean_refuses_what_is_not_ours(tmp_path, capsys):
     (tmp_path / "a.raw.partial").write_bytes(b"somebody's work")
     assert main(["clean", str(tmp_path / "a.raw")]) == 2

@@ -68,8 +68,8 @@ def wrap(monkeypatch, before=lambda name, args: None, after=lambda name, args: N
 
 @posix
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("force", [False, True])
-def test_a_process_that_dies_at_any_call_of_the_system_is_continued(moment, force, tmp_path):
+@pytest.mark.parametrize(("force", "has_links"), [(False, True), (True, True), (False, False)])
+def test_a_process_that_dies_at_any_call_of_the_system_is_continued(moment, force, has_links, tmp_path):
     """The dying processes are forks of one that has no threads; the code says which calls they reach."""
     code = f"""
 import os, signal, sys
@@ -91,7 +91,9 @@ while True:
     if {force}: (folder / "t").write_bytes(b"old")
     child = os.fork()
     if child == 0:
-        faults.wrap(patch, **{{{moment!r}: count}})
+        if not {has_links}: del os.link
+        calls = (*faults.CALLS, "close") if not {has_links} else faults.CALLS
+        faults.wrap(patch, **{{{moment!r}: count}}, names=calls)
         faults.write(folder, force={force})
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -99,7 +101,8 @@ while True:
         assert status == 0
         break
     found = (folder / "t").read_bytes() if (folder / "t").exists() else None
-    assert found in (faults.EXPECTED, b"old" if {force} else None), (place, found and len(found))
+    held = (b"old" if {force} else None, b"" if not {has_links} else None)
+    assert found in (faults.EXPECTED, *held), (place, found and len(found))
     written = faults.write(folder, resume=True, force={force})
     kept.add(written.kept)
     assert faults.contents(folder) == {{"t": faults.EXPECTED}}, place

@@ -24,6 +24,7 @@ from itertools import compress, repeat
 from math import prod
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from stat import S_ISREG
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -160,7 +161,7 @@ def write_layout(
                     f"{path} exists already, and is not what is asked for (verify says how it differs): force=True "
                     "replaces it"
                 )
-        force = force or (past is not None and past.intent.force)
+        force = force or (past is not None and (past.intent.force or _is_empty(final)))
     destination = Destination(path, overwrite=force)
     _check_place(destination, layout.size)
     file, past = _open(destination, resume, force)
@@ -219,6 +220,15 @@ def read_unfinished(path: str | Path) -> Unfinished | None:
     return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
 
 
+def _is_empty(final: Path) -> bool:
+    """Whether a name is taken by nothing: where there are no hard links, a process that dies may leave it so."""
+    try:
+        found = os.stat(final)
+    except OSError:
+        return False
+    return S_ISREG(found.st_mode) and found.st_size == 0
+
+
 def _read_past(final: Path) -> PastJournal | None:
     return read_journal(journal_of(final)) if partial_of(final).exists() else None
 
@@ -241,11 +251,11 @@ def clean(path: str | Path) -> list[Path]:
     BlockingIOError
         If another process is writing the file.
     ValueError
-        If a file of that name is not the work of `write`.
+        If a file of that name is not the work of `write`. In a folder, what is has been removed then.
     """
     final = Path(os.path.realpath(read_path(path)))
     if final.is_dir():
-        return [name for partial in sorted(final.glob("*.partial")) for name in clean(partial.with_suffix(""))]
+        return _clean_folder(final)
     partial, journal = partial_of(final), journal_of(final)
     names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
     if names:
@@ -257,6 +267,23 @@ def clean(path: str | Path) -> list[Path]:
         finally:
             file.close()
     return names
+
+
+def _clean_folder(folder: Path) -> list[Path]:
+    found = [name for pattern in _LEFT for name in folder.glob(pattern)]
+    removed: list[Path] = []
+    refused: OSError | ValueError | None = None
+    for final in sorted({name.with_name(name.name.rpartition(".partial")[0]) for name in found}):
+        try:
+            removed += clean(final)
+        except (OSError, ValueError) as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return removed
+
+
+_LEFT = ("*.partial", "*.partial.journal", "*.partial.journal.new")
 
 
 def check_arguments(layout: Layout, memory: int, threads: int | None) -> int:
