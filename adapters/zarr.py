@@ -48,7 +48,7 @@ def init_(
     """Fill a Zarr array with starting weights: one shard (or chunk) after another, each written once, as a whole.
 
     The recipe (scheme, seed, name, shape, ...) is recorded first, in the attribute ``winit_fast``, so that `verify`
-    needs no arguments. Memory: one shard, and what zarr needs to write it.
+    needs no arguments. Memory: one shard, and what zarr needs to write it; with `resume` one more.
 
     Parameters
     ----------

@@ -611,6 +611,18 @@ def test_resume_of_a_complete_file_that_is_another_says_so(tmp_path, capsys):
     assert path.read_bytes() != before
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.safetensors"])
+def test_resume_calls_no_strangers_file_complete(name, tmp_path, capsys):
+    path = tmp_path / name
+    assert main(["fill", str(path), *TABLE]) == 0
+    for content in (b"hi\n", path.read_bytes()[:-1]):
+        path.write_bytes(content)
+        capsys.readouterr()
+        assert main(["fill", str(path), "--resume"]) == 2
+        assert str(path) in capsys.readouterr().err
+        assert path.read_bytes() == content
+
+
 def test_verify_of_what_is_missing_asks_for_nothing_else(tmp_path, capsys):
     for name in ("a.npy", "a.safetensors", "a.bin"):
         assert main(["verify", str(tmp_path / name)]) == 2

@@ -8,6 +8,7 @@ from written_files import contents, make
 
 from winit_fast import convolution, orthogonal
 from winit_fast.files import Recipe, TensorSpec, plan, scratch, verify, write, writes
+from winit_fast.files.runs import RunFiller
 from winit_fast.files.scratch import scratch_of
 from winit_fast.files.specs import Part
 from winit_fast.files.writing import read_unfinished, write_layout
@@ -116,6 +117,24 @@ def test_a_file_is_continued_with_the_memory_that_it_was_begun_with(tmp_path, mo
     with pytest.raises(ValueError, match=rf"memory must be at least {memory} bytes to continue .*, got {memory - 1}"):
         write_layout(tmp_path / "t", layout, recipe, memory=memory - 1, threads=2, resume=True)
     assert write_layout(tmp_path / "t", layout, recipe, memory=memory, threads=2, resume=True).kept
+
+
+def test_a_look_whether_a_file_is_complete_keeps_no_more_than_schemes_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "FREE", 0)
+    recipe, layout = make(TensorSpec("layer", (600, 500), "float32", "orthogonal"), header=0)
+    needed, kept = scratch_of(layout.segments[0].part, 2), []
+
+    class Filler(RunFiller):
+        def __init__(self, seed, most_bytes, threads=None):
+            kept.append(most_bytes)
+            super().__init__(seed, most_bytes, threads)
+
+    monkeypatch.setattr("winit_fast.files.writing.RunFiller", Filler)
+    arguments = {"memory": needed + (1 << 20), "threads": 2}
+    write_layout(tmp_path / "t", layout, recipe, **arguments)
+    kept.clear()
+    assert write_layout(tmp_path / "t", layout, recipe, **arguments, resume=True).written == 0
+    assert kept == [1 << 20]
 
 
 def test_only_what_is_written_counts(tmp_path):

@@ -207,6 +207,18 @@ def test_arguments_of_another_type_are_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_is_taken_by_an_empty_file_stays_so_where_the_unfinished_file_is_another(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "t.bin", progress=interrupt)
+    (tmp_path / "t.bin").touch()
+    with pytest.raises(ValueError, match="is of another recipe: seed: 7 there, 8 asked for"):
+        write(tmp_path / "t.bin", SPEC, seed=8, memory=1 << 17, resume=True)
+    assert (tmp_path / "t.bin").exists()
+    make(tmp_path / "t.bin", resume=True)
+    assert list(contents(tmp_path)) == ["t.bin"]
+    assert (tmp_path / "t.bin").stat().st_size == SPEC.nbytes
+
+
 def test_a_plan_takes_sizes_as_people_write_them(tmp_path):
     specs = [TensorSpec(name, (1000, 64), "float32", "ones") for name in "ab"]
     assert len(plan(tmp_path / "t", specs, max_file_size="300kB").files) == 3  # one each, and the index

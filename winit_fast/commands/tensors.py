@@ -105,7 +105,7 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     specs = recipes.make_specs(tensors, rules, dtype=dtype, layout=layout)
     names = [tensor["name"] for tensor in tensors]
     for rule in rules:
-        if not any(map(rule.takes, names)) and not getattr(options, "quiet", False):
+        if not any(map(rule.takes, names)) and not options.quiet:
             print(f"note: the rule for {quote(rule.name)} matches no tensor", file=sys.stderr)
     return Asked(specs, written.seed if options.seed is None else options.seed)
 

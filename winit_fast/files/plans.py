@@ -159,8 +159,6 @@ def plan_rank(
     if own is not None and not 0 <= own < count:
         raise ValueError(f"rank must be in [0, world_size) = [0, {count}), got {quote(own)}")
     limit = MAX_FILE_SIZE if max_file_size is None else read_size(max_file_size, "max_file_size")
-    if limit < 1:
-        raise ValueError(f"max_file_size must be 1 or more, got {quote(limit)}")
     if max_file_size is not None and kind != "hf":
         raise ValueError(f"max_file_size is for a folder of format hf, got format {kind!r}")
     if kind not in _FOLDERS:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
+from winit_fast.files import npy, safetensors
 from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import read_path
 from winit_fast.files.partial import check_room, partial_of, room_of
@@ -188,12 +189,17 @@ def _continue(path: Path, memory: int, threads: int | None, force: bool, progres
             path, unfinished.layout, unfinished.recipe, memory=memory, threads=threads, resume=True, force=force,
             progress=progress,
         )  # fmt: skip
-    if path.is_file():  # no file has its own name before it is complete
+    if path.is_file():  # no file of ours has its own name before it is complete; a stranger's is told by its header
+        if reader := _READERS.get(path.suffix.lower()):
+            reader(path)
         size = path.stat().st_size
         return Written(path, size, size, 0)
     if partial_of(path).is_file():
         raise ValueError(f"{partial_of(path)} is empty: nothing of {path} was written, and tensors must be given again")
     raise FileNotFoundError(f"nothing to continue: neither {path} nor {partial_of(path)} is there")
+
+
+_READERS = {".npy": npy.read, ".safetensors": safetensors.read}  # raw files say nothing
 
 
 def _size_on_disk(path: Path) -> int:

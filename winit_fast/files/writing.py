@@ -154,14 +154,19 @@ def write_layout(
     if resume:
         past = _read_past(final)
         if past is None and final.is_file():
-            if _is_complete(final, layout, recipe, memory, threads):
+            if _is_complete(final, layout, recipe, left, threads):
                 return Written(Path(path), layout.size, layout.size, 0)
             if not force:
                 raise FileExistsError(
                     f"{path} exists already, and is not what is asked for (verify says how it differs): force=True "
                     "replaces it"
                 )
-        force = force or (past is not None and (past.intent.force or _is_empty(final)))
+        force = force or (past is not None and past.intent.force)
+        if past is not None:
+            wanted = Intent.of(layout, recipe, past.intent.block_size, force)
+            _refuse_difference(past.intent, wanted, path, memory, left)
+            if not force:
+                _remove_placeholder(final)
     destination = Destination(path, overwrite=force)
     _check_place(destination, layout.size)
     file, past = _open(destination, resume, force)
@@ -220,13 +225,19 @@ def read_unfinished(path: str | Path) -> Unfinished | None:
     return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
 
 
-def _is_empty(final: Path) -> bool:
-    """Whether a name is taken by nothing: where there are no hard links, a process that dies may leave it so."""
+def _remove_placeholder(final: Path) -> None:
+    """Free the name of an unfinished file, if it is taken by an empty one.
+
+    Where there are no hard links, a process that dies as it gives the name may leave that.
+    """
+    file = _lock(partial_of(final))
     try:
-        found = os.stat(final)
-    except OSError:
-        return False
-    return S_ISREG(found.st_mode) and found.st_size == 0
+        with suppress(FileNotFoundError):
+            found = final.stat()
+            if S_ISREG(found.st_mode) and found.st_size == 0:
+                final.unlink()
+    finally:
+        file.close()
 
 
 def _read_past(final: Path) -> PastJournal | None:

@@ -118,17 +118,19 @@ static inline long crew_process(void) { return (long)getpid(); }
 #if defined(_MSC_VER)
 typedef volatile long crew_counter;
 static inline int32_t crew_add(crew_counter *counter, int32_t more) { return InterlockedExchangeAdd(counter, more); }
+static inline int32_t crew_get(crew_counter *counter) { return *counter; }
 #else
 typedef int32_t crew_counter;
 static inline int32_t crew_add(crew_counter *counter, int32_t more)
 {
     return __atomic_fetch_add(counter, more, __ATOMIC_ACQ_REL);
 }
+static inline int32_t crew_get(crew_counter *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 #endif
 
 /* Whether Python ends, which stops threads that want its lock, but none of ours. Python's own word for it is in no stable
- * ABI before 3.13. */
+ * ABI before 3.13. All threads look before each share: read, so that they do not take the line from each other. */
 static crew_counter crew_late;
-static inline int crew_is_late(void) { return crew_add(&crew_late, 0) != 0; }
+static inline int crew_is_late(void) { return crew_get(&crew_late) != 0; }
 
 #endif
