@@ -570,13 +570,15 @@ def mapping_of(array: NDArray[Any]) -> tuple[mmap, str] | None:
     """The mapping that an array lies in, and the name of its file, empty if unknown; None if it lies in none."""
     if not is_lent(array):
         return None
-    import mmap
-
+    try:
+        from mmap import mmap
+    except ImportError:  # a system without
+        return None
     bases = bases_of(array)
     last = bases[-1]
     while isinstance(last, memoryview):
         last = last.obj
-    if not isinstance(last, mmap.mmap):
+    if not isinstance(last, mmap):
         return None
     names = (getattr(base, "filename", None) for base in bases if isinstance(base, np.memmap))
     return last, next((os.fspath(name) for name in names if name), "")

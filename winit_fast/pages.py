@@ -12,8 +12,6 @@ trap: more than our arithmetic takes for what fits on it. A huge page (2 MiB) ta
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import sys
 from functools import lru_cache
@@ -22,6 +20,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.lib.array_utils import byte_bounds
 
 from winit_fast.messages import quote
+
+try:
+    import ctypes
+    import mmap
+except ImportError:  # a Python that was built without libffi, or for a system without either
+    ctypes = mmap = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +73,7 @@ def prepare(out: NDArray[Any]) -> bool:
     True
     """
     may_ask = is_allowed()
-    if sys.platform != "linux":
+    if (system := _system()) is None:
         return False
     begin, end = byte_bounds(out)
     if _has_pages(begin, end):
@@ -78,7 +82,7 @@ def prepare(out: NDArray[Any]) -> bool:
     if size and _is_dense(out):
         first, last = -(-begin // size) * size, end // size * size
         if first < last and _is_private(first, last):
-            _system().madvise(first, last - first, mmap.MADV_HUGEPAGE)
+            system.madvise(first, last - first, mmap.MADV_HUGEPAGE)
     return False
 
 
@@ -105,9 +109,15 @@ def _huge_page() -> int:
 
 @lru_cache(maxsize=1)
 def _system() -> Any:
-    system = ctypes.CDLL(None)
-    system.mincore.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-    system.madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    """Linux's C library, if it has both calls; else None."""
+    if sys.platform != "linux" or ctypes is None:
+        return None
+    try:
+        system = ctypes.CDLL(None)
+        system.mincore.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+        system.madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    except (OSError, AttributeError):  # a Python that loads no libraries, or another C library
+        return None
     return system
 
 

@@ -217,7 +217,7 @@ def default_threads() -> int:
         if not (given.isascii() and given.isdigit() and len(given) <= 9) or int(given) == 0:
             raise ValueError(f"{_ENVIRONMENT} must be an integer in [1, 10^9), got {quote(given)}")
         return int(given)
-    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     neighbours = int(processes) if processes.isascii() and processes.isdigit() and len(processes) <= 9 else 1
     return max(1, min(cpus, _cgroup_cpus()) // max(1, neighbours))

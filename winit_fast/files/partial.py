@@ -170,8 +170,9 @@ class LockedFile:
             reason = f"no room for {size:,} bytes ({error.strerror})"
             raise OSError(error.errno, reason, str(self.path)) from None
         if hasattr(os, "O_DIRECT"):
+            flags = os.O_WRONLY | os.O_DIRECT | getattr(os, "O_NOFOLLOW", 0)
             with suppress(OSError):  # not every file system has it
-                self._opened.append(os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW))
+                self._opened.append(os.open(self.path, flags))
                 self._direct = self._opened[-1]
 
     def write_block(self, block: memoryview, start: int) -> None:
