@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 from setuptools.modified import newer_group
 
 # The machine the build is for, which a cross build says in _PYTHON_HOST_PLATFORM. macOS's universal2, 32-bit Pythons
@@ -27,11 +29,14 @@ IS_MSVC = PLATFORM.startswith("win")
 IS_STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
+# Of systems other than Windows, where setuptools looks for Visual Studio.
+COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
 def is_gcc() -> bool:
     """Whether the compiler is gcc by its own word; its name may be anything (``cc`` is clang on macOS)."""
-    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     try:
-        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
+        said = subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=False).stdout
     except OSError:
         return False
     return "Free Software Foundation" in said
@@ -108,8 +113,12 @@ class BuildExtensions(build_ext):
         if self.editable_mode and not names_tools and not newer_group(sources, present):
             self.mkpath(os.path.dirname(wanted))
             self.copy_file(present, wanted)
-        else:
-            super().build_extension(ext)
+            return
+        if not IS_MSVC and shutil.which(COMPILER[0]) is None:
+            raise PlatformError(
+                f"winit_fast needs a C compiler, and there is no {COMPILER[0]}: install gcc or clang, or name one in CC"
+            )
+        super().build_extension(ext)
 
     def copy_extensions_to_source(self) -> None:
         """Put the modules into the source tree, without an older build by another name, which Python would take."""
