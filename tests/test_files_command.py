@@ -346,7 +346,7 @@ def test_another_recipe_is_refused_by_what_differs(unfinished, tmp_path, capsys)
 def test_a_full_disk_keeps_what_is_written_and_says_how_to_go_on(unfinished, tmp_path, capsys):
     assert unfinished(OSError(errno.ENOSPC, "No space left on device")) == 2
     err = capsys.readouterr().err
-    assert "No space left on device; continue with: " in err
+    assert err.startswith("python -m winit_fast fill: No space left on device; continue with: ")
     assert main(continuing(err)[-5:]) == 0
     assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32").tobytes()
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -440,6 +441,99 @@ def test_what_cannot_be_used_is_named(options, message, capsys):
     size = [] if "--rows" in options or options == ["unheard_of"] else TINY
     assert main([*options, *size]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fill", "a.raw", "--threads", "0"], "{} fill: argument --threads: must be an int >= 1, got 0"),
+        (["fill"], "{} fill: the following arguments are required: FILE"),
+        (["fill", "a.raw", "b.raw"], "{0} fill: unrecognized arguments: b.raw; {0} fill --help lists what there is"),
+        (["verify", "a.raw", "--sample", "x"], "{} verify: argument --sample: invalid integer value: 'x'"),
+        (["--rows"], "{} embeddings: argument --rows: expected one argument"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_that_begins_with_the_command(words, message, capsys):
+    """And not all that could be given, which argparse prints in front of it."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert err == message.format("python -m winit_fast") + "\n"
+    assert out == ""
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_options_have_no_short_forms(command, capsys):
+    """`--res` may mean `--resume` today, and something else with the next option."""
+    words = [command, *[__file__] * (command in ("fill", "verify", "clean"))] if command else []
+    option = {"fill": "--res", "bench": "--sec=1", "verify": "--samp=1"}.get(command, "--hel")
+    assert main([*words, option]) == 2
+    out, err = capsys.readouterr()
+    assert f"unrecognized arguments: {option}; python -m winit_fast" in err
+    assert out == ""
+
+
+def test_an_error_of_the_system_begins_with_its_reason(tmp_path, capsys):
+    """And not with a number, as Python has it: for each command that opens files."""
+    missing = str(tmp_path / "missing")
+    for words in (
+        ["verify", f"{missing}.raw"],
+        ["fill", "a.raw", "--recipe", missing],
+        ["fill", "a.raw", "--like", missing],
+    ):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(
+            f"python -m winit_fast {words[0]}: No such file or directory: {missing[:-1]!r}"[:-1]
+        )
+
+
+# An interrupt before the command runs
+
+STARTS = {
+    "python -m winit_fast": ["-m", "winit_fast"],
+    "winit-fast": ["winit-fast"],  # what pip makes of an entry point
+}
+
+
+@pytest.fixture
+def interrupted_import(tmp_path):
+    """A NumPy whose import is interrupted, as by Ctrl-C, and the script of the command."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise KeyboardInterrupt\n")
+    script = "import sys\nfrom winit_fast.__main__ import main\nsys.exit(main())\n"
+    (tmp_path / "winit-fast").write_text(script)
+    places = [str(tmp_path), str(Path(winit_fast.__file__).parents[1])]
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_an_interrupt_while_numpy_is_imported_is_one_line(start, interrupted_import):
+    done = interrupted_import(*STARTS[start], "schemes")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{start}: interrupted\n")
+
+
+def test_other_programs_keep_their_interrupts(interrupted_import, tmp_path):
+    """One that imports winit_fast, whatever it is given."""
+    (tmp_path / "mine.py").write_text("import winit_fast\n")
+    for words in (["mine.py"], ["-m", "mine", "-m", "winit_fast"], ["-c", "import winit_fast", "winit-fast"]):
+        done = interrupted_import(*words)
+        assert done.returncode not in (0, 130)
+        assert done.stderr.startswith("Traceback")
+        assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "slow_command.py").write_text("raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "clean", ("slow_command", ""))
+    assert main(["clean", "a"]) == 130
+    assert capsys.readouterr().err == "python -m winit_fast clean: interrupted\n"
 
 
 def test_without_ml_dtypes_float16_takes_the_place_of_bfloat16(monkeypatch, capsys):
