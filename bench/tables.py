@@ -257,7 +257,9 @@ def files(found: dict[str, Any]) -> str:
 def file_targets(found: dict[str, Any]) -> str:
     """What writing and verifying must reach, and did."""
     cells = [
-        [row.what, two_digits(row.measured), row.bound] for row in targets_of_files(found) if row.measured is not None
+        [row.what, " ".join([two_digits(row.measured), *row.bound.split()[2:]]), row.bound]
+        for row in targets_of_files(found)
+        if row.measured is not None
     ]
     return markdown(["files", "measured", "to be"], cells)
 

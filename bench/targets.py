@@ -275,11 +275,11 @@ def files(found: dict[str, Any]) -> Iterator[Target]:
     yield Target(what, "", rates[write] / min(rates[fill], max(others)), None, ">= 0.9")
     yield Target("verifying / writing", "", rates[verify] / rates[write], None, ">= 0.7")
     for name, peak in peaks.items():
-        yield Target(f"{name.partition(', ')[2]}: peak memory", "", peak / 2**20, None, "<= 356 MiB (--memory + 100)")
+        yield Target(f"{name.partition(', ')[2]}, --memory 256MiB: peak memory", "", peak / 2**20, None, "<= 356 MiB")
     if found["repeated"]:
-        what = f"kill -9 while {found['repeated_size'] / 2**30:.2g} GiB are written: written again"
+        what = f"kill -9 while {found['repeated_size'] / 2**30:.2g} GiB are written: the most that is written again"
         shares = [100 * share for share in found["repeated"]]
-        yield Target(what, "", max(shares), median(shares), "<= 1 % (the most)")
+        yield Target(what, "", max(shares), median(shares), "<= 1 %")
     yield Target("import of the command beyond NumPy's", "", found["import"], None, "<= 60 ms")
 
 
