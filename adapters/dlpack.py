@@ -46,6 +46,7 @@ def init_(
     Examples
     --------
     >>> from array import array
+    >>> from winit_fast.adapters.dlpack import init_
     >>> init_(array("f", [0, 0]), "ones")
     array('f', [1.0, 1.0])
     """

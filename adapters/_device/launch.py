@@ -48,6 +48,8 @@ def values_of(conversion: Conversion, seed: int, stream: int) -> Values:
 
     Examples
     --------
+    >>> from winit_fast.adapters._device.launch import STORES, TRANSFORMS
+    >>> from winit_fast.element_types import Conversion
     >>> values_of(Conversion(TRANSFORMS.index("normal32"), STORES.index("bfloat16"), (0.0, 1.0)), 7, 2**64 - 1)
     ... # doctest: +NORMALIZE_WHITESPACE
     Values(transform='normal32', store='bfloat16',
@@ -84,6 +86,7 @@ def lay_out(
 
     Examples
     --------
+    >>> import torch
     >>> lay_out(torch.empty(500, 64), (1000, 64), (500, 0))
     Run(first=32000, size=32000)
     >>> lay_out(torch.empty(500, 64)[:, :16], (1000, 64), (500, 0))

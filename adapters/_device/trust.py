@@ -210,6 +210,8 @@ def _make_tiny(conversion: Conversion) -> Conversion:
 
     Examples
     --------
+    >>> from winit_fast.adapters._device.trust import TRANSFORMS
+    >>> from winit_fast.element_types import Conversion
     >>> _make_tiny(Conversion(TRANSFORMS.index("normal32"), 0, (0.5, 3.0))).constants == (2.0**-131, 1.5 * 2.0**-129)
     True
     """
