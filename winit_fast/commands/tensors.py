@@ -13,7 +13,7 @@ from winit_fast.element_types import ELEMENT_TYPES
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of"]
+__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of", "say_option"]
 
 
 class Asked(NamedTuple):
@@ -72,7 +72,7 @@ def read_tensors(options: argparse.Namespace) -> Asked:
         "--padding-idx": options.padding_idx, "--in-axis": options.in_axis, "--out-axis": options.out_axis,
     }  # fmt: skip
     given = [flag for flag, value in single.items() if value is not None]
-    many = [flag for flag in ("--recipe", "--like", "--rule") if getattr(options, flag[2:])]
+    many = [flag for flag in ("--recipe", "--like", "--rule") if getattr(options, flag[2:]) not in (None, [])]
     if given and many:
         raise ValueError(f"{given[0]} says what one tensor is, and cannot be used with {many[0]}")
     if many == ["--rule"]:
@@ -101,12 +101,23 @@ def read_tensors(options: argparse.Namespace) -> Asked:
                 options.recipe, like=options.like, rules=rules, seed=options.seed, dtype=options.dtype,
                 layout=options.layout,
             )  # fmt: skip
-    except ValueError as error:
-        text = str(error).replace("like takes the tensors", "--like takes the tensors")
-        raise ValueError(text.replace("unless like gives", "unless --like gives")) from None
+    except (TypeError, ValueError) as error:
+        text = str(error).replace("unless like gives", "unless --like gives")
+        raise ValueError(say_option(text.replace("path must be a name", "--recipe must be a name"))) from None
     for note in noted if not options.quiet else ():
         print(f"note: {note.message}", file=sys.stderr)
     return Asked(recipe.tensors, recipe.seed)
+
+
+def say_option(text: str) -> str:
+    """A message that begins with an argument of a function, which the command has as an option."""
+    argument, verb, rest = (*text.split(" ", 2), "", "")[:3]
+    if argument not in _ARGUMENTS or verb not in ("must", "takes"):
+        return text
+    return f"--{argument.replace('_', '-')} {verb} {rest}"
+
+
+_ARGUMENTS = ("format", "like", "max_file_size", "memory", "rows", "seed", "threads")
 
 
 def integer_from(least: int) -> Callable[[str], int]:
