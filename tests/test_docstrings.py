@@ -14,9 +14,11 @@ import pytest
 import winit_fast
 
 ROOT = Path(winit_fast.__file__).parents[1]
-PACKAGES = {"winit_fast": ROOT / "winit_fast", "winit_fast.adapters": ROOT / "adapters"}
-if not PACKAGES["winit_fast.adapters"].is_dir():  # installed
-    PACKAGES["winit_fast.adapters"] = ROOT / "winit_fast" / "adapters"
+INSTALLED = ROOT / "winit_fast" / "adapters"  # a clone has them at its top
+PACKAGES = {
+    "winit_fast": ROOT / "winit_fast",
+    "winit_fast.adapters": INSTALLED if INSTALLED.is_dir() else ROOT / "adapters",
+}
 
 
 def modules():
