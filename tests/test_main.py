@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -484,48 +483,6 @@ def test_an_error_of_the_system_begins_with_its_reason(tmp_path, capsys):
         assert capsys.readouterr().err.startswith(
             f"python -m winit_fast {words[0]}: No such file or directory: {missing[:-1]!r}"[:-1]
         )
-
-
-# An interrupt before the command runs
-
-STARTS = {
-    "python -m winit_fast": ["-m", "winit_fast"],
-    "winit-fast": ["winit-fast"],  # what pip makes of an entry point
-}
-
-
-@pytest.fixture
-def interrupted_import(tmp_path):
-    """A NumPy whose import is interrupted, as by Ctrl-C, and the script of the command."""
-    (tmp_path / "numpy").mkdir()
-    (tmp_path / "numpy" / "__init__.py").write_text("raise KeyboardInterrupt\n")
-    script = "import sys\nfrom winit_fast.__main__ import main\nsys.exit(main())\n"
-    (tmp_path / "winit-fast").write_text(script)
-    places = [str(tmp_path), str(Path(winit_fast.__file__).parents[1])]
-
-    def run(*words):
-        return subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.mark.parametrize("start", STARTS)
-def test_an_interrupt_while_numpy_is_imported_is_one_line(start, interrupted_import):
-    done = interrupted_import(*STARTS[start], "schemes")
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{start}: interrupted\n")
-
-
-def test_other_programs_keep_their_interrupts(interrupted_import, tmp_path):
-    """One that imports winit_fast, whatever it is given."""
-    (tmp_path / "mine.py").write_text("import winit_fast\n")
-    for words in (["mine.py"], ["-m", "mine", "-m", "winit_fast"], ["-c", "import winit_fast", "winit-fast"]):
-        done = interrupted_import(*words)
-        assert done.returncode not in (0, 130)
-        assert done.stderr.startswith("Traceback")
-        assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, tmp_path, capsys):

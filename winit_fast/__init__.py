@@ -5,13 +5,9 @@ hashed ids; ``winit_fast.adapters`` hand them to a framework, and ``winit_fast.f
 STREAM.md says what every value is.
 """
 
-import sys
 from importlib import import_module
-from os.path import basename, dirname
+from os.path import dirname
 from typing import Any
-
-if [basename(word)[:10] for word in getattr(sys, "argv", ())[:1]] in (["-m"], ["winit-fast"]):  # a command may start
-    import_module(f"{__name__}.commands.starting").take_interrupts()
 
 import numpy
 
