@@ -6,6 +6,7 @@ import sys
 import warnings
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import winit_fast  # noqa: E402
+from winit_fast.adapters import dlpack  # noqa: E402
 from winit_fast.adapters._device import kernels, trust  # noqa: E402
 from winit_fast.adapters._device.launch import launch, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of  # noqa: E402
@@ -156,6 +158,34 @@ def test_models_and_functions_go_the_same_way(launches):
     torch.manual_seed(3)
     functions.trunc_normal_(model.weight.data, std=0.02)
     assert launches[3:] == ["across"] * 3
+
+
+class OnGPU:
+    """An array of another library, which shares its memory as a tensor of PyTorch's does."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __dlpack__(self, **arguments):
+        return self.held.__dlpack__(max_version=arguments.get("max_version"))
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_arrays_of_other_libraries_go_the_same_way(launches, monkeypatch):
+    waits = []
+    stream = SimpleNamespace(cuda_stream=0, synchronize=lambda: waits.append(len(launches)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    tensor = view(40, 50)
+    given = OnGPU(tensor)
+    assert dlpack.init_(given, "he_normal", seed=7, name="weight") is given
+    assert waits == [3]
+    assert launches == ["run"] * 3
+    other = torch.empty(40, 50)
+    winit_fast.fill(array_of(other), "he_normal", seed=7, name="weight")
+    assert is_same(tensor, other)
 
 
 @pytest.mark.parametrize("scheme", ["orthogonal", "sparse(sparsity=0.5)", "identity"])
