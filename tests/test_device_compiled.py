@@ -51,6 +51,10 @@ def compiled(kernel, target, pointer, is_aligned, constants, fuses=False, warps=
     return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": fuses}).asm
 
 
+def specialized_by_nothing(kernel):
+    return {parameter.name for parameter in kernel.params if parameter.do_not_specialize}
+
+
 class Emulated:
     """Stands for a kernel where it is launched: compiles it, and has an emulator run it on the tensor's memory."""
 
@@ -70,10 +74,10 @@ class Emulated:
             for argument in arguments
         ]
         assert storage.data_ptr() % 16 == 0
+        is_aligned = "out" not in specialized_by_nothing(self.kernel) and places[0] % 16 == 0
         asm = compiled(
-            self.kernel, self.target, POINTERS[out.dtype], places[0] % 16 == 0, tuple(constants.items()), self.fuses,
-            num_warps,
-        )  # fmt: skip
+            self.kernel, self.target, POINTERS[out.dtype], is_aligned, tuple(constants.items()), self.fuses, num_warps
+        )
         Program(asm["ptx"], 32 * num_warps, self.fuses).run(places, octets, blocks)
 
 
@@ -212,6 +216,24 @@ ALLOWED = re.compile(
 )
 
 
+@pytest.mark.parametrize("name", kernels.__all__)
+@pytest.mark.parametrize("target", [NVIDIA["sm_90"], AMD], ids=["cuda", "hip"])
+def test_of_memory_only_the_alignment_of_runs_decides_which_kernel_is_compiled(name, target, monkeypatch):
+    """So what is compared in little memory, of whichever view, is what runs in much."""
+    monkeypatch.setattr(torch.version, "hip", "6.4" if target is AMD else None)
+    kernel, backend = getattr(kernels, name), make_backend(target)
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    constants = {parameter.name: 1 for parameter in kernel.params if parameter.is_constexpr}
+    little = torch.zeros(8)
+    found = {}
+    for what, out in (("aligned", little[4:]), ("odd", little[1:]), ("much", torch.empty(1 << 30, device="meta"))):
+        pointers = {"out": launching._pointer_to(out), "row_list": launching._pointer_to(little[:2].view(torch.int64))}
+        arguments = [pointers.get(name, 1) for name in kernel.arg_names if name not in constants]
+        _, found[what], _ = bind(*arguments, **constants, num_warps=4, enable_fp_fusion=False)
+    assert found["aligned"] == found["much"]
+    assert (found["aligned"] == found["odd"]) == (name == "fill_panels")
+
+
 def variant(transform, dtype, target=NVIDIA["sm_90"], **panels):
     """The arguments of `compiled` for a kernel as it is launched."""
     kernel = kernels.fill_panels if panels else kernels.fill_run
@@ -219,7 +241,7 @@ def variant(transform, dtype, target=NVIDIA["sm_90"], **panels):
     assert values.transform == transform
     constants = {"TRANSFORM": transform, "STORE": values.store, "BITS": values.bits, "GROUPS": launching.GROUPS}
     pointer = {1: "*i8", 2: "*i16", 4: "*fp32", 8: "*fp64"}[dtype.itemsize // (2 if dtype.is_complex else 1)]
-    return kernel, target, pointer, True, tuple({**constants, **(panels or {"ALIGNED": True})}.items())
+    return kernel, target, pointer, not panels, tuple({**constants, **(panels or {"ALIGNED": True})}.items())
 
 
 @pytest.mark.covering

@@ -233,7 +233,13 @@ def test_an_old_triton_is_not_used(launches, monkeypatch, version):
     monkeypatch.setattr(triton, "__version__", version)
     init_(view(40, 50), "normal", seed=7, name="weight")
     assert launches == []
-    assert trust.find_obstacle() == f"Triton {version} is older than 3.6"
+    assert trust.find_obstacle("cuda") == f"Triton {version} is older than 3.6"
+
+
+def test_the_interpreter_is_used_on_no_device_but_the_cpu():
+    """Which tests do. With a GPU's tensor it would copy it to the host, and take hours."""
+    assert "TRITON_INTERPRET is set" in trust.find_obstacle("cuda")
+    assert trust.find_obstacle("cpu") is None
 
 
 def test_each_kernel_is_compared_once(launches):
@@ -347,16 +353,28 @@ def test_a_device_without_memory_to_compare_in_is_no_fault_of_the_kernel(launche
 
 
 def test_a_graph_captures_only_kernels_that_were_compared(launches, monkeypatch):
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
     tensor = view(40, 50)
     with pytest.raises(RuntimeError, match="fill it once before"):
         init_(tensor, "normal", seed=7, name="weight")
     assert bool((tensor == 7).all())
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: False)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: False)
     init_(tensor, "normal", seed=7, name="weight")
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
     init_(tensor, "normal", seed=8, name="weight")
     assert len(launches) == 4
+
+
+def test_what_a_graph_could_not_do_again_is_refused_before_anything_is_written(launches, monkeypatch):
+    tensor = view(50, 50)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
+    with pytest.raises(RuntimeError, match="init_rows_ must not be called while a CUDA graph is captured"):
+        init_rows_(tensor, range(50), "normal", seed=7, name="weight", shape=(100, 50))
+    for scheme in ("orthogonal", "normal"):
+        with pytest.raises(RuntimeError, match=f"got 10000 bytes of {scheme}"):
+            plain._fill_through_host(tensor, Initializer(scheme, name="weight"), seed=7)
+    assert launches == []
+    assert bool((tensor == 7).all())
 
 
 class Kernel:
@@ -379,21 +397,54 @@ def test_a_trusted_fill_waits_for_nothing_and_allocates_nothing(monkeypatch, dty
             seen.append(str(function))
             return function(*arguments, **(named or {}))
 
-    shape = (70, 50)
+    def wait(*_, **__):
+        raise AssertionError("it waits")
+
+    shape, rows = (70, 50), [4, 3, 2, 99] * 20
     init_(view(*shape, dtype=dtype), "he_normal", seed=7, name="weight")
     init_(view(*shape, dtype=dtype).t(), "he_normal", seed=7, name="weight")
+    init_rows_(view(80, 50, dtype=dtype), rows, "he_normal", seed=7, name="weight", shape=(100, 50))
     tensor, kernel = view(*shape, dtype=dtype), Kernel()
     monkeypatch.setattr(kernels, "fill_run", kernel)
     monkeypatch.setattr(kernels, "fill_panels", kernel)
-    other = tensor.t()
-    with Watch():
-        plain.fill_tensor(tensor, Initializer("he_normal", name="weight", padding_idx=0), seed=7)
-        plain.fill_tensor(other, Initializer("he_normal", name="weight"), seed=7)
-    assert len(kernel.grids) == 2
-    assert set(seen) <= {
+    for owner, name in (
+        (torch.cuda, "synchronize"), (torch.cuda.Stream, "synchronize"), (torch.cuda.Event, "synchronize"),
+        (torch.cuda, "current_stream"), (torch.Tensor, "cpu"), (torch.Tensor, "item"), (torch.Tensor, "tolist"),
+        (torch.Tensor, "__bool__"), (torch.Tensor, "__int__"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, wait)
+    other, part = tensor.t(), view(80, 50, dtype=dtype)
+    allowed = {
         "aten.detach.default", "aten.view_as_real.default", "aten.view.dtype", "aten.as_strided.default",
         "aten.select.int", "aten.zero_.default",
     }  # fmt: skip
+    with Watch():
+        plain.fill_tensor(tensor, Initializer("he_normal", name="weight", padding_idx=0), seed=7)
+        plain.fill_tensor(other, Initializer("he_normal", name="weight"), seed=7)
+        assert set(seen) <= allowed
+        seen.clear()
+        # The list of rows is all that is made beside, and copied without waiting for it.
+        init_rows_(part, rows, "he_normal", seed=7, name="weight", shape=(100, 50), padding_idx=2)
+    assert set(seen) <= {*allowed, "aten.empty.memory_format"}
+    assert len(kernel.grids) == 3
+
+
+def test_a_list_of_rows_on_the_host_is_copied_from_pinned_memory_and_not_waited_for(monkeypatch):
+    made, copied = [], []
+    monkeypatch.setattr(torch, "empty", lambda *sizes, **named: made.append(named) or torch.zeros(3, dtype=torch.int64))
+    monkeypatch.setattr(torch.Tensor, "to", lambda *arguments, **named: copied.append((*arguments, named)))
+    tensor = SimpleNamespace(device=torch.device("cuda", 1), is_cuda=True)
+    rows_module._on_device_of(tensor, [5, 1, 9], np.array([5, 1, 9]))
+    assert made == [{"dtype": torch.int64, "device": "cpu", "pin_memory": True}]
+    ((staged, device, named),) = copied
+    assert (staged.tolist(), device, named) == ([5, 1, 9], tensor.device, {"non_blocking": True})
+
+
+def test_rows_that_are_given_on_the_device_are_used_there():
+    tensor = torch.empty(0)
+    for given in (torch.tensor([5, 1, 9]), torch.tensor([5, 0, 1, 0, 9, 0], dtype=torch.int32)[::2]):
+        there = rows_module._on_device_of(tensor, given, np.zeros(3, np.int64))
+        assert (there.tolist(), there.dtype, there.is_contiguous()) == ([5, 1, 9], torch.int64, True)
 
 
 def refusals(tensor):
@@ -482,6 +533,7 @@ def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch
     with pytest.warns(RuntimeWarning):
         init_(view(40, 50), "normal", seed=7, name="weight")
     monkeypatch.setattr(trust, "DEVICES", ("cuda", "xpu"))
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")

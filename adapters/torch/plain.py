@@ -253,6 +253,12 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
     Where elements depend on each other (orthogonal, sparse, ...), every piece would begin with what all of them share:
     such a tensor is one piece, and as large in the host's memory.
     """
+    if trust.is_captured(tensor):
+        raise RuntimeError(
+            "tensor must not be filled through the host's memory while a CUDA graph is captured, which would copy what "
+            "stands there when it is replayed: fill it before (a kernel fills more than 64 KiB of a scheme that draws "
+            f"each element by itself, got {tensor.nbytes} bytes of {initializer.scheme})"
+        )
     extent, seed = tuple(tensor.shape), keywords.get("seed")
     whole, start = read_region(extent, keywords.get("shape"), keywords.get("offset"))
     distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
