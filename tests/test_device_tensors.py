@@ -94,6 +94,27 @@ def test_complex_tensors_have_the_bits_of_the_cpu(scheme):
     assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("scheme", ["constant(0.7)", "constant(-0.0)", "ones", "constant(-1e-40)"])
+def test_complex_constants_are_filled_where_they_stand(launches, monkeypatch, scheme, dtype):
+    monkeypatch.setattr(plain, "_fill_through_host", None)
+    monkeypatch.setattr(rows_module, "array_of", None)
+    for tensor, keywords in (
+        (view(50, 30, dtype=dtype), {}), (view(50, 30, dtype=dtype).t(), {"padding_idx": -1}),
+        (view(50, 30, dtype=dtype), {"shape": (90, 30), "offset": (40, 0), "padding_idx": 41}),
+    ):  # fmt: skip
+        init_(tensor, scheme, seed=7, name="weight", **keywords)
+        assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight", **keywords)), keywords
+    rows = [7, 3, *range(40)]
+    for keywords in ({}, {"padding_idx": 3}, {"padding_idx": 2, "batch_axis": 0}):
+        shape = (50, 30) if "batch_axis" not in keywords else (50, 5, 6)
+        tensor = view(len(rows), *shape[1:], dtype=dtype)
+        init_rows_(tensor, rows, scheme, seed=7, name="weight", shape=shape, **keywords)
+        whole = winit_fast.fill(np.empty(shape, str(dtype)[6:]), scheme, seed=7, name="weight", **keywords)
+        assert tensor.numpy().tobytes() == whole[rows].tobytes(), keywords
+    assert launches == []
+
+
 def test_parts_strides_matrices_and_padding_have_the_bits_of_the_cpu(launches):
     for tensor, keywords in (  # of 1,200 elements or somewhat more
         (view(40, 30).t(), {}),

@@ -218,24 +218,36 @@ def write_on_device(
     start: tuple[int, ...], rows: Tensor | None = None,
 ) -> bool:  # fmt: skip
     """Write what was checked by a kernel; `rows`: those of the global tensor that axis 0 holds, on the same device."""
-    conversion = _conversion_of(initializer, shape, tensor.dtype)
-    if conversion is None:
-        return False
-    call = Call(0 if seed is None else int(seed), initializer.stream, None)
     padding = initializer.padding(shape)
-    if rows is not None and padding is not None and padding[0] == 0:  # the kernel looks for it in the list
-        return trust.write(tensor, conversion, call, shape, start, rows, padding[1])
-    if not trust.write(tensor, conversion, call, shape, start, rows):
+    listed = padding if rows is not None and padding is not None and padding[0] == 0 else None
+    conversion = _conversion_of(initializer, shape, tensor.dtype)
+    if conversion is not None:
+        call = Call(0 if seed is None else int(seed), initializer.stream, None)
+        if not trust.write(tensor, conversion, call, shape, start, rows, -1 if listed is None else listed[1]):
+            return False
+    elif isinstance(initializer.distribution(shape, is_complex=tensor.is_complex()), Constant):  # a complex one
+        tensor.fill_(_constant_of(initializer, shape, tensor.dtype))
+        if rows is not None and listed is not None:
+            tensor.masked_fill_((rows == listed[1]).view(-1, *[1] * (tensor.dim() - 1)), 0)
+    else:
         return False
-    if padding is not None:
+    if padding is not None and listed is None:
         axis, index = padding[0], padding[1] - start[padding[0]]
         if 0 <= index < tensor.shape[axis]:
             tensor.select(axis, index).zero_()
     return True
 
 
+def _constant_of(initializer: Initializer, shape: tuple[int, ...], dtype: torch.dtype) -> complex:
+    """The value that every element has, rounded to the type as on the CPU."""
+    one = torch.empty([1] * len(shape), dtype=dtype, device="cpu")
+    unpadded = Initializer.from_config({**initializer.get_config(), "name": 0, "padding_idx": None})
+    unpadded.fill(array_of(one), seed=0, shape=shape, offset=[0] * len(shape), threads=1)
+    return one.item()
+
+
 def _conversion_of(initializer: Initializer, shape: tuple[int, ...], dtype: torch.dtype) -> Conversion | None:
-    """What kernels make the values by; None where elements are not drawn by themselves."""
+    """What kernels make the values by; None where there is no kernel for them."""
     if not dtype.is_complex:  # what `check` has looked up
         return look_up(
             initializer.scheme, shape, initializer.in_axis, initializer.out_axis, initializer.batch_axis,
