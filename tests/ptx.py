@@ -8,6 +8,7 @@ that does what its ISA says. What translates PTX to machine code, and the silico
 import re
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 __all__ = ["BASE", "Program", "operations_of"]
 
@@ -285,6 +286,9 @@ class _Block:
                 raise NotImplementedError(f"{name} that is not .rn")
             one, other = (self.read(text, "u8").view("f4") for text in operands)
             return _ROUNDED[name](one, other).view("u8")
+        if name == "cvt" and marks in (["rn", "bf16"], ["rn", "bf16x2"]) and kind == "f32":  # of two the high one first
+            *high, low = (self.read(text, "f4").astype(bfloat16).view("u2") for text in operands)
+            return high[0].astype("u4") << np.uint32(16) | low if high else low
         kind = _kind_of(kind)
         if name in _ROUNDED:
             if marks != ["rn"] and not (self.program.allows_fusion and not marks):

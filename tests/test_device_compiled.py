@@ -129,6 +129,18 @@ def test_emulated_runs_in_aligned_memory_have_the_bits_of_fill(target):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("target", NVIDIA)
+def test_the_conversion_to_bfloat16_that_is_not_used_has_the_same_bits(target):
+    """So a measurement may choose between the two."""
+    initializer = Initializer("normal", name=NAME)
+    (one, whole), (other, expected) = run(2048 + 33, torch.bfloat16), run(2048 + 33, torch.bfloat16)
+    values = values_of(conversion_of(initializer, (2, 2**60), torch.bfloat16), SEED, NAME)
+    layout = lay_out(one, (2, 2**60), (0, 7))
+    launch(one, values._replace(store="bfloat16_by_conversion"), layout, NVIDIA[target])
+    initializer.fill(array_of(other), seed=SEED, shape=(2, 2**60), offset=(0, 7), threads=1)
+    assert torch.equal(whole.view(torch.uint8), expected.view(torch.uint8))
+
+
 PANELS = {
     "rows": lambda whole: whole.view(30, 100)[:20, 3:90],
     "across": lambda whole: whole.view(30, 100)[:, :70].t(),

@@ -1,6 +1,8 @@
 """`adapters.torch` on a device, here the CPU in the interpreter: TRITON_INTERPRET=1 pytest -m device (.ci/device)."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -573,28 +575,78 @@ def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch
 BENCH = Path(__file__).parents[1] / "bench" / "gpu.py"
 
 
-def test_the_script_for_a_gpu_compares_and_measures_in_small():
-    command = [sys.executable, BENCH, "--dry", "--tune"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "values, none different" in ran.stdout
-    for line in (
-        "| torch trunc_normal_ |",
-        "| winit_fast truncated_normal |",
-        "one call of 64 x 64:",
-        "by materialize_",
-    ):
-        assert line in ran.stdout
-
-
-@pytest.mark.parametrize("act", [spoil, spoil_beside])
-def test_the_script_for_a_gpu_ends_at_the_first_difference(launches, monkeypatch, act):
+@pytest.fixture(scope="module")
+def script():
     spec = spec_from_file_location("bench_gpu", BENCH)
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    bits = script.Bits("cpu")
-    bits.run("normal", torch.float32, 5, 700, seed=1)
-    assert (bits.fills, bits.values, len(launches)) == (1, 700, 3)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_for_a_gpu_compares_and_measures_in_small(tmp_path):
+    path = tmp_path / "found.json"
+    command = [sys.executable, BENCH, "--dry", "--only", "smoke,bits,large,streams,arrays,speed,latency,model,tune"]
+    ran = subprocess.run([*command, "--json", path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for line in (
+        "--- smoke: good, 2 fills of 4,000 values compared", "| torch trunc_normal_ |",
+        "| winit_fast truncated_normal |", "one call of 64 x 64 by a kernel:", "by materialize_",
+        "| 32 groups, 2 warps |",
+    ):  # fmt: skip
+        assert line in ran.stdout
+    parts = json.loads(path.read_text())["parts"]
+    assert not any(part["faults"] for part in parts.values())
+    assert {result["what"] for result in parts["speed"]["results"]} >= {"zero_", "torch normal_", "winit_fast normal"}
+
+
+@pytest.mark.parametrize(("act", "words"), [
+    (spoil, "normal, torch.float32, 700 from 5 on, .*: 1 bytes of 2800 differ from index 0 on"),
+    (spoil_beside, "normal, torch.float32, 700 from 5 on, .*: wrote beside the tensor"),
+])  # fmt: skip
+def test_the_script_for_a_gpu_sees_differences_and_goes_on(launches, monkeypatch, script, act, words):
+    bench = script.Bench(True, float("inf"))
+    script.compare_run(bench, "normal", torch.float32, 5, 700, seed=1)
+    assert (bench.fills, bench.values, len(launches), bench.faults) == (1, 700, 3, [])
     monkeypatch.setattr(Launches, "act", staticmethod(act))
-    with pytest.raises(SystemExit, match=r"DIFFERENT: normal, torch\.float32, 700 from 5 on"):
-        bits.run("normal", torch.float32, 5, 700, seed=1)
+    for _ in range(2):
+        script.compare_run(bench, "normal", torch.float32, 5, 700, seed=1)
+    assert len(bench.faults) == 2
+    assert re.fullmatch(words, bench.faults[0])
+
+
+def test_a_part_of_the_script_that_fails_costs_no_other(monkeypatch, script, tmp_path, capsys):
+    def broken(bench):
+        """Fail."""
+        raise LookupError("no such device")
+
+    def endless(bench):
+        """Find nothing but faults."""
+        while True:
+            bench.fault("another")
+
+    def good(bench):
+        """Find something."""
+        bench.note(what="something")
+
+    monkeypatch.setattr(script, "PARTS", {"broken": broken, "endless": endless, "good": good})
+    path = tmp_path / "found.json"
+    assert script.main(["--dry", "--json", str(path)]) == 1
+    parts = json.loads(path.read_text())["parts"]
+    assert parts["broken"]["faults"] == ["LookupError: no such device"]
+    assert parts["endless"]["faults"] == ["another"] * script.MOST_FAULTS
+    assert (parts["good"]["faults"], parts["good"]["results"]) == ([], [{"what": "something"}])
+    assert "FAULTS in broken: 1, the first: LookupError: no such device" in capsys.readouterr().out
+    assert script.main(["--dry", "--only", "good", "--json", str(path)]) == 0
+    assert script.main(["--dry", "--only", "good", "--minutes", "0", "--json", str(path)]) == 1
+    assert json.loads(path.read_text())["parts"]["good"]["faults"] == ["it was not reached in time"]
+    with pytest.raises(SystemExit):
+        script.main(["--only", "fast"])
+
+
+@pytest.mark.parametrize(("code", "limit", "faults"), [
+    ("import sys; open(sys.argv[1], 'w').write('{\"parts\": {\"x\": {\"faults\": [\"one\"]}}}')", 600, ["one"]),
+    ("import os; os.kill(os.getpid(), 9)", 600, ["it ended with status -9"]),
+    ("import time; time.sleep(10000)", 1, ["it took more than the 1 s that were left"]),
+])  # fmt: skip
+def test_a_part_of_the_script_that_dies_or_hangs_is_a_fault(script, code, limit, faults):
+    assert script.run_apart([sys.executable, "-c", code], limit)["faults"] == faults
