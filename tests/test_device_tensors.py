@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,45 @@ def test_complex_tensors_have_the_bits_of_the_cpu(scheme):
     tensor = view(50, 30, dtype=torch.complex64)
     init_(tensor, scheme, seed=7, name="weight")
     assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+
+
+class Kind(torch.Tensor):
+    """A kind of tensor of the user's, which is what it seems."""
+
+
+@pytest.mark.parametrize("how", ["leaf", "inference", "another default device", "subclass", "compiled", "dispatched"])
+def test_tensors_of_every_state_go_the_same_way(launches, how):
+    tensor = view(60, 50)
+    around = nullcontext()
+    fill = init_
+    if how == "leaf":
+        tensor.requires_grad_()
+    elif how == "inference":
+        around = torch.inference_mode()
+        with around:
+            tensor = view(60, 50)
+    elif how == "another default device":
+        around = torch.device("meta")
+    elif how == "subclass":
+        tensor = tensor.as_subclass(Kind)
+    elif how == "compiled":
+        fill = torch.compile(lambda *arguments, **named: init_(*arguments, **named), backend="eager")
+    else:
+        around = Passing()
+    with around:
+        fill(tensor, "he_normal", seed=7, name="weight")
+    assert launches == ["run"] * 3
+    with torch.inference_mode():
+        assert is_same(tensor.detach(), expected(view(60, 50), "he_normal", seed=7, name="weight"))
+    assert tensor.requires_grad == (how == "leaf")
+    assert tensor.grad_fn is None
+
+
+class Passing(TorchDispatchMode):
+    """Sees every operation, and does it."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        return function(*arguments, **(named or {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
