@@ -282,6 +282,7 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
     initializer = initializer.rename(initializer.stream)  # `fill` would compare where the pieces stand
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
+    is_waited_for = is_cuda and tensor.nbytes > trust.SMALL_BYTES  # PyTorch keeps pinned memory until it was copied
     turns = 2 if most < tensor.numel() else 1
     size = min(most, tensor.numel())
     buffers = [torch.empty(size, dtype=tensor.dtype, device="cpu", pin_memory=is_cuda) for _ in range(turns)]
@@ -295,7 +296,7 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
         initializer.fill(array_of(staged), seed=seed, shape=whole, offset=offset, threads=keywords.get("threads"))
         piece = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
         piece.copy_(staged, non_blocking=is_cuda)
-        if is_cuda:
+        if is_waited_for:
             copied[turn] = torch.cuda.current_stream(tensor.device).record_event()
     for event in copied:
         if event is not None:
