@@ -84,10 +84,12 @@ def fill_small(
 
     False: it is something else, or is to be refused, and nothing was done.
     """
+    is_cuda = getattr(tensor, "is_cuda", False)
     if (
         type(scheme) is not str or len(scheme) > LONGEST_KEPT or generator is not None
         or (threads is not None and (type(threads) is not int or threads < 1))
-        or not is_usual(tensor)
+        or not is_usual(tensor, on_cuda=is_cuda)
+        or (is_cuda and (tensor.nbytes > trust.SMALL_BYTES or trust.is_captured(tensor)))
     ):  # fmt: skip
         return False
     try:
@@ -108,8 +110,13 @@ def fill_small(
         seed = seed.__index__()
     elif type(seed) is not int or not 0 <= seed < 1 << 64:
         return False
-    fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)
-    _increment_version(tensor)  # autograd must see the write
+    if is_cuda:
+        staged = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
+        fill_plan(known.plan.moved(staged.data_ptr(), seed, stream), threads)
+        tensor.detach().copy_(staged, non_blocking=True)  # PyTorch keeps pinned memory until it was copied
+    else:
+        fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)
+        _increment_version(tensor)  # autograd must see the write
     return True
 
 
@@ -134,15 +141,15 @@ def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, t
             _increment_version(tensor)  # autograd must see the write
 
 
-def is_usual(tensor: Tensor) -> bool:
+def is_usual(tensor: Tensor, *, on_cuda: bool = False) -> bool:
     """Whether a tensor is one that `refuse_unusable` lets pass, for the kinds that models are made of.
 
-    Memory on the CPU in one piece, no view, computed from nothing, and nobody traces or transforms what is done to it.
-    The type is looked at before all else, and the dtype not at all.
+    Memory on the CPU (or on CUDA) in one piece, no view, computed from nothing, and nobody traces or transforms what is
+    done to it. The type is looked at before all else, and the dtype not at all.
     """
     return (
         type(tensor) in PLAIN
-        and tensor.is_cpu
+        and (tensor.is_cuda if on_cuda else tensor.is_cpu)
         and tensor.layout is _STRIDED
         and not tensor.is_nested
         and tensor.is_contiguous()
