@@ -536,6 +536,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted({*names} - {*PARTS})
     if unknown:
         parser.error(f"--only must name {', '.join(PARTS)}, got {', '.join(unknown)}")
+    if not options.dry and not torch.cuda.is_available():
+        parser.error("PyTorch sees no GPU here: --dry does without one")
     begin = time.monotonic()
     deadline = begin + 60 * options.minutes
     found: dict[str, Any] = {"about": describe(options.dry), "parts": {}}

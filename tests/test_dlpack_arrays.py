@@ -195,7 +195,7 @@ class TestGPUs:
         assert adapters.init_(given, scheme, seed=7, name="w") is given
         assert held.tobytes() == expected(scheme, "float32").tobytes()
         # 1 is DLPack's number of the legacy default stream, which has to wait for the array's own.
-        assert given.asked == ([-1] if make is OnGPU else []) + [1, "waited"]
+        assert given.asked == ([None] if make is OnGPU else []) + [1, "waited"]
 
     @pytest.mark.parametrize("keywords", [
         {}, {"in_axis": 1, "out_axis": 0}, {"out_axis": 0, "in_axis": ()}, {"batch_axis": 0, "padding_idx": 3},

@@ -88,7 +88,7 @@ def _flags_of(array: Any) -> int | None:
     import ctypes
 
     try:
-        capsule = array.__dlpack__(max_version=(1, 0), stream=-1)  # which waits for nothing
+        capsule = array.__dlpack__(max_version=(1, 0))
     except TypeError:
         return None
     find = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
