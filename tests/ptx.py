@@ -71,14 +71,17 @@ class Program:
         self.threads = threads
         self.allows_fusion = allows_fusion
 
-    def run(self, arguments, memory, blocks):
-        """Write to `memory`, uint8 that stand at BASE; `arguments`: ints for the first parameters, or all."""
+    def run(self, arguments, memory, blocks, first=0):
+        """Write to `memory`, uint8 that stand at BASE; `arguments`: ints for the first parameters, or all.
+
+        So many blocks run, from the first on.
+        """
         values = [*arguments, *[0] * (len(self.parameters) - len(arguments))]
         given = {
             name: np.frombuffer((value % (1 << 8 * size)).to_bytes(size, "little"), np.uint8)
             for (name, size), value in zip(self.parameters.items(), values, strict=True)
         }
-        for block in range(blocks):
+        for block in range(first, first + blocks):
             with np.errstate(all="ignore"):
                 _Block(self, given, memory, block).run()
 
