@@ -136,6 +136,19 @@ def _on_device(tensor: Tensor) -> AbstractContextManager[Any]:
     return getattr(torch, tensor.device.type).device(tensor.device)  # type: ignore[no-any-return]
 
 
+def _pointer_to(tensor: Tensor) -> Any:
+    """What a kernel is launched with.
+
+    For ROCm, Triton compiles another kernel if it sees that memory is smaller than 2 GiB. So it does not see it, and
+    the kernel that was compared in little memory is the one that runs in much.
+    """
+    if torch.version.hip is None:
+        return tensor
+    import triton
+
+    return triton.reinterpret(tensor, tensor.dtype)
+
+
 def _merge(axes: Sequence[Axis]) -> list[Axis]:
     """Axes from the last on, those that continue each other in memory and in the global tensor as one.
 
@@ -255,8 +268,8 @@ def _launch_run(kernels: Any, out: Tensor, values: Values, run: Run) -> None:
     tile, count = GROUPS * 1024 // values.bits, run.size
     before, is_aligned = run.first % tile, run.first % 16 == 0
     kernels.fill_run[(-(-(before + count) // tile),)](
-        out, before // 16 if is_aligned else before, count, run.first // tile * GROUPS, values.seed, values.stream,
-        *values.constants,
+        _pointer_to(out), before // 16 if is_aligned else before, count, run.first // tile * GROUPS, values.seed,
+        values.stream, *values.constants,
         TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, ALIGNED=is_aligned, GROUPS=GROUPS,
         num_warps=WARPS, enable_fp_fusion=False,
     )  # fmt: skip
@@ -267,7 +280,7 @@ def _launch_panels(kernels: Any, out: Tensor, values: Values, panels: Panels) ->
     extents, strides, steps = zip(*panels.axes, *[(1, 0, 0)] * (_MOST_AXES - len(panels.axes)), strict=True)
     out = out.as_strided((1,), (1,), out.storage_offset() + panels.place)
     kernels.fill_panels[(-(-units // GROUPS),)](
-        out, out if rows is None else rows, panels.padding, panels.first, *panels.columns[:2],
+        _pointer_to(out), _pointer_to(out if rows is None else rows), panels.padding, panels.first, *panels.columns[:2],
         panels.pieces(values.bits), units, *extents, *strides, *steps, values.seed, values.stream, *values.constants,
         TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, AXES=len(panels.axes),
         LISTED=rows is not None, ACROSS=panels.is_across, GROUPS=GROUPS, num_warps=WARPS, enable_fp_fusion=False,
