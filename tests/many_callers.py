@@ -65,12 +65,10 @@ def looked_up(me):
 
 def crowd(me):
     """Schemes, shapes and names beyond what caches hold."""
-    return digest(
-        *(
-            winit_fast.fill(np.empty((k % 7 + 1, 3), "float32"), f"normal(std={1 + k / 8})", seed=k, name=f"{k} of {me}")
-            for k in range(300)
-        )
-    )
+    outs = [np.empty((k % 7 + 1, 3), "float32") for k in range(300)]
+    for k, out in enumerate(outs):
+        winit_fast.fill(out, f"normal(std={1 + k / 8})", seed=k, name=f"{k} of {me}")
+    return digest(*outs)
 
 
 JOBS = [
@@ -99,7 +97,7 @@ JOBS = [
 
 
 def work(me, found, wait):
-    """All jobs, each of which every thread begins at the same moment; then again, each thread in an order of its own."""
+    """All jobs, each of which all threads begin at the same moment; then again, in an order of each thread's own."""
     for job in JOBS:
         wait()
         found.append(str(job(me)))

@@ -33,6 +33,7 @@ def test_each_of_many_callers_gets_what_it_gets_alone(by_one, threads):
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "neon", "baseline"])
 def test_importing_every_module_leaves_pythons_lock_off(isa):
     printed(f"""
+import sys
 import numpy  # whose own word this is not about
 if sys._is_gil_enabled():
     sys.exit()
