@@ -287,7 +287,7 @@ def _remove(partial: Path) -> None:
 
 @atexit.register
 def _remove_unfinished() -> None:
-    for partial in tuple(_unfinished):
+    for partial in list(_unfinished):  # in one step, unlike a tuple: daemons may still write
         _remove(partial)
 
 
