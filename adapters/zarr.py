@@ -19,7 +19,7 @@ import numpy as np
 from winit_fast import Scheme, empty
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.verdicts import Difference, Findings, Verdict
-from winit_fast.messages import as_int, quote
+from winit_fast.messages import as_rank, quote
 from winit_fast.streams import UNNAMED
 
 from . import needs
@@ -208,12 +208,7 @@ class _Shards:
     """The shards of one of several processes, in order."""
 
     def __init__(self, array: zarr.Array, rank: SupportsIndex, world_size: SupportsIndex) -> None:
-        self.world_size = as_int("world_size", world_size)
-        self.rank = as_int("rank", rank)
-        if self.world_size < 1:
-            raise ValueError(f"world_size must be at least 1, got {self.world_size}")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
+        self.rank, self.world_size = as_rank(rank, world_size)
         self._array = array
         self._unit = [max(size, 1) for size in array.shards or array.chunks]
         self._counts = [-(-size // unit) for size, unit in zip(array.shape, self._unit, strict=True)]

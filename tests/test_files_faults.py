@@ -17,7 +17,8 @@ from written_files import contents, expected, make
 
 from winit_fast import files
 from winit_fast.files import journal, partial, writing
-from winit_fast.files.writing import LEAST_MEMORY, clean, read_unfinished, write_layout
+from winit_fast.files.scratch import LEAST_MEMORY
+from winit_fast.files.writing import clean, read_unfinished, write_layout
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and forks of POSIX")
 RECIPE, LAYOUT = make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"))  # 7 blocks of the least memory

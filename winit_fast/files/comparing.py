@@ -26,6 +26,7 @@ import numpy as np
 
 from winit_fast.files.layouts import PAGE, Segment
 from winit_fast.files.runs import RunFiller, cut_run
+from winit_fast.files.scratch import LEAST_MEMORY
 from winit_fast.files.specs import Part
 from winit_fast.files.verdicts import Difference
 from winit_fast.memory import empty
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
 
     from winit_fast.files.progress import Progress
 
-__all__ = ["LEAST_MEMORY", "Job", "compare_all", "compare_samples"]
+__all__ = ["Job", "compare_all", "compare_samples"]
 
-_LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 64 << 10  # bytes
-LEAST_MEMORY = 2 * _SMALLEST_BLOCK  # of one thread
+_LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, LEAST_MEMORY // 2  # bytes: a thread holds a block and a piece
 _PIECE = 1 << 20  # bytes: of 256 KiB to 2 MiB the fastest on a Xeon with 2 MiB of cache a core
 _WAITING = 4  # threads: 0 gave 0.76 of the speed of `write` on two cores, 2 gave 0.85, and 4 gave 0.97
 _STRETCH = 64  # values of a sample that follow each other

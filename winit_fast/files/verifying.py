@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winit_fast.files import folders, npy, plans, raw, safetensors
-from winit_fast.files.comparing import LEAST_MEMORY, Job, compare_all, compare_samples
+from winit_fast.files.comparing import Job, compare_all, compare_samples
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import Contents, Layout, Segment, Stored, TruncatedFileError
 from winit_fast.files.opening import open_file, read_path
@@ -101,7 +101,7 @@ def verify(
         recipe, jobs = _examine_folder(where, recipe, found)
     else:
         recipe, jobs = examine_file(where, recipe, rows, found)
-    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, LEAST_MEMORY, count)
+    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, count)
     if wanted is not None:
         differences, checked = compare_samples(jobs, recipe.seed, wanted, most, count, progress)
     else:

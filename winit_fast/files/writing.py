@@ -45,7 +45,7 @@ from winit_fast.files.partial import (
     room_of,
 )
 from winit_fast.files.runs import RunFiller
-from winit_fast.files.scratch import leave_scratch
+from winit_fast.files.scratch import LEAST_MEMORY, leave_scratch
 from winit_fast.files.specs import Recipe
 from winit_fast.memory import empty
 from winit_fast.messages import quote
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
-    "LEAST_MEMORY",
     "Unfinished",
     "Written",
     "check_arguments",
@@ -69,7 +68,6 @@ __all__ = [
 ]
 
 BLOCK = 16 << 20  # bytes
-LEAST_MEMORY = 128 << 10  # two blocks of the smallest size
 SYNC_BYTES = 64 << 20
 _MOST_BUFFERS = 4
 _WRITERS = 2
@@ -300,7 +298,7 @@ _LEFT = ("*.partial", "*.partial.journal", "*.partial.journal.new")
 def check_arguments(layout: Layout, memory: int, threads: int | None) -> int:
     """Refuse what `write_layout` cannot use; what the schemes leave of the memory for blocks."""
     _check_layout(layout)
-    left = leave_scratch((part for part, _ in layout.segments), memory, LEAST_MEMORY, read_threads(threads))
+    left = leave_scratch((part for part, _ in layout.segments), memory, read_threads(threads))
     _choose_block_size(left, layout.size)
     return left
 
