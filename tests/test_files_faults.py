@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -618,6 +619,22 @@ def test_a_forced_write_that_was_interrupted_is_continued_without_asking_again(t
     assert (tmp_path / "t").read_bytes() == b"old"
     assert write(tmp_path, resume=True).kept > 0
     assert contents(tmp_path) == {"t": EXPECTED}
+
+
+@posix
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_forced_write_that_is_continued_has_the_mode_of_the_old_file_or_of_a_new_one(gone, tmp_path):
+    before = os.umask(0o027)
+    try:
+        (tmp_path / "t").write_bytes(b"old")
+        (tmp_path / "t").chmod(0o604)
+        interrupted(tmp_path, force=True)
+        if gone:
+            (tmp_path / "t").unlink()
+        write(tmp_path, resume=True)
+        assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == (0o640 if gone else 0o604)
+    finally:
+        os.umask(before)
 
 
 def test_a_file_that_is_continued_has_its_recipe_in_the_journal(tmp_path):

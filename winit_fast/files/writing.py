@@ -466,6 +466,8 @@ class _Job:
                 raise
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
+        # It was begun where an old file was, for nobody else to read: that file may be gone since.
+        self.was_forced = past is not None and past.intent.force
         self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
         for number in done:
             self.left[self.blocks.numbers.index(number)] = 0
@@ -514,6 +516,8 @@ class _Job:
             writers.stop()
 
     def _publish(self) -> None:
+        if self.was_forced and self.destination.is_new:
+            self.file.take_mode(self.journal.path)  # which the umask gave it
         if os.name == "nt":  # which renames and removes no file that is open
             self.file.close()
             self.journal.close()
