@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from gzip import BadGzipFile
 from math import prod
 from operator import lt
@@ -94,15 +94,8 @@ def init_(
     shards = _Shards(target, rank, world_size)
     if shards.world_size > 1 and not hasattr(seed, "__index__") and seed_of(scheme, seed) is not None:
         raise TypeError(f"seed must be an int where world_size is not 1, got {quote(seed)}")
-    recipe = _recipe(target, scheme, seed, keywords)
-    recorded = target.attrs.get(ATTRIBUTE)
-    if recorded is not None and recorded != recipe.to_json():
-        raise ValueError(
-            f"the array records another recipe, {quote(recorded)}: "
-            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
-        )
-    if recorded is None:
-        target.update_attributes({ATTRIBUTE: recipe.to_json()})
+    recipe = make_recipe(target.shape, target.dtype, scheme, seed, keywords)
+    record(target, recipe)
     for shard in shards:
         values = shard.values(recipe, target.dtype, threads)
         if not (resume and _holds(target, shard, values)):
@@ -164,7 +157,7 @@ def verify(
     """
     source = _open(array, "r")
     shards = _Shards(source, rank, world_size)
-    recipe = _recorded(source) if scheme is None else _recipe(source, scheme, seed, keywords)
+    recipe = _recorded(source) if scheme is None else make_recipe(source.shape, source.dtype, scheme, seed, keywords)
     found = Findings()
     differences: list[Difference] = []
     checked = 0
@@ -235,13 +228,28 @@ def _open(array: Any, mode: str) -> zarr.Array:
     return zarr.open_array(array.store_path if isinstance(array, zarr.Array) else array, mode=mode)
 
 
-def _recipe(array: zarr.Array, scheme: str | Scheme, seed: Seed, keywords: Any) -> Recipe:
+def make_recipe(
+    shape: tuple[int, ...], dtype: np.dtype[Any], scheme: str | Scheme, seed: Seed, keywords: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of an array, by the arguments of `init_`."""
     name = keywords.get("name", UNNAMED)
     others = {key: value for key, value in keywords.items() if key != "name"}
     in_file = name if isinstance(name, str) else f"{name}"  # not the array's own, which may be renamed
-    spec = TensorSpec(in_file, array.shape, array.dtype, scheme, stream=name, **others)
+    spec = TensorSpec(in_file, shape, dtype, scheme, stream=name, **others)
     key = seed_of(scheme, seed)
     return Recipe((spec,), None if key is None else int(key.__index__()))
+
+
+def record(array: zarr.Array, recipe: Recipe) -> None:
+    """Say in an array how its values are made, before it has them."""
+    recorded = array.attrs.get(ATTRIBUTE)
+    if recorded is not None and recorded != recipe.to_json():
+        raise ValueError(
+            f"the array records another recipe, {quote(recorded)}: "
+            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
+        )
+    if recorded is None:
+        array.update_attributes({ATTRIBUTE: recipe.to_json()})
 
 
 def _recorded(array: zarr.Array) -> Recipe:
