@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from winit_fast import Scheme, empty
-from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.files.comparing import find_difference
+from winit_fast.files.runs import fill_run
+from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.files.verdicts import Difference, Findings, Verdict
 from winit_fast.messages import as_rank, quote
+from winit_fast.parallel import read_threads
 from winit_fast.streams import UNNAMED
 
 from . import needs
@@ -48,7 +51,7 @@ def init_(
     """Fill a Zarr array with starting weights: one shard (or chunk) after another, each written once, as a whole.
 
     The recipe (scheme, seed, name, shape, ...) is recorded first, in the attribute ``winit_fast``, so that `verify`
-    needs no arguments. Memory: one shard, and what zarr needs to write it; with `resume` one more.
+    needs no arguments. Memory: one shard, and what zarr needs to write or read it.
 
     Parameters
     ----------
@@ -63,6 +66,7 @@ def init_(
         Fill the shards of one of several processes. They have equal parts, in order; no shard has two writers.
     resume : bool, default False
         Write no shard that is there with the right values. Use it after a process was killed, or after a power cut.
+        Each shard that is there is read and compared, since other programs may have changed it.
     threads : int, optional
         As in `winit_fast.fill`.
     **keywords
@@ -97,18 +101,17 @@ def init_(
     recipe = make_recipe(target.shape, target.dtype, scheme, seed, keywords)
     record(target, recipe)
     for shard in shards:
-        values = shard.values(recipe, target.dtype, threads)
-        if not (resume and _holds(target, shard, values)):
-            target[shard.region] = values
+        if not (resume and _holds(target, shard, recipe, threads)):
+            target[shard.region] = shard.values(recipe, threads)
     return target
 
 
-def _holds(array: Any, shard: _Shard, values: NDArray[Any]) -> bool:
-    """Whether a shard is there, with these values: it may be older than the array's recipe."""
+def _holds(array: zarr.Array, shard: _Shard, recipe: Recipe, threads: SupportsIndex | None) -> bool:
+    """Whether a shard is there with the right values: it may be damaged, or older than the array's recipe."""
     if not _exists(array, shard.key):
         return False
     try:
-        return _first_difference(np.ascontiguousarray(array[shard.region]), values) is None
+        return shard.difference(array, recipe, threads) is None
     except _DAMAGE:
         return False
 
@@ -162,20 +165,16 @@ def verify(
     differences: list[Difference] = []
     checked = 0
     for shard in shards:
-        expected = shard.values(recipe, source.dtype, threads)
-        checked += expected.nbytes
+        checked += shard.part(recipe).nbytes
         try:
-            here = np.ascontiguousarray(source[shard.region])
+            difference = shard.difference(source, recipe, threads)
         except _DAMAGE:
             found.missing.append(f"{shard.key} cannot be decoded")
             continue
-        where = _first_difference(here, expected)
         if not _exists(source, shard.key):
             found.missing.append(shard.key)
-        elif where is not None and len(differences) < _MOST_DIFFERENCES:
-            index = tuple(extent.start + int(at) for extent, at in zip(shard.region, where, strict=True))
-            tensor = recipe.tensors[0].name
-            differences.append(Difference(tensor, index, here[where], expected[where], Path(shard.key)))
+        elif difference is not None and len(differences) < _MOST_DIFFERENCES:
+            differences.append(difference)
     found.leftovers.extend(_strays(source) if shards.rank == 0 else ())
     return found.judge(differences, checked)
 
@@ -189,12 +188,28 @@ class _Shard(NamedTuple):
     key: str
     region: tuple[slice, ...]
 
-    def values(self, recipe: Recipe, dtype: np.dtype[Any], threads: SupportsIndex | None) -> NDArray[Any]:
-        (spec,) = recipe.tensors
-        # A new one each time: a store in memory may keep it.
-        out = empty([extent.stop - extent.start for extent in self.region], dtype)
-        offset = [extent.start for extent in self.region]
+    def part(self, recipe: Recipe) -> Part:
+        """What it has of the tensor."""
+        sizes = tuple(extent.stop - extent.start for extent in self.region)
+        return Part(recipe.tensors[0], tuple(extent.start for extent in self.region), sizes)
+
+    def values(self, recipe: Recipe, threads: SupportsIndex | None) -> NDArray[Any]:
+        """What it should hold, in an array of its own: a store in memory may keep that."""
+        spec, offset, sizes = self.part(recipe)
+        out = empty(sizes, spec.dtype)
         return spec.initializer.fill(out, seed=recipe.seed, shape=spec.shape, offset=offset, threads=threads)
+
+    def difference(self, array: zarr.Array, recipe: Recipe, threads: SupportsIndex | None) -> Difference | None:
+        """The first of its values that is not as it should be."""
+        here, part, count = np.ascontiguousarray(array[self.region]), self.part(recipe), read_threads(threads)
+        number = find_difference(here, part, recipe.seed, count)
+        if number < 0:
+            return None
+        expected = np.empty(1, part.spec.dtype)
+        fill_run(part, number, number + 1, expected, seed=recipe.seed, threads=count)
+        places = np.unravel_index(number, part.shape) if part.shape else ()
+        index = tuple(int(first + place) for first, place in zip(part.offset, places, strict=True))
+        return Difference(part.spec.name, index, here.reshape(-1)[number], expected[0], Path(self.key))
 
 
 class _Shards:
@@ -264,16 +279,6 @@ def _recorded(array: zarr.Array) -> Recipe:
             f"got {quote(text)}"
         )
     return recipe
-
-
-def _first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[int, ...] | None:
-    """The index of the first element whose bits differ: numbers would call 0 and -0 equal, and nan different."""
-    bits = f"u{min(found.itemsize, 8)}"  # a complex128 is two of them
-    wrong = found.reshape(-1).view(bits) != expected.reshape(-1).view(bits)
-    if not wrong.any():
-        return None
-    element = int(wrong.argmax()) // (wrong.size // found.size)
-    return tuple(int(at) for at in np.unravel_index(element, found.shape))
 
 
 def _exists(array: zarr.Array, key: str) -> bool:

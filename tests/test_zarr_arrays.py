@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,25 @@ def test_resume_keeps_no_shard_that_is_older_than_the_recipe_or_damaged(tmp_path
     (tmp_path / "c" / "3" / "0").write_bytes(b"damaged")
     init_(tmp_path, **arguments, resume=True)
     assert verify(tmp_path)
+
+
+def test_a_shard_is_compared_in_little_more_memory_than_zarr_takes_to_read_it(tmp_path):
+    """It was once made again as a whole beside the one that was read: 8 MiB."""
+    array = created(tmp_path, shape=(4096, 2048), dtype="float16", chunks=(2048, 2048), compressors=None)
+    arguments = {"scheme": "normal(std=0.01)", "seed": 7, "name": "w", "threads": 1}
+    init_(array, **arguments)
+    peaks = []
+    for call in (lambda: [array[part : part + 2048].shape for part in (0, 2048)],
+                 lambda: init_(tmp_path, **arguments, resume=True), lambda: verify(tmp_path, threads=1)):  # fmt: skip
+        tracemalloc.start()
+        try:
+            call()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    read, resumed, verified = peaks
+    assert read > 8 << 20
+    assert max(resumed, verified) < read + (3 << 20)
 
 
 class TestVerify:
