@@ -654,6 +654,14 @@ def test_a_file_is_continued_by_its_name_alone(tmp_path):
     assert contents(tmp_path) == {"t": EXPECTED}
 
 
+@pytest.mark.parametrize("size", [1, 100_000, 200_000])
+def test_blocks_that_were_cut_from_a_partial_file_are_written_again(size, tmp_path):
+    interrupted(tmp_path)
+    kept = read_kept(tmp_path)
+    os.truncate(tmp_path / "t.partial", size)
+    assert complete(tmp_path) < min(kept, size)
+
+
 def test_another_recipe_is_refused_by_what_differs(tmp_path):
     interrupted(tmp_path)
     before = contents(tmp_path)

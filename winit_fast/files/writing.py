@@ -456,13 +456,17 @@ class _Job:
         self.file = file
         self.destination = destination
         self.blocks = _Blocks.of(intent)
-        done = past.blocks if past else ()
+        size = file.size  # somebody may have cut it
+        done, marked = (
+            tuple(number for number in numbers if self.blocks.span(number)[1] <= size)
+            for numbers in ((past.blocks, past.marked) if past else ((), ()))
+        )
         path = journal_of(destination.final)
         if past:
             try:
                 file.sync()
             except OSError:  # what the disk has not kept is no longer recorded
-                Journal(path, intent, past.marked).close()
+                Journal(path, intent, marked).close()
                 raise
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
