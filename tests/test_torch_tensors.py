@@ -14,6 +14,7 @@ import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
+from winit_fast.adapters._memory.torch import array_of  # noqa: E402
 from winit_fast.adapters.torch import plain  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
@@ -586,6 +587,13 @@ def test_a_tensor_without_elements_is_left_as_it_is(scheme, shape):
     for dtype in (torch.float32, torch.bfloat16):
         tensor = torch.nn.Parameter(torch.empty(shape, dtype=dtype))
         assert init_(tensor, scheme, seed=1) is tensor
+
+
+def test_an_empty_tensor_stands_at_an_address_that_every_numpy_takes():  # before 2.4 none takes 0
+    assert torch.empty(0, 5).data_ptr() == 0
+    array = array_of(torch.empty(0, 5, dtype=torch.bfloat16))
+    assert (array.shape, array.dtype.name) == ((0, 5), "bfloat16")
+    assert array.__array_interface__["data"][0] != 0
 
 
 def test_a_part_without_elements_is_checked_all_the_same():
