@@ -102,8 +102,18 @@ def init_(
     record(target, recipe)
     for shard in shards:
         if not (resume and _holds(target, shard, recipe, threads)):
-            target[shard.region] = shard.values(recipe, threads)
+            _write(target, shard, shard.values(recipe, threads))
     return target
+
+
+def _write(array: zarr.Array, shard: _Shard, values: NDArray[Any]) -> None:
+    try:
+        array[shard.region] = values
+    except _DAMAGE:  # of what is there: zarr reads the index of a shard before it writes even all of it
+        if not _exists(array, shard.key):
+            raise
+        sync((array.store_path / shard.key).delete())
+        array[shard.region] = values
 
 
 def _holds(array: zarr.Array, shard: _Shard, recipe: Recipe, threads: SupportsIndex | None) -> bool:

@@ -172,6 +172,19 @@ def test_resume_keeps_no_shard_that_is_older_than_the_recipe_or_damaged(tmp_path
     assert verify(tmp_path)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("place", [0, 100, -20, -2])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_damaged_shard_is_written_again_which_zarr_itself_refuses(resume, place, is_cut, tmp_path):
+    filled(tmp_path, chunks=(5, 16), shards=(10, 16))
+    path = tmp_path / "c" / "2" / "0"
+    octets = bytearray(path.read_bytes())
+    octets[place] ^= 1
+    path.write_bytes(octets[:place] if is_cut else octets)
+    init_(tmp_path, "normal(std=0.01)", seed=7, name="w", resume=resume)
+    assert verify(tmp_path)
+
+
 def test_a_shard_is_compared_in_little_more_memory_than_zarr_takes_to_read_it(tmp_path):
     """It was once made again as a whole beside the one that was read: 8 MiB."""
     array = created(tmp_path, shape=(4096, 2048), dtype="float16", chunks=(2048, 2048), compressors=None)
