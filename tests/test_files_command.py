@@ -182,8 +182,9 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         ([*TABLE, "--dtype", "int8"], "invalid choice: 'int8'"),
         ([*TABLE, "--seed", str(1 << 64)], "seed must be an int in [0, 2^64)"),
         ([*TABLE, "--seed", "-1"], "must be an int >= 0, got -1"),
-        (TABLE[:6] + TABLE[8:], "seed"),
-        ([*TABLE, "--memory", "much"], "memory must be a number of bytes, such as"),
+        (TABLE[:6] + TABLE[8:], "fill: --seed must be given"),
+        ([*TABLE, "--format", "h5"], "fill: --format must be one of npy"),
+        ([*TABLE, "--memory", "much"], "fill: --memory must be a number of bytes, such as"),
         ([*TABLE, "--memory", "1kB"], "memory must be at least"),
         ([*TABLE, "--threads", "0"], "must be an int >= 1, got 0"),
         ([*TABLE, "--rows", "7"], "must be two numbers of rows such as 0:1000, got '7'"),
@@ -199,6 +200,8 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         (["--rule", "*", "zeros"], "--rule needs the names of tensors: --recipe or --like"),
         (["--recipe", "missing.json"], "missing.json"),
         (["--like", "missing"], "missing"),
+        (["--like", "", "--rule", "*", "ones"], "fill: --like must be a name, got ''"),
+        (["--recipe", ""], "fill: --recipe must be a name, got ''"),
         ([*TABLE, "--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
@@ -346,7 +349,7 @@ def test_another_recipe_is_refused_by_what_differs(unfinished, tmp_path, capsys)
 def test_a_full_disk_keeps_what_is_written_and_says_how_to_go_on(unfinished, tmp_path, capsys):
     assert unfinished(OSError(errno.ENOSPC, "No space left on device")) == 2
     err = capsys.readouterr().err
-    assert "No space left on device; continue with: " in err
+    assert err.startswith("python -m winit_fast fill: No space left on device; continue with: ")
     assert main(continuing(err)[-5:]) == 0
     assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32").tobytes()
 

@@ -21,6 +21,7 @@ __all__ = [
     "class_name",
     "library_of",
     "quote",
+    "reason_of",
     "roots_of",
     "shorten",
 ]
@@ -77,6 +78,14 @@ _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), s
 def shorten(text: str) -> str:
     """A text as it is, cut short."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the number that the system has for it in front."""
+    text = str(error)
+    return (
+        text.partition("] ")[2] if isinstance(error, OSError) and text.startswith(("[Errno ", "[WinError ")) else text
+    )
 
 
 def library_of(value: object) -> str:

@@ -162,6 +162,7 @@ class PartialFile(Destination):
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = Path(tempfile.mkdtemp())
     >>> with PartialFile(folder / "a.txt") as partial:
     ...     with partial.open() as file:
@@ -243,6 +244,7 @@ def reserve(file: BinaryIO, size: int) -> None:
 
     Examples
     --------
+    >>> import os
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file:
     ...     reserve(file, 100_000)

@@ -21,6 +21,7 @@ def name_of(dtype: torch.dtype) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> name_of(torch.bfloat16)
     'bfloat16'
     """
@@ -88,6 +89,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
     Examples
     --------
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
     >>> array_of(weight)[1] = 3
     >>> weight.tolist()

@@ -276,6 +276,7 @@ def megatron_init_method(
     --------
     >>> import torch
     >>> from winit_fast import adapters
+    >>> from winit_fast.adapters.torch import megatron_init_method
     >>> halves = [torch.empty(4, 6), torch.empty(4, 6)]
     >>> for rank, half in enumerate(halves):
     ...     half.partition_dim, half.partition_stride = 0, 1

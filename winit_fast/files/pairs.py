@@ -78,7 +78,9 @@ def iterate_rows(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import winit_fast
+    >>> from winit_fast.files import iterate_rows
     >>> ids = np.array([2**62 + 1, 17, 4, 8, 15])
     >>> for keys, values in iterate_rows(
     ...     ids, 8, "normal(std=0.01)", seed=7, name="user_id", rows_at_once=2, rank=1, world_size=2

@@ -75,8 +75,9 @@ def verify(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> import numpy as np
-    >>> from winit_fast.files import TensorSpec, write
+    >>> from winit_fast.files import TensorSpec, verify, write
     >>> path = Path(tempfile.mkdtemp(), "user_id.safetensors")
     >>> _ = write(path, TensorSpec("user_id", (1000, 64), "float32", "normal(std=0.01)"), seed=7)
     >>> verify(path).is_right

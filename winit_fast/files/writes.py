@@ -87,6 +87,7 @@ def write(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from winit_fast.files import TensorSpec, write
     >>> path = Path(tempfile.mkdtemp(), "user_id.npy")
     >>> written = write(path, TensorSpec("user_id", (1000, 64), "float16", "normal"), seed=7)

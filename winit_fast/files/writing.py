@@ -135,7 +135,9 @@ def write_layout(
     Examples
     --------
     >>> import tempfile
-    >>> from winit_fast.files.layouts import Segment
+    >>> from pathlib import Path
+    >>> from winit_fast.files import Recipe
+    >>> from winit_fast.files.layouts import Layout, Segment
     >>> from winit_fast.files.specs import TensorSpec
     >>> recipe = Recipe((TensorSpec("user_id", (1000, 64), "float16", "normal(std=0.01)"),), 7)
     >>> layout = Layout("raw", b"", (Segment(recipe.tensors[0].whole, 0),), 128000)
