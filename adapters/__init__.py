@@ -82,7 +82,7 @@ def init_(x: T, scheme: str | Scheme, **keywords: Unpack[AnyKeywords]) -> T:
     if _shares_memory(x):
         return import_module(f"{__name__}.dlpack").init_(x, scheme, **keywords)  # type: ignore[no-any-return]
     raise TypeError(
-        f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or an array in host memory "
+        f"x must be an array, tensor or variable of {', '.join(_frameworks())}, or an array "
         f"that adapters.dlpack can fill, got {type(x).__name__}"
     )
 

@@ -22,14 +22,20 @@ def seed_of(scheme: str | Scheme, seed: Seed) -> SupportsIndex | None:
 
 
 class _LateSeed:
-    """A seed that is drawn when it is asked for: after all else has been checked."""
+    """A seed that is drawn when it is first asked for: after all else has been checked."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_source", "_value")
 
     def __init__(self, source: np.random.Generator | np.random.SeedSequence | None) -> None:
         self._source = source
+        self._value: int | None = None
 
     def __index__(self) -> int:
+        if self._value is None:
+            self._value = self._draw()
+        return self._value
+
+    def _draw(self) -> int:
         if isinstance(self._source, np.random.Generator):
             return int(self._source.integers(1 << 64, dtype=np.uint64))
         return int((self._source or np.random.SeedSequence()).generate_state(1, np.uint64)[0])

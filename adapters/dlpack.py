@@ -1,4 +1,4 @@
-"""Arrays of any other library, filled in place: those that share host memory by DLPack or as a buffer."""
+"""Arrays of any other library, filled in place: those that share their memory by DLPack or as a buffer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 from winit_fast import Scheme
 from winit_fast.initializer import Initializer, Keywords
 
+from . import init_ as init_any
+from ._memory.gpu import is_on_gpu, shared
 from ._memory.host import array_of
 from ._seeds import Seed, seed_of
 
@@ -28,9 +30,12 @@ def init_(
     Parameters
     ----------
     array
-        Writable, in host memory, of a dtype that `winit_fast.fill` accepts. It must have an ``__array_interface__``, be
+        Writable, of a dtype that `winit_fast.fill` accepts. In host memory it must have an ``__array_interface__``, be
         a buffer, or support DLPack 1.0 or newer, which says whether an array is writable, and which NumPy reads from
-        2.1 on. MLX arrays must have been evaluated.
+        2.1 on. MLX arrays must have been evaluated. On CUDA or ROCm it must support DLPack, and PyTorch must be
+        installed for that device. It is then filled as `winit_fast.adapters.torch.init_` fills a tensor there, after
+        what its library has queued on its current stream. The call returns when all values are written, so that they
+        are there for every stream.
     scheme, seed, shape, offset, threads, **keywords
         As in `winit_fast.adapters.numpy.init_`.
 
@@ -41,14 +46,23 @@ def init_(
     Raises
     ------
     TypeError, ValueError
-        If the memory cannot be shared, or is not host memory, or another argument cannot be used.
+        If the memory cannot be shared, or is that of another device, or another argument cannot be used. Nothing has
+        been written then.
 
     Examples
     --------
     >>> from array import array
+    >>> from winit_fast.adapters.dlpack import init_
     >>> init_(array("f", [0, 0]), "ones")
     array('f', [1.0, 1.0])
     """
     key, which = seed_of(scheme, seed), Initializer(scheme, **keywords)
-    which.fill(array_of(array), seed=key, shape=shape, offset=offset, threads=threads)
+    if is_on_gpu(array):
+        # What PyTorch would read in its own way.
+        keywords["in_axis"] = -2 if which.in_axis is None else which.in_axis
+        keywords["out_axis"] = -1 if which.out_axis is None else which.out_axis
+        with shared(array) as tensor:
+            init_any(tensor, which.scheme, seed=key, shape=shape, offset=offset, threads=threads, **keywords)
+    else:
+        which.fill(array_of(array), seed=key, shape=shape, offset=offset, threads=threads)
     return array

@@ -1,4 +1,4 @@
-"""What the library must reach, measured: ``python bench/targets.py SPEED.json [MEMORY.json]``.
+"""What the library must reach, measured: ``python bench/targets.py SPEED.json [MEMORY.json [FILES.json]]``.
 
 Reads what pytest-benchmark and bench/memory.py wrote, prints each ratio beside its target, and exits with 1 where one
 is missed. Ratios are those of the fastest rounds; those of the median rounds stand beside them.
@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 Benchmark = dict[str, Any]
@@ -262,6 +263,26 @@ def other_adapters(results: Results) -> Iterator[Target]:
             yield Target(f"{library} {name}: ours / its own, 2 threads", "", *results.ratio(*pair), f">= {limit}")
 
 
+def files(found: dict[str, Any]) -> Iterator[Target]:
+    """What bench/files.py found: rates beside those of others, memory, what a kill costs, the import of the command."""
+    rates, peaks = found["rates"], found["peaks"]
+    write, verify, fill = (
+        next((name for name in rates if name.startswith(begin)), "")
+        for begin in ("winit_fast, write", "winit_fast, verify", "winit_fast, fill")
+    )
+    others = [rates[name] for name in ("dd oflag=direct", "dd", "ndarray.tofile") if name in rates]
+    what = "writing / the slower of our fill and the fastest other way to write"
+    yield Target(what, "", rates[write] / min(rates[fill], max(others)), None, ">= 0.9")
+    yield Target("verifying / writing", "", rates[verify] / rates[write], None, ">= 0.7")
+    for name, peak in peaks.items():
+        yield Target(f"{name.partition(', ')[2]}, --memory 256MiB: peak memory", "", peak / 2**20, None, "<= 356 MiB")
+    if found["repeated"]:
+        what = f"kill -9 while {found['repeated_size'] / 2**30:.2g} GiB are written: the most that is written again"
+        shares = [100 * share for share in found["repeated"]]
+        yield Target(what, "", max(shares), median(shares), "<= 1 %")
+    yield Target("import of the command beyond NumPy's", "", found["import"], None, "<= 60 ms")
+
+
 def table(rows: list[Target]) -> str:
     """The table in Markdown."""
     words = {True: "yes", False: "**no**", None: "not measured"}
@@ -284,6 +305,8 @@ def main() -> int:
     print(f"{machine['cpu']['brand_raw']}, {machine['cpu']['count']} CPUs; buffers of {machine['megabytes']} MiB\n")
     results = Results(speed["benchmarks"])
     rows = [*targets(results, memory), *structures(results, memory), *frameworks(results, memory)]
+    if len(sys.argv) > 3:
+        rows += files(json.loads(Path(sys.argv[3]).read_text()))
     print(table(rows))
     return int(any(row.is_reached is False for row in rows))
 

@@ -8,6 +8,7 @@ that does what its ISA says. What translates PTX to machine code, and the silico
 import re
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 __all__ = ["BASE", "Program", "operations_of"]
 
@@ -70,14 +71,17 @@ class Program:
         self.threads = threads
         self.allows_fusion = allows_fusion
 
-    def run(self, arguments, memory, blocks):
-        """Write to `memory`, uint8 that stand at BASE; `arguments`: ints for the first parameters, or all."""
+    def run(self, arguments, memory, blocks, first=0):
+        """Write to `memory`, uint8 that stand at BASE; `arguments`: ints for the first parameters, or all.
+
+        So many blocks run, from the first on.
+        """
         values = [*arguments, *[0] * (len(self.parameters) - len(arguments))]
         given = {
             name: np.frombuffer((value % (1 << 8 * size)).to_bytes(size, "little"), np.uint8)
             for (name, size), value in zip(self.parameters.items(), values, strict=True)
         }
-        for block in range(blocks):
+        for block in range(first, first + blocks):
             with np.errstate(all="ignore"):
                 _Block(self, given, memory, block).run()
 
@@ -285,6 +289,9 @@ class _Block:
                 raise NotImplementedError(f"{name} that is not .rn")
             one, other = (self.read(text, "u8").view("f4") for text in operands)
             return _ROUNDED[name](one, other).view("u8")
+        if name == "cvt" and marks in (["rn", "bf16"], ["rn", "bf16x2"]) and kind == "f32":  # of two the high one first
+            *high, low = (self.read(text, "f4").astype(bfloat16).view("u2") for text in operands)
+            return high[0].astype("u4") << np.uint32(16) | low if high else low
         kind = _kind_of(kind)
         if name in _ROUNDED:
             if marks != ["rn"] and not (self.program.allows_fusion and not marks):

@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ triton = pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("nothing is compiled where TRITON_INTERPRET is 1", allow_module_level=True)
 
-from device_cases import CASES, NAME, SEED, conversion_of, memory, run, scheme_of  # noqa: E402
+from device_cases import CASES, GUARD, NAME, SEED, conversion_of, memory, run, scheme_of  # noqa: E402
 from ptx import BASE, Program, operations_of  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource, make_backend  # noqa: E402
@@ -51,6 +52,10 @@ def compiled(kernel, target, pointer, is_aligned, constants, fuses=False, warps=
     return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": fuses}).asm
 
 
+def specialized_by_nothing(kernel):
+    return {parameter.name for parameter in kernel.params if parameter.do_not_specialize}
+
+
 class Emulated:
     """Stands for a kernel where it is launched: compiles it, and has an emulator run it on the tensor's memory."""
 
@@ -70,10 +75,10 @@ class Emulated:
             for argument in arguments
         ]
         assert storage.data_ptr() % 16 == 0
+        is_aligned = "out" not in specialized_by_nothing(self.kernel) and places[0] % 16 == 0
         asm = compiled(
-            self.kernel, self.target, POINTERS[out.dtype], places[0] % 16 == 0, tuple(constants.items()), self.fuses,
-            num_warps,
-        )  # fmt: skip
+            self.kernel, self.target, POINTERS[out.dtype], is_aligned, tuple(constants.items()), self.fuses, num_warps
+        )
         Program(asm["ptx"], 32 * num_warps, self.fuses).run(places, octets, blocks)
 
 
@@ -125,6 +130,18 @@ def test_emulated_runs_in_aligned_memory_have_the_bits_of_fill(target):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("target", NVIDIA)
+def test_the_conversion_to_bfloat16_that_is_not_used_has_the_same_bits(target):
+    """So a measurement may choose between the two."""
+    initializer = Initializer("normal", name=NAME)
+    (one, whole), (other, expected) = run(2048 + 33, torch.bfloat16), run(2048 + 33, torch.bfloat16)
+    values = values_of(conversion_of(initializer, (2, 2**60), torch.bfloat16), SEED, NAME)
+    layout = lay_out(one, (2, 2**60), (0, 7))
+    launch(one, values._replace(store="bfloat16_by_conversion"), layout, NVIDIA[target])
+    initializer.fill(array_of(other), seed=SEED, shape=(2, 2**60), offset=(0, 7), threads=1)
+    assert torch.equal(whole.view(torch.uint8), expected.view(torch.uint8))
+
+
 PANELS = {
     "rows": lambda whole: whole.view(30, 100)[:20, 3:90],
     "across": lambda whole: whole.view(30, 100)[:, :70].t(),
@@ -145,6 +162,52 @@ def test_emulated_panels_have_the_bits_of_fill(layout, dtype, target):
     shape, offset = tuple(size + 37 for size in extent), tuple(range(1, 1 + len(extent)))
     one, other = fill_both(Initializer("truncated_normal(std=0.1)", name=NAME), make, shape, offset, NVIDIA[target])
     assert torch.equal(one, other)
+
+
+class Asked:
+    """Stands for a kernel where it is launched: keeps the number of blocks and the arguments."""
+
+    def __getitem__(self, grid):
+        def keep(*arguments, num_warps, enable_fp_fusion, **constants):
+            self.blocks, self.arguments, self.constants = grid[0], arguments[1:], tuple(constants.items())
+
+        return keep
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=name_of)
+def test_what_stands_more_than_32_bits_of_elements_behind_the_beginning_has_the_bits_of_fill(dtype):
+    """The last blocks alone are run, with memory that only they write to."""
+    initializer, shape = Initializer("normal", name=NAME), (10**6, 2**20)
+    values, pointer = values_of(conversion_of(initializer, shape, dtype), SEED, NAME), {2: "*i16", 4: "*fp32"}
+    out = torch.empty(1, dtype=dtype).view({2: torch.int16, 4: torch.float32}[dtype.itemsize])
+
+    def run_last(asked, kernel, before, size):
+        whole = memory(size, dtype)
+        asm = compiled(kernel, NVIDIA["sm_90"], pointer[dtype.itemsize], False, asked.constants)
+        where = [BASE - before * dtype.itemsize, *asked.arguments]
+        where = [BASE if isinstance(each, torch.Tensor) else each for each in where]  # there is no list of rows
+        Program(asm["ptx"], 32 * launching.WARPS).run(where, whole.view(torch.uint8).numpy(), 2, asked.blocks - 2)
+        return whole
+
+    count, asked = (1 << 32) + 12345, Asked()
+    launching._launch_run(SimpleNamespace(fill_run=asked), out, values, launching.Run(77, count))
+    before = (asked.blocks - 2) * launching.GROUPS * 32 - 77
+    one = run_last(asked, kernels.fill_run, before, count - before + GUARD)
+    other = memory(len(one), dtype)
+    initializer.fill(array_of(other[None, :-GUARD]), seed=SEED, shape=(2, 2**60), offset=(0, 77 + before), threads=1)
+    assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+    # Rows of 40, each 65,541 elements behind the one before, in a global tensor of more than 2^39.
+    rows, stride, asked = 70_000, 65_541, Asked()
+    panels = launching.Panels(5 * 2**20 + 7, 0, (40, 1, 1), ((rows, stride, 2**20),))
+    launching._launch_panels(SimpleNamespace(fill_panels=asked), out, values, panels)
+    skipped = (asked.blocks - 2) * launching.GROUPS // panels.pieces(32) + 1  # of the last one these write a part
+    one = run_last(asked, kernels.fill_panels, (skipped - 1) * stride, (rows - skipped + 1) * stride)[stride:]
+    assert skipped * stride > 1 << 32
+    other = memory((rows - skipped) * stride, dtype)
+    part = other.view(rows - skipped, stride)[:, :40]
+    initializer.fill(array_of(part), seed=SEED, shape=shape, offset=(5 + skipped, 7), threads=1)
+    assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e5m2, torch.float64], ids=name_of)
@@ -212,6 +275,24 @@ ALLOWED = re.compile(
 )
 
 
+@pytest.mark.parametrize("name", kernels.__all__)
+@pytest.mark.parametrize("target", [NVIDIA["sm_90"], AMD], ids=["cuda", "hip"])
+def test_of_memory_only_the_alignment_of_runs_decides_which_kernel_is_compiled(name, target, monkeypatch):
+    """So what is compared in little memory, of whichever view, is what runs in much."""
+    monkeypatch.setattr(torch.version, "hip", "6.4" if target is AMD else None)
+    kernel, backend = getattr(kernels, name), make_backend(target)
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    constants = {parameter.name: 1 for parameter in kernel.params if parameter.is_constexpr}
+    little = torch.zeros(8)
+    found = {}
+    for what, out in (("aligned", little[4:]), ("odd", little[1:]), ("much", torch.empty(1 << 30, device="meta"))):
+        pointers = {"out": launching._pointer_to(out), "row_list": launching._pointer_to(little[:2].view(torch.int64))}
+        arguments = [pointers.get(name, 1) for name in kernel.arg_names if name not in constants]
+        _, found[what], _ = bind(*arguments, **constants, num_warps=4, enable_fp_fusion=False)
+    assert found["aligned"] == found["much"]
+    assert (found["aligned"] == found["odd"]) == (name == "fill_panels")
+
+
 def variant(transform, dtype, target=NVIDIA["sm_90"], **panels):
     """The arguments of `compiled` for a kernel as it is launched."""
     kernel = kernels.fill_panels if panels else kernels.fill_run
@@ -219,7 +300,7 @@ def variant(transform, dtype, target=NVIDIA["sm_90"], **panels):
     assert values.transform == transform
     constants = {"TRANSFORM": transform, "STORE": values.store, "BITS": values.bits, "GROUPS": launching.GROUPS}
     pointer = {1: "*i8", 2: "*i16", 4: "*fp32", 8: "*fp64"}[dtype.itemsize // (2 if dtype.is_complex else 1)]
-    return kernel, target, pointer, True, tuple({**constants, **(panels or {"ALIGNED": True})}.items())
+    return kernel, target, pointer, not panels, tuple({**constants, **(panels or {"ALIGNED": True})}.items())
 
 
 @pytest.mark.covering

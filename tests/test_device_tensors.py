@@ -1,11 +1,15 @@
 """`adapters.torch` on a device, here the CPU in the interpreter: TRITON_INTERPRET=1 pytest -m device (.ci/device)."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import winit_fast  # noqa: E402
+from winit_fast.adapters import dlpack  # noqa: E402
 from winit_fast.adapters._device import kernels, trust  # noqa: E402
 from winit_fast.adapters._device.launch import launch, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of  # noqa: E402
@@ -92,6 +97,66 @@ def test_complex_tensors_have_the_bits_of_the_cpu(scheme):
     assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
 
 
+class Kind(torch.Tensor):
+    """A kind of tensor of the user's, which is what it seems."""
+
+
+@pytest.mark.parametrize("how", ["leaf", "inference", "another default device", "subclass", "compiled", "dispatched"])
+def test_tensors_of_every_state_go_the_same_way(launches, how):
+    tensor = view(60, 50)
+    around = nullcontext()
+    fill = init_
+    if how == "leaf":
+        tensor.requires_grad_()
+    elif how == "inference":
+        around = torch.inference_mode()
+        with around:
+            tensor = view(60, 50)
+    elif how == "another default device":
+        around = torch.device("meta")
+    elif how == "subclass":
+        tensor = tensor.as_subclass(Kind)
+    elif how == "compiled":
+        fill = torch.compile(lambda *arguments, **named: init_(*arguments, **named), backend="eager")
+    else:
+        around = Passing()
+    with around:
+        fill(tensor, "he_normal", seed=7, name="weight")
+    assert launches == ["run"] * 3
+    with torch.inference_mode():
+        assert is_same(tensor.detach(), expected(view(60, 50), "he_normal", seed=7, name="weight"))
+    assert tensor.requires_grad == (how == "leaf")
+    assert tensor.grad_fn is None
+
+
+class Passing(TorchDispatchMode):
+    """Sees every operation, and does it."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        return function(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("scheme", ["constant(0.7)", "constant(-0.0)", "ones", "constant(-1e-40)"])
+def test_complex_constants_are_filled_where_they_stand(launches, monkeypatch, scheme, dtype):
+    monkeypatch.setattr(plain, "_fill_through_host", None)
+    monkeypatch.setattr(rows_module, "array_of", None)
+    for tensor, keywords in (
+        (view(50, 30, dtype=dtype), {}), (view(50, 30, dtype=dtype).t(), {"padding_idx": -1}),
+        (view(50, 30, dtype=dtype), {"shape": (90, 30), "offset": (40, 0), "padding_idx": 41}),
+    ):  # fmt: skip
+        init_(tensor, scheme, seed=7, name="weight", **keywords)
+        assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight", **keywords)), keywords
+    rows = [7, 3, *range(40)]
+    for keywords in ({}, {"padding_idx": 3}, {"padding_idx": 2, "batch_axis": 0}):
+        shape = (50, 30) if "batch_axis" not in keywords else (50, 5, 6)
+        tensor = view(len(rows), *shape[1:], dtype=dtype)
+        init_rows_(tensor, rows, scheme, seed=7, name="weight", shape=shape, **keywords)
+        whole = winit_fast.fill(np.empty(shape, str(dtype)[6:]), scheme, seed=7, name="weight", **keywords)
+        assert tensor.numpy().tobytes() == whole[rows].tobytes(), keywords
+    assert launches == []
+
+
 def test_parts_strides_matrices_and_padding_have_the_bits_of_the_cpu(launches):
     for tensor, keywords in (  # of 1,200 elements or somewhat more
         (view(40, 30).t(), {}),
@@ -158,6 +223,34 @@ def test_models_and_functions_go_the_same_way(launches):
     assert launches[3:] == ["across"] * 3
 
 
+class OnGPU:
+    """An array of another library, which shares its memory as a tensor of PyTorch's does."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __dlpack__(self, **arguments):
+        return self.held.__dlpack__(max_version=arguments.get("max_version"))
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_arrays_of_other_libraries_go_the_same_way(launches, monkeypatch):
+    waits = []
+    stream = SimpleNamespace(cuda_stream=0, synchronize=lambda: waits.append(len(launches)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    tensor = view(40, 50)
+    given = OnGPU(tensor)
+    assert dlpack.init_(given, "he_normal", seed=7, name="weight") is given
+    assert waits == [3]
+    assert launches == ["run"] * 3
+    other = torch.empty(40, 50)
+    winit_fast.fill(array_of(other), "he_normal", seed=7, name="weight")
+    assert is_same(tensor, other)
+
+
 @pytest.mark.parametrize("scheme", ["orthogonal", "sparse(sparsity=0.5)", "identity"])
 def test_what_depends_on_other_elements_is_filled_without_a_kernel(launches, scheme):
     tensor = view(50, 50)
@@ -203,7 +296,13 @@ def test_an_old_triton_is_not_used(launches, monkeypatch, version):
     monkeypatch.setattr(triton, "__version__", version)
     init_(view(40, 50), "normal", seed=7, name="weight")
     assert launches == []
-    assert trust.find_obstacle() == f"Triton {version} is older than 3.6"
+    assert trust.find_obstacle("cuda") == f"Triton {version} is older than 3.6"
+
+
+def test_the_interpreter_is_used_on_no_device_but_the_cpu():
+    """Which tests do. With a GPU's tensor it would copy it to the host, and take hours."""
+    assert "TRITON_INTERPRET is set" in trust.find_obstacle("cuda")
+    assert trust.find_obstacle("cpu") is None
 
 
 def test_each_kernel_is_compared_once(launches):
@@ -317,16 +416,28 @@ def test_a_device_without_memory_to_compare_in_is_no_fault_of_the_kernel(launche
 
 
 def test_a_graph_captures_only_kernels_that_were_compared(launches, monkeypatch):
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
     tensor = view(40, 50)
     with pytest.raises(RuntimeError, match="fill it once before"):
         init_(tensor, "normal", seed=7, name="weight")
     assert bool((tensor == 7).all())
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: False)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: False)
     init_(tensor, "normal", seed=7, name="weight")
-    monkeypatch.setattr(trust, "_is_captured", lambda tensor: True)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
     init_(tensor, "normal", seed=8, name="weight")
     assert len(launches) == 4
+
+
+def test_what_a_graph_could_not_do_again_is_refused_before_anything_is_written(launches, monkeypatch):
+    tensor = view(50, 50)
+    monkeypatch.setattr(trust, "is_captured", lambda tensor: True)
+    with pytest.raises(RuntimeError, match="init_rows_ must not be called while a CUDA graph is captured"):
+        init_rows_(tensor, range(50), "normal", seed=7, name="weight", shape=(100, 50))
+    for scheme in ("orthogonal", "normal"):
+        with pytest.raises(RuntimeError, match=f"got 10000 bytes of {scheme}"):
+            plain._fill_through_host(tensor, Initializer(scheme, name="weight"), seed=7)
+    assert launches == []
+    assert bool((tensor == 7).all())
 
 
 class Kernel:
@@ -349,21 +460,54 @@ def test_a_trusted_fill_waits_for_nothing_and_allocates_nothing(monkeypatch, dty
             seen.append(str(function))
             return function(*arguments, **(named or {}))
 
-    shape = (70, 50)
+    def wait(*_, **__):
+        raise AssertionError("it waits")
+
+    shape, rows = (70, 50), [4, 3, 2, 99] * 20
     init_(view(*shape, dtype=dtype), "he_normal", seed=7, name="weight")
     init_(view(*shape, dtype=dtype).t(), "he_normal", seed=7, name="weight")
+    init_rows_(view(80, 50, dtype=dtype), rows, "he_normal", seed=7, name="weight", shape=(100, 50))
     tensor, kernel = view(*shape, dtype=dtype), Kernel()
     monkeypatch.setattr(kernels, "fill_run", kernel)
     monkeypatch.setattr(kernels, "fill_panels", kernel)
-    other = tensor.t()
-    with Watch():
-        plain.fill_tensor(tensor, Initializer("he_normal", name="weight", padding_idx=0), seed=7)
-        plain.fill_tensor(other, Initializer("he_normal", name="weight"), seed=7)
-    assert len(kernel.grids) == 2
-    assert set(seen) <= {
+    for owner, name in (
+        (torch.cuda, "synchronize"), (torch.cuda.Stream, "synchronize"), (torch.cuda.Event, "synchronize"),
+        (torch.cuda, "current_stream"), (torch.Tensor, "cpu"), (torch.Tensor, "item"), (torch.Tensor, "tolist"),
+        (torch.Tensor, "__bool__"), (torch.Tensor, "__int__"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, wait)
+    other, part = tensor.t(), view(80, 50, dtype=dtype)
+    allowed = {
         "aten.detach.default", "aten.view_as_real.default", "aten.view.dtype", "aten.as_strided.default",
         "aten.select.int", "aten.zero_.default",
     }  # fmt: skip
+    with Watch():
+        plain.fill_tensor(tensor, Initializer("he_normal", name="weight", padding_idx=0), seed=7)
+        plain.fill_tensor(other, Initializer("he_normal", name="weight"), seed=7)
+        assert set(seen) <= allowed
+        seen.clear()
+        # The list of rows is all that is made beside, and copied without waiting for it.
+        init_rows_(part, rows, "he_normal", seed=7, name="weight", shape=(100, 50), padding_idx=2)
+    assert set(seen) <= {*allowed, "aten.empty.memory_format"}
+    assert len(kernel.grids) == 3
+
+
+def test_a_list_of_rows_on_the_host_is_copied_from_pinned_memory_and_not_waited_for(monkeypatch):
+    made, copied = [], []
+    monkeypatch.setattr(torch, "empty", lambda *sizes, **named: made.append(named) or torch.zeros(3, dtype=torch.int64))
+    monkeypatch.setattr(torch.Tensor, "to", lambda *arguments, **named: copied.append((*arguments, named)))
+    tensor = SimpleNamespace(device=torch.device("cuda", 1), is_cuda=True)
+    rows_module._on_device_of(tensor, [5, 1, 9], np.array([5, 1, 9]))
+    assert made == [{"dtype": torch.int64, "device": "cpu", "pin_memory": True}]
+    ((staged, device, named),) = copied
+    assert (staged.tolist(), device, named) == ([5, 1, 9], tensor.device, {"non_blocking": True})
+
+
+def test_rows_that_are_given_on_the_device_are_used_there():
+    tensor = torch.empty(0)
+    for given in (torch.tensor([5, 1, 9]), torch.tensor([5, 0, 1, 0, 9, 0], dtype=torch.int32)[::2]):
+        there = rows_module._on_device_of(tensor, given, np.zeros(3, np.int64))
+        assert (there.tolist(), there.dtype, there.is_contiguous()) == ([5, 1, 9], torch.int64, True)
 
 
 def refusals(tensor):
@@ -452,6 +596,7 @@ def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch
     with pytest.warns(RuntimeWarning):
         init_(view(40, 50), "normal", seed=7, name="weight")
     monkeypatch.setattr(trust, "DEVICES", ("cuda", "xpu"))
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")
@@ -470,28 +615,78 @@ def test_show_config_says_how_tensors_on_a_device_are_filled(capsys, monkeypatch
 BENCH = Path(__file__).parents[1] / "bench" / "gpu.py"
 
 
-def test_the_script_for_a_gpu_compares_and_measures_in_small():
-    command = [sys.executable, BENCH, "--dry", "--tune"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "values, none different" in ran.stdout
-    for line in (
-        "| torch trunc_normal_ |",
-        "| winit_fast truncated_normal |",
-        "one call of 64 x 64:",
-        "by materialize_",
-    ):
-        assert line in ran.stdout
-
-
-@pytest.mark.parametrize("act", [spoil, spoil_beside])
-def test_the_script_for_a_gpu_ends_at_the_first_difference(launches, monkeypatch, act):
+@pytest.fixture(scope="module")
+def script():
     spec = spec_from_file_location("bench_gpu", BENCH)
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    bits = script.Bits("cpu")
-    bits.run("normal", torch.float32, 5, 700, seed=1)
-    assert (bits.fills, bits.values, len(launches)) == (1, 700, 3)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_for_a_gpu_compares_and_measures_in_small(tmp_path):
+    path = tmp_path / "found.json"
+    command = [sys.executable, BENCH, "--dry", "--only", "smoke,bits,large,streams,arrays,speed,latency,model,tune"]
+    ran = subprocess.run([*command, "--json", path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for line in (
+        "--- smoke: good, 2 fills of 4,000 values compared", "| torch trunc_normal_ |",
+        "| winit_fast truncated_normal |", "one call of 64 x 64 by a kernel:", "by materialize_",
+        "| 32 groups, 2 warps |",
+    ):  # fmt: skip
+        assert line in ran.stdout
+    parts = json.loads(path.read_text())["parts"]
+    assert not any(part["faults"] for part in parts.values())
+    assert {result["what"] for result in parts["speed"]["results"]} >= {"zero_", "torch normal_", "winit_fast normal"}
+
+
+@pytest.mark.parametrize(("act", "words"), [
+    (spoil, "normal, torch.float32, 700 from 5 on, .*: 1 bytes of 2800 differ from index 0 on"),
+    (spoil_beside, "normal, torch.float32, 700 from 5 on, .*: wrote beside the tensor"),
+])  # fmt: skip
+def test_the_script_for_a_gpu_sees_differences_and_goes_on(launches, monkeypatch, script, act, words):
+    bench = script.Bench(True, float("inf"))
+    script.compare_run(bench, "normal", torch.float32, 5, 700, seed=1)
+    assert (bench.fills, bench.values, len(launches), bench.faults) == (1, 700, 3, [])
     monkeypatch.setattr(Launches, "act", staticmethod(act))
-    with pytest.raises(SystemExit, match=r"DIFFERENT: normal, torch\.float32, 700 from 5 on"):
-        bits.run("normal", torch.float32, 5, 700, seed=1)
+    for _ in range(2):
+        script.compare_run(bench, "normal", torch.float32, 5, 700, seed=1)
+    assert len(bench.faults) == 2
+    assert re.fullmatch(words, bench.faults[0])
+
+
+def test_a_part_of_the_script_that_fails_costs_no_other(monkeypatch, script, tmp_path, capsys):
+    def broken(bench):
+        """Fail."""
+        raise LookupError("no such device")
+
+    def endless(bench):
+        """Find nothing but faults."""
+        while True:
+            bench.fault("another")
+
+    def good(bench):
+        """Find something."""
+        bench.note(what="something")
+
+    monkeypatch.setattr(script, "PARTS", {"broken": broken, "endless": endless, "good": good})
+    path = tmp_path / "found.json"
+    assert script.main(["--dry", "--json", str(path)]) == 1
+    parts = json.loads(path.read_text())["parts"]
+    assert parts["broken"]["faults"] == ["LookupError: no such device"]
+    assert parts["endless"]["faults"] == ["another"] * script.MOST_FAULTS
+    assert (parts["good"]["faults"], parts["good"]["results"]) == ([], [{"what": "something"}])
+    assert "FAULTS in broken: 1, the first: LookupError: no such device" in capsys.readouterr().out
+    assert script.main(["--dry", "--only", "good", "--json", str(path)]) == 0
+    assert script.main(["--dry", "--only", "good", "--minutes", "0", "--json", str(path)]) == 1
+    assert json.loads(path.read_text())["parts"]["good"]["faults"] == ["it was not reached in time"]
+    with pytest.raises(SystemExit):
+        script.main(["--only", "fast"])
+
+
+@pytest.mark.parametrize(("code", "limit", "faults"), [
+    ("import sys; open(sys.argv[1], 'w').write('{\"parts\": {\"x\": {\"faults\": [\"one\"]}}}')", 600, ["one"]),
+    ("import os; os.kill(os.getpid(), 9)", 600, ["it ended with status -9"]),
+    ("import time; time.sleep(10000)", 1, ["it took more than the 1 s that were left"]),
+])  # fmt: skip
+def test_a_part_of_the_script_that_dies_or_hangs_is_a_fault(script, code, limit, faults):
+    assert script.run_apart([sys.executable, "-c", code], limit)["faults"] == faults

@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import sys
 
 import numpy as np
 import pytest
@@ -92,6 +93,7 @@ def test_init_falls_back_to_it_for_types_without_an_adapter():
     ("make", "error", "match"),
     [
         (lambda held: ByDLPack(held, (2, 0)), ValueError, "host's memory, got one on a device of .* kind 2 .CUDA."),
+        (lambda held: ByDLPack(held, (8, 0)), ValueError, "host's memory, got one on a device of .* kind 8 .Metal.$"),
         (OldDLPack, ValueError, "writable"),
         (lambda held: held.tolist(), TypeError, "share its memory by DLPack or as a buffer, got list"),
         (lambda held: held.tobytes(), ValueError, "writable"),
@@ -128,6 +130,147 @@ def test_types_that_numpy_lacks_pass_as_integers_where_their_view_is_no_copy():
     assert held.tobytes() == expected("he_normal", "bfloat16").tobytes()
     with pytest.raises(TypeError, match="view as int16 is a copy"):
         init_(Bits(held, copies=True), "ones")
+
+
+class OnGPU(ByDLPack):
+    """The same as if it stood on a GPU; notes what is asked of it."""
+
+    def __init__(self, held, device=(2, 0)):
+        super().__init__(held, device)
+        self.asked = []
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        self.asked.append(stream)
+        return self.held.__dlpack__(max_version=max_version)
+
+
+class OnGPUOfOld(OnGPU):
+    """The same in the form that does not say whether it may be written to, but by CUDA's own interface."""
+
+    def __init__(self, held, is_read_only=False):
+        super().__init__(held)
+        self.__cuda_array_interface__ = {"data": (held.ctypes.data, is_read_only)}
+
+    def __dlpack__(self, *, stream=None):
+        self.asked.append(stream)
+        return self.held.__dlpack__()
+
+
+class Tacit(OnGPU):
+    """The same without saying anything."""
+
+    def __dlpack__(self, *, stream=None):
+        self.asked.append(stream)
+        return self.held.__dlpack__()
+
+
+class Stream:
+    """PyTorch's current one, the legacy default stream; notes what waits for it in the array that is filled."""
+
+    cuda_stream = 0
+    given = None
+
+    def synchronize(self):
+        self.given.asked.append("waited")
+        assert (self.given.held != 0).all()
+
+
+@pytest.mark.frameworks
+class TestGPUs:
+    """Here the memory of a GPU is that of the CPU."""
+
+    @pytest.fixture
+    def stream(self, monkeypatch):
+        torch = pytest.importorskip("torch")
+        stream = Stream()
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+        return stream
+
+    @pytest.mark.parametrize("make", [OnGPU, OnGPUOfOld])
+    @pytest.mark.parametrize("scheme", ["he_normal", "orthogonal"])
+    def test_an_array_is_filled_between_what_its_library_queued_and_the_end_of_the_call(self, stream, make, scheme):
+        held = np.zeros(SHAPE, "float32")
+        stream.given = given = make(held)
+        assert adapters.init_(given, scheme, seed=7, name="w") is given
+        assert held.tobytes() == expected(scheme, "float32").tobytes()
+        # 1 is DLPack's number of the legacy default stream, which has to wait for the array's own.
+        assert given.asked == ([None] if make is OnGPU else []) + [1, "waited"]
+
+    @pytest.mark.parametrize("keywords", [
+        {}, {"in_axis": 1, "out_axis": 0}, {"out_axis": 0, "in_axis": ()}, {"batch_axis": 0, "padding_idx": 3},
+        {"matrices": 19}, {"shape": (100, 19), "offset": (50, 0)},
+    ])  # fmt: skip
+    def test_axes_and_parts_mean_what_they_mean_on_the_host(self, stream, keywords):
+        scheme = "normal" if "batch_axis" in keywords else "he_normal"
+        first, second = np.zeros(SHAPE, "float32"), np.zeros(SHAPE, "float32")
+        stream.synchronize = lambda: None
+        init_(OnGPU(first), scheme, seed=7, name="w", **keywords)
+        init_(second, scheme, seed=7, name="w", **keywords)
+        assert first.tobytes() == second.tobytes()
+        assert first.any()
+
+    def test_a_generator_is_drawn_from_once_whatever_is_filled(self, stream):
+        arrays = [np.zeros(SHAPE, "float32") for _ in range(4)]
+        stream.synchronize = lambda: None
+        for one, other in (arrays[:2], arrays[2:]):
+            ours, theirs = np.random.default_rng(3), np.random.default_rng(3)
+            init_(OnGPU(one), "normal", seed=ours)
+            init_(other, "normal", seed=theirs)
+            assert one.tobytes() == other.tobytes()
+            assert ours.integers(1 << 62) == theirs.integers(1 << 62)
+            with pytest.raises(ValueError, match="std"):
+                init_(OnGPU(one), "normal(std=1e60)", seed=ours)
+            assert ours.integers(1 << 62) == theirs.integers(1 << 62)
+
+    def test_what_may_not_be_written_to_is_refused(self, stream):
+        for make, match in (
+            (lambda held: OnGPUOfOld(held, is_read_only=True), "array must be writable, got a read-only OnGPUOfOld"),
+            (Tacit, "array must say whether it is writable, by DLPack 1.0 .* got Tacit"),
+        ):
+            held = np.zeros(SHAPE, "float32")
+            with pytest.raises(ValueError, match=match):
+                init_(make(held), "ones")
+            assert not held.any()
+        held.flags.writeable = False
+        with pytest.raises(ValueError, match="array must be writable, got a read-only OnGPU"):
+            init_(OnGPU(held), "ones")
+        held = np.zeros(SHAPE, "float32")
+        with pytest.raises(ValueError, match="must share its memory, got Copied, which hands out copies"):
+            init_(Copied(held), "ones")
+        with pytest.raises(TypeError, match=r"of dtype .* got torch\.int32"):
+            init_(OnGPU(np.zeros(SHAPE, "int32")), "ones")
+        with pytest.raises(ValueError, match="must not overlap itself"):
+            init_(OnGPU(np.lib.stride_tricks.as_strided(held, (5, 5), (0, 4))), "ones")
+        assert not held.any()
+
+    @pytest.mark.parametrize(("device", "why"), [
+        ((2, 1), "2 .CUDA., which PyTorch fills where it can, but PyTorch .* finds no device 1"),
+        ((10, 0), "10 .ROCm., which PyTorch fills where it can, but PyTorch .* is for others"),
+        ((13, 0), "13 .CUDA, managed.$"), ((14, 0), "14 .oneAPI.$"),
+    ])  # fmt: skip
+    def test_a_device_that_pytorch_does_not_have_is_refused(self, stream, device, why):
+        held = np.zeros(SHAPE, "float32")
+        with pytest.raises(ValueError, match=f"host's memory, got one on a device of DLPack's kind {why}"):
+            init_(OnGPU(held, device), "ones")
+        assert not held.any()
+
+
+class Copied(OnGPU):
+    """Hands out a copy, and says so as NumPy does."""
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        return self.held.__dlpack__(max_version=max_version, copy=True)
+
+
+def test_without_pytorch_an_array_on_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    held = np.zeros(SHAPE, "float32")
+    with pytest.raises(
+        ValueError, match=r"kind 2 \(CUDA\), which PyTorch fills where it can, but it cannot be imported"
+    ):
+        init_(OnGPU(held), "ones")
+    assert not held.any()
 
 
 @pytest.mark.frameworks

@@ -226,3 +226,36 @@ def test_a_plan_is_json_and_says_what_is_written(tmp_path):
     assert {str(path): os.path.getsize(path) for path in (tmp_path / "t").iterdir()} == {
         file["path"]: file["size"] for file in config["files"]
     }
+
+
+def test_a_plan_is_printed_in_words_and_not_in_bytes():
+    specs = [TensorSpec("b", (4, 6), "float32", "normal"), TensorSpec("a.b", (), "float16", "ones")]
+    assert str(plan("t.safetensors", specs, seed=SEED)) == (
+        "t.safetensors, format safetensors: 1 file, 4.2 kB\n"
+        "  rank 0  t.safetensors  4.2 kB\n"
+        "    b  float32  (4, 6)\n"
+        "    a.b  float16  ()"
+    )
+    assert repr(plan("t", specs, seed=SEED, format="dcp")) == "<Plan of t, format dcp: 1 file, 4.2 kB>"
+    rows = plan("t.npy", specs[0], seed=SEED, rows=(1, 3))
+    assert str(rows).endswith("\n    b  float32  [1:3, 0:6] of (4, 6)")
+    layout = "<Layout of format npy; header: 4096 bytes, segments: 1, in all 4144 bytes>"
+    assert repr(rows.files[0].layout) == layout
+    for shown in (repr(rows), repr(rows.files), str(rows)):
+        assert "NUMPY" not in shown
+
+
+def test_what_is_printed_of_a_plan_is_bounded_and_harmless():
+    """Many files, many tensors, and names of any length with anything in them."""
+    specs = [TensorSpec(f"\x1b[2J{number}" + "n" * 900, (1,) * 60, "float16", "ones") for number in range(30)]
+    for planned in (
+        plan("t", specs, format="hf", max_file_size="2"),
+        plan("t", specs, format="dcp", world_size=25),
+        plan("x" * 200 + ".raw", specs),
+    ):
+        assert len(str(planned)) < 40_000
+        assert max(map(len, str(planned).split("\n"))) < 300
+        assert len(repr(planned)) < 200
+        assert "\x1b" not in str(planned) + repr(planned)
+    assert str(plan("t", specs, format="hf", max_file_size="2")).endswith("\n  and 11 more files")
+    assert "\n    and 25 more tensors" in str(plan("t.raw", specs))

@@ -1,6 +1,7 @@
 """Recipes in files that people write, and tensors like those of a model."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 import winit_fast
 from winit_fast import files
+from winit_fast.__main__ import main
+from winit_fast.files import safetensors
 from winit_fast.files.recipes import Rule, make_specs, read_model, read_written_recipe
 from winit_fast.files.specs import Recipe, TensorSpec
 
@@ -431,3 +434,97 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         read_model(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_model(tmp_path / "nothing")
+
+
+# The public face
+
+
+@pytest.mark.filterwarnings("ignore:the rule for")
+def test_read_recipe_is_what_the_command_writes(tmp_path):
+    """The options ``--recipe``, ``--like``, ``--rule``, ``--seed``, ``--dtype`` and ``--layout``, and the arguments."""
+    path = write(tmp_path, {"seed": 7, "dtype": "float16", "tensors": {"a.b": [4, 6]}, "rules": {"*": "he_normal"}})
+    rules = write(tmp_path, {"rules": {"norm*": "ones", "*": "xavier_normal"}}, "rules.json")
+    model = tmp_path / "model.safetensors"
+    write_safetensors(model, [("embed.weight", "F32", [100, 8]), ("norm.weight", "F32", [8])])
+    for options, arguments in [
+        (["--recipe", str(path)], {"path": path}),
+        (["--recipe", str(path), "--seed", "8", "--dtype", "float64", "--layout", "torch"],
+         {"path": str(path), "seed": 8, "dtype": "float64", "layout": "torch"}),
+        (["--recipe", str(path), "--rule", "b", "ones"], {"path": path, "rules": {"b": "ones"}}),
+        (["--like", str(model), "--rule", "*", "normal", "--seed", "3"],
+         {"like": model, "rules": {"*": "normal"}, "seed": 3}),
+        (["--like", str(model), "--rule", "*", "ones", "--rule", "*", "zeros"],
+         {"like": model, "rules": {"*": "ones"}}),
+        (["--like", str(model), "--recipe", str(rules), "--seed", "3"], {"like": model, "path": rules, "seed": 3}),
+    ]:  # fmt: skip
+        file = tmp_path / "a.safetensors"
+        assert main(["fill", str(file), *options, "--force"]) == 0
+        recipe = files.read_recipe(**arguments)
+        assert files.verify(file).is_right
+        assert safetensors.read(file).recipe == recipe
+        assert files.verify(file, recipe=recipe).is_right
+
+
+def test_rules_of_an_argument_are_those_of_a_file_and_come_before_them(tmp_path):
+    path = write(tmp_path, {"dtype": "float16", "tensors": {"a": [4, 6], "b": [6], "c": [6]}, "rules": {"*": "ones"}})
+    rules = {
+        "a": {"scheme": winit_fast.scheme("he_normal"), "in_axis": 1, "out_axis": 0, "dtype": "float32"},
+        "b": None,
+    }
+    found = files.read_recipe(path, rules=rules, seed=7)
+    a = TensorSpec("a", (4, 6), "float32", "he_normal", in_axis=1, out_axis=0)
+    assert found == Recipe((a, TensorSpec("c", (6,), "float16", "ones")), 7)
+
+
+def test_read_recipe_warns_of_a_rule_that_matches_nothing(tmp_path):
+    path = write(tmp_path, {"tensors": {"a": [4]}, "rules": {"*": "ones"}})
+    with pytest.warns(UserWarning, match="the rule for 'aa' matches no tensor"):
+        files.read_recipe(path, rules={"aa": "zeros"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("he_norml", "the rule for 'aa' cannot be used: scheme 'he_norml' is unknown; did you mean 'he_normal'?"),
+        ({"scheme": "ones", "dtype": "floot16"}, "the rule for 'aa' cannot be used: dtype"),
+        ({"scheme": "ones", "in_axis": "first"}, "the rule for 'aa' cannot be used: in_axis"),
+        ({"schema": "ones"}, "rules[0] has no key 'schema'; did you mean 'scheme'?"),
+    ],
+)
+@pytest.mark.parametrize("glob", ["aa", "a"])
+def test_a_rule_that_cannot_be_used_is_refused_even_where_it_takes_nothing(rule, message, glob, tmp_path):
+    """No name matches it, or the tensor that it matches has a scheme of its own."""
+    path = write(tmp_path, {"tensors": {"a": {"shape": [4], "scheme": "zeros", "dtype": "float32"}}})
+    with pytest.raises((TypeError, ValueError), match=re.escape(message.replace("aa", glob))):
+        files.read_recipe(path, rules={glob: rule})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "path must be given, or like: a recipe needs tensors"),
+        ({"path": ""}, "path must be a name, got ''"),
+        ({"like": ""}, "like must be a name, got ''"),
+        ({"path": "none.json"}, "none.json must have tensors, unless like gives them"),
+        ({"path": "some.json", "like": "model"}, "like takes the tensors of a model, and some.json has tensors of its"),
+        ({"path": "some.json", "layout": "keras"}, "layout must be one of torch, numpy, got 'keras'"),
+        ({"path": "some.json", "rules": {"*": "normal"}}, "seed must be"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_named(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"rules": {}}, "none.json")
+    write(tmp_path, {"tensors": {"a": [4, 4]}, "rules": {"*": "ones"}}, "some.json")
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        files.read_recipe(**arguments)
+
+
+@pytest.mark.parametrize("content", [b"", b"hi\n", b"PK\x03\x04" + bytes(100), b"\x80\x02\x8a\nl\xfc" + bytes(100)])
+def test_a_model_that_is_no_safetensors_file_is_told_what_is_needed(content, tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"a model is a safetensors file, its \*\.index\.json, or a folder with one$"
+    ) as caught:
+        files.read_recipe(like=path, rules={"*": "ones"})
+    assert str(path) in str(caught.value)

@@ -442,6 +442,57 @@ def test_what_cannot_be_used_is_named(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fill", "a.raw", "--threads", "0"], "{} fill: argument --threads: must be an int >= 1, got 0"),
+        (["fill"], "{} fill: the following arguments are required: FILE"),
+        (["fill", "a.raw", "b.raw"], "{0} fill: unrecognized arguments: b.raw; {0} fill --help lists what there is"),
+        (["verify", "a.raw", "--sample", "x"], "{} verify: argument --sample: invalid integer value: 'x'"),
+        (["--rows"], "{} embeddings: argument --rows: expected one argument"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_that_begins_with_the_command(words, message, capsys):
+    """And not all that could be given, which argparse prints in front of it."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert err == message.format("python -m winit_fast") + "\n"
+    assert out == ""
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_options_have_no_short_forms(command, capsys):
+    """`--res` may mean `--resume` today, and something else with the next option."""
+    words = [command, *[__file__] * (command in ("fill", "verify", "clean"))] if command else []
+    option = {"fill": "--res", "bench": "--sec=1", "verify": "--samp=1"}.get(command, "--hel")
+    assert main([*words, option]) == 2
+    out, err = capsys.readouterr()
+    assert f"unrecognized arguments: {option}; python -m winit_fast" in err
+    assert out == ""
+
+
+def test_an_error_of_the_system_begins_with_its_reason(tmp_path, capsys):
+    """And not with a number, as Python has it: for each command that opens files."""
+    missing = str(tmp_path / "missing")
+    for words in (
+        ["verify", f"{missing}.raw"],
+        ["fill", "a.raw", "--recipe", missing],
+        ["fill", "a.raw", "--like", missing],
+    ):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(
+            f"python -m winit_fast {words[0]}: No such file or directory: {missing[:-1]!r}"[:-1]
+        )
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "slow_command.py").write_text("raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "clean", ("slow_command", ""))
+    assert main(["clean", "a"]) == 130
+    assert capsys.readouterr().err == "python -m winit_fast clean: interrupted\n"
+
+
 def test_without_ml_dtypes_float16_takes_the_place_of_bfloat16(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     assert main([*TINY, "--table", "llama3"]) == 0

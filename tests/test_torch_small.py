@@ -54,6 +54,46 @@ def test_a_small_parameter_gets_the_bits_of_fill_by_the_short_path(dtype, scheme
     assert weight.requires_grad
 
 
+class OnCUDA(torch.Tensor):
+    """Says that it is on CUDA, and is on the CPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_cuda_the_short_path_goes_through_pinned_memory_and_waits_for_nothing(monkeypatch, dtype):
+    log, empty, copy = [], torch.empty, torch.Tensor.copy_
+
+    def make(*sizes, **named):
+        log.append(("pinned", named.pop("pin_memory"), named["device"]))
+        return empty(*sizes, **named)
+
+    def note(tensor, other, non_blocking=False):
+        log.append(("copied", non_blocking))
+        with torch._C.DisableTorchFunctionSubclass():
+            return copy(tensor, other)
+
+    plain._plan_small("normal(std=0.02)", torch.Size((64, 64)), getattr(torch, dtype))  # makes a tensor of its own
+    weight = torch.Tensor._make_subclass(OnCUDA, torch.zeros(64, 64, dtype=getattr(torch, dtype)), True)
+    version, captured = weight._version, False
+    monkeypatch.setattr(plain, "PLAIN", (*plain.PLAIN, OnCUDA))
+    monkeypatch.setattr(plain.trust, "is_captured", lambda tensor: captured)
+    monkeypatch.setattr(torch, "empty", make)
+    monkeypatch.setattr(torch.Tensor, "copy_", note)
+    assert plain.fill_small(weight, "normal(std=0.02)", 7, "w", None, None)
+    assert log == [("pinned", True, "cpu"), ("copied", True)]
+    captured = True
+    assert not plain.fill_small(weight, "normal(std=0.02)", 8, "w", None, None)
+    captured = False
+    monkeypatch.setattr(plain.trust, "SMALL_BYTES", weight.nbytes - 1)  # what a kernel fills
+    assert not plain.fill_small(weight, "normal(std=0.02)", 8, "w", None, None)
+    monkeypatch.undo()
+    assert not plain.is_usual(weight)
+    assert is_same(weight, filled((64, 64), "normal(std=0.02)", dtype, name="w"))
+    assert weight._version > version
+    assert weight.grad_fn is None
+
+
 @pytest.mark.usefixtures("no_long_path")
 def test_names_seeds_and_threads_are_those_of_fill_on_the_short_path():
     weight = torch.empty(8, 8)

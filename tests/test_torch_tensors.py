@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import winit_fast
 from winit_fast import adapters
 
 torch = pytest.importorskip("torch")
+from winit_fast.adapters._memory.torch import array_of  # noqa: E402
 from winit_fast.adapters.torch import plain  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
@@ -151,6 +153,46 @@ def test_a_large_tensor_goes_through_two_buffers_of_8_mib(monkeypatch):
     monkeypatch.setattr(torch, "empty", count)
     plain._fill_through_host(tensor, plain.Initializer("normal"), seed=7)
     assert sizes == [8 << 20, 8 << 20]
+
+
+class OnCUDA(torch.Tensor):
+    """Says that it is on CUDA, and is on the CPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(("shape", "scheme", "said"), [
+    ((128, 128), "normal", ["pinned 65536"]),
+    ((128, 129), "normal", ["pinned 24000", "pinned 24000", "copied", "copied", 0, "copied", 2, 1]),
+    ((128, 129), "orthogonal", ["pinned 66048", "copied", 0]),
+])  # fmt: skip
+def test_pinned_buffers_are_written_again_when_they_were_copied_and_small_tensors_wait_for_nothing(
+    monkeypatch, shape, scheme, said
+):
+    log, empty = [], torch.empty
+
+    class Event:
+        def __init__(self):
+            self.number = log.count("copied")
+            log.append("copied")
+
+        def synchronize(self):
+            log.append(self.number)
+
+    def make(size, *, dtype, device, pin_memory):
+        assert pin_memory
+        log.append(f"pinned {size * dtype.itemsize}")
+        return empty(size, dtype=dtype, device=device)
+
+    tensor = torch.zeros(shape).as_subclass(OnCUDA)
+    monkeypatch.setattr(plain, "PIECE", 24000 if scheme == "normal" and shape != (128, 128) else plain.PIECE)
+    monkeypatch.setattr(plain.trust, "is_captured", lambda tensor: False)
+    monkeypatch.setattr(torch, "empty", make)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(record_event=Event))
+    plain._fill_through_host(tensor, plain.in_torch_layout(2, scheme), seed=7)
+    monkeypatch.undo()
+    assert log == said
+    assert is_same(tensor, filled(shape, scheme))
 
 
 PIECES = {
@@ -586,6 +628,13 @@ def test_a_tensor_without_elements_is_left_as_it_is(scheme, shape):
     for dtype in (torch.float32, torch.bfloat16):
         tensor = torch.nn.Parameter(torch.empty(shape, dtype=dtype))
         assert init_(tensor, scheme, seed=1) is tensor
+
+
+def test_an_empty_tensor_stands_at_an_address_that_every_numpy_takes():  # before 2.4 none takes 0
+    assert torch.empty(0, 5).data_ptr() == 0
+    array = array_of(torch.empty(0, 5, dtype=torch.bfloat16))
+    assert (array.shape, array.dtype.name) == ((0, 5), "bfloat16")
+    assert array.__array_interface__["data"][0] != 0
 
 
 def test_a_part_without_elements_is_checked_all_the_same():

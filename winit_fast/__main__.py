@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import NoReturn
 
 from winit_fast.config import show_config
+from winit_fast.messages import reason_of
 
 __all__ = ["COMMANDS", "main"]
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         if _is_closed_pipe(error):
             return _CLOSED_PIPE
-        print(f"standard output: {error}", file=sys.stderr)
+        print(f"standard output: {reason_of(error)}", file=sys.stderr)
         return 2
     return status
 
@@ -94,9 +95,31 @@ def _run(arguments: Sequence[str] | None) -> int:
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, default)
     called = PurePath(sys.argv[0]).stem  # also for winit-fast.exe
-    parser = argparse.ArgumentParser(
-        prog=called if called == "winit-fast" else "python -m winit_fast",
-        description=f"Without a command: {default}. Each has its own --help.",
+    program = called if called == "winit-fast" else "python -m winit_fast"
+    try:
+        parsed = _parse(program, given, default)
+        if isinstance(parsed, int):
+            return parsed
+        if parsed.version:
+            show_config()
+            return 0
+        with _raise_signals():
+            status: int = parsed.run(parsed)
+    except KeyboardInterrupt:
+        print(f"{program} {given[0]}: interrupted", file=sys.stderr)
+        return 130
+    except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
+        if _is_closed_pipe(error):
+            raise
+        print(f"{program} {given[0]}: {reason_of(error)}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _parse(program: str, given: list[str], default: str) -> argparse.Namespace | int:
+    """The options, or a status if they cannot be used or ask for help. Only the given command is imported."""
+    parser = _Parser(
+        prog=program, description=f"Without a command: {default}. Each has its own --help.", allow_abbrev=False
     )
     parser.add_argument("--version", action="store_true", help="print versions, ISA and threads, and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="command")
@@ -106,28 +129,28 @@ def _run(arguments: Sequence[str] | None) -> int:
             continue
         module = import_module(place)
         about = (module.__doc__ or "").replace("``", "").partition("\n\n")
-        subparser = subparsers.add_parser(name, help=summary, description=about[0], epilog=about[2])
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run, program=parser.prog, given=tuple(given))
+        parser_of_command = subparsers.add_parser(
+            name, help=summary, description=about[0], epilog=about[2], allow_abbrev=False
+        )  # fmt: skip
+        module.add_arguments(parser_of_command)
+        parser_of_command.set_defaults(run=module.run, program=program, given=tuple(given))
     try:
-        parsed = parser.parse_args(given)
-    except SystemExit as leaving:  # how argparse ends, after a usage message or --help
+        parsed, unknown = parser.parse_known_args(given)
+        if unknown:
+            asked = f"{program} {given[0]}" if given[0] in COMMANDS else program
+            parser.exit(
+                2, f"{asked}: unrecognized arguments: {' '.join(unknown)}; {asked} --help lists what there is\n"
+            )
+    except SystemExit as leaving:  # how argparse ends, after a message or --help
         return leaving.code if isinstance(leaving.code, int) else 2
-    if parsed.version:
-        show_config()
-        return 0
-    try:
-        with _raise_signals():
-            status: int = parsed.run(parsed)
-    except KeyboardInterrupt:
-        print(f"{parser.prog} {parsed.command}: interrupted", file=sys.stderr)
-        return 130
-    except (TypeError, ValueError, OSError, ImportError, MemoryError) as error:
-        if _is_closed_pipe(error):
-            raise
-        print(f"{parser.prog} {parsed.command}: {error}", file=sys.stderr)
-        return 2
-    return status
+    return parsed
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, without all that could be given."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 @contextmanager

@@ -390,6 +390,8 @@ def predict_moments(distribution: Distribution, element_type: ElementType, shape
 
     Examples
     --------
+    >>> from winit_fast.distributions import Identity, Uniform
+    >>> from winit_fast.element_types import ELEMENT_TYPES
     >>> bfloat16 = ELEMENT_TYPES["bfloat16"]
     >>> predict_moments(Uniform(0.0, 1.0), bfloat16, (10, 20))
     Moments(mean=0.5, std=0.2886751345948129, min=0.0, max=1.0, size=200)

@@ -63,6 +63,7 @@ def upper_tail(x: float) -> Decimal:
 
     Examples
     --------
+    >>> import math
     >>> upper_tail(0.0)
     Decimal('0.5')
     >>> float(upper_tail(2.0))
@@ -100,6 +101,7 @@ def erf_over_sqrt2(x: float) -> Decimal:
 
     Examples
     --------
+    >>> import math
     >>> float(erf_over_sqrt2(2.0))
     0.9544997361036416
     >>> erf_over_sqrt2(math.inf)
@@ -129,6 +131,7 @@ def power(base: int, exponent: Fraction) -> float:
 
     Examples
     --------
+    >>> from fractions import Fraction
     >>> power(16, Fraction(-1, 4)), power(2, Fraction(1, 2))
     (0.5, 1.4142135623730951)
     """

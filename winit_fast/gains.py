@@ -54,6 +54,7 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
 
     Examples
     --------
+    >>> from winit_fast import calculate_gain
     >>> calculate_gain("tanh")
     1.6666666666666667
     >>> calculate_gain("gelu")

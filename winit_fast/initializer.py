@@ -57,6 +57,7 @@ class Initializer:
     Examples
     --------
     >>> import numpy as np
+    >>> from winit_fast.initializer import Initializer
     >>> initializer = Initializer("he_normal", name="layer.weight", in_axis=[1], out_axis=0)
     >>> initializer
     Initializer('he_normal', name='layer.weight', in_axis=(1,), out_axis=(0,))
@@ -154,6 +155,7 @@ class Initializer:
 
         Examples
         --------
+        >>> from winit_fast.initializer import Initializer
         >>> Initializer("he_normal").check((10**9, 10**9), "float16")
         >>> Initializer("normal").check((10, 10), seed=-1)
         Traceback (most recent call last):
@@ -174,6 +176,7 @@ class Initializer:
 
         Examples
         --------
+        >>> from winit_fast.initializer import Initializer
         >>> Initializer("he_normal").distribution((50, 3)).std
         0.2
         """
@@ -192,6 +195,7 @@ class Initializer:
 
         Examples
         --------
+        >>> from winit_fast.initializer import Initializer
         >>> Initializer("he_normal").identify(7, (50, 3))
         (7, 'Normal(mean=0.0, std=0.2)', (50, 3), (0, 0))
         >>> Initializer("he_normal", name="layer.weight").identify(7, (50, 3)) is None
@@ -213,6 +217,7 @@ class Initializer:
 
         Examples
         --------
+        >>> from winit_fast.initializer import Initializer
         >>> Initializer("normal", batch_axis=0, padding_idx=-1).padding((5, 100, 16))
         (1, 99)
         """

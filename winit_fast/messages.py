@@ -16,10 +16,12 @@ __all__ = [
     "NO_SEQUENCES",
     "as_int",
     "as_members",
+    "as_rank",
     "as_sizes",
     "class_name",
     "library_of",
     "quote",
+    "reason_of",
     "roots_of",
     "shorten",
 ]
@@ -78,6 +80,14 @@ def shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the number that the system has for it in front."""
+    text = str(error)
+    return (
+        text.partition("] ")[2] if isinstance(error, OSError) and text.startswith(("[Errno ", "[WinError ")) else text
+    )
+
+
 def library_of(value: object) -> str:
     """The library that a value comes from, if it has an adapter; else empty."""
     roots = roots_of(value)
@@ -109,6 +119,16 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
         except TypeError:
             pass
     raise TypeError(f"{argument} must be {needed}, got {quote(value)}")
+
+
+def as_rank(rank: object, world_size: object) -> tuple[int, int]:
+    """Which of how many processes a caller is."""
+    count, own = as_int("world_size", world_size), as_int("rank", rank)
+    if count < 1:
+        raise ValueError(f"world_size must be 1 or more, got {quote(world_size)}")
+    if not 0 <= own < count:
+        raise ValueError(f"rank must be in [0, world_size) = [0, {quote(count)}), got {quote(rank)}")
+    return own, count
 
 
 #: NumPy's counts as an integer before 2.3.

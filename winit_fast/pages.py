@@ -68,6 +68,7 @@ def prepare(out: NDArray[Any]) -> bool:
 
     Examples
     --------
+    >>> import sys
     >>> import numpy as np
     >>> prepare(np.ones(1 << 20, "float32")) or sys.platform != "linux"
     True

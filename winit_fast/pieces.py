@@ -31,6 +31,7 @@ class Pieces:
 
     Examples
     --------
+    >>> import numpy as np
     >>> pieces = Pieces(np.empty((4, 5)), most=10)
     >>> [pieces[number] for number in range(pieces.count)]
     [(slice(0, 2, None), slice(0, 5, None)), (slice(2, 4, None), slice(0, 5, None))]

@@ -85,6 +85,11 @@ class Destination:
             raise self._make_taken_error()
         self._old_mode, self.mode = stat.S_IMODE(mode), 0o600
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no old file."""
+        return self._old_mode is None
+
     def take(self, partial: Path) -> None:
         """Give a file, which is complete and on the disk, its own name. A hard link may leave both names.
 
@@ -157,6 +162,7 @@ class PartialFile(Destination):
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = Path(tempfile.mkdtemp())
     >>> with PartialFile(folder / "a.txt") as partial:
     ...     with partial.open() as file:
@@ -238,6 +244,7 @@ def reserve(file: BinaryIO, size: int) -> None:
 
     Examples
     --------
+    >>> import os
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file:
     ...     reserve(file, 100_000)

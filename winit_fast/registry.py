@@ -56,6 +56,7 @@ class Scheme(_Referable):
 
     Examples
     --------
+    >>> from winit_fast import scheme
     >>> he = scheme("kaiming_normal", gain=1)
     >>> he
     scheme('he_normal', gain=1.0)
@@ -77,6 +78,7 @@ class Scheme(_Referable):
 
         Examples
         --------
+        >>> from winit_fast import scheme
         >>> scheme("normal").draws, scheme("normal(std=0)").draws
         (True, False)
         """
@@ -88,6 +90,7 @@ class Scheme(_Referable):
 
         Examples
         --------
+        >>> from winit_fast import scheme
         >>> scheme("he_normal").depends_on_shape, scheme("normal(std=0.02)").depends_on_shape
         (True, False)
         """
@@ -122,6 +125,7 @@ class Scheme(_Referable):
 
         Examples
         --------
+        >>> from winit_fast import scheme
         >>> scheme("he_normal").distribution((2, 256))
         Normal(mean=0.0, std=1.0)
         >>> scheme("truncated_normal", std=0.02).distribution(())
@@ -187,6 +191,7 @@ def scheme(spec: str | Scheme, /, **arguments: Any) -> Scheme:
 
     Examples
     --------
+    >>> from winit_fast import scheme
     >>> scheme("uniform(-0.1, 0.1)")
     scheme('uniform', low=-0.1, high=0.1)
     >>> print(scheme("truncated_normal", std=0.02, low=-3, high=3))
@@ -223,6 +228,7 @@ def schemes() -> tuple[SchemeInfo, ...]:
 
     Examples
     --------
+    >>> from winit_fast import schemes
     >>> info = next(info for info in schemes() if info.name == "he_normal")
     >>> info.aliases
     ('kaiming_normal', 'msra_normal')
@@ -245,6 +251,7 @@ def scheme_of(distribution: Constant | Normal | TruncatedNormal | Uniform) -> Sc
 
     Examples
     --------
+    >>> from winit_fast.distributions import Normal
     >>> print(scheme_of(Normal(0.0, 0.5)))
     normal(std=0.5)
     """

@@ -35,12 +35,13 @@ NEAR64 = tl.constexpr(_NUMBERS["NEAR64"])
 TAIL64_ABOVE = tl.constexpr(_NUMBERS["TAIL64_ABOVE"])  # three rows of 8
 TAIL64_BELOW = tl.constexpr(_NUMBERS["TAIL64_BELOW"])
 
-# Integers whose size or divisibility must not decide which kernel is compiled.
+# Integers whose size or divisibility must not decide which kernel is compiled, nor where memory begins.
 _CONSTANTS = ["seed", "stream", "c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"]
 _RUN = ["before", "count", "first_group", *_CONSTANTS]
 _PANELS = [
-    "padding", "first", "columns", "column_stride", "pieces", "units", "extent0", "extent1", "extent2", "extent3",
-    "stride0", "stride1", "stride2", "stride3", "step0", "step1", "step2", "step3", *_CONSTANTS,
+    "out", "row_list", "padding", "first", "columns", "column_stride", "pieces", "units",
+    "extent0", "extent1", "extent2", "extent3", "stride0", "stride1", "stride2", "stride3",
+    "step0", "step1", "step2", "step3", *_CONSTANTS,
 ]  # fmt: skip
 
 
@@ -355,9 +356,11 @@ def rounded(value, STORE: tl.constexpr):
     if STORE == "as_it_is":
         return value
     elif STORE == "bfloat16":
-        # Triton's conversion would be one instruction, but its interpreter truncates.
+        # Triton's conversion is one instruction, but its interpreter truncates.
         bits = value.to(tl.uint32, bitcast=True)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).to(tl.int16)
+    elif STORE == "bfloat16_by_conversion":  # which bench/gpu.py measures beside it
+        return value.to(tl.bfloat16).to(tl.int16, bitcast=True)
     elif STORE == "float16":
         bits = narrow(value, 10, 0x38800000, 0.5, 0x3F000000)
         return (bits | (bits >> 16)).to(tl.int16)

@@ -48,6 +48,8 @@ def values_of(conversion: Conversion, seed: int, stream: int) -> Values:
 
     Examples
     --------
+    >>> from winit_fast.adapters._device.launch import STORES, TRANSFORMS
+    >>> from winit_fast.element_types import Conversion
     >>> values_of(Conversion(TRANSFORMS.index("normal32"), STORES.index("bfloat16"), (0.0, 1.0)), 7, 2**64 - 1)
     ... # doctest: +NORMALIZE_WHITESPACE
     Values(transform='normal32', store='bfloat16',
@@ -84,6 +86,7 @@ def lay_out(
 
     Examples
     --------
+    >>> import torch
     >>> lay_out(torch.empty(500, 64), (1000, 64), (500, 0))
     Run(first=32000, size=32000)
     >>> lay_out(torch.empty(500, 64)[:, :16], (1000, 64), (500, 0))
@@ -131,6 +134,19 @@ def _on_device(tensor: Tensor) -> AbstractContextManager[Any]:
     if tensor.is_cpu:  # Triton's interpreter writes there
         return nullcontext()
     return getattr(torch, tensor.device.type).device(tensor.device)  # type: ignore[no-any-return]
+
+
+def _pointer_to(tensor: Tensor) -> Any:
+    """What a kernel is launched with.
+
+    For ROCm, Triton compiles another kernel if it sees that memory is smaller than 2 GiB. So it does not see it, and
+    the kernel that was compared in little memory is the one that runs in much.
+    """
+    if torch.version.hip is None:
+        return tensor
+    import triton
+
+    return triton.reinterpret(tensor, tensor.dtype)
 
 
 def _merge(axes: Sequence[Axis]) -> list[Axis]:
@@ -252,8 +268,8 @@ def _launch_run(kernels: Any, out: Tensor, values: Values, run: Run) -> None:
     tile, count = GROUPS * 1024 // values.bits, run.size
     before, is_aligned = run.first % tile, run.first % 16 == 0
     kernels.fill_run[(-(-(before + count) // tile),)](
-        out, before // 16 if is_aligned else before, count, run.first // tile * GROUPS, values.seed, values.stream,
-        *values.constants,
+        _pointer_to(out), before // 16 if is_aligned else before, count, run.first // tile * GROUPS, values.seed,
+        values.stream, *values.constants,
         TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, ALIGNED=is_aligned, GROUPS=GROUPS,
         num_warps=WARPS, enable_fp_fusion=False,
     )  # fmt: skip
@@ -264,7 +280,7 @@ def _launch_panels(kernels: Any, out: Tensor, values: Values, panels: Panels) ->
     extents, strides, steps = zip(*panels.axes, *[(1, 0, 0)] * (_MOST_AXES - len(panels.axes)), strict=True)
     out = out.as_strided((1,), (1,), out.storage_offset() + panels.place)
     kernels.fill_panels[(-(-units // GROUPS),)](
-        out, out if rows is None else rows, panels.padding, panels.first, *panels.columns[:2],
+        _pointer_to(out), _pointer_to(out if rows is None else rows), panels.padding, panels.first, *panels.columns[:2],
         panels.pieces(values.bits), units, *extents, *strides, *steps, values.seed, values.stream, *values.constants,
         TRANSFORM=values.transform, STORE=values.store, BITS=values.bits, AXES=len(panels.axes),
         LISTED=rows is not None, ACROSS=panels.is_across, GROUPS=GROUPS, num_warps=WARPS, enable_fp_fusion=False,

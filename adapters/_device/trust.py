@@ -11,7 +11,7 @@ import os
 import warnings
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,9 +41,9 @@ from winit_fast.messages import quote
 from winit_fast.target import Call, Target
 
 from .._memory.torch import array_of
-from .launch import launch, lay_out, values_of
+from .launch import Run, launch, lay_out, values_of
 
-__all__ = ["DEVICES", "find_obstacle", "report", "takes", "write"]
+__all__ = ["DEVICES", "find_obstacle", "is_captured", "report", "takes", "write"]
 
 #: The types of devices that Triton has compilers for, under PyTorch's names; ROCm's is "cuda" too.
 DEVICES = ("cuda", "xpu")
@@ -61,19 +61,20 @@ def takes(tensor: Tensor) -> bool:
     ValueError
         If the environment variable that decides it is neither ``auto`` nor ``host``.
     """
-    return tensor.device.type in DEVICES and tensor.nbytes > SMALL_BYTES and find_obstacle() is None
+    kind = tensor.device.type
+    return kind in DEVICES and tensor.nbytes > SMALL_BYTES and find_obstacle(kind) is None
 
 
-def find_obstacle() -> str | None:
-    """Why no kernel runs on any device, or None."""
+def find_obstacle(kind: str) -> str | None:
+    """Why no kernel runs on any device of a type, or None."""
     setting = os.environ.get(_ENVIRONMENT) or "auto"
     if setting not in ("auto", "host"):
         raise ValueError(f"{_ENVIRONMENT} must be auto or host, got {quote(setting)}")
-    return f"{_ENVIRONMENT} is host" if setting == "host" else _find_fault_of_triton()
+    return f"{_ENVIRONMENT} is host" if setting == "host" else _find_fault_of_triton(kind)
 
 
-@lru_cache(maxsize=1)
-def _find_fault_of_triton() -> str | None:
+@lru_cache(maxsize=4)
+def _find_fault_of_triton(kind: str) -> str | None:
     try:
         import triton
     except Exception as error:  # what a broken installation may raise
@@ -81,6 +82,8 @@ def _find_fault_of_triton() -> str | None:
     version: str = triton.__version__
     if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_TRITON:
         return f"Triton {version} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    if kind != "cpu" and triton.knobs.runtime.interpret:  # tests interpret on the CPU
+        return "TRITON_INTERPRET is set, and its interpreter would take hours"
     return None
 
 
@@ -104,8 +107,9 @@ def write(
         tensor, shape, start = torch.view_as_real(tensor), (*shape, 2), (*start, 0)
     values = values_of(conversion, call.seed, call.stream)
     layout = lay_out(tensor, shape, start, rows, padding)
-    kernel = _Kernel(layout.variant, values.transform, values.store, tensor.data_ptr() % 16 == 0, tensor.device)
-    if kernel not in _verdicts and _is_captured(tensor):
+    is_aligned = isinstance(layout, Run) and tensor.data_ptr() % 16 == 0  # of other layouts one kernel for both
+    kernel = _Kernel(layout.variant, values.transform, values.store, is_aligned, tensor.device)
+    if kernel not in _verdicts and is_captured(tensor):
         raise RuntimeError(
             "tensor must not be the first of its scheme, dtype and layout on a device while a CUDA graph is captured: "
             "fill it once before, so that the kernel is compared with the CPU's"
@@ -136,7 +140,7 @@ def write(
     return False
 
 
-def _is_captured(tensor: Tensor) -> bool:
+def is_captured(tensor: Tensor) -> bool:
     """Whether what is launched now becomes part of a CUDA graph and does not run."""
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
@@ -210,6 +214,8 @@ def _make_tiny(conversion: Conversion) -> Conversion:
 
     Examples
     --------
+    >>> from winit_fast.adapters._device.trust import TRANSFORMS
+    >>> from winit_fast.element_types import Conversion
     >>> _make_tiny(Conversion(TRANSFORMS.index("normal32"), 0, (0.5, 3.0))).constants == (2.0**-131, 1.5 * 2.0**-129)
     True
     """
@@ -227,20 +233,19 @@ _verdicts: dict[_Kernel, bool] = {}
 
 def report() -> list[str]:
     """Which way each device's tensors are filled, for `winit_fast.show_config`."""
-    devices: dict[str, Any] = {}
+    lines = []
     for kind in DEVICES:
         module = getattr(torch, kind, None)
-        if module is not None and module.is_available():
-            devices |= {f"{kind}:{index}": module.get_device_name(index) for index in range(module.device_count())}
-    try:
-        obstacle = find_obstacle() if devices else None
-    except ValueError as error:  # a bad setting is what a bug report should show
-        obstacle = str(error)
-    way = "kernels" if obstacle is None else f"through the host's memory, since {obstacle}"
-    bad = sorted(str(kernel) for kernel, is_good in list(_verdicts.items()) if not is_good)
-    return [f"{device} ({name}): {way}" for device, name in devices.items()] + [
-        f"through the host's memory, since it is not trusted: {kernel}" for kernel in dict.fromkeys(bad)
-    ]
+        if module is None or not module.is_available():
+            continue
+        try:
+            obstacle = find_obstacle(kind)
+        except ValueError as error:  # a bad setting is what a bug report should show
+            obstacle = str(error)
+        way = "kernels" if obstacle is None else f"through the host's memory, since {obstacle}"
+        lines += [f"{kind}:{index} ({module.get_device_name(index)}): {way}" for index in range(module.device_count())]
+    bad = sorted({str(kernel) for kernel, is_good in list(_verdicts.items()) if not is_good})
+    return [*lines, *(f"through the host's memory, since it is not trusted: {kernel}" for kernel in bad)]
 
 
 REPORTS.append(report)

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from winit_fast.memory import dtype_of
 
-__all__ = ["array_of"]
+__all__ = ["array_of", "refuse_device"]
 
 # What NumPy takes by DLPack in place of types that it lacks: integers of their size.
 _NARROW = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 _HOST = (1, 3, 11)  # DLPack's numbers of plain memory, and of what CUDA and ROCm have pinned
-_DEVICES = {2: " (CUDA)", 4: " (OpenCL)", 7: " (Vulkan)", 8: " (Metal)", 10: " (ROCm)", 14: " (oneAPI)"}
+_DEVICES = {
+    2: " (CUDA)", 4: " (OpenCL)", 7: " (Vulkan)", 8: " (Metal)", 10: " (ROCm)", 13: " (CUDA, managed)", 14: " (oneAPI)",
+}  # fmt: skip
 
 
 def array_of(array: Any) -> NDArray[Any]:
@@ -44,10 +46,7 @@ def array_of(array: Any) -> NDArray[Any]:
 def _by_dlpack(array: Any) -> NDArray[Any]:
     if not hasattr(array, "__dlpack__"):
         raise TypeError(f"array must share its memory by DLPack or as a buffer, got {type(array).__name__}")
-    device = int(array.__dlpack_device__()[0])
-    if device not in _HOST:
-        kind = f"{device}{_DEVICES.get(device, '')}"
-        raise ValueError(f"array must be in the host's memory, got one on a device of DLPack's kind {kind}")
+    refuse_device(int(array.__dlpack_device__()[0]))
     dtype = str(getattr(array, "dtype", "")).rpartition(".")[2]
     if dtype not in _NARROW:
         return np.from_dlpack(array)
@@ -55,3 +54,10 @@ def _by_dlpack(array: Any) -> NDArray[Any]:
     if one.ctypes.data != other.ctypes.data:
         raise TypeError(f"array must share its memory, and its view as {_NARROW[dtype]} is a copy")
     return one.view(dtype_of(dtype))
+
+
+def refuse_device(kind: int, why: str = "") -> None:
+    """Raise where memory is a device's, by DLPack's number of it."""
+    if kind not in _HOST:
+        named = f"{kind}{_DEVICES.get(kind, '')}"
+        raise ValueError(f"array must be in the host's memory, got one on a device of DLPack's kind {named}{why}")

@@ -73,6 +73,9 @@ def make_array(request: Request, dtype: np.dtype[Any], sharding: Sharding | Part
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.adapters._memory.request import Request
+    >>> from winit_fast.initializer import Initializer
     >>> make_array(Request(Initializer("identity"), (2, 2)), np.dtype("float32"))
     Array([[1., 0.],
            [0., 1.]], dtype=float32)

@@ -20,6 +20,8 @@ class Request(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.initializer import Initializer
     >>> request = Request(Initializer("ones", padding_idx=0), (3, 2))
     >>> request.check(np.dtype("int8"))
     array(1, dtype=int8)

@@ -126,6 +126,7 @@ def refill(copies: Sequence[tf.Variable], request: Request, offset: tuple[int, .
     Examples
     --------
     >>> import tensorflow as tf
+    >>> from winit_fast.adapters._memory.request import Request
     >>> from winit_fast.initializer import Initializer
     >>> variable = tf.Variable([1.0, 2.0, 3.0])
     >>> refill([variable], Request(Initializer("ones", padding_idx=0), (5,)), (0,))

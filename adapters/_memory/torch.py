@@ -21,11 +21,15 @@ def name_of(dtype: torch.dtype) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> name_of(torch.bfloat16)
     'bfloat16'
     """
     return str(dtype).removeprefix("torch.")
 
+
+# Where an empty tensor stands, for NumPy before 2.4, which takes no address of 0; nothing is read or written there.
+_NOWHERE = 64
 
 # How NumPy's array interface writes the type of what stands in memory.
 _TYPES = {dtype: np.dtype(_INTEGERS.get(dtype, name_of(dtype))).str for dtype in FILLED}
@@ -85,6 +89,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
     Examples
     --------
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
     >>> array_of(weight)[1] = 3
     >>> weight.tolist()
@@ -111,7 +116,7 @@ class _Memory:
         size = tensor.element_size()
         self.__array_interface__ = {
             "version": 3,
-            "data": (tensor.data_ptr(), False),
+            "data": (tensor.data_ptr() or _NOWHERE, False),
             "shape": tuple(tensor.shape),
             "strides": tuple(stride * size for stride in tensor.stride()),
             "typestr": _TYPES[tensor.dtype],

@@ -121,6 +121,7 @@ class VarianceScaling(_Seeded, keras.initializers.VarianceScaling):
 
     Examples
     --------
+    >>> from winit_fast.adapters.keras import VarianceScaling
     >>> VarianceScaling(scale=2.0, distribution="untruncated_normal", seed=7)((64, 32)).shape == (64, 32)
     True
     """
@@ -177,6 +178,8 @@ class HeNormal(VarianceScaling, keras.initializers.HeNormal):
 
     Examples
     --------
+    >>> import keras
+    >>> from winit_fast.adapters.keras import HeNormal
     >>> weight = HeNormal(seed=7)((512, 256))
     >>> print(f"{keras.ops.convert_to_numpy(weight).std() * 16:.1f}")  # sqrt(2 / 512) = 1 / 16
     1.0
@@ -266,6 +269,7 @@ def get(identifier: Any) -> Any:
 
     Examples
     --------
+    >>> from winit_fast.adapters.keras import HeNormal, get
     >>> isinstance(get("he_normal"), HeNormal)
     True
     >>> get("winit_fast>normal(std=0.02)").scheme

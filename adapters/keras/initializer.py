@@ -312,6 +312,7 @@ class Initializer(_OfArguments, keras.initializers.Initializer, ABC):
 
     Examples
     --------
+    >>> import keras
     >>> from winit_fast.adapters import keras as initializers
     >>> isinstance(initializers.HeNormal(), initializers.Initializer)
     True

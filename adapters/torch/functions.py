@@ -44,6 +44,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 
     Examples
     --------
+    >>> import torch
+    >>> from winit_fast.adapters.torch import uniform_
     >>> weight = uniform_(torch.empty(3, 5), -0.1, 0.1)
     >>> bool((weight.abs() <= 0.1).all())
     True
@@ -76,6 +78,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
 
     Examples
     --------
+    >>> import torch
+    >>> from winit_fast.adapters.torch import normal_
     >>> weight = normal_(torch.empty(300, 500), std=0.02)
     >>> print(f"{weight.std().item():.3f}")
     0.020
@@ -95,6 +99,8 @@ def trunc_normal_(
 
     Examples
     --------
+    >>> import torch
+    >>> from winit_fast.adapters.torch import trunc_normal_
     >>> weight = trunc_normal_(torch.empty(300, 500), std=0.02, a=-0.01, b=0.05)
     >>> bool(-0.01 <= weight.min() < -0.0099)
     True
@@ -160,6 +166,8 @@ def eye_(tensor: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
+    >>> from winit_fast.adapters.torch import eye_
     >>> eye_(torch.empty(2, 3))
     tensor([[1., 0., 0.],
             [0., 1., 0.]])
@@ -212,6 +220,8 @@ def kaiming_normal_(
 
     Examples
     --------
+    >>> import torch
+    >>> from winit_fast.adapters.torch import kaiming_normal_
     >>> weight = kaiming_normal_(torch.empty(128, 50), mode="fan_out")
     >>> print(f"{weight.std().item() * 8:.1f}")  # sqrt(2 / 128) = 1 / 8
     1.0

@@ -84,10 +84,12 @@ def fill_small(
 
     False: it is something else, or is to be refused, and nothing was done.
     """
+    is_cuda = getattr(tensor, "is_cuda", False)
     if (
         type(scheme) is not str or len(scheme) > LONGEST_KEPT or generator is not None
         or (threads is not None and (type(threads) is not int or threads < 1))
-        or not is_usual(tensor)
+        or not is_usual(tensor, on_cuda=is_cuda)
+        or (is_cuda and (tensor.nbytes > trust.SMALL_BYTES or trust.is_captured(tensor)))
     ):  # fmt: skip
         return False
     try:
@@ -108,8 +110,13 @@ def fill_small(
         seed = seed.__index__()
     elif type(seed) is not int or not 0 <= seed < 1 << 64:
         return False
-    fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)
-    _increment_version(tensor)  # autograd must see the write
+    if is_cuda:
+        staged = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
+        fill_plan(known.plan.moved(staged.data_ptr(), seed, stream), threads)
+        tensor.detach().copy_(staged, non_blocking=True)  # PyTorch keeps pinned memory until it was copied
+    else:
+        fill_plan(known.plan.moved(tensor.data_ptr(), seed, stream), threads)
+        _increment_version(tensor)  # autograd must see the write
     return True
 
 
@@ -134,15 +141,15 @@ def fill_many_small(parts: Sequence[tuple[SmallPlan, Tensor, str]], seed: int, t
             _increment_version(tensor)  # autograd must see the write
 
 
-def is_usual(tensor: Tensor) -> bool:
+def is_usual(tensor: Tensor, *, on_cuda: bool = False) -> bool:
     """Whether a tensor is one that `refuse_unusable` lets pass, for the kinds that models are made of.
 
-    Memory on the CPU in one piece, no view, computed from nothing, and nobody traces or transforms what is done to it.
-    The type is looked at before all else, and the dtype not at all.
+    Memory on the CPU (or on CUDA) in one piece, no view, computed from nothing, and nobody traces or transforms what is
+    done to it. The type is looked at before all else, and the dtype not at all.
     """
     return (
         type(tensor) in PLAIN
-        and tensor.is_cpu
+        and (tensor.is_cuda if on_cuda else tensor.is_cpu)
         and tensor.layout is _STRIDED
         and not tensor.is_nested
         and tensor.is_contiguous()
@@ -218,24 +225,36 @@ def write_on_device(
     start: tuple[int, ...], rows: Tensor | None = None,
 ) -> bool:  # fmt: skip
     """Write what was checked by a kernel; `rows`: those of the global tensor that axis 0 holds, on the same device."""
-    conversion = _conversion_of(initializer, shape, tensor.dtype)
-    if conversion is None:
-        return False
-    call = Call(0 if seed is None else int(seed), initializer.stream, None)
     padding = initializer.padding(shape)
-    if rows is not None and padding is not None and padding[0] == 0:  # the kernel looks for it in the list
-        return trust.write(tensor, conversion, call, shape, start, rows, padding[1])
-    if not trust.write(tensor, conversion, call, shape, start, rows):
+    listed = padding if rows is not None and padding is not None and padding[0] == 0 else None
+    conversion = _conversion_of(initializer, shape, tensor.dtype)
+    if conversion is not None:
+        call = Call(0 if seed is None else int(seed), initializer.stream, None)
+        if not trust.write(tensor, conversion, call, shape, start, rows, -1 if listed is None else listed[1]):
+            return False
+    elif isinstance(initializer.distribution(shape, is_complex=tensor.is_complex()), Constant):  # a complex one
+        tensor.fill_(_constant_of(initializer, shape, tensor.dtype))
+        if rows is not None and listed is not None:
+            tensor.masked_fill_((rows == listed[1]).view(-1, *[1] * (tensor.dim() - 1)), 0)
+    else:
         return False
-    if padding is not None:
+    if padding is not None and listed is None:
         axis, index = padding[0], padding[1] - start[padding[0]]
         if 0 <= index < tensor.shape[axis]:
             tensor.select(axis, index).zero_()
     return True
 
 
+def _constant_of(initializer: Initializer, shape: tuple[int, ...], dtype: torch.dtype) -> complex:
+    """The value that every element has, rounded to the type as on the CPU."""
+    one = torch.empty([1] * len(shape), dtype=dtype, device="cpu")
+    unpadded = Initializer.from_config({**initializer.get_config(), "name": 0, "padding_idx": None})
+    unpadded.fill(array_of(one), seed=0, shape=shape, offset=[0] * len(shape), threads=1)
+    return one.item()
+
+
 def _conversion_of(initializer: Initializer, shape: tuple[int, ...], dtype: torch.dtype) -> Conversion | None:
-    """What kernels make the values by; None where elements are not drawn by themselves."""
+    """What kernels make the values by; None where there is no kernel for them."""
     if not dtype.is_complex:  # what `check` has looked up
         return look_up(
             initializer.scheme, shape, initializer.in_axis, initializer.out_axis, initializer.batch_axis,
@@ -253,6 +272,12 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
     Where elements depend on each other (orthogonal, sparse, ...), every piece would begin with what all of them share:
     such a tensor is one piece, and as large in the host's memory.
     """
+    if trust.is_captured(tensor):
+        raise RuntimeError(
+            "tensor must not be filled through the host's memory while a CUDA graph is captured, which would copy what "
+            "stands there when it is replayed: fill it before (a kernel fills more than 64 KiB of a scheme that draws "
+            f"each element by itself, got {tensor.nbytes} bytes of {initializer.scheme})"
+        )
     extent, seed = tuple(tensor.shape), keywords.get("seed")
     whole, start = read_region(extent, keywords.get("shape"), keywords.get("offset"))
     distribution = initializer.distribution(whole, is_complex=tensor.is_complex())
@@ -264,6 +289,7 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
     initializer = initializer.rename(initializer.stream)  # `fill` would compare where the pieces stand
     most = max(1, PIECE // tensor.element_size() if is_elementwise else tensor.numel())
     is_cuda = tensor.is_cuda
+    is_waited_for = is_cuda and tensor.nbytes > trust.SMALL_BYTES  # PyTorch keeps pinned memory until it was copied
     turns = 2 if most < tensor.numel() else 1
     size = min(most, tensor.numel())
     buffers = [torch.empty(size, dtype=tensor.dtype, device="cpu", pin_memory=is_cuda) for _ in range(turns)]
@@ -277,7 +303,7 @@ def _fill_through_host(tensor: Tensor, initializer: Initializer, **keywords: Unp
         initializer.fill(array_of(staged), seed=seed, shape=whole, offset=offset, threads=keywords.get("threads"))
         piece = tensor[tuple(slice(first, first + size) for first, size in zip(begin, sizes, strict=True))]
         piece.copy_(staged, non_blocking=is_cuda)
-        if is_cuda:
+        if is_waited_for:
             copied[turn] = torch.cuda.current_stream(tensor.device).record_event()
     for event in copied:
         if event is not None:

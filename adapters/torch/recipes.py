@@ -48,6 +48,7 @@ def torch() -> Recipe:
 
     Examples
     --------
+    >>> from winit_fast.adapters.torch.recipes import torch
     >>> print(torch().rules[0])
     *_proj_weight of MultiheadAttention: xavier_uniform
     """
@@ -130,6 +131,7 @@ def own(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> Recip
 
     Examples
     --------
+    >>> from torch import nn
     >>> from winit_fast import adapters
     >>> model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16))
     >>> print(adapters.torch.init_module_(model, "own", seed=7))
@@ -312,7 +314,9 @@ def mup(rules: Rules, base: nn.Module, prefix: str = "") -> Recipe:
 
     Examples
     --------
+    >>> from torch import nn
     >>> from winit_fast import adapters
+    >>> from winit_fast.adapters.torch.recipes import mup
     >>> small, large = (nn.Sequential(nn.Linear(8, n), nn.Linear(n, n), nn.Linear(n, 2)) for n in (64, 256))
     >>> recipe = mup({"*.weight": "normal(std=0.1)", "*.bias": "zeros"}, small)
     >>> report = adapters.torch.init_module_(large, recipe, seed=7)
@@ -330,6 +334,7 @@ def named(name: str, module: nn.Module | None = None) -> Recipe:
 
     Examples
     --------
+    >>> from winit_fast.adapters.torch.recipes import named
     >>> named("resnet").name
     'resnet'
     >>> named("gpt2")

@@ -56,7 +56,8 @@ def init_rows_(
         there if the scheme draws each element by itself.
     rows : Tensor or array_like of int
         One axis, each in [0, shape[0]), in any order, repeated or not. Those on a device are copied to the host to be
-        checked, which waits for the device; those on the host are copied to the tensor's device.
+        checked, which waits for the device; those on the host are copied to the tensor's device, for which nobody
+        waits.
     scheme, seed, name, generator
         As in `init_`. Pass a seed: rows that are made again must have the one of the first time.
     shape : sequence of int
@@ -100,6 +101,11 @@ def init_rows_(
         padding_idx=padding_idx,
     )  # fmt: skip
     refuse_unusable(tensor)
+    if trust.is_captured(tensor):
+        raise RuntimeError(
+            "init_rows_ must not be called while a CUDA graph is captured: it checks the rows on the host, which a "
+            "graph would not do again"
+        )
     listed = _on_host(rows) if isinstance(rows, Tensor) else rows
     plain = tensor.detach()
     fill = partial(
@@ -112,28 +118,40 @@ def init_rows_(
     else:
         checked = read_rows(listed, tuple(plain.shape), whole)
         initializer.check(whole, name_of(plain.dtype), seed=key, threads=threads)
-        _fill_elsewhere(plain, checked, fill, initializer, key, whole)
+        _fill_elsewhere(plain, rows, checked, fill, initializer, key, whole)
     torch.autograd.graph.increment_version(tensor)  # autograd must see the write
     return tensor
 
 
 def _fill_elsewhere(
-    tensor: Tensor, rows: NDArray[np.int64], fill: Callable[..., object], initializer: Initializer,
+    tensor: Tensor, given: object, rows: NDArray[np.int64], fill: Callable[..., object], initializer: Initializer,
     seed: SupportsIndex | None, shape: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Fill a tensor on another device than the CPU by a kernel; else by `fill`, in pieces of host memory."""
+    """Fill a tensor on another device than the CPU by a kernel; else by `fill`, in pieces of host memory.
+
+    `rows` are those that were `given`, checked.
+    """
     if tensor.numel() == 0:
         return
-    if trust.takes(tensor):
-        there = torch.tensor(rows, device="cpu").to(tensor.device)
-        if write_on_device(tensor, initializer, seed, shape, (0,) * len(shape), there):
-            return
+    if trust.takes(tensor) and write_on_device(
+        tensor, initializer, seed, shape, (0,) * len(shape), _on_device_of(tensor, given, rows)
+    ):
+        return
     count = max(1, PIECE // tensor[0].nbytes) if initializer.is_elementwise(shape) else len(tensor)
     for first in range(0, len(tensor), count):
         part = tensor[first : first + count]
         staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
         fill(array_of(staged), rows[first : first + count])
         part.copy_(staged)
+
+
+def _on_device_of(tensor: Tensor, given: object, rows: NDArray[np.int64]) -> Tensor:
+    """The rows beside a tensor: what was given there, or a copy that nobody waits for."""
+    if type(given) is Tensor and given.device == tensor.device:
+        return given.detach().to(torch.int64).contiguous()
+    staged = torch.empty(rows.shape, dtype=torch.int64, device="cpu", pin_memory=tensor.is_cuda)
+    staged.numpy()[...] = rows
+    return staged.to(tensor.device, non_blocking=True)  # pinned memory is kept until it was copied
 
 
 def _on_host(rows: Tensor) -> NDArray[Any]:

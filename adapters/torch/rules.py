@@ -58,6 +58,7 @@ class Rule:
     --------
     >>> import torch
     >>> from winit_fast import adapters
+    >>> from winit_fast.adapters.torch import Rule
     >>> print(Rule("*.weight", "he_normal", of=torch.nn.Linear))
     *.weight of Linear: he_normal
     >>> gates = Rule("*.weight_hh_l*", "orthogonal", of=torch.nn.LSTM, matrices=4)
@@ -138,6 +139,7 @@ class Recipe:
 
     Examples
     --------
+    >>> from winit_fast.adapters.torch import Recipe, Rule
     >>> print(Recipe("mine", (Rule("*.weight", "he_normal"), Rule("*.bias", "zeros"))))
     mine
       *.weight  he_normal

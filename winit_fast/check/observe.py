@@ -48,7 +48,8 @@ class Use:
 
     Examples
     --------
-    >>> from winit_fast.check import Weights
+    >>> import numpy as np
+    >>> from winit_fast.check import CheckedLayer, LayerStatistics, Use, Weights, measure_outputs
     >>> weights = Weights("layer.weight", (2, 2), 0.5, 1, 0)
     >>> use = Use(CheckedLayer("layer", "Linear", "", weights, LayerStatistics()), axis=-1)
     >>> point = use.measure(measure_outputs(np.array([[1.0, 5.0], [3.0, 5.0]])))
@@ -104,6 +105,7 @@ class Observed:
 
     Examples
     --------
+    >>> from winit_fast.check import Observed
     >>> observed = Observed()
     >>> observed.note_normalization()
     >>> observed.layers, observed.is_normalized
@@ -149,6 +151,8 @@ def sample_rows(rows: Any) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import sample_rows
     >>> sample_rows(np.empty((6, 4), "int8")).shape, sample_rows(np.empty((1 << 14, 1 << 12), "int8")).shape
     ((6, 4), (4096, 4096))
     """
@@ -160,6 +164,8 @@ def measure_before_activation(pre_activations: NDArray[Any], activation: str) ->
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import measure_before_activation
     >>> measure_before_activation(np.array([[-1.0, 5.0], [-2.0, 7.0]]), "relu").dead
     0.5
     """
@@ -180,6 +186,8 @@ def measure_after_activation(before: LayerStatistics, outputs: NDArray[Any]) -> 
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import measure_after_activation, measure_before_activation
     >>> pre = np.array([[-1.0, 5.0], [-2.0, 7.0]])
     >>> measured = measure_after_activation(measure_before_activation(pre, "relu"), np.maximum(pre, 0.0))
     >>> print(f"{measured.pre_std:.3f}, {measured.std:.3f}, {measured.dead}")
@@ -196,6 +204,8 @@ def measure_outputs(outputs: NDArray[Any]) -> LayerStatistics:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import measure_outputs
     >>> measured = measure_outputs(np.array([[1.0, 5.0], [3.0, 5.0]]))
     >>> measured.pre_mean, measured.mean, measured.pre_std == measured.std
     (3.5, 3.5, True)
@@ -209,6 +219,8 @@ def measure_signal(inputs: NDArray[Any]) -> float:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import measure_signal
     >>> measure_signal(np.array([[1.0, 4.0], [3.0, 2.0]])), measure_signal(np.array([[1.0, 5.0], [1.0, 5.0]]))
     (1.0, 0.0)
     """
@@ -224,6 +236,8 @@ def scale_weights(output: Any, bias: Any, axis: int, factor: float) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import scale_weights
     >>> scale_weights(np.array([[3.0, 5.0]]), np.array([1.0, 2.0]), -1, 2.0).tolist()
     [[5.0, 8.0]]
     """
@@ -238,6 +252,7 @@ def is_norm(name: str) -> bool:
 
     Examples
     --------
+    >>> from winit_fast.check import is_norm
     >>> [is_norm(name) for name in ("LlamaRMSNorm", "BatchNorm2d", "UnitNormalization", "NormalHead", "_SpectralNorm")]
     [True, True, True, False, False]
     """
@@ -255,6 +270,8 @@ def _with_gradients(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from winit_fast.check import LayerStatistics
     >>> in_front = _with_gradients(LayerStatistics(), np.array([[4.0] * 4]), 4, is_behind=False)
     >>> measured = _with_gradients(in_front, np.array([[2.0] * 4]), 4, is_behind=True)
     >>> measured.gradient_std, measured.gradient_norm

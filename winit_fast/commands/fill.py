@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of
+from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
 from winit_fast.files.sizes import show_size
+from winit_fast.messages import reason_of
 
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
@@ -64,10 +65,11 @@ def run(options: argparse.Namespace) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         print(f"interrupted; {_explain_rest(options)}", file=sys.stderr)
         return 130 if isinstance(end, KeyboardInterrupt) else int(str(end.code))
-    except (ValueError, OSError) as error:
-        text = str(error)
+    except (TypeError, ValueError, OSError) as error:
+        text = reason_of(error)
         for argument, option in _OPTIONS.items():
             text = text.replace(argument, option)
+        text = say_option(text)
         if isinstance(error, FileExistsError) and text.endswith("exists already"):
             text += "; --force replaces it"
         if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
@@ -85,7 +87,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 # What the messages of functions call arguments.
-_OPTIONS = {"resume=True": "--resume", "force=True": "--force", "clean()": "the command clean"}
+_OPTIONS = {
+    "resume=True": "--resume",
+    "force=True": "--force",
+    "clean()": "the command clean",
+    "tensors must be given": "--shape, --scheme, --name and so on, or --recipe, must be given",
+}
 
 
 def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | None) -> tuple[int, int]:

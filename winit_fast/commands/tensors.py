@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from winit_fast.element_types import ELEMENT_TYPES
-from winit_fast.messages import quote
 
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of"]
+__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of", "say_option"]
 
 
 class Asked(NamedTuple):
@@ -34,9 +33,9 @@ def add_tensor_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--in-axis", type=_axes, metavar="AXES", help="axes of the inputs, such as 0 or 0,1")
     one.add_argument("--out-axis", type=_axes, metavar="AXES", help="axes of the outputs")
     many = parser.add_argument_group("many tensors")
-    many.add_argument("--recipe", type=Path, metavar="FILE", help="JSON, or TOML: tensors, rules, seed")
+    many.add_argument("--recipe", metavar="FILE", help="JSON, or TOML: tensors, rules, seed")
     many.add_argument(
-        "--like", type=Path, metavar="MODEL",
+        "--like", metavar="MODEL",
         help="names, shapes and types of a safetensors file, an index or a folder with one; rules give the schemes",
     )  # fmt: skip
     many.add_argument(
@@ -65,14 +64,15 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     TypeError, ValueError, OSError, ImportError
         If options cannot be used together or alone, or a file of them cannot be read.
     """
-    from winit_fast.files import recipes  # which reads files that people write
+    from winit_fast.files import read_recipe
+    from winit_fast.files.recipes import make_specs
 
     single = {
         "--shape": options.shape, "--scheme": options.scheme, "--name": options.name,
         "--padding-idx": options.padding_idx, "--in-axis": options.in_axis, "--out-axis": options.out_axis,
     }  # fmt: skip
     given = [flag for flag, value in single.items() if value is not None]
-    many = [flag for flag in ("--recipe", "--like", "--rule") if getattr(options, flag[2:])]
+    many = [flag for flag in ("--recipe", "--like", "--rule") if getattr(options, flag[2:]) not in (None, [])]
     if given and many:
         raise ValueError(f"{given[0]} says what one tensor is, and cannot be used with {many[0]}")
     if many == ["--rule"]:
@@ -90,24 +90,34 @@ def read_tensors(options: argparse.Namespace) -> Asked:
             )
         tensor = {flag[2:].replace("-", "_"): value for flag, value in single.items() if value is not None}
         layout = options.layout or "numpy"
-        return Asked(recipes.make_specs([tensor], dtype=options.dtype or "float32", layout=layout), options.seed)
-    written = recipes.WrittenRecipe() if options.recipe is None else recipes.read_written_recipe(options.recipe)
-    tensors = written.tensors
-    if options.like is not None:
-        if tensors:
-            raise ValueError(f"--like takes the tensors of a model, and {options.recipe} has tensors of its own")
-        tensors = recipes.read_model(options.like)
-    elif not tensors:
-        raise ValueError(f"{options.recipe} must have tensors, unless --like gives them")
-    rules = (*(recipes.Rule(name, {"scheme": scheme}) for name, scheme in options.rule), *written.rules)
-    dtype = options.dtype or written.dtype or ("float32" if options.like is None else None)
-    layout = options.layout or written.layout or ("numpy" if options.like is None else "torch")
-    specs = recipes.make_specs(tensors, rules, dtype=dtype, layout=layout)
-    names = [tensor["name"] for tensor in tensors]
-    for rule in rules:
-        if not any(map(rule.takes, names)) and not options.quiet:
-            print(f"note: the rule for {quote(rule.name)} matches no tensor", file=sys.stderr)
-    return Asked(specs, written.seed if options.seed is None else options.seed)
+        return Asked(make_specs([tensor], dtype=options.dtype or "float32", layout=layout), options.seed)
+    rules: dict[str, str] = {}
+    for name, scheme in options.rule:
+        rules.setdefault(name, scheme)  # the first takes what both match
+    try:
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always")
+            recipe = read_recipe(
+                options.recipe, like=options.like, rules=rules, seed=options.seed, dtype=options.dtype,
+                layout=options.layout,
+            )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        text = str(error).replace("unless like gives", "unless --like gives")
+        raise ValueError(say_option(text.replace("path must be a name", "--recipe must be a name"))) from None
+    for note in noted if not options.quiet else ():
+        print(f"note: {note.message}", file=sys.stderr)
+    return Asked(recipe.tensors, recipe.seed)
+
+
+def say_option(text: str) -> str:
+    """A message that begins with an argument of a function, which the command has as an option."""
+    argument, verb, rest = (*text.split(" ", 2), "", "")[:3]
+    if argument not in _ARGUMENTS or verb not in ("must", "takes"):
+        return text
+    return f"--{argument.replace('_', '-')} {verb} {rest}"
+
+
+_ARGUMENTS = ("format", "like", "max_file_size", "memory", "rows", "seed", "threads")
 
 
 def integer_from(least: int) -> Callable[[str], int]:

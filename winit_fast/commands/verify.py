@@ -10,7 +10,7 @@ import argparse
 import os
 
 from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of
+from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
 from winit_fast.files.sizes import show_size
 
 __all__ = ["add_arguments", "run"]
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             )  # fmt: skip
     except ValueError as error:
         options_needed = "--shape, --scheme, --name and so on, or --recipe, must be given"
-        raise ValueError(str(error).replace("recipe must be given", options_needed)) from None
+        raise ValueError(say_option(str(error).replace("recipe must be given", options_needed))) from None
     for difference in verdict.differences:
         print(f"{difference}" + f" in {printable(difference.path.name)}" * os.path.isdir(options.file))
     for what in verdict.missing:

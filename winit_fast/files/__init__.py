@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # at run time each is imported when first used, since a program writes, or verifies, or makes pairs
     from winit_fast.files.pairs import iterate_rows
     from winit_fast.files.plans import Plan, plan
+    from winit_fast.files.recipes import read_recipe
     from winit_fast.files.specs import Recipe, TensorSpec
     from winit_fast.files.verdicts import Difference, Verdict
     from winit_fast.files.verifying import verify
@@ -23,6 +24,7 @@ __all__ = [
     "clean",
     "iterate_rows",
     "plan",
+    "read_recipe",
     "read_unfinished",
     "verify",
     "write",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "pairs": ("iterate_rows",),
     "plans": ("Plan", "plan"),
+    "recipes": ("read_recipe",),
     "specs": ("Recipe", "TensorSpec"),
     "verdicts": ("Difference", "Verdict"),
     "verifying": ("verify",),

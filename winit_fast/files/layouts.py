@@ -31,6 +31,10 @@ class Layout(NamedTuple):
     segments: tuple[Segment, ...]
     size: int
 
+    def __repr__(self) -> str:
+        of = f"header: {len(self.header)} bytes, segments: {len(self.segments)}, in all {self.size} bytes"
+        return f"<Layout of format {self.format}; {of}>"
+
 
 class Stored(NamedTuple):
     """A tensor, or a part of one, as it was found in a file: row-major and contiguous.

@@ -30,8 +30,8 @@ def open_file(path: str | Path) -> BinaryIO:
     raise ValueError(f"{path} must be a file, but it is a device or pipe")
 
 
-def read_path(path: str | Path) -> Path:
-    """A path that a caller gave.
+def read_path(path: str | Path, argument: str = "path") -> Path:
+    """A path that a caller gave for `argument`.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def read_path(path: str | Path) -> Path:
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a Path, got {quote(path)}")
+        raise TypeError(f"{argument} must be a str or a Path, got {quote(path)}")
     if not text or "\0" in text:
-        raise ValueError(f"path must be a name, got {quote(text)}")
+        raise ValueError(f"{argument} must be a name, got {quote(text)}")
     return Path(text)

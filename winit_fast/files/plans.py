@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, SupportsIndex
 from winit_fast.files import folders, npy, raw, safetensors
 from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import read_path
-from winit_fast.files.sizes import read_size
-from winit_fast.files.specs import Recipe, TensorSpec
-from winit_fast.messages import as_int, as_sizes, quote
+from winit_fast.files.sizes import read_size, show_size
+from winit_fast.files.specs import Part, Recipe, TensorSpec
+from winit_fast.files.verdicts import printable
+from winit_fast.messages import as_int, as_rank, as_sizes, quote, shorten
 
 __all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan", "plan_rank"]
 
@@ -33,7 +34,7 @@ class PlannedFile(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What will be written.
+    """What will be written. Printed, it says so in some lines, of many files the first ones.
 
     Attributes
     ----------
@@ -53,6 +54,21 @@ class Plan(NamedTuple):
     def size(self) -> int:
         """Of all files, in bytes."""
         return sum(file.layout.size for file in self.files)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._headline()}>"
+
+    def __str__(self) -> str:
+        lines = [self._headline()]
+        for path, rank, layout in self.files[:_MOST_FILES]:
+            lines.append(f"  rank {rank}  {_cut(path.name)}  {show_size(layout.size)}")
+            lines += [f"    {_describe(part)}" for part, _ in layout.segments[:_MOST_TENSORS]]
+            lines += _more("    ", len(layout.segments) - _MOST_TENSORS, "tensor")
+        return "\n".join(lines + _more("  ", len(self.files) - _MOST_FILES, "file"))
+
+    def _headline(self) -> str:
+        count = f"{len(self.files)} file{'s' * (len(self.files) != 1)}"
+        return f"{_cut(str(self.path))}, format {self.format}: {count}, {show_size(self.size)}"
 
     def get_config(self) -> dict[str, Any]:
         """All of it in JSON's types: files, and where each tensor stands in them."""
@@ -75,6 +91,27 @@ class Plan(NamedTuple):
             for file in self.files
         ]
         return {"path": str(self.path), "format": self.format, "size": self.size, "files": files}
+
+
+_MOST_FILES = 20  # that are printed
+_MOST_TENSORS = 5  # of each
+
+
+def _describe(part: Part) -> str:
+    """What a file holds of a tensor, in one line."""
+    spec = part.spec
+    held = "" if part.is_whole else ", ".join(
+        f"{first}:{first + size}" for first, size in zip(part.offset, part.shape, strict=True)
+    )  # fmt: skip
+    return f"{_cut(spec.name)}  {spec.dtype.name}  " + (f"[{_cut(held)}] of " if held else "") + _cut(str(spec.shape))
+
+
+def _more(indent: str, count: int, what: str) -> list[str]:
+    return [f"{indent}and {count} more {what}{'s' * (count != 1)}"] if count > 0 else []
+
+
+def _cut(text: str) -> str:
+    return shorten(printable(text))
 
 
 def plan(
@@ -117,11 +154,19 @@ def plan(
 
     Examples
     --------
+    >>> from winit_fast.files import TensorSpec, plan
     >>> tables = [TensorSpec(name, (1000, 8), "float16", "normal") for name in ("user_id", "item_id")]
-    >>> for file in plan("tables", tables, seed=7, format="dcp", world_size=2).files:
-    ...     print(file.rank, file.path.name, file.layout.size)
-    0 shard-00001-model-00001-of-00001.safetensors 20096
-    1 shard-00002-model-00001-of-00001.safetensors 20096
+    >>> planned = plan("tables", tables, seed=7, format="dcp", world_size=2)
+    >>> print(planned)
+    tables, format dcp: 2 files, 40.2 kB
+      rank 0  shard-00001-model-00001-of-00001.safetensors  20.1 kB
+        user_id  float16  [0:500, 0:8] of (1000, 8)
+        item_id  float16  [0:500, 0:8] of (1000, 8)
+      rank 1  shard-00002-model-00001-of-00001.safetensors  20.1 kB
+        user_id  float16  [500:1000, 0:8] of (1000, 8)
+        item_id  float16  [500:1000, 0:8] of (1000, 8)
+    >>> planned.size, planned.files[1].rank, planned.get_config()["files"][1]["size"]
+    (40192, 1, 20096)
     """
     return plan_rank(
         path, tensors, None, seed=seed, format=format, world_size=world_size, max_file_size=max_file_size, rows=rows
@@ -152,12 +197,7 @@ def plan_rank(
     where, kind = read_path(path), format_of(path) if format is None else format
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
-    count = as_int("world_size", world_size)
-    if count < 1:
-        raise ValueError(f"world_size must be 1 or more, got {quote(count)}")
-    own = None if rank is None else as_int("rank", rank)
-    if own is not None and not 0 <= own < count:
-        raise ValueError(f"rank must be in [0, world_size) = [0, {count}), got {quote(own)}")
+    own, count = as_rank(0 if rank is None else rank, world_size)
     limit = MAX_FILE_SIZE if max_file_size is None else read_size(max_file_size, "max_file_size")
     if max_file_size is not None and kind != "hf":
         raise ValueError(f"max_file_size is for a folder of format hf, got format {kind!r}")
@@ -171,9 +211,9 @@ def plan_rank(
     if kind == "hf":
         if count > 1 and format is None:
             raise ValueError("format must be 'dcp' (each rank writes its rows) or 'hf' (each writes whole files)")
-        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count, rank=own)
+        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count, rank=rank if rank is None else own)
     else:
-        files = folders.lay_out_dcp(recipe, world_size=count, rank=own)
+        files = folders.lay_out_dcp(recipe, world_size=count, rank=rank if rank is None else own)
     return Plan(where, kind, recipe, tuple(PlannedFile(where / name, holder, layout) for name, holder, layout in files))
 
 

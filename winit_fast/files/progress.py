@@ -36,6 +36,7 @@ class ShownProgress:
 
     Examples
     --------
+    >>> import sys
     >>> with ShownProgress(sys.stdout, is_terminal=False) as progress:
     ...     progress(0, 10_240_000_000)  # too early for a line
     """

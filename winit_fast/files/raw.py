@@ -18,6 +18,7 @@ def lay_out(parts: Iterable[Part], recipe: Recipe) -> Layout:
 
     Examples
     --------
+    >>> from winit_fast.files import Recipe
     >>> from winit_fast.files.specs import TensorSpec
     >>> recipe = Recipe((TensorSpec("a", (3,), "float16", "normal"), TensorSpec("b", (2,), "float32", "normal")), 7)
     >>> layout = lay_out([spec.whole for spec in recipe.tensors], recipe)

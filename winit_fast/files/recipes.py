@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from winit_fast.arguments import nearest_word
+from winit_fast.element_types import ELEMENT_TYPES
 from winit_fast.fans import as_axes
 from winit_fast.files.coverage import Box, find_faults
+from winit_fast.files.opening import read_path
 from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.initializer import Initializer
 from winit_fast.messages import as_int, as_sizes, quote
 
 if TYPE_CHECKING:
     from winit_fast.files.layouts import Contents, Stored
+    from winit_fast.schemes import Scheme
 
-__all__ = ["LAYOUTS", "Rule", "WrittenRecipe", "make_specs", "read_model", "read_written_recipe"]
+__all__ = ["LAYOUTS", "Rule", "WrittenRecipe", "make_specs", "read_model", "read_recipe", "read_written_recipe"]
 
 #: Which axes of a tensor have the inputs and the outputs: ``(out, in, *kernel)``, or ``(*kernel, in, out)``.
 LAYOUTS = ("torch", "numpy")
@@ -35,6 +40,102 @@ _RULE_KEYS = ("scheme", *_AXES, "padding_idx", "dtype")
 _TENSOR_KEYS = ("name", "shape", "stream", *_RULE_KEYS)
 _RECIPE_KEYS = ("seed", "dtype", "layout", "tensors", "rules", "stream_version")
 _LONGEST = 100_000_000  # bytes of a text: that of the largest header of safetensors
+
+
+def read_recipe(
+    path: str | Path | None = None,
+    *,
+    like: str | Path | None = None,
+    rules: Mapping[str, str | Scheme | Mapping[str, Any] | None] | None = None,
+    seed: SupportsIndex | None = None,
+    dtype: str | None = None,
+    layout: str | None = None,
+) -> Recipe:
+    """Read a recipe from a file that people write, or make one for the tensors of a model, or both.
+
+    This is what the options ``--recipe``, ``--like`` and ``--rule`` of ``winit-fast fill`` do.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        A recipe in JSON, or in TOML if its name ends so. It needs no tensors where `like` gives them.
+    like : str or Path, optional
+        A model, whose tensors' names, shapes and types are taken, and no values: a safetensors file, a
+        ``*.index.json`` beside its files, or a folder with either, or with the files of a distributed checkpoint.
+    rules : mapping, optional
+        From globs to schemes, or to mappings with ``"scheme"`` and more, as in a recipe. They come before those of the
+        file; the first that matches a tensor's name takes it. The scheme None, or "none", leaves tensors out.
+    seed : int, optional
+        By default that of the file.
+    dtype : str, optional
+        Of tensors that say none, neither themselves nor by a rule. By default that of the file, then that of the model,
+        then "float32".
+    layout : {"numpy", "torch"}, optional
+        The axes of tensors that say none: ``(*kernel, in, out)`` or ``(out, in, *kernel)``. By default that of the
+        file, then "torch" if `like` is given, else "numpy".
+
+    Returns
+    -------
+    Recipe
+        Its `tensors` and `seed` are what `write` and `plan` take; `verify` takes the whole.
+
+    Raises
+    ------
+    OSError, ImportError
+        If a file cannot be read, or is TOML and the Python has no ``tomllib`` and no ``tomli``.
+    TypeError, ValueError
+        If a file is no recipe or no model; if a tensor has no scheme, or one that does not fit it; if a rule cannot be
+        used, even one that takes nothing; if a scheme draws and there is no seed.
+
+    Warns
+    -----
+    UserWarning
+        Of each rule that matches no tensor.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from winit_fast.files import read_recipe, verify, write
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> text = '{"seed": 7, "tensors": {"user_id": [1000, 64], "bias": [64]}, "rules": {"*": "normal"}}'
+    >>> _ = (folder / "tables.json").write_text(text)
+    >>> recipe = read_recipe(folder / "tables.json", dtype="float16")
+    >>> _ = write(folder / "old.safetensors", recipe.tensors, seed=recipe.seed)
+
+    Another with the same names, shapes and types, and its own values:
+
+    >>> new = read_recipe(like=folder / "old.safetensors", rules={"bias": None, "*": "normal(std=0.02)"}, seed=8)
+    >>> for spec in new.tensors:
+    ...     print(spec.name, spec.shape, spec.dtype, spec.initializer.scheme)
+    user_id (1000, 64) float16 normal(std=0.02)
+    >>> _ = write(folder / "new.safetensors", new.tensors, seed=new.seed)
+    >>> verify(folder / "new.safetensors", recipe=new).is_right
+    True
+    """
+    if path is None and like is None:
+        raise ValueError("path must be given, or like: a recipe needs tensors")
+    written = WrittenRecipe() if path is None else read_written_recipe(read_path(path))
+    if like is None:
+        tensors = written.tensors
+        if not tensors:
+            raise ValueError(f"{path} must have tensors, unless like gives them")
+    elif written.tensors:
+        raise ValueError(f"like takes the tensors of a model, and {path} has tensors of its own")
+    else:
+        tensors = read_model(read_path(like, "like"))
+    every = (*_read_rules(rules or {}), *written.rules)
+    specs = make_specs(
+        tensors,
+        every,
+        dtype=dtype or written.dtype or ("float32" if like is None else None),
+        layout=layout or written.layout or ("numpy" if like is None else "torch"),
+    )
+    names = [tensor["name"] for tensor in tensors]
+    for rule in every:
+        if not any(map(rule.takes, names)):
+            warnings.warn(f"the rule for {quote(rule.name)} matches no tensor", stacklevel=2)
+    return Recipe(specs, written.seed if seed is None else as_int("seed", seed))
 
 
 class Rule(NamedTuple):
@@ -81,6 +182,7 @@ def read_written_recipe(path: str | Path) -> WrittenRecipe:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp(), "tables.json")
     >>> _ = path.write_text('{"seed": 7, "tensors": {"user_id": [1000, 64]}, "rules": {"*": "normal(std=0.01)"}}')
     >>> recipe = read_written_recipe(path)
@@ -173,7 +275,21 @@ def make_specs(
     if untaken:
         shown = ", ".join(untaken[:5]) + (f" and {len(untaken) - 5} more" if len(untaken) > 5 else "")
         raise ValueError(f"rules must give every tensor a scheme, and none takes {shown}")
+    for rule in rules:
+        _check_rule(rule)
     return tuple(specs)
+
+
+def _check_rule(rule: Rule) -> None:
+    """Refuse what no tensor could use: a word that is spelt wrong is one even where the rule takes nothing."""
+    given = {key: value for key, value in rule.given.items() if key not in ("scheme", "dtype")}
+    try:
+        if rule.given["scheme"] not in (None, "none"):
+            Initializer(rule.given["scheme"], **given)
+        if rule.given.get("dtype") not in (None, *ELEMENT_TYPES):
+            TensorSpec(rule.name, (), rule.given["dtype"], "zeros")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the rule for {quote(rule.name)} cannot be used: {error}") from None
 
 
 def _make_spec(tensor: Mapping[str, Any], rule: Rule | None, dtype: str | None, layout: str) -> TensorSpec | None:
@@ -266,11 +382,13 @@ def _read_recipe(said: Any) -> WrittenRecipe:
         dtype,
         layout,
         tuple(_read_named("tensors", said.get("tensors", {}), "shape", _TENSOR_KEYS)),
-        tuple(
-            Rule(one["name"], {key: value for key, value in one.items() if key != "name"})
-            for one in _read_named("rules", said.get("rules", {}), "scheme", ("name", *_RULE_KEYS))
-        ),
+        _read_rules(said.get("rules", {})),
     )
+
+
+def _read_rules(said: Any) -> tuple[Rule, ...]:
+    named = _read_named("rules", said, "scheme", ("name", *_RULE_KEYS))
+    return tuple(Rule(one.pop("name"), one) for one in named)
 
 
 def _read_named(what: str, said: Any, short: str, keys: tuple[str, ...]) -> Iterable[dict[str, Any]]:
@@ -338,7 +456,11 @@ def _read_headers(files: Iterable[Path]) -> Iterator[tuple[Path, Contents]]:
     from winit_fast.files.safetensors import read  # which refuses what is no safetensors file
 
     for file in files:
-        yield file, read(file)
+        try:
+            yield file, read(file)
+        except ValueError as error:
+            needed = "a model is a safetensors file, its *.index.json, or a folder with one"
+            raise ValueError(f"{error}; {needed}") from None
 
 
 def _has_parts(file: Path) -> bool:

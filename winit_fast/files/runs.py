@@ -40,6 +40,7 @@ def fill_run(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import winit_fast
     >>> from winit_fast.files.specs import TensorSpec
     >>> spec = TensorSpec("user_id", (100, 7, 3), "float32", "normal(std=0.01)")

@@ -54,6 +54,7 @@ class TensorSpec:
 
     Examples
     --------
+    >>> from winit_fast.files import TensorSpec
     >>> spec = TensorSpec("user_id", (40_000_000, 128), "float16", "normal(std=0.01)", padding_idx=0)
     >>> spec.nbytes
     10240000000
@@ -175,6 +176,7 @@ class Recipe:
 
     Examples
     --------
+    >>> from winit_fast.files import Recipe, TensorSpec
     >>> recipe = Recipe((TensorSpec("a", (9,), "float16", "normal"),), 7)
     >>> print(recipe.to_json())
     {"stream_version": 1, "seed": 7, "tensors": [{"name": "a", "shape": [9], "dtype": "float16", "scheme": "normal"}]}

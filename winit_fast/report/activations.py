@@ -32,6 +32,7 @@ class Activation:
     Examples
     --------
     >>> import numpy as np
+    >>> from winit_fast.report import ACTIVATIONS
     >>> values, slopes = ACTIVATIONS["leaky_relu"](np.array([-1.0, 2.0]))
     >>> values.tolist(), slopes.tolist()
     ([-0.01, 2.0], [0.01, 1.0])

@@ -98,6 +98,7 @@ def layer_statistics(
     Examples
     --------
     >>> import numpy as np
+    >>> from winit_fast.report import layer_statistics
     >>> outputs = np.array([[1.0, 5.0], [3.0, 5.0]])  # two inputs, two units, the second of which does not move
     >>> measured = layer_statistics(None, outputs)
     >>> print(f"{measured.mean}, {measured.std:.4f}, {measured.signal:.4f}, {measured.spread:.4f}")

@@ -235,6 +235,7 @@ def format_size(size: float, digits: int = 2) -> str:
 
     Examples
     --------
+    >>> import math
     >>> [format_size(size) for size in (0.0, 1.234e-5, 0.1234, 123.4, 12345.0, math.inf, math.nan)]
     ['0', '1e-05', '0.12', '123', '1e+04', 'inf', '-']
     """

@@ -39,6 +39,7 @@ class Thresholds:
 
     Examples
     --------
+    >>> from winit_fast.report import Thresholds
     >>> Thresholds(shrink=0.1)
     Thresholds(shrink=0.1, grow=100.0, spread=1e-05, dead=0.95, saturated=0.5)
     """
@@ -71,6 +72,7 @@ class Finding(NamedTuple):
 
     Examples
     --------
+    >>> from winit_fast.report import Finding
     >>> print(Finding("vanishes", 12, "gradient", 0.0093))
     gradient vanishes at layer 12
     """
@@ -91,6 +93,7 @@ class Finding(NamedTuple):
 
         Examples
         --------
+        >>> from winit_fast.report import Finding
         >>> Finding("vanishes", 12, "gradient", 0.0093, reference=50).reason
         "its gradient is 0.0093 of layer 50's"
         """
@@ -137,6 +140,7 @@ class Verdict:
 
         Examples
         --------
+        >>> from winit_fast.report import Verdict
         >>> Verdict(signal_drift=3.0, gradient_drift=1.5).drift
         3.0
         """
@@ -191,6 +195,8 @@ def judge(layers: Sequence[LayerStatistics], thresholds: Thresholds = Thresholds
 
     Examples
     --------
+    >>> from winit_fast.check import LayerStatistics
+    >>> from winit_fast.report import judge
     >>> fading = [LayerStatistics(signal=2.0**-layer, gradient_std=1.0) for layer in range(20)]
     >>> verdict = judge(fading)
     >>> print(verdict)
