@@ -20,12 +20,14 @@ from ._seeds import Seed, seed_of
 with needs("dask"):
     from dask import array as dask_array
     from dask.base import tokenize
-    from dask.blockwise import blockwise
+    from dask.blockwise import Blockwise, blockwise
     from dask.layers import ArraySliceDep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
+
+    from winit_fast.files.specs import Recipe
 
 __all__ = ["init", "store", "to_zarr"]
 
@@ -81,7 +83,7 @@ def init(
     initializer.check(sizes, kind, seed=0 if key is not None and not isinstance(key, int) else key)
     key = None if key is None else int(key.__index__())
     arguments = (initializer, key, sizes, kind.name)
-    name = "winit_fast-" + tokenize(STREAM_VERSION, initializer.get_config(), *arguments[1:], blocks)
+    name = _NAME + tokenize(STREAM_VERSION, initializer.get_config(), *arguments[1:], blocks)
     axes = tuple(range(len(sizes)))
     others = [part for argument in arguments for part in (argument, None)]
     graph = blockwise(_block, name, axes, ArraySliceDep(blocks), axes, *others, numblocks={})
@@ -97,6 +99,9 @@ def to_zarr(
     **keywords: Any,
 ) -> Any:
     """Write a Dask array into a new Zarr array, each chunk or shard by one task.
+
+    Where `init` made the array, and no more than `rechunk` was done with it since, the recipe is recorded first, so
+    that `winit_fast.adapters.zarr.verify` needs no arguments.
 
     Dask's own `to_zarr` with `chunks=` or `shards=` larger than the blocks lets several tasks write the same chunk, and
     loses data (dask#12583). This one refuses them.
@@ -128,18 +133,22 @@ def to_zarr(
     >>> table = adapters.dask.init((1000, 64), "normal(std=0.01)", seed=7, name="user_id", chunks=(400, 64))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = adapters.dask.to_zarr(table, folder, chunks=(100, 64), shards=(200, 64))
-    ...     bool((made[:] == table.compute()).all())
-    True
+    ...     bool((made[:] == table.compute()).all()), bool(adapters.zarr.verify(made))
+    (True, True)
     >>> adapters.dask.to_zarr(table, folder, shards=(800, 64), chunks=(100, 64))
     Traceback (most recent call last):
     ValueError: blocks of array must begin at multiples of 800 along axis 0, as shards do, got one at 400: rechunk it
     """
     from ._memory import zarr as zarr_types
+    from .zarr import ATTRIBUTE
 
     _check_array(array)
     first = tuple(max(sizes[0], 1) for sizes in array.chunks)
     pieces = first if chunks is None else as_sizes("chunks", chunks)
     _check_blocks(array, as_sizes("shards", shards) if shards is not None else pieces, shards is not None)
+    recipe = _recipe_of(array)
+    if recipe is not None:
+        keywords["attributes"] = {**(keywords.get("attributes") or {}), ATTRIBUTE: recipe.to_json()}
     zarr = zarr_types.zarr
     made = zarr.create_array(store, shape=array.shape, dtype=array.dtype, chunks=pieces, shards=shards, **keywords)
     return _store(array, made)
@@ -147,6 +156,8 @@ def to_zarr(
 
 def store(array: dask_array.Array, target: Any) -> Any:
     """Write a Dask array into an existing Zarr array, each chunk or shard by one task.
+
+    The recipe is recorded as by `to_zarr`. An array that records another one is refused.
 
     Parameters
     ----------
@@ -188,7 +199,16 @@ def store(array: dask_array.Array, target: Any) -> Any:
         )
     shards = getattr(target, "shards", None)
     _check_blocks(array, shards or target.chunks, shards is not None)
+    from ._memory import zarr as zarr_types
+    from .zarr import record
+
+    recipe = _recipe_of(array)
+    if recipe is not None and isinstance(target, zarr_types.zarr.Array):
+        record(target, recipe)
     return _store(array, target)
+
+
+_NAME = "winit_fast-"  # of the arrays of `init`
 
 
 def _block(
@@ -229,6 +249,26 @@ def _check_blocks(array: dask_array.Array, written: Sequence[int], is_shards: bo
                 f"blocks of array must begin at multiples of {unit} along axis {axis}, as {what} do, "
                 f"got one at {wrong}: rechunk it"
             )
+
+
+def _recipe_of(array: dask_array.Array) -> Recipe | None:
+    """How the values of an array are made; None if `init` did not make it, or more than `rechunk` was done with it."""
+    from .zarr import make_recipe
+
+    layers, names, sources = array.dask.layers, [array.name], set()
+    while names:
+        name = names.pop()
+        if name.startswith("rechunk-"):
+            names.extend(array.dask.dependencies[name])
+        else:
+            sources.add(name)
+    source = sources.pop() if len(sources) == 1 else ""
+    layer = layers.get(source)
+    if not (source.startswith(_NAME) and isinstance(layer, Blockwise)):  # what is persisted is no Blockwise any more
+        return None
+    initializer, seed, shape, dtype = (value for value, axes in layer.indices if axes is None)
+    axes = initializer.get_config()
+    return make_recipe(shape, dtype_of(dtype), axes.pop("scheme"), seed, axes)
 
 
 def _store(array: dask_array.Array, target: Any) -> Any:

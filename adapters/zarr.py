@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from gzip import BadGzipFile
 from math import prod
 from operator import lt
@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from winit_fast import Scheme, empty
-from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.files.comparing import find_difference
+from winit_fast.files.runs import fill_run
+from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.files.verdicts import Difference, Findings, Verdict
-from winit_fast.messages import as_int, quote
+from winit_fast.messages import as_rank, quote
+from winit_fast.parallel import read_threads
 from winit_fast.streams import UNNAMED
 
 from . import needs
@@ -48,7 +51,7 @@ def init_(
     """Fill a Zarr array with starting weights: one shard (or chunk) after another, each written once, as a whole.
 
     The recipe (scheme, seed, name, shape, ...) is recorded first, in the attribute ``winit_fast``, so that `verify`
-    needs no arguments. Memory: one shard, and what zarr needs to write it; with `resume` one more.
+    needs no arguments. Memory: one shard, and what zarr needs to write or read it.
 
     Parameters
     ----------
@@ -63,6 +66,7 @@ def init_(
         Fill the shards of one of several processes. They have equal parts, in order; no shard has two writers.
     resume : bool, default False
         Write no shard that is there with the right values. Use it after a process was killed, or after a power cut.
+        Each shard that is there is read and compared, since other programs may have changed it.
     threads : int, optional
         As in `winit_fast.fill`.
     **keywords
@@ -94,28 +98,30 @@ def init_(
     shards = _Shards(target, rank, world_size)
     if shards.world_size > 1 and not hasattr(seed, "__index__") and seed_of(scheme, seed) is not None:
         raise TypeError(f"seed must be an int where world_size is not 1, got {quote(seed)}")
-    recipe = _recipe(target, scheme, seed, keywords)
-    recorded = target.attrs.get(ATTRIBUTE)
-    if recorded is not None and recorded != recipe.to_json():
-        raise ValueError(
-            f"the array records another recipe, {quote(recorded)}: "
-            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
-        )
-    if recorded is None:
-        target.update_attributes({ATTRIBUTE: recipe.to_json()})
+    recipe = make_recipe(target.shape, target.dtype, scheme, seed, keywords)
+    record(target, recipe)
     for shard in shards:
-        values = shard.values(recipe, target.dtype, threads)
-        if not (resume and _holds(target, shard, values)):
-            target[shard.region] = values
+        if not (resume and _holds(target, shard, recipe, threads)):
+            _write(target, shard, shard.values(recipe, threads))
     return target
 
 
-def _holds(array: Any, shard: _Shard, values: NDArray[Any]) -> bool:
-    """Whether a shard is there, with these values: it may be older than the array's recipe."""
+def _write(array: zarr.Array, shard: _Shard, values: NDArray[Any]) -> None:
+    try:
+        array[shard.region] = values
+    except _DAMAGE:  # of what is there: zarr reads the index of a shard before it writes even all of it
+        if not _exists(array, shard.key):
+            raise
+        sync((array.store_path / shard.key).delete())
+        array[shard.region] = values
+
+
+def _holds(array: zarr.Array, shard: _Shard, recipe: Recipe, threads: SupportsIndex | None) -> bool:
+    """Whether a shard is there with the right values: it may be damaged, or older than the array's recipe."""
     if not _exists(array, shard.key):
         return False
     try:
-        return _first_difference(np.ascontiguousarray(array[shard.region]), values) is None
+        return shard.difference(array, recipe, threads) is None
     except _DAMAGE:
         return False
 
@@ -164,25 +170,21 @@ def verify(
     """
     source = _open(array, "r")
     shards = _Shards(source, rank, world_size)
-    recipe = _recorded(source) if scheme is None else _recipe(source, scheme, seed, keywords)
+    recipe = _recorded(source) if scheme is None else make_recipe(source.shape, source.dtype, scheme, seed, keywords)
     found = Findings()
     differences: list[Difference] = []
     checked = 0
     for shard in shards:
-        expected = shard.values(recipe, source.dtype, threads)
-        checked += expected.nbytes
+        checked += shard.part(recipe).nbytes
         try:
-            here = np.ascontiguousarray(source[shard.region])
+            difference = shard.difference(source, recipe, threads)
         except _DAMAGE:
             found.missing.append(f"{shard.key} cannot be decoded")
             continue
-        where = _first_difference(here, expected)
         if not _exists(source, shard.key):
             found.missing.append(shard.key)
-        elif where is not None and len(differences) < _MOST_DIFFERENCES:
-            index = tuple(extent.start + int(at) for extent, at in zip(shard.region, where, strict=True))
-            tensor = recipe.tensors[0].name
-            differences.append(Difference(tensor, index, here[where], expected[where], Path(shard.key)))
+        elif difference is not None and len(differences) < _MOST_DIFFERENCES:
+            differences.append(difference)
     found.leftovers.extend(_strays(source) if shards.rank == 0 else ())
     return found.judge(differences, checked)
 
@@ -196,24 +198,35 @@ class _Shard(NamedTuple):
     key: str
     region: tuple[slice, ...]
 
-    def values(self, recipe: Recipe, dtype: np.dtype[Any], threads: SupportsIndex | None) -> NDArray[Any]:
-        (spec,) = recipe.tensors
-        # A new one each time: a store in memory may keep it.
-        out = empty([extent.stop - extent.start for extent in self.region], dtype)
-        offset = [extent.start for extent in self.region]
+    def part(self, recipe: Recipe) -> Part:
+        """What it has of the tensor."""
+        sizes = tuple(extent.stop - extent.start for extent in self.region)
+        return Part(recipe.tensors[0], tuple(extent.start for extent in self.region), sizes)
+
+    def values(self, recipe: Recipe, threads: SupportsIndex | None) -> NDArray[Any]:
+        """What it should hold, in an array of its own: a store in memory may keep that."""
+        spec, offset, sizes = self.part(recipe)
+        out = empty(sizes, spec.dtype)
         return spec.initializer.fill(out, seed=recipe.seed, shape=spec.shape, offset=offset, threads=threads)
+
+    def difference(self, array: zarr.Array, recipe: Recipe, threads: SupportsIndex | None) -> Difference | None:
+        """The first of its values that is not as it should be."""
+        here, part, count = np.ascontiguousarray(array[self.region]), self.part(recipe), read_threads(threads)
+        number = find_difference(here, part, recipe.seed, count)
+        if number < 0:
+            return None
+        expected = np.empty(1, part.spec.dtype)
+        fill_run(part, number, number + 1, expected, seed=recipe.seed, threads=count)
+        places = np.unravel_index(number, part.shape) if part.shape else ()
+        index = tuple(int(first + place) for first, place in zip(part.offset, places, strict=True))
+        return Difference(part.spec.name, index, here.reshape(-1)[number], expected[0], Path(self.key))
 
 
 class _Shards:
     """The shards of one of several processes, in order."""
 
     def __init__(self, array: zarr.Array, rank: SupportsIndex, world_size: SupportsIndex) -> None:
-        self.world_size = as_int("world_size", world_size)
-        self.rank = as_int("rank", rank)
-        if self.world_size < 1:
-            raise ValueError(f"world_size must be at least 1, got {self.world_size}")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
+        self.rank, self.world_size = as_rank(rank, world_size)
         self._array = array
         self._unit = [max(size, 1) for size in array.shards or array.chunks]
         self._counts = [-(-size // unit) for size, unit in zip(array.shape, self._unit, strict=True)]
@@ -240,13 +253,28 @@ def _open(array: Any, mode: str) -> zarr.Array:
     return zarr.open_array(array.store_path if isinstance(array, zarr.Array) else array, mode=mode)
 
 
-def _recipe(array: zarr.Array, scheme: str | Scheme, seed: Seed, keywords: Any) -> Recipe:
+def make_recipe(
+    shape: tuple[int, ...], dtype: np.dtype[Any], scheme: str | Scheme, seed: Seed, keywords: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of an array, by the arguments of `init_`."""
     name = keywords.get("name", UNNAMED)
     others = {key: value for key, value in keywords.items() if key != "name"}
     in_file = name if isinstance(name, str) else f"{name}"  # not the array's own, which may be renamed
-    spec = TensorSpec(in_file, array.shape, array.dtype, scheme, stream=name, **others)
+    spec = TensorSpec(in_file, shape, dtype, scheme, stream=name, **others)
     key = seed_of(scheme, seed)
     return Recipe((spec,), None if key is None else int(key.__index__()))
+
+
+def record(array: zarr.Array, recipe: Recipe) -> None:
+    """Say in an array how its values are made, before it has them."""
+    recorded = array.attrs.get(ATTRIBUTE)
+    if recorded is not None and recorded != recipe.to_json():
+        raise ValueError(
+            f"the array records another recipe, {quote(recorded)}: "
+            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
+        )
+    if recorded is None:
+        array.update_attributes({ATTRIBUTE: recipe.to_json()})
 
 
 def _recorded(array: zarr.Array) -> Recipe:
@@ -261,16 +289,6 @@ def _recorded(array: zarr.Array) -> Recipe:
             f"got {quote(text)}"
         )
     return recipe
-
-
-def _first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[int, ...] | None:
-    """The index of the first element whose bits differ: numbers would call 0 and -0 equal, and nan different."""
-    bits = f"u{min(found.itemsize, 8)}"  # a complex128 is two of them
-    wrong = found.reshape(-1).view(bits) != expected.reshape(-1).view(bits)
-    if not wrong.any():
-        return None
-    element = int(wrong.argmax()) // (wrong.size // found.size)
-    return tuple(int(at) for at in np.unravel_index(element, found.shape))
 
 
 def _exists(array: zarr.Array, key: str) -> bool:

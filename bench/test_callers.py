@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from time import process_time
 
 import numpy as np
 import peers
@@ -24,7 +25,7 @@ def lock() -> str:
 @pytest.mark.parametrize("callers", [1, 2, 16])
 @pytest.mark.parametrize("method", ["winit_fast", "NumPy PCG64"])
 def test_callers(benchmark, method, callers):
-    """The fills in a second of all threads together are in the extra information."""
+    """The fills in a second of all threads together, and the CPU time of one, are in the extra information."""
     outs = [np.empty((64, 64), np.float32) for _ in range(callers)]
     together = Barrier(callers)
 
@@ -39,10 +40,13 @@ def test_callers(benchmark, method, callers):
                 generator.standard_normal(out=out, dtype=np.float32)
 
     with ThreadPoolExecutor(callers) as pool:
+        begun = process_time()
         benchmark.pedantic(lambda: list(pool.map(call, range(callers))), rounds=15, warmup_rounds=1)
+        used = process_time() - begun
     benchmark.extra_info.update(
         method=method, isa=winit_fast.dispatch.ISA, threads=callers, scheme="normal", lock=lock(),
         cpus=winit_fast.parallel.default_threads(),
     )  # fmt: skip
     if benchmark.stats is not None:  # None under --benchmark-disable
+        benchmark.extra_info["cpu_microseconds_a_fill"] = 1e6 * used / (16 * callers * FILLS)
         benchmark.extra_info["fills_per_second"] = callers * FILLS / benchmark.stats.stats.min

@@ -15,11 +15,13 @@ def _traced(run, files, at_opcode):
     def trace(frame, event, _):
         if not frame.f_code.co_filename.endswith(files):
             return None
+        frame.f_trace = trace  # Python 3.13 looks at this when it is told of opcodes
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode":
             at_opcode(frame)
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # since Python 3.12 it must be so of a frame as settrace is called
     before = sys.gettrace()
     gc.disable()  # what is deleted in other places each time would be traced too
     sys.settrace(trace)

@@ -1,5 +1,6 @@
 """Dask arrays: the bits of `fill` for any blocks, on any workers, and no chunk with two writers."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -155,6 +156,57 @@ class TestZarr:
         table = init((50, 16), "normal(std=0.01)", seed=7, name="w", dtype=dtype, chunks=(20, 16))
         made = adapters.dask.to_zarr(table, tmp_path / "t", chunks=(5, 16), shards=(10, 16), name="w")
         assert made[:].tobytes() == expected("normal(std=0.01)", (50, 16), dtype).tobytes()
+        assert adapters.zarr.verify(tmp_path / "t/w")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"scheme": "normal(std=0.01)", "seed": 7, "name": "w", "padding_idx": 3},
+            {"scheme": "kaiming_normal", "seed": 7, "name": 5, "in_axis": 0, "out_axis": 1},
+            {"scheme": "he_normal", "seed": np.random.default_rng(3), "matrices": 2},
+            {"scheme": "zeros"},
+        ],
+    )
+    def test_the_recipe_is_recorded_as_by_the_adapter_of_zarr_and_verified(self, tmp_path, zarr, given, monkeypatch):
+        written = []
+        put = zarr.storage.LocalStore.set
+
+        async def counted(self, key, value):
+            written.append(key)
+            await put(self, key, value)
+
+        monkeypatch.setattr(zarr.storage.LocalStore, "set", counted)
+        table = init((50, 16), chunks=(20, 16), **given)
+        made = adapters.dask.to_zarr(table, tmp_path / "t", attributes={"owner": "ads"})
+        assert written[0] == "zarr.json"
+        assert written.count("zarr.json") == 1
+        given["seed"] = json.loads(made.attrs["winit_fast"])["seed"]
+        target = zarr.create_array(tmp_path / "z", shape=(50, 16), dtype="float32", chunks=(20, 16))
+        adapters.zarr.init_(target, **given)
+        assert dict(made.attrs) == {"owner": "ads", **dict(zarr.open_array(tmp_path / "z").attrs)}
+        assert adapters.zarr.verify(tmp_path / "t")
+        (tmp_path / "t" / "c" / "1" / "0").unlink()
+        assert not adapters.zarr.verify(tmp_path / "t")
+
+    def test_the_recipe_of_what_was_rechunked_is_recorded_and_of_what_was_computed_is_not(self, zarr):
+        table = init((50, 16), "normal", seed=7, name="w", chunks=(20, 8))
+        for again in (table.rechunk((10, 16)), table.rechunk((25, 4)).rechunk((50, 16)), table.rechunk((20, 8))):
+            assert adapters.zarr.verify(adapters.dask.to_zarr(again, {}))
+        others = [table + 1, -table, table[:20], table.rechunk((10, 16)) * 2, table.T, table.persist(),
+                  dask_array.concatenate([table, table]).rechunk((10, 16)), dask_array.ones((50, 16))]  # fmt: skip
+        for other in others:
+            assert "winit_fast" not in adapters.dask.to_zarr(other, {}, attributes={"owner": "ads"}).attrs
+
+    def test_a_target_that_records_another_recipe_is_refused(self, zarr):
+        table, other = (init((50, 16), "normal", seed=seed, name="w", chunks=(20, 16)) for seed in (7, 8))
+        target = zarr.create_array({}, shape=(50, 16), dtype="float32", chunks=(20, 16))
+        adapters.dask.store(table, target)
+        assert adapters.zarr.verify(target)
+        with pytest.raises(ValueError, match="the array records another recipe"):
+            adapters.dask.store(other, target)
+        assert adapters.zarr.verify(target)
+        adapters.dask.store(table, target)
+        assert adapters.zarr.verify(target)
 
     def test_chunks_that_equal_the_fill_value_are_written_too(self, tmp_path):
         made = adapters.dask.to_zarr(init((50, 16), "zeros", chunks=(20, 16)), tmp_path / "t")
@@ -224,7 +276,7 @@ class TestZarr:
             made = adapters.dask.to_zarr(table, tmp_path / "t", chunks=(2, 1024))
         assert list((tmp_path / "t").rglob("*.partial"))  # it died while it wrote
         assert made[:].tobytes() == expected("normal(std=0.01)", shape, "bfloat16").tobytes()
-        verdict = adapters.zarr.verify(made, "normal(std=0.01)", **arguments)
+        verdict = adapters.zarr.verify(made)
         assert verdict
         assert verdict.leftovers
 

@@ -148,12 +148,12 @@ def test_quiet_prints_nothing(tmp_path, capsys):
 
 
 def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
-    path = tmp_path / "a.raw"
+    path = tmp_path / "a.safetensors"
     assert main(["fill", str(path), *TABLE, "--quiet"]) == 0
     before = path.stat()
     assert main(["fill", str(path), "--resume"]) == 0
     assert main(["fill", str(path), *TABLE, "--resume"]) == 0
-    assert capsys.readouterr().out == f"{path} is complete: kept 128.0 kB, wrote nothing\n" * 2
+    assert capsys.readouterr().out == f"{path} is complete: kept 132.1 kB, wrote nothing\n" * 2
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
@@ -621,16 +621,40 @@ def test_resume_of_a_complete_file_that_is_another_says_so(tmp_path, capsys):
     assert path.read_bytes() != before
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.safetensors"])
+@pytest.mark.parametrize("name", ["a.npy", "a.raw", "a.safetensors"])
 def test_resume_calls_no_strangers_file_complete(name, tmp_path, capsys):
     path = tmp_path / name
     assert main(["fill", str(path), *TABLE]) == 0
-    for content in (b"hi\n", path.read_bytes()[:-1]):
+    for content in (b"hi\n", b"", path.read_bytes()[:-1], path.read_bytes()[:-2] + b"hi"):
         path.write_bytes(content)
         capsys.readouterr()
         assert main(["fill", str(path), "--resume"]) == 2
         assert str(path) in capsys.readouterr().err
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.raw", "a.safetensors"])
+def test_resume_of_a_file_without_a_recipe_asks_for_the_tensors(name, tmp_path, capsys):
+    path = tmp_path / name
+    if name == "a.safetensors":
+        text = b'{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]}}'
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(6))
+    else:
+        assert main(["fill", str(path), *TABLE]) == 0
+    before = path.read_bytes()
+    for options in ([], ["--force"]):
+        assert main(["fill", str(path), "--resume", *options]) == 2
+        err = capsys.readouterr().err
+        assert f"{path} exists already, and does not say how it was made: --shape, --scheme, --name" in err
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"of a browser"])
+def test_resume_of_a_partial_file_without_a_journal_asks_for_the_tensors(content, tmp_path, capsys):
+    (tmp_path / "a.npy.partial").write_bytes(content)
+    assert main(["fill", str(tmp_path / "a.npy"), "--resume"]) == 2
+    assert ("has no journal: nothing of" if content else "is empty: nothing of") in capsys.readouterr().err
+    assert (tmp_path / "a.npy.partial").read_bytes() == content
 
 
 def test_verify_of_what_is_missing_asks_for_nothing_else(tmp_path, capsys):

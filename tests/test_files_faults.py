@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from written_files import contents, expected, make
 
 from winit_fast import files
 from winit_fast.files import journal, partial, writing
-from winit_fast.files.writing import LEAST_MEMORY, clean, read_unfinished, write_layout
+from winit_fast.files.scratch import LEAST_MEMORY
+from winit_fast.files.writing import clean, read_unfinished, write_layout
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and forks of POSIX")
 RECIPE, LAYOUT = make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"))  # 7 blocks of the least memory
@@ -619,6 +621,22 @@ def test_a_forced_write_that_was_interrupted_is_continued_without_asking_again(t
     assert contents(tmp_path) == {"t": EXPECTED}
 
 
+@posix
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_forced_write_that_is_continued_has_the_mode_of_the_old_file_or_of_a_new_one(gone, tmp_path):
+    before = os.umask(0o027)
+    try:
+        (tmp_path / "t").write_bytes(b"old")
+        (tmp_path / "t").chmod(0o604)
+        interrupted(tmp_path, force=True)
+        if gone:
+            (tmp_path / "t").unlink()
+        write(tmp_path, resume=True)
+        assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == (0o640 if gone else 0o604)
+    finally:
+        os.umask(before)
+
+
 def test_a_file_that_is_continued_has_its_recipe_in_the_journal(tmp_path):
     assert read_unfinished(tmp_path / "t") is None
     interrupted(tmp_path)
@@ -634,6 +652,14 @@ def test_a_file_is_continued_by_its_name_alone(tmp_path):
         tmp_path / "t", LAYOUT.size, kept, LAYOUT.size - kept
     )  # fmt: skip
     assert contents(tmp_path) == {"t": EXPECTED}
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 200_000])
+def test_blocks_that_were_cut_from_a_partial_file_are_written_again(size, tmp_path):
+    interrupted(tmp_path)
+    kept = read_kept(tmp_path)
+    os.truncate(tmp_path / "t.partial", size)
+    assert complete(tmp_path) < min(kept, size)
 
 
 def test_another_recipe_is_refused_by_what_differs(tmp_path):

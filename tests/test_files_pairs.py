@@ -101,7 +101,7 @@ def test_the_key_of_padding_is_zero():
         ({"rows_at_once": 0}, "rows_at_once must be an int >= 1, got 0"),
         ({"rows_at_once": 1.5}, "rows_at_once must be an int, got 1.5"),
         ({"dim": -1}, "dim must be an int >= 0, got -1"),
-        ({"world_size": 0}, "world_size must be an int >= 1, got 0"),
+        ({"world_size": 0}, "world_size must be 1 or more, got 0"),
         ({"rank": 2, "world_size": 2}, "rank must be in [0, world_size) = [0, 2), got 2"),
         ({"rank": -1}, "rank must be in [0, world_size) = [0, 1), got -1"),
         ({"by": "column"}, "by must be 'key' or 'row', got 'column'"),

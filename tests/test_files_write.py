@@ -118,7 +118,9 @@ def test_a_tensor_is_written_by_its_plan(plans, tmp_path):
     assert written == (tmp_path / "t", spec.nbytes, 0, spec.nbytes)
     assert contents(tmp_path) == {"t": expected(*make(spec, header=0))}
     assert plans == [{"format": None, "world_size": 1, "max_file_size": "5GB", "rows": (3, 5)}]
-    assert files.write(tmp_path / "t", resume=True).written == 0
+    with pytest.raises(ValueError, match=r"t exists already, and does not say how it was made: tensors must be given"):
+        files.write(tmp_path / "t", resume=True)
+    assert files.write(tmp_path / "t", spec, seed=SEED, resume=True).written == 0
     with pytest.raises(ValueError, match="tensors must be given, unless resume=True continues a file"):
         files.write(tmp_path / "t")
     with pytest.raises(ValueError, match="memory must be a number of bytes"):
@@ -149,3 +151,36 @@ def test_a_rank_lays_out_its_own_files_alone(given, tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 3 << 20  # 300 headers are 12 MB
+
+
+PARTS = [TensorSpec("b", (30, 7), "float16", "normal"), TensorSpec("a", (0, 3), "float32", "ones"),
+         TensorSpec("c", (), "float16", "ones")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "name"),
+    [
+        ({}, "t.safetensors", "t.safetensors"),
+        ({"format": "safetensors"}, "t.weights", "t.weights"),
+        ({"format": "dcp", "world_size": 2}, "t", "t/shard-00001-model-00001-of-00001.safetensors"),
+        ({"format": "hf"}, "t", "t/model.safetensors"),
+        ({"format": "hf", "max_file_size": 1}, "t", "t/model-00001-of-00003.safetensors"),
+    ],
+)
+def test_a_complete_file_of_safetensors_is_resumed_by_its_name_alone(given, asked, name, tmp_path):
+    files.write(tmp_path / asked, PARTS, seed=SEED, **given)
+    path = tmp_path / name
+    before = path.read_bytes()
+    assert files.write(path, resume=True) == (path, len(before), len(before), 0)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:4096] + bytes(len(before) - 4096))
+    with pytest.raises(FileExistsError, match="is not what is asked for"):
+        files.write(path, resume=True)
+    path.write_bytes(before.replace(b'"b":{"dtype":"F16"', b'"b":{"dtype":"I16"'))
+    with pytest.raises(ValueError, match="exists already, and is not what its recipe says"):
+        files.write(path, resume=True)
+
+
+def test_a_complete_file_of_some_rows_is_resumed_by_its_name_alone(tmp_path):
+    written = files.write(tmp_path / "t.safetensors", PARTS[0], seed=SEED, rows=(0, 30))
+    assert files.write(tmp_path / "t.safetensors", resume=True) == (*written[:2], written.size, 0)

@@ -15,7 +15,8 @@ from written_files import SCHEME, SEED, Part, TensorSpec, contents, expected, la
 
 from winit_fast.files import writing
 from winit_fast.files.layouts import Layout, Segment
-from winit_fast.files.writing import LEAST_MEMORY, write_layout
+from winit_fast.files.scratch import LEAST_MEMORY
+from winit_fast.files.writing import write_layout
 
 posix = pytest.mark.skipif(os.name == "nt", reason="permissions and links of POSIX")
 ALL_DTYPES = [*DTYPES, "complex64", "complex128"]

@@ -288,3 +288,27 @@ def test_a_full_disk_is_one_error_and_no_file(way, tmp_path, monkeypatch):
             reserve(file, 1_000_000)
     assert raised.value.errno == errno.ENOSPC
     assert contents(tmp_path) == {}
+
+
+def test_python_may_end_while_other_threads_write(tmp_path):
+    """It goes through the partial files then, of which a daemon may begin another at any moment."""
+    is_over = threading.Event()
+
+    def write_on(writer):
+        number = 0
+        while not is_over.is_set():
+            partial = tmp_path / f"{writer}.{number % 64}"
+            publish._unfinished.add(partial)
+            publish._unfinished.discard(partial)
+            number += 1
+
+    threads = [threading.Thread(target=write_on, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2000):
+            publish._remove_unfinished()
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()

@@ -200,3 +200,20 @@ def test_a_forked_process_may_make_again_what_its_parent_made():
             fill(kept[1], "normal", seed=0)
         os._exit(0 if is_quiet and len(caught) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_interrupt_passes_through_a_warning_of_which_another_thread_forgets_all_meanwhile(monkeypatch):
+    class Forgotten(dict):
+        def get(self, key, default=None):
+            found = super().get(key, default)
+            if key[0] == repeats._CLAIM:
+                self.clear()  # as another thread may do between any two steps
+            return found
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repeats, "_addresses", Forgotten())
+    monkeypatch.setattr(warnings, "warn", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        repeats.warn_of_repeats("what", 1, 2)

@@ -797,8 +797,8 @@ def test_megatron_takes_axes_and_matrices():
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (ValueError, r"rank must be in \[0, 2\), got 2", {"rank": 2}),
-        (ValueError, r"rank must be in \[0, 2\), got -1", {"rank": -1}),
+        (ValueError, r"rank must be in \[0, world_size\) = \[0, 2\), got 2", {"rank": 2}),
+        (ValueError, r"rank must be in \[0, world_size\) = \[0, 2\), got -1", {"rank": -1}),
         (TypeError, "world_size must be an int, got 2.0", {"world_size": 2.0}),
         (ValueError, "he_nrmal", {"scheme": "he_nrmal"}),
         (TypeError, "name must be a str, the method's, got 3", {"name": 3}),

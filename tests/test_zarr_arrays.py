@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,9 @@ def test_other_attributes_are_kept():
         ({"seed": -1}, ValueError, "seed must be an int"),
         ({"seed": None, "world_size": 2}, TypeError, "seed must be an int where world_size is not 1, got None"),
         ({"seed": np.random.default_rng(0), "world_size": 2}, TypeError, "seed must be an int where"),
-        ({"rank": 2, "world_size": 2}, ValueError, r"rank must be in \[0, 2\), got 2"),
-        ({"rank": -1}, ValueError, r"rank must be in \[0, 1\), got -1"),
-        ({"world_size": 0}, ValueError, "world_size must be at least 1, got 0"),
+        ({"rank": 2, "world_size": 2}, ValueError, r"rank must be in \[0, world_size\) = \[0, 2\), got 2"),
+        ({"rank": -1}, ValueError, r"rank must be in \[0, world_size\) = \[0, 1\), got -1"),
+        ({"world_size": 0}, ValueError, "world_size must be 1 or more, got 0"),
         ({"rank": 0.5}, TypeError, "rank must be an int, got 0.5"),
         ({"padding_idx": 50}, ValueError, "padding_idx"),
         ({"in_axis": 5}, ValueError, "in_axis"),
@@ -169,6 +170,38 @@ def test_resume_keeps_no_shard_that_is_older_than_the_recipe_or_damaged(tmp_path
     (tmp_path / "c" / "3" / "0").write_bytes(b"damaged")
     init_(tmp_path, **arguments, resume=True)
     assert verify(tmp_path)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("place", [0, 100, -20, -2])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_damaged_shard_is_written_again_which_zarr_itself_refuses(resume, place, is_cut, tmp_path):
+    filled(tmp_path, chunks=(5, 16), shards=(10, 16))
+    path = tmp_path / "c" / "2" / "0"
+    octets = bytearray(path.read_bytes())
+    octets[place] ^= 1
+    path.write_bytes(octets[:place] if is_cut else octets)
+    init_(tmp_path, "normal(std=0.01)", seed=7, name="w", resume=resume)
+    assert verify(tmp_path)
+
+
+def test_a_shard_is_compared_in_little_more_memory_than_zarr_takes_to_read_it(tmp_path):
+    """It was once made again as a whole beside the one that was read: 8 MiB."""
+    array = created(tmp_path, shape=(4096, 2048), dtype="float16", chunks=(2048, 2048), compressors=None)
+    arguments = {"scheme": "normal(std=0.01)", "seed": 7, "name": "w", "threads": 1}
+    init_(array, **arguments)
+    peaks = []
+    for call in (lambda: [array[part : part + 2048].shape for part in (0, 2048)],
+                 lambda: init_(tmp_path, **arguments, resume=True), lambda: verify(tmp_path, threads=1)):  # fmt: skip
+        tracemalloc.start()
+        try:
+            call()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    read, resumed, verified = peaks
+    assert read > 8 << 20
+    assert max(resumed, verified) < read + (3 << 20)
 
 
 class TestVerify:

@@ -16,6 +16,7 @@ __all__ = [
     "NO_SEQUENCES",
     "as_int",
     "as_members",
+    "as_rank",
     "as_sizes",
     "class_name",
     "library_of",
@@ -118,6 +119,16 @@ def as_int(argument: str, value: object, needed: str = "an int") -> int:
         except TypeError:
             pass
     raise TypeError(f"{argument} must be {needed}, got {quote(value)}")
+
+
+def as_rank(rank: object, world_size: object) -> tuple[int, int]:
+    """Which of how many processes a caller is."""
+    count, own = as_int("world_size", world_size), as_int("rank", rank)
+    if count < 1:
+        raise ValueError(f"world_size must be 1 or more, got {quote(world_size)}")
+    if not 0 <= own < count:
+        raise ValueError(f"rank must be in [0, world_size) = [0, {quote(count)}), got {quote(rank)}")
+    return own, count
 
 
 #: NumPy's counts as an integer before 2.3.

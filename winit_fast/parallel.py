@@ -157,7 +157,7 @@ class Crew:
                 return
             except BaseException as error:
                 self.errors.insert(0, error)
-            if len(self.out) == len(self.helpers):  # after a RecursionError there may be no other way out
+            if len(self.out.copy()) == len(self.helpers):  # after a RecursionError there may be no other way out
                 return
 
     def _start(self) -> None:
@@ -180,7 +180,8 @@ class Crew:
             self.done.append(first)
 
     def _wait(self) -> None:
-        while len(self.out) < len(self.helpers) and os.getpid() == self.process:
+        # Without the GIL, a length may be seen before what its thread wrote earlier: a copy takes the list's lock.
+        while len(self.out.copy()) < len(self.helpers) and os.getpid() == self.process:
             # A helper without a frame has not begun, and will find nothing to do, or it was killed.
             if not self.bell.acquire(timeout=_PATIENCE) and sys._current_frames().keys().isdisjoint(self.helpers):
                 return

@@ -85,6 +85,11 @@ class Destination:
             raise self._make_taken_error()
         self._old_mode, self.mode = stat.S_IMODE(mode), 0o600
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no old file."""
+        return self._old_mode is None
+
     def take(self, partial: Path) -> None:
         """Give a file, which is complete and on the disk, its own name. A hard link may leave both names.
 
@@ -289,7 +294,7 @@ def _remove(partial: Path) -> None:
 
 @atexit.register
 def _remove_unfinished() -> None:
-    for partial in tuple(_unfinished):
+    for partial in list(_unfinished):  # in one step, unlike a tuple: daemons may still write
         _remove(partial)
 
 

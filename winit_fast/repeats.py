@@ -65,7 +65,7 @@ def _warn_once(what: Hashable) -> None:
         raise
     except BaseException:  # an interrupt: the warning was not seen
         if _addresses.get(claim) is me:
-            del _addresses[claim]
+            _addresses.pop(claim, None)  # another thread may have forgotten all
         raise
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from winit_fast.arguments import nearest_word
 from winit_fast.fans import Axes, Matrices
 from winit_fast.initializer import Initializer
-from winit_fast.messages import as_int, as_sizes, quote
+from winit_fast.messages import as_int, as_rank, as_sizes, quote
 from winit_fast.repeats import RepeatedValuesWarning
 from winit_fast.schemes import Scheme, read_scheme
 from winit_fast.streams import UNNAMED
@@ -285,11 +285,7 @@ def megatron_init_method(
     >>> bool((torch.cat(halves) == whole).all())
     True
     """
-    position, count = as_int("rank", rank), as_int("world_size", world_size)
-    if count < 1:
-        raise ValueError(f"world_size must be 1 or more, got {quote(world_size)}")
-    if not 0 <= position < count:
-        raise ValueError(f"rank must be in [0, {quote(world_size)}), got {quote(rank)}")
+    position, count = as_rank(rank, world_size)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a str, the method's, got {quote(name)}")
     if names is not None and not callable(names):

@@ -87,7 +87,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 # What the messages of functions call arguments.
-_OPTIONS = {"resume=True": "--resume", "force=True": "--force", "clean()": "the command clean"}
+_OPTIONS = {
+    "resume=True": "--resume",
+    "force=True": "--force",
+    "clean()": "the command clean",
+    "tensors must be given": "--shape, --scheme, --name and so on, or --recipe, must be given",
+}
 
 
 def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | None) -> tuple[int, int]:

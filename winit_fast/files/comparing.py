@@ -1,4 +1,4 @@
-"""Compare files with values that are made again: all of them in blocks by several threads, or a sample.
+"""Compare files and arrays with values that are made again: all of them by several threads, or a sample.
 
 a. Each thread takes the next block, reads it past the cache of the system where that goes, and compares it piece by
    piece with values that one thread of the engine makes. A piece stays in the processor's cache, so memory is touched
@@ -26,6 +26,7 @@ import numpy as np
 
 from winit_fast.files.layouts import PAGE, Segment
 from winit_fast.files.runs import RunFiller, cut_run
+from winit_fast.files.scratch import LEAST_MEMORY
 from winit_fast.files.specs import Part
 from winit_fast.files.verdicts import Difference
 from winit_fast.memory import empty
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
 
     from winit_fast.files.progress import Progress
 
-__all__ = ["LEAST_MEMORY", "Job", "compare_all", "compare_samples"]
+__all__ = ["Job", "compare_all", "compare_samples", "find_difference"]
 
-_LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 64 << 10  # bytes
-LEAST_MEMORY = 2 * _SMALLEST_BLOCK  # of one thread
+_LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, LEAST_MEMORY // 2  # bytes: a thread holds a block and a piece
 _PIECE = 1 << 20  # bytes: of 256 KiB to 2 MiB the fastest on a Xeon with 2 MiB of cache a core
 _WAITING = 4  # threads: 0 gave 0.76 of the speed of `write` on two cores, 2 gave 0.85, and 4 gave 0.97
 _STRETCH = 64  # values of a sample that follow each other
@@ -288,6 +288,18 @@ def compare_samples(
                 if progress is not None:
                     progress(passed, total)
     return differences, checked
+
+
+def find_difference(here: NDArray[Any], part: Part, seed: int | None, threads: int | None) -> int:
+    """Compare an array in C order with what a part should hold; the first element that differs, -1 if none does.
+
+    Of most schemes a piece is made at a time, which needs little memory; of those whose parts cost as much as their
+    whole, all of it.
+    """
+    is_elementwise = part.spec.initializer.is_elementwise(part.spec.shape)
+    room = _make_room(min(part.nbytes, _PIECE) if is_elementwise else part.nbytes)
+    at = _find_difference(here.reshape(-1).view(np.uint8), part, 0, RunFiller(seed, 0, threads), room)
+    return at if at < 0 else at // here.itemsize
 
 
 def _choose_stretches(size: int, sample: int) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from winit_fast.fill import fill_keys, fill_rows
 from winit_fast.memory import dtype_of
-from winit_fast.messages import as_int, quote
+from winit_fast.messages import as_int, as_rank, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +91,8 @@ def iterate_rows(
     """
     most = _at_least("rows_at_once", rows_at_once, 1)
     width = _at_least("dim", dim, 0, 1 << 31)
-    ranks = _at_least("world_size", world_size, 1, 1 << 63)
-    own = as_int("rank", rank)
-    if not 0 <= own < ranks:
-        raise ValueError(f"rank must be in [0, world_size) = [0, {ranks}), got {quote(rank)}")
+    own, ranks = as_rank(rank, world_size)
+    _at_least("world_size", ranks, 1, 1 << 63)
     if by not in ("key", "row"):
         raise ValueError(f"by must be 'key' or 'row', got {quote(by)}")
     if by == "row" and shape is None:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_IMODE, S_ISREG
 from threading import Lock
 
 from winit_fast.files.layouts import PAGE
@@ -219,6 +219,11 @@ class LockedFile:
         if header:
             self._write(self._descriptor, memoryview(header), 0)
             sync(self._descriptor)
+
+    def take_mode(self, path: Path) -> None:
+        """Give it the permissions of another file, where the file system has some."""
+        with suppress(OSError, AttributeError):
+            os.fchmod(self._descriptor, S_IMODE(os.stat(path).st_mode))
 
     def close(self) -> None:
         """Close it, and with that release the lock."""

@@ -12,7 +12,7 @@ from winit_fast.files.opening import read_path
 from winit_fast.files.sizes import read_size, show_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.files.verdicts import printable
-from winit_fast.messages import as_int, as_sizes, quote, shorten
+from winit_fast.messages import as_int, as_rank, as_sizes, quote, shorten
 
 __all__ = ["FORMATS", "Plan", "PlannedFile", "format_of", "lay_out_file", "plan", "plan_rank"]
 
@@ -197,12 +197,7 @@ def plan_rank(
     where, kind = read_path(path), format_of(path) if format is None else format
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
-    count = as_int("world_size", world_size)
-    if count < 1:
-        raise ValueError(f"world_size must be 1 or more, got {quote(count)}")
-    own = None if rank is None else as_int("rank", rank)
-    if own is not None and not 0 <= own < count:
-        raise ValueError(f"rank must be in [0, world_size) = [0, {count}), got {quote(own)}")
+    own, count = as_rank(0 if rank is None else rank, world_size)
     limit = MAX_FILE_SIZE if max_file_size is None else read_size(max_file_size, "max_file_size")
     if max_file_size is not None and kind != "hf":
         raise ValueError(f"max_file_size is for a folder of format hf, got format {kind!r}")
@@ -216,9 +211,9 @@ def plan_rank(
     if kind == "hf":
         if count > 1 and format is None:
             raise ValueError("format must be 'dcp' (each rank writes its rows) or 'hf' (each writes whole files)")
-        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count, rank=own)
+        files = folders.lay_out_hf(recipe, max_file_size=limit, world_size=count, rank=rank if rank is None else own)
     else:
-        files = folders.lay_out_dcp(recipe, world_size=count, rank=own)
+        files = folders.lay_out_dcp(recipe, world_size=count, rank=rank if rank is None else own)
     return Plan(where, kind, recipe, tuple(PlannedFile(where / name, holder, layout) for name, holder, layout in files))
 
 

@@ -18,30 +18,33 @@ if TYPE_CHECKING:
     from winit_fast.fans import Layout
     from winit_fast.files.specs import Part
 
-__all__ = ["leave_scratch", "scratch_of"]
+__all__ = ["LEAST_MEMORY", "leave_scratch", "scratch_of"]
+
+#: Bytes: the least that may be allowed for blocks and values. It is two blocks of the smallest size.
+LEAST_MEMORY = 128 << 10
 
 #: Bytes that belong to the library itself, whatever the caller allows: two of orthogonal's buffers, and its threads'.
 FREE = 64 << 20
 
 
-def leave_scratch(parts: Iterable[Part], memory: int, least: int, threads: int | None) -> int:
+def leave_scratch(parts: Iterable[Part], memory: int, threads: int | None) -> int:
     """What is left of `memory` for blocks and values, where schemes need some for themselves.
 
     Raises
     ------
     ValueError
-        If that is less than `least`, in bytes; before any of it is taken.
+        If that is less than `LEAST_MEMORY`; before any of it is taken.
     """
     count = default_threads() if threads is None else threads
     most = 0
     for part in parts:
         if part.nbytes and not part.spec.initializer.is_elementwise(part.spec.shape):
             needed = max(0, scratch_of(part, count) - FREE)
-            if needed + least > memory:
+            if (least := needed + LEAST_MEMORY) > memory:
                 spec = part.spec
                 scheme = quote(str(spec.initializer.scheme))
                 raise ValueError(
-                    f"memory must be at least {needed + least} bytes ({show_size(needed + least)}) for {scheme} of "
+                    f"memory must be at least {least} bytes ({show_size(least)}) for {scheme} of "
                     f"shape {quote(spec.shape)}, tensor {quote(spec.name)}, by {count} threads; got {memory}"
                 )
             most = max(most, needed)

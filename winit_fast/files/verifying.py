@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winit_fast.files import folders, npy, plans, raw, safetensors
-from winit_fast.files.comparing import LEAST_MEMORY, Job, compare_all, compare_samples
+from winit_fast.files.comparing import Job, compare_all, compare_samples
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import Contents, Layout, Segment, Stored, TruncatedFileError
 from winit_fast.files.opening import open_file, read_path
@@ -28,7 +28,7 @@ from winit_fast.parallel import default_threads, read_threads
 if TYPE_CHECKING:
     from winit_fast.files.progress import Progress
 
-__all__ = ["Difference", "Verdict", "verify"]
+__all__ = ["Difference", "Verdict", "examine_file", "kind_of", "verify"]
 
 
 def verify(
@@ -101,8 +101,8 @@ def verify(
             raise ValueError("rows is for a single file")
         recipe, jobs = _examine_folder(where, recipe, found)
     else:
-        recipe, jobs = _examine_file(where, recipe, rows, found)
-    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, LEAST_MEMORY, count)
+        recipe, jobs = examine_file(where, recipe, rows, found)
+    most = leave_scratch((part for job in jobs for part, _ in job.segments), most, count)
     if wanted is not None:
         differences, checked = compare_samples(jobs, recipe.seed, wanted, most, count, progress)
     else:
@@ -113,10 +113,11 @@ def verify(
 # What should be where
 
 
-def _examine_file(
+def examine_file(
     path: Path, recipe: Recipe | None, rows: tuple[int, int] | None, found: Findings
 ) -> tuple[Recipe, list[Job]]:
-    kind = _kind_of(path)
+    """The recipe of a single file, and where it has which parts; the header alone is read."""
+    kind = kind_of(path)
     if kind != "safetensors":
         path.stat()  # what is missing needs no recipe
         if recipe is None:
@@ -141,7 +142,8 @@ def _examine_file(
 _SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}\.safetensors$")
 
 
-def _kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The format of a single file, by its name or its first bytes; `raw` if neither says another."""
     with suppress(ValueError):
         kind = plans.format_of(path) if path.suffix else "?"
         if kind in ("npy", "safetensors", "raw"):

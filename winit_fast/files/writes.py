@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-from winit_fast.files import npy, safetensors
+from winit_fast.files import safetensors
 from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import read_path
 from winit_fast.files.partial import check_room, partial_of, room_of
 from winit_fast.files.plans import plan_rank
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
+from winit_fast.files.verdicts import Findings
 from winit_fast.files.writing import Written, check_arguments, read_unfinished, write_layout
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def write(
     ----------
     path : str or Path
     tensors : TensorSpec or iterable of TensorSpec, optional
-        They may be left out where one file is continued, which knows them.
+        They may be left out where one file is continued, which knows them. A complete file of safetensors knows them
+        too; one of another format does not.
     seed : int, optional
         In [0, 2^64). It may be left out if no scheme draws.
     format : str, optional
@@ -190,17 +192,34 @@ def _continue(path: Path, memory: int, threads: int | None, force: bool, progres
             path, unfinished.layout, unfinished.recipe, memory=memory, threads=threads, resume=True, force=force,
             progress=progress,
         )  # fmt: skip
-    if path.is_file():  # no file of ours has its own name before it is complete; a stranger's is told by its header
-        if reader := _READERS.get(path.suffix.lower()):
-            reader(path)
-        size = path.stat().st_size
-        return Written(path, size, size, 0)
+    if path.is_file():
+        layout, recipe = _read_complete(path)
+        return write_layout(
+            path, layout, recipe, memory=memory, threads=threads, resume=True, force=force, progress=progress
+        )
     if partial_of(path).is_file():
-        raise ValueError(f"{partial_of(path)} is empty: nothing of {path} was written, and tensors must be given again")
+        state = "has no journal" if partial_of(path).stat().st_size else "is empty"
+        raise ValueError(f"{partial_of(path)} {state}: nothing of {path} can be kept, and tensors must be given")
     raise FileNotFoundError(f"nothing to continue: neither {path} nor {partial_of(path)} is there")
 
 
-_READERS = {".npy": npy.read, ".safetensors": safetensors.read}  # raw files say nothing
+def _read_complete(path: Path) -> tuple[Layout, Recipe]:
+    """What a file should be, by its own header: it may be a stranger's that has the name by chance."""
+    from winit_fast.files.verifying import examine_file, kind_of
+
+    if kind_of(path) != "safetensors" or safetensors.read(path).recipe_text is None:
+        raise ValueError(
+            f"{path} exists already, and does not say how it was made: tensors must be given, to tell whether it is "
+            "complete"
+        )
+    found = Findings()
+    recipe, jobs = examine_file(path, None, None, found)
+    if not found.judge((), 0):
+        raise ValueError(f"{path} exists already, and is not what its recipe says: verify says how it differs")
+    parts = {part.spec.name: part for part, _ in jobs[0].segments}
+    ordered = [parts[spec.name] for spec in recipe.tensors if spec.name in parts]
+    sharded = any(one.offset is not None for one in safetensors.read(path).stored)
+    return safetensors.lay_out(ordered, recipe, sharded=sharded), recipe
 
 
 def _size_on_disk(path: Path) -> int:

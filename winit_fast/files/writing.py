@@ -45,7 +45,7 @@ from winit_fast.files.partial import (
     room_of,
 )
 from winit_fast.files.runs import RunFiller
-from winit_fast.files.scratch import leave_scratch
+from winit_fast.files.scratch import LEAST_MEMORY, leave_scratch
 from winit_fast.files.specs import Recipe
 from winit_fast.memory import empty
 from winit_fast.messages import quote
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
-    "LEAST_MEMORY",
     "Unfinished",
     "Written",
     "check_arguments",
@@ -69,7 +68,6 @@ __all__ = [
 ]
 
 BLOCK = 16 << 20  # bytes
-LEAST_MEMORY = 128 << 10  # two blocks of the smallest size
 SYNC_BYTES = 64 << 20
 _MOST_BUFFERS = 4
 _WRITERS = 2
@@ -302,7 +300,7 @@ _LEFT = ("*.partial", "*.partial.journal", "*.partial.journal.new")
 def check_arguments(layout: Layout, memory: int, threads: int | None) -> int:
     """Refuse what `write_layout` cannot use; what the schemes leave of the memory for blocks."""
     _check_layout(layout)
-    left = leave_scratch((part for part, _ in layout.segments), memory, LEAST_MEMORY, read_threads(threads))
+    left = leave_scratch((part for part, _ in layout.segments), memory, read_threads(threads))
     _choose_block_size(left, layout.size)
     return left
 
@@ -460,16 +458,22 @@ class _Job:
         self.file = file
         self.destination = destination
         self.blocks = _Blocks.of(intent)
-        done = past.blocks if past else ()
+        size = file.size  # somebody may have cut it
+        done, marked = (
+            tuple(number for number in numbers if self.blocks.span(number)[1] <= size)
+            for numbers in ((past.blocks, past.marked) if past else ((), ()))
+        )
         path = journal_of(destination.final)
         if past:
             try:
                 file.sync()
             except OSError:  # what the disk has not kept is no longer recorded
-                Journal(path, intent, past.marked).close()
+                Journal(path, intent, marked).close()
                 raise
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
+        # It was begun where an old file was, for nobody else to read: that file may be gone since.
+        self.was_forced = past is not None and past.intent.force
         self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
         for number in done:
             self.left[self.blocks.numbers.index(number)] = 0
@@ -518,6 +522,8 @@ class _Job:
             writers.stop()
 
     def _publish(self) -> None:
+        if self.was_forced and self.destination.is_new:
+            self.file.take_mode(self.journal.path)  # which the umask gave it
         if os.name == "nt":  # which renames and removes no file that is open
             self.file.close()
             self.journal.close()
