@@ -121,15 +121,30 @@ def test_ranks_of_a_folder_are_those_of_torchrun(asked, monkeypatch):
     for file, options, wanted in [
         ("folder", [], (3, 8)),
         ("folder", ["--rank", "0", "--world-size", "2"], (0, 2)),
-        ("a.raw", [], (0, 1)),
+        ("a.raw", ["--rows", "0:9"], (0, 1)),
         ("odd.name", ["--format", "dcp"], (3, 8)),
-        ("folder", ["--format", "raw"], (0, 1)),
+        ("folder", ["--format", "raw", "--rows", "0:9"], (0, 1)),
     ]:
         assert main(["fill", file, *TABLE, *options]) == 0
         assert (asked[-1]["rank"], asked[-1]["world_size"]) == wanted, (file, options)
     monkeypatch.delenv("WORLD_SIZE")
     assert main(["fill", "folder", *TABLE]) == 0
     assert (asked[-1]["rank"], asked[-1]["world_size"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("file", "options"), [("a.npy", []), ("folder", ["--format", "raw"])])
+def test_ranks_of_torchrun_do_not_fight_for_one_file(file, options, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["fill", file, *TABLE, *options]) == 2
+    message = f"WORLD_SIZE is 2, and {file} is one file: give a folder with --format dcp or hf, or --rows"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(["fill", file, *TABLE, *options, "--rows", "0:9"]) == 0
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert main(["fill", file, *TABLE, *options, "--force"]) == 0
 
 
 def test_one_rank_shows_how_far_it_is(asked):
@@ -170,6 +185,9 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         (["--seed", "7"], "--seed needs a tensor"),
         (["--dtype", "float16", "--resume"], "--dtype needs a tensor"),
         (["--layout", "torch", "--resume"], "--layout needs a tensor"),
+        (["--rows", "0:9", "--resume"], "--rows needs a tensor"),
+        (["--format", "npy", "--resume"], "--format needs a tensor"),
+        (["--max-file-size", "1GB", "--resume"], "--max-file-size needs a tensor"),
         (["--shape", "3xfour", "--scheme", "zeros", "--name", "a"], "must be sizes such as 40000000x128, got '3xfour'"),
         ([*TABLE, "--in-axis", "x"], "must be axes such as 0 or 0,1, got 'x'"),
         ([*TABLE, "--scheme", "he_normal", "--in-axis", "5"], "tensor 'user_id' cannot be made: in_axis"),
@@ -331,6 +349,33 @@ def test_an_interrupted_folder_is_continued_by_the_same_command(tmp_path, capsys
     assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
     assert main([*given, "--resume"]) == 130
     assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
+
+
+def test_the_command_that_continues_a_folder_names_the_rank_of_the_environment(tmp_path, capsys, monkeypatch):
+    """A plain shell, which has no such environment, would write all of it as the only worker."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", interrupt)
+    given = ["fill", str(tmp_path / "tables"), *TABLE, "--format", "dcp"]
+    wanted = [*given, "--resume", "--rank", "1", "--world-size", "2"]
+    with monkeypatch.context() as torchrun:
+        torchrun.setenv("RANK", "1")
+        torchrun.setenv("WORLD_SIZE", "2")
+        assert main(given) == 130
+        assert continuing(capsys.readouterr().err)[-len(wanted) :] == wanted
+    assert main(wanted) == 130
+    assert continuing(capsys.readouterr().err)[-len(wanted) :] == wanted
+
+
+def test_standard_output_is_no_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for options in (TABLE, [*TABLE, "--format", "raw"], ["--resume"]):
+        assert main(["fill", "-", *options]) == 2
+        err = capsys.readouterr().err
+        assert "FILE must be a name, got '-': values are not written to standard output" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unfinished_file_is_refused_with_the_options_that_help(unfinished, tmp_path, capsys):

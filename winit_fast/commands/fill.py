@@ -14,7 +14,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
+from winit_fast.commands.tensors import (
+    add_tensor_arguments,
+    integer_from,
+    read_tensors,
+    refuse_without_tensors,
+    rows_of,
+    say_option,
+)
 from winit_fast.files.sizes import show_size
 from winit_fast.messages import reason_of
 
@@ -46,9 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file; return 0, or 128 and the number of the signal that interrupted it."""
+    if options.file == "-":
+        raise ValueError("FILE must be a name, got '-': values are not written to standard output")
     asked = read_tensors(options)
     if asked.tensors is None and not options.resume:
         raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
+    if asked.tensors is None:  # an unfinished file knows them
+        refuse_without_tensors(options, "--rows", "--format", "--max-file-size")
     if asked.tensors is None and os.path.isdir(options.file):
         raise ValueError(f"{options.file} is a folder: --resume needs the other options that it was begun with, too")
     from winit_fast.files import write
@@ -100,9 +111,16 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
     given = options.rank is not None or options.world_size is not None
     if given and (options.rank is None or options.world_size is None):
         raise ValueError("--rank and --world-size must be given together")
-    if not _is_folder(options):
+    kind = _format_of(options)
+    if kind not in _FOLDERS:
         if given:
             raise ValueError(f"--rank and --world-size are for a folder, and {options.file} is one file: use --rows")
+        _, world_size = _ranks_of_environment(os.environ)
+        if world_size > 1 and kind and tensors is not None and options.rows is None:
+            raise ValueError(
+                f"WORLD_SIZE is {world_size}, and {options.file} is one file: give a folder with --format dcp or hf, "
+                "or --rows"
+            )
         return 0, 1
     rank, world_size = (options.rank, options.world_size) if given else _ranks_of_environment(os.environ)
     if not 0 <= rank < world_size:
@@ -110,13 +128,18 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
     return rank, world_size
 
 
-def _is_folder(options: argparse.Namespace) -> bool:
-    from winit_fast.files.plans import format_of
+_FOLDERS = ("hf", "dcp")
+
+
+def _format_of(options: argparse.Namespace) -> str:
+    """The format that is asked for; empty if there is none of that name, which `write` says."""
+    from winit_fast.files.plans import FORMATS, format_of
 
     try:
-        return (options.format or format_of(options.file)) in ("hf", "dcp")
-    except ValueError:  # which `write` says
-        return False
+        kind = options.format or format_of(options.file)
+    except ValueError:
+        return ""
+    return kind if kind in FORMATS else ""
 
 
 def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:
@@ -143,8 +166,11 @@ def _is_unfinished(file: str) -> bool:
 
 def _explain_rest(options: argparse.Namespace) -> str:
     """What is kept of an unfinished file, and the command that goes on with it."""
-    if _is_folder(options):
+    if _format_of(options) in _FOLDERS:
         again = [*options.given, *([] if options.resume else ["--resume"])]
+        rank, world_size = _ranks_of_environment(os.environ)
+        if options.rank is None and world_size > 1:  # the shell that continues it may have no such environment
+            again += ["--rank", str(rank), "--world-size", str(world_size)]
     elif _is_unfinished(options.file):
         again = ["fill", options.file, "--resume"]
         again += [] if options.memory == "256MiB" else ["--memory", options.memory]

@@ -13,7 +13,7 @@ from winit_fast.element_types import ELEMENT_TYPES
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of", "say_option"]
+__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "refuse_without_tensors", "rows_of", "say_option"]
 
 
 class Asked(NamedTuple):
@@ -78,9 +78,7 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     if many == ["--rule"]:
         raise ValueError("--rule needs the names of tensors: --recipe or --like")
     if not many and not given:
-        for flag in ("--seed", "--dtype", "--layout"):
-            if getattr(options, flag[2:]) is not None:
-                raise ValueError(f"{flag} needs a tensor: --shape, --scheme and --name, or --recipe, or --like")
+        refuse_without_tensors(options, "--seed", "--dtype", "--layout")
         return Asked(None, None)
     if not many:
         missing = [flag for flag in ("--shape", "--scheme", "--name") if single[flag] is None]
@@ -107,6 +105,13 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     for note in noted if not options.quiet else ():
         print(f"note: {note.message}", file=sys.stderr)
     return Asked(recipe.tensors, recipe.seed)
+
+
+def refuse_without_tensors(options: argparse.Namespace, *flags: str) -> None:
+    """Refuse options that say something of tensors, where no tensor is given."""
+    for flag in flags:
+        if getattr(options, flag[2:].replace("-", "_")) is not None:
+            raise ValueError(f"{flag} needs a tensor: --shape, --scheme and --name, or --recipe, or --like")
 
 
 def say_option(text: str) -> str:
