@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from winit_fast.commands.running import add_running_arguments, show_progress
+from winit_fast.commands.running import add_running_arguments, is_unfinished, join_words, show_progress
 from winit_fast.commands.tensors import (
     add_tensor_arguments,
     integer_from,
@@ -84,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(error, FileExistsError) and text.endswith("exists already"):
             text += "; --force replaces it"
         if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
-            text += f"; {_explain_rest(options)}" if _is_unfinished(options.file) else ""
+            text += f"; {_explain_rest(options)}" if is_unfinished(options.file) else ""
         raise (type(error) if isinstance(error, OSError) else ValueError)(text) from None
     if not options.quiet:
         what = options.file if world_size == 1 else f"the part of worker {rank} of {world_size}"
@@ -155,15 +154,6 @@ def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:
     return rank, world_size
 
 
-def _is_unfinished(file: str) -> bool:
-    from winit_fast.files import read_unfinished
-
-    try:
-        return read_unfinished(file) is not None
-    except ValueError:
-        return False
-
-
 def _explain_rest(options: argparse.Namespace) -> str:
     """What is kept of an unfinished file, and the command that goes on with it."""
     if _format_of(options) in _FOLDERS:
@@ -171,18 +161,10 @@ def _explain_rest(options: argparse.Namespace) -> str:
         rank, world_size = _ranks_of_environment(os.environ)
         if options.rank is None and world_size > 1:  # the shell that continues it may have no such environment
             again += ["--rank", str(rank), "--world-size", str(world_size)]
-    elif _is_unfinished(options.file):
+    elif is_unfinished(options.file):
         again = ["fill", options.file, "--resume"]
         again += [] if options.memory == "256MiB" else ["--memory", options.memory]
         again += [] if options.threads is None else ["--threads", str(options.threads)]
     else:
         return "nothing was written that could be kept"
-    return f"continue with: {_join([*options.program.split(), *again])}"
-
-
-def _join(words: list[str]) -> str:
-    if os.name != "nt":
-        return shlex.join(words)
-    from subprocess import list2cmdline
-
-    return list2cmdline(words)
+    return f"continue with: {join_words([*options.program.split(), *again])}"

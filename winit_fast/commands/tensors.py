@@ -13,7 +13,15 @@ from winit_fast.element_types import ELEMENT_TYPES
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "refuse_without_tensors", "rows_of", "say_option"]
+__all__ = [
+    "Asked",
+    "add_tensor_arguments",
+    "integer_from",
+    "read_tensors",
+    "refuse_without_tensors",
+    "rows_of",
+    "say_option",
+]
 
 
 class Asked(NamedTuple):
