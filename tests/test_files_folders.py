@@ -233,6 +233,46 @@ def test_a_shard_of_another_run_overlaps(tmp_path, dcp):
     assert not verdict.is_right
 
 
+def test_a_folder_with_files_of_another_format_or_number_of_workers_is_left_as_it_is(tmp_path):
+    """Loaders would mix both: those of dcp read all safetensors files, those of hf go by the index."""
+    specs = [TensorSpec(name, (100, 8), "float16", "normal") for name in "abc"]
+    hf, one, dcp = (tmp_path / name for name in ("hf", "one", "dcp"))
+    write(hf, specs, seed=SEED, max_file_size=2000)
+    write(one, specs, seed=SEED)
+    write_dcp(dcp, specs, 3)
+    (dcp / "notes.txt").write_text("")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for folder, stranger, options in (
+        (hf, "model-00001-of-00003.safetensors' and 3 more", {}),
+        (hf, "model-00001-of-00003.safetensors' and 2 more", {"max_file_size": 4000}),
+        (hf, "model-00001-of-00003.safetensors' and 3 more", {"format": "dcp"}),
+        (one, "model.safetensors'", {"max_file_size": 2000}),
+        (one, "model.safetensors'", {"format": "dcp"}),
+        (dcp, "shard-00001-model-00001-of-00001.safetensors' and 2 more", {}),
+        (dcp, "shard-00003-model-00001-of-00001.safetensors'", {"format": "dcp", "world_size": 2}),
+    ):
+        for more in ({}, {"force": True}, {"resume": True}):
+            with pytest.raises(FileExistsError, match=stranger):
+                write(folder, specs, seed=SEED, **options, **more)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    (hf / "adapter.safetensors").write_bytes(b"no loader of models takes it")
+    assert write(hf, specs, seed=SEED, max_file_size=2000, resume=True).written == 0
+
+
+@pytest.mark.parametrize(("seed", "world_size"), [(8, 2), (SEED, 3)])
+def test_a_worker_goes_on_only_beside_what_the_others_would_write_now(tmp_path, seed, world_size):
+    specs = [TensorSpec("a", (100, 8), "float16", "normal")]
+    write(tmp_path, specs, seed=SEED, format="dcp", world_size=2)
+    for more in ({}, {"resume": True}):
+        with pytest.raises(FileExistsError, match=rf"shard-00001.* is not what worker 0 of {world_size} would write"):
+            write(tmp_path, specs, seed=seed, format="dcp", rank=1, world_size=world_size, **more)
+    assert len(shards(tmp_path)) == 1
+    write(tmp_path, specs, seed=SEED, format="dcp", rank=1, world_size=2)
+    write(tmp_path, specs, seed=8, format="dcp", rank=1, world_size=2, force=True)  # the other follows
+    write(tmp_path, specs, seed=8, format="dcp", rank=0, world_size=2, force=True)
+    assert verify(tmp_path)
+
+
 def test_files_of_another_recipe_are_strays_and_unfinished_ones_are_left_over(dcp):
     (dcp / "x.safetensors.partial").write_bytes(b"")
     verdict = verify(dcp)
