@@ -26,7 +26,7 @@ from winit_fast.parallel import read_threads
 
 from . import needs
 from ._memory.zarr import with_all_chunks, zarr
-from ._memory.zarr_recipes import ATTRIBUTE, make_recipe, record, recipe_of
+from ._memory.zarr_recipes import ATTRIBUTE, make_recipe, recipe_of, record
 from ._seeds import Seed, seed_of
 
 with needs("'zarr>=3.1'"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from winit_fast import Scheme
 
-__all__ = ["ATTRIBUTE", "make_recipe", "record", "recipe_of"]
+__all__ = ["ATTRIBUTE", "make_recipe", "recipe_of", "record"]
 
 #: The attribute of an array that says how its values are made, as one line of JSON.
 ATTRIBUTE = "winit_fast"
