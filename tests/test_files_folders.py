@@ -1,7 +1,9 @@
 """Folders of files: as transformers and PyTorch's distributed checkpoint read them, and what verify says of them."""
 
+import errno
 import itertools
 import json
+import os
 import random
 
 import numpy as np
@@ -220,6 +222,45 @@ def test_a_shard_that_cannot_be_read_is_missing(hf):
         assert any(str(path) in line for line in verdict.missing), damaged[:10]
         assert "t.float32 is in no file" in verdict.missing
         assert not verdict.strays
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and errors of POSIX")
+@pytest.mark.parametrize("kind", ["link to nothing", "link to itself", "folder"])
+def test_what_is_no_file_has_the_name_of_a_shard_or_index_and_is_missing(kind, hf):
+    """As in a cache whose blobs were removed."""
+
+    def replace(path):
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path if kind == "link to itself" else path.with_name("nothing"))
+
+    first, *others = shards(hf)
+    replace(first)
+    verdict = verify(hf)
+    assert any(line.startswith(f"{first} is no file: ") for line in verdict.missing)
+    assert "t.float32 is in no file" in verdict.missing
+    assert not verdict.strays
+    replace(hf / INDEX)
+    assert any(line.startswith(f"{hf / INDEX} is no file: ") for line in verify(hf).missing)
+    for path in others:
+        replace(path)
+    assert len(verify(hf).missing) == 1 + len(shards(hf))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_shard_that_one_may_not_read_is_not_said_to_be_missing(hf, monkeypatch):
+    kept = os.open
+
+    def refuse(path, *given):
+        if path == str(shards(hf)[0]):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return kept(path, *given)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError):
+        verify(hf)
 
 
 def test_a_shard_of_another_run_overlaps(tmp_path, dcp):

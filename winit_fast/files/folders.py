@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -154,7 +155,7 @@ class FolderContents(NamedTuple):
     Attributes
     ----------
     files : dict of str to Contents or ValueError
-        By name; why it cannot be read, if it cannot.
+        By name; why it cannot be read, if it cannot. The index is among them only then.
     unfinished : tuple of str
         Names of files that are still written, or were never finished.
     weight_map : dict of str to str, or None
@@ -183,7 +184,8 @@ def read(path: str | Path) -> FolderContents:
     ValueError
         If the index cannot be read.
     OSError
-        If the folder or a file of it cannot be opened.
+        If the folder or a file of it cannot be opened. A link to nothing and a folder are no files, and so cannot be
+        read.
     """
     names = sorted(os.listdir(path))
     files: dict[str, Contents | ValueError] = {}
@@ -196,11 +198,23 @@ def read(path: str | Path) -> FolderContents:
                 files[name] = contents._replace(recipe_text=texts.setdefault(text, text))
             except ValueError as error:
                 files[name] = error
+            except OSError as error:
+                files[name] = _explain_no_file(Path(path, name), error)
     unfinished = tuple(name for name in names if name.endswith(".partial"))
     weight_map = total_size = None
     if INDEX in names:
-        weight_map, total_size = _read_index(Path(path, INDEX))
+        try:
+            weight_map, total_size = _read_index(Path(path, INDEX))
+        except OSError as error:
+            files[INDEX] = _explain_no_file(Path(path, INDEX), error)
     return FolderContents(files, unfinished, weight_map, total_size)
+
+
+def _explain_no_file(path: Path, error: OSError) -> ValueError:
+    """What a folder lists and is no file; another error is raised again, since the file may be there and right."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        raise error
+    return ValueError(f"{path} is no file: {error.strerror}")
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], int | None]:
