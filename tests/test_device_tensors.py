@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import warnings
 from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
@@ -52,6 +53,7 @@ def launches(monkeypatch):
     noted = Launches()
     monkeypatch.setattr(trust, "DEVICES", ("cpu",))
     monkeypatch.setattr(trust, "_verdicts", {})
+    monkeypatch.setattr(trust, "_warned", {})
     monkeypatch.setattr(trust, "SMALL_BYTES", 1 << 11)  # so that the interpreter has little to do
     monkeypatch.setattr(trust, "launch", noted)
     monkeypatch.delenv("WINIT_FAST_DEVICE", raising=False)
@@ -413,6 +415,28 @@ def test_a_device_is_warned_of_once(launches, monkeypatch):
             tensor = init_(view(40, 50), scheme, seed=7, name="weight")
             assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
     assert list(trust._verdicts.values()) == [False] * 3
+
+
+def test_threads_that_meet_in_a_first_fill_are_warned_once_and_all_filled(monkeypatch):
+    together = threading.Barrier(4)
+
+    def fail_together(*_):
+        together.wait(60)
+        raise LookupError("no such instruction")
+
+    monkeypatch.setattr(Launches, "act", staticmethod(fail_together))
+    tensors = [view(40, 50) for _ in range(4)]
+    threads = [
+        threading.Thread(target=init_, args=(tensor, "normal"), kwargs={"seed": 7, "name": "weight"})
+        for tensor in tensors
+    ]
+    with pytest.warns(RuntimeWarning, match="no such instruction") as warned:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(warned) == 1
+    assert all(is_same(tensor, expected(tensor, "normal", seed=7, name="weight")) for tensor in tensors)
 
 
 def test_a_warning_that_is_an_error_leaves_the_tensor_as_it_was(monkeypatch):

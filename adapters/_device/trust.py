@@ -132,10 +132,8 @@ def write(
     except Exception as error:  # whatever a compiler raises
         fault = f"cannot be used: {type(error).__name__}: {error}"
         _verdicts[kernel] = False
-    warned = any(
-        not good for other, good in list(_verdicts.items()) if other != kernel and other.device == kernel.device
-    )
-    if fault is not None and not warned:
+    me = object()
+    if fault is not None and _warned.setdefault(kernel.device, me) is me:  # of several threads one
         warnings.warn(
             f"the kernel for {kernel} {fault}; what it would fill is filled through the host's memory, which is slower "
             "and gives the same values. winit_fast.show_config() names all such kernels, without further warnings",
@@ -239,6 +237,8 @@ def _make_tiny(conversion: Conversion) -> Conversion:
 
 # Of each kernel that was compared: whether it is trusted.
 _verdicts: dict[_Kernel, bool] = {}
+# The devices that were warned of.
+_warned: dict[torch.device, object] = {}
 
 
 def report() -> list[str]:
