@@ -70,6 +70,15 @@ if IS_X86_64:
 elif IS_ARM64:
     ISA_FLAGS["neon"] = []
 
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "freethreading_compatible": True,  # Python's lock guards nothing here; see winit_fast/parallel.py
+}
+
 
 def extension(name: str, flags: list[str]) -> Extension:
     """One Cython module of the engine."""
@@ -91,7 +100,7 @@ def extension(name: str, flags: list[str]) -> Extension:
 
 
 class BuildExtensions(build_ext):
-    """Modules are compiled side by side, and ``pip install -e`` does not compile again what it did before."""
+    """Modules are compiled side by side, and ``pip install -e`` does not make again what it did before."""
 
     def finalize_options(self) -> None:
         """Choose how many at once."""
@@ -99,26 +108,37 @@ class BuildExtensions(build_ext):
         if self.parallel is None and not IS_MSVC:  # whose driver is not made for threads
             self.parallel = os.cpu_count()
 
-    def build_extension(self, ext: Extension) -> None:
-        """Take the module in the source tree if nothing that it is made of is newer, or compile it.
+    def build_extensions(self) -> None:
+        """Translate and compile the modules that are not taken from the source tree as they are.
+
+        cythonize alone would translate all: NumPy's declarations, which pip has just unpacked, are always newer.
+        """
+        stale = [ext for ext in self.extensions if not self.take_present(ext)]
+        if stale and not IS_MSVC and shutil.which(COMPILER[0]) is None:
+            raise PlatformError(
+                f"winit_fast needs a C compiler, and there is no {COMPILER[0]}: install gcc or clang, or name one in CC"
+            )
+        for ext, translated in zip(stale, cythonize(stale, compiler_directives=DIRECTIVES), strict=True):
+            ext.sources = translated.sources
+        every, self.extensions = self.extensions, stale
+        super().build_extensions()
+        self.extensions = every
+
+    def take_present(self, ext: Extension) -> bool:
+        """Take the module in the source tree if nothing that it is made of is newer.
 
         Whoever names a compiler or its flags in the environment wants them used.
         """
         wanted = self.get_ext_fullpath(ext.name)
         present = os.path.join("winit_fast", os.path.basename(wanted))
-        # The .c is written anew each time, beside headers of NumPy that pip has just unpacked.
         sources = ["setup.py", f"{present.partition('.')[0]}.pyx"]
         sources += [file for file in ext.depends if not os.path.isabs(file)]
         names_tools = {"CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED"} & os.environ.keys()
-        if self.editable_mode and not names_tools and not newer_group(sources, present):
-            self.mkpath(os.path.dirname(wanted))
-            self.copy_file(present, wanted)
-            return
-        if not IS_MSVC and shutil.which(COMPILER[0]) is None:
-            raise PlatformError(
-                f"winit_fast needs a C compiler, and there is no {COMPILER[0]}: install gcc or clang, or name one in CC"
-            )
-        super().build_extension(ext)
+        if not self.editable_mode or names_tools or newer_group(sources, present):
+            return False
+        self.mkpath(os.path.dirname(wanted))
+        self.copy_file(present, wanted)
+        return True
 
     def copy_extensions_to_source(self) -> None:
         """Put the modules into the source tree, without an older build by another name, which Python would take."""
@@ -133,17 +153,7 @@ class BuildExtensions(build_ext):
 
 setup(
     cmdclass={"build_ext": BuildExtensions},
-    ext_modules=cythonize(
-        [extension(name, []) for name in ("_plan", "_coefficients")]
-        + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "freethreading_compatible": True,  # Python's lock guards nothing here; see winit_fast/parallel.py
-        },
-    ),
+    ext_modules=[extension(name, []) for name in ("_plan", "_coefficients")]
+    + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if IS_STABLE_ABI else {},
 )

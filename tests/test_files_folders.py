@@ -44,7 +44,7 @@ def test_hugging_face_files_have_whole_tensors_and_an_index(hf):
     count = len(numbers)
     assert count > 3
     assert numbers == [f"model-{k:05}-of-{count:05}.safetensors" for k in range(1, count + 1)]
-    index = json.loads((hf / INDEX).read_text())
+    index = json.loads((hf / INDEX).read_text(encoding="utf-8"))
     assert index["metadata"]["total_size"] == sum(spec.nbytes for spec in model())
     assert list(index["weight_map"]) == [spec.name for spec in model()]
     found = {}
@@ -244,11 +244,11 @@ def test_files_of_another_recipe_are_strays_and_unfinished_ones_are_left_over(dc
 
 
 def test_an_index_that_lies_is_found(hf):
-    index = json.loads((hf / INDEX).read_text())
+    index = json.loads((hf / INDEX).read_text(encoding="utf-8"))
     first, second, third = (path.name for path in shards(hf)[:3])
 
     def say(**changes):
-        (hf / INDEX).write_text(json.dumps({**index, **changes}))
+        (hf / INDEX).write_text(json.dumps({**index, **changes}), encoding="utf-8")
         return verify(hf)
 
     assert say().is_right
@@ -283,7 +283,7 @@ def test_an_index_that_lies_is_found(hf):
     ],
 )  # fmt: skip
 def test_a_hostile_index_is_refused(hf, text):
-    (hf / INDEX).write_text(text)
+    (hf / INDEX).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"index\.json cannot be read: "):
         verify(hf)
 

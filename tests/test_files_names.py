@@ -98,6 +98,8 @@ def test_a_folder_of_that_name_is_left_alone(name, options, tmp_path):
 
 @pytest.mark.parametrize("name", ["new\nline.bin", "ünïcödé-表.bin", " .bin", "-x.bin", "n" * 240 + ".bin"])
 def test_odd_names_are_names(name, tmp_path, monkeypatch):
+    if os.name == "nt" and ("\n" in name or len(name) > 240):
+        pytest.skip("no name on Windows, which also bounds whole paths")
     longest = name.startswith("n" * 240)
     monkeypatch.setattr("winit_fast.files.writing._REPORT_SECONDS", 0)
     try:

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import random
+from importlib.metadata import version
 from math import prod
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def test_a_backend_passes_what_follows(backend):
     environment = {"KERAS_BACKEND": backend, "KERAS_INSIDE": "1", "XLA_FLAGS": EIGHT_DEVICES}
     done = python("-m", "pytest", "-q", "-m", "frameworks", "-p", "no:cacheprovider", *files, **environment)
     assert done.returncode == 0, done.stdout
+
+
+def older(package, *wanted):
+    return tuple(map(int, version(package).split(".")[: len(wanted)])) < wanted
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -60,7 +65,9 @@ print(held("VmHWM") - before)
 """
     if not os.path.exists("/proc/self/status"):
         pytest.skip("reads /proc")
-    assert 256 <= int(printed(ON_TWO_CPUS + code, KERAS_BACKEND=backend)) + 1 <= 256 + 64
+    taken = int(printed(ON_TWO_CPUS + code, KERAS_BACKEND=backend)) + 1
+    is_copied = backend == "jax" and (older("keras", 3, 8) or older("jax", 0, 6, 2))  # docs/quickstart/keras.md says so
+    assert 256 <= taken <= 256 * (1 + is_copied) + 64
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

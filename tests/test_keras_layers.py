@@ -191,8 +191,11 @@ def test_layers_that_share_an_unseeded_initializer_differ(name):
 @pytest.mark.frameworks
 def test_attention_kernels_are_equal_under_a_given_seed_as_with_keras():
     """docs/quickstart/keras.md says so, and to pass no seed to such a layer."""
+    seeds = [7]
+    if "path" in dir(keras.Layer):  # Keras's own initializers fail with this seed there before
+        seeds.append(keras.random.SeedGenerator(7))
     for make in (ours.HeNormal, keras.initializers.HeNormal, lambda seed: ours.SchemeInitializer("he_normal", seed)):
-        for seed in (7, keras.random.SeedGenerator(7)):
+        for seed in seeds:
             attention = keras.layers.MultiHeadAttention(8, 12, kernel_initializer=make(seed=seed))
             attention.build((None, 4, 96), (None, 4, 96))
             query, key, value = (

@@ -298,7 +298,8 @@ class _Watch(Observed):
         axis = _axis_of_units(layer, output)
         weights = _weights(layer, self._names_of_parameters.get(id(layer)))
         entering = _to_rows(args[0], axis) if args else None
-        use = self.add_use(layer, layer.path or layer.name, weights, axis, entering)
+        name = getattr(layer, "path", "") or layer.name  # the oldest Keras layers have no path
+        use = self.add_use(layer, name, weights, axis, entering)
         if activation:
             use.enter_activation(activation, slope, _to_rows(before_it, axis))
             point = use.leave_activation(_to_rows(output, axis))
