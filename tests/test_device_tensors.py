@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -426,15 +427,8 @@ def test_threads_that_meet_in_a_first_fill_are_warned_once_and_all_filled(monkey
 
     monkeypatch.setattr(Launches, "act", staticmethod(fail_together))
     tensors = [view(40, 50) for _ in range(4)]
-    threads = [
-        threading.Thread(target=init_, args=(tensor, "normal"), kwargs={"seed": 7, "name": "weight"})
-        for tensor in tensors
-    ]
-    with pytest.warns(RuntimeWarning, match="no such instruction") as warned:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with pytest.warns(RuntimeWarning, match="no such instruction") as warned, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda tensor: init_(tensor, "normal", seed=7, name="weight"), tensors))
     assert len(warned) == 1
     assert all(is_same(tensor, expected(tensor, "normal", seed=7, name="weight")) for tensor in tensors)
 
