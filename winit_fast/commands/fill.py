@@ -55,12 +55,13 @@ def run(options: argparse.Namespace) -> int:
     if options.file == "-":
         raise ValueError("FILE must be a name, got '-': values are not written to standard output")
     asked = read_tensors(options)
-    if asked.tensors is None and not options.resume:
+    if asked.tensors is None and not (options.resume or (options.force and os.path.exists(options.file))):
         raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
     if asked.tensors is None:  # an unfinished file knows them
         refuse_without_tensors(options, "--rows", "--format", "--max-file-size")
     if asked.tensors is None and os.path.isdir(options.file):
-        raise ValueError(f"{options.file} is a folder: --resume needs the other options that it was begun with, too")
+        option = "--resume" if options.resume else "--force"
+        raise ValueError(f"{options.file} is a folder: {option} needs the other options that it was begun with, too")
     from winit_fast.files import write
 
     rank, world_size = _read_ranks(options, asked.tensors)
@@ -115,7 +116,8 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
         if given:
             raise ValueError(f"--rank and --world-size are for a folder, and {options.file} is one file: use --rows")
         _, world_size = _ranks_of_environment(os.environ)
-        if world_size > 1 and kind and tensors is not None and options.rows is None:
+        is_continued = tensors is None and options.resume  # which knows its rows
+        if world_size > 1 and kind and options.rows is None and not is_continued:
             raise ValueError(
                 f"WORLD_SIZE is {world_size}, and {options.file} is one file: give a folder with --format dcp or hf, "
                 "or --rows"

@@ -41,11 +41,11 @@ def explain_existing(path: Path, layout: Layout, recipe: Recipe) -> str:
 
 def _explain_safetensors(path: Path, layout: Layout, recipe: Recipe) -> str:
     contents = safetensors.read(path)
-    wanted = Intent.of(layout, recipe, 0, False)
+    wanted = Intent.of(layout, recipe, 0, None)
     segments = tuple((one.name, one.offset or (0,) * len(one.shape), one.shape, one.start) for one in contents.stored)
     found = contents.recipe
     said = wanted.recipe if found is None else found.to_json()
-    return Intent(said, "safetensors", wanted.header, segments, contents.size, 0, False).explain_difference(wanted)
+    return Intent(said, "safetensors", wanted.header, segments, contents.size, 0, None).explain_difference(wanted)
 
 
 def _explain_npy(path: Path, layout: Layout) -> str:
