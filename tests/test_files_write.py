@@ -106,7 +106,8 @@ def plans(monkeypatch):
     def plan(path, specs, rank, *, seed, **options):
         asked.append(options)
         recipe, layout = make(specs, seed=seed, header=0)
-        return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
+        files_of_it = [SimpleNamespace(path=path, layout=layout, rank=0)]
+        return SimpleNamespace(recipe=recipe, path=path, format="raw", files=files_of_it)
 
     monkeypatch.setattr(writes, "plan_rank", plan)
     return asked
