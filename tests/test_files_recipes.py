@@ -509,6 +509,7 @@ def test_a_rule_that_cannot_be_used_is_refused_even_where_it_takes_nothing(rule,
         ({"path": "some.json", "like": "model"}, "like takes the tensors of a model, and some.json has tensors of its"),
         ({"path": "some.json", "layout": "keras"}, "layout must be one of torch, numpy, got 'keras'"),
         ({"path": "some.json", "rules": {"*": "normal"}}, "seed must be"),
+        ({"path": "some.json", "rules": {"*": None}}, "tensors must be one or more, got none: the rules leave all"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(arguments, message, tmp_path, monkeypatch):

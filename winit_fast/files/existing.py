@@ -19,6 +19,7 @@ def explain_existing(path: Path, layout: Layout, recipe: Recipe) -> str:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from winit_fast.files import TensorSpec, plan, write
     >>> path = Path(tempfile.mkdtemp(), "user_id.safetensors")
     >>> spec = TensorSpec("user_id", (1000, 64), "float16", "normal")

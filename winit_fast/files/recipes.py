@@ -77,15 +77,15 @@ def read_recipe(
     Returns
     -------
     Recipe
-        Its `tensors` and `seed` are what `write` and `plan` take; `verify` takes the whole.
+        `write`, `plan` and `verify` take it.
 
     Raises
     ------
     OSError, ImportError
         If a file cannot be read, or is TOML and the Python has no ``tomllib`` and no ``tomli``.
     TypeError, ValueError
-        If a file is no recipe or no model; if a tensor has no scheme, or one that does not fit it; if a rule cannot be
-        used, even one that takes nothing; if a scheme draws and there is no seed.
+        If a file is no recipe or no model; if no tensor is left; if a tensor has no scheme, or one that does not fit
+        it; if a rule cannot be used, even one that takes nothing; if a scheme draws and there is no seed.
 
     Warns
     -----
@@ -101,7 +101,7 @@ def read_recipe(
     >>> text = '{"seed": 7, "tensors": {"user_id": [1000, 64], "bias": [64]}, "rules": {"*": "normal"}}'
     >>> _ = (folder / "tables.json").write_text(text)
     >>> recipe = read_recipe(folder / "tables.json", dtype="float16")
-    >>> _ = write(folder / "old.safetensors", recipe.tensors, seed=recipe.seed)
+    >>> _ = write(folder / "old.safetensors", recipe)
 
     Another with the same names, shapes and types, and its own values:
 
@@ -109,7 +109,7 @@ def read_recipe(
     >>> for spec in new.tensors:
     ...     print(spec.name, spec.shape, spec.dtype, spec.initializer.scheme)
     user_id (1000, 64) float16 normal(std=0.02)
-    >>> _ = write(folder / "new.safetensors", new.tensors, seed=new.seed)
+    >>> _ = write(folder / "new.safetensors", new)
     >>> verify(folder / "new.safetensors", recipe=new).is_right
     True
     """
@@ -131,6 +131,8 @@ def read_recipe(
         dtype=dtype or written.dtype or ("float32" if like is None else None),
         layout=layout or written.layout or ("numpy" if like is None else "torch"),
     )
+    if not specs:
+        raise ValueError("tensors must be one or more, got none: the rules leave all of them out")
     names = [tensor["name"] for tensor in tensors]
     for rule in every:
         if not any(map(rule.takes, names)):
