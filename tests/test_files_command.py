@@ -200,6 +200,8 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         ([*TABLE, "--scheme", "he_norml"], "did you mean 'he_normal'?"),
         ([*TABLE, "--scheme", "normal(std=1e9)"], "float16"),
         ([*TABLE, "--dtype", "int8"], "invalid choice: 'int8'"),
+        ([*TABLE, "--dtype", "bf16"], "--dtype: invalid choice: 'bf16'; did you mean bfloat16?"),
+        ([*TABLE, "--dtype", "torch.float16"], "--dtype: invalid choice: 'torch.float16'; did you mean float16?"),
         ([*TABLE, "--seed", str(1 << 64)], "seed must be an int in [0, 2^64)"),
         ([*TABLE, "--seed", "-1"], "must be an int >= 0, got -1"),
         (TABLE[:6] + TABLE[8:], "fill: --seed must be given"),

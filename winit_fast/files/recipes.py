@@ -192,7 +192,9 @@ def read_written_recipe(path: str | Path) -> WrittenRecipe:
     ['normal(std=0.01)']
     """
     path = Path(path)
-    said = _parse(path, _toml_loads() if path.suffix.lower() == ".toml" else _json_loads)
+    suffix = path.suffix.lower()
+    needed = "" if suffix in (".json", ".toml") else "; a recipe is JSON, or TOML if its name ends in .toml"
+    said = _parse(path, _toml_loads() if suffix == ".toml" else _json_loads, needed)
     try:
         return _read_recipe(said)
     except (TypeError, ValueError) as error:
@@ -306,12 +308,14 @@ def _make_spec(tensor: Mapping[str, Any], rule: Rule | None, dtype: str | None, 
     for key in ("shape", "dtype"):
         if said.get(key) is None:
             raise ValueError(f"{quote(name)} must have a {key}, and neither it nor a rule gives one")
+    is_unwritable = said["dtype"] == found and found not in ELEMENT_TYPES  # as counts of batches, which are integers
     try:
         said = _with_axes(said, layout)
         return TensorSpec(name, said.pop("shape"), said.pop("dtype"), said.pop("scheme"), **said)
     except (TypeError, ValueError) as error:
         by = f", by rule {quote(rule.name)}," if rule is not None and "scheme" not in own else ""
-        raise type(error)(f"tensor {quote(name)}{by} cannot be made: {error}") from None
+        rest = f"; rules={{{quote(name)}: None}} leaves it out" if is_unwritable and "dtype" in str(error) else ""
+        raise type(error)(f"tensor {quote(name)}{by} cannot be made: {error}{rest}") from None
 
 
 _FOUND_DTYPE = "dtype of the model"  # the key of a tensor that is like one of a model
@@ -331,7 +335,7 @@ def _with_axes(said: dict[str, Any], layout: str) -> dict[str, Any]:
 # Files that people write
 
 
-def _parse(path: Path, loads: Callable[[str], Any]) -> Any:
+def _parse(path: Path, loads: Callable[[str], Any], needed: str = "") -> Any:
     with open(path, "rb") as file:
         text = file.read(_LONGEST + 1)
     if len(text) > _LONGEST:
@@ -339,7 +343,7 @@ def _parse(path: Path, loads: Callable[[str], Any]) -> Any:
     try:
         return loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read: {error}{needed}") from None
 
 
 def _json_loads(text: str) -> Any:
