@@ -149,6 +149,15 @@ def test_ranks_of_torchrun_do_not_fight_for_one_file(file, options, tmp_path, ca
     assert main(["fill", file, *TABLE, *options, "--force"]) == 0
 
 
+def test_ranks_of_torchrun_continue_files_of_some_rows(unfinished, tmp_path, capsys, monkeypatch):
+    """By the command that is printed, which has no --rows."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert unfinished(options=["--rows", "0:100000"]) == 130
+    assert main(continuing(capsys.readouterr().err)[-5:]) == 0
+    assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32")[:100000].tobytes()
+
+
 def test_one_rank_shows_how_far_it_is(asked):
     for options, is_shown in [
         ([], True), (["--quiet"], False), (["--no-progress"], False), (["--quiet", "--progress"], True),
