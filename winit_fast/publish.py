@@ -19,8 +19,10 @@ import atexit
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import BinaryIO
 
 try:
@@ -28,8 +30,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Destination", "PartialFile", "allocate", "reserve", "sync", "sync_folder"]
+__all__ = ["Destination", "PartialFile", "allocate", "patiently", "reserve", "sync", "sync_folder"]
 
+_REPLACES_READ_ONLY = os.name != "nt"
 _PIECE = 1 << 28  # bytes reserved at a time: an interrupt waits for one of them
 _ZEROS = 1 << 24  # bytes written at a time
 
@@ -83,6 +86,8 @@ class Destination:
             raise FileExistsError(f"{self.path} must be a file, but it is a {kind}")
         if not overwrite:
             raise self._make_taken_error()
+        if not (_REPLACES_READ_ONLY or mode & stat.S_IWUSR):
+            raise PermissionError(f"{self.path} must be writable to be replaced, but it is read-only")
         self._old_mode, self.mode = stat.S_IMODE(mode), 0o600
 
     @property
@@ -101,14 +106,14 @@ class Destination:
         if self._old_mode is not None:
             os.chmod(partial, self._old_mode)
         if self._overwrite:
-            os.replace(partial, self.final)
+            patiently(os.replace, partial, self.final)
         else:
             self._take_new(partial)
 
     def _take_new(self, partial: Path) -> None:
         try:
             if os.name == "nt":
-                os.rename(partial, self.final)
+                patiently(os.rename, partial, self.final)
                 return
             try:
                 os.link(partial, self.final)
@@ -203,6 +208,23 @@ class PartialFile(Destination):
         self.take(self.partial)
         _remove(self.partial)  # a hard link leaves both names
         sync_folder(self.final.parent)
+
+
+def patiently(call: Callable[..., None], *paths: Path) -> None:
+    """Rename or remove a file. What the system refuses while another program has it open is tried for two seconds.
+
+    So does Windows, where scanners open every new file for a moment.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return call(*paths)
+        except PermissionError:
+            sleep(_PAUSE)
+    return call(*paths)
+
+
+_TRIES = 40 if os.name == "nt" else 1
+_PAUSE = 0.05  # seconds
 
 
 def sync(descriptor: int) -> None:
