@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable
@@ -181,6 +182,7 @@ class PartialFile(Destination):
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         super().__init__(path, overwrite=overwrite)
+        self._file: BinaryIO | None = None
         # Shortened, so that it is a valid name wherever the file's own name is.
         self.partial = self.final.with_name(f"{self.final.name[:32]}.{os.urandom(8).hex()}.partial")
 
@@ -188,12 +190,17 @@ class PartialFile(Destination):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._file is not None:  # an interrupt may come before its own block closes it
+            with suppress(OSError):  # of what is thrown away
+                self._file.close()
         _remove(self.partial)
 
     def open(self) -> BinaryIO:
         """Create the partial file for reading and writing; only inside the block."""
         _unfinished.add(self.partial)
-        return open(self.partial, "x+b", opener=lambda name, flags: os.open(name, flags, self.mode))
+        opener = functools.partial(os.open, mode=self.mode)  # all in C: no interrupt can lose what it opens
+        self._file = open(self.partial, "x+b", opener=opener)  # noqa: SIM115
+        return self._file
 
     def publish(self) -> None:
         """Give the file its own name. It must be complete and closed.
@@ -203,8 +210,9 @@ class PartialFile(Destination):
         FileExistsError
             If another process has taken the name meanwhile. Its file stays as it is.
         """
-        with open(self.partial, "r+b") as file:
-            sync(file.fileno())
+        self._file = open(self.partial, "r+b")  # noqa: SIM115
+        with self._file:
+            sync(self._file.fileno())
         self.take(self.partial)
         _remove(self.partial)  # a hard link leaves both names
         sync_folder(self.final.parent)
