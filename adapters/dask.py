@@ -140,7 +140,7 @@ def to_zarr(
     ValueError: blocks of array must begin at multiples of 800 along axis 0, as shards do, got one at 400: rechunk it
     """
     from ._memory import zarr as zarr_types
-    from .zarr import ATTRIBUTE
+    from ._memory.zarr_recipes import ATTRIBUTE
 
     _check_array(array)
     first = tuple(max(sizes[0], 1) for sizes in array.chunks)
@@ -200,7 +200,7 @@ def store(array: dask_array.Array, target: Any) -> Any:
     shards = getattr(target, "shards", None)
     _check_blocks(array, shards or target.chunks, shards is not None)
     from ._memory import zarr as zarr_types
-    from .zarr import record
+    from ._memory.zarr_recipes import record
 
     recipe = _recipe_of(array)
     if recipe is not None and isinstance(target, zarr_types.zarr.Array):
@@ -253,7 +253,7 @@ def _check_blocks(array: dask_array.Array, written: Sequence[int], is_shards: bo
 
 def _recipe_of(array: dask_array.Array) -> Recipe | None:
     """How the values of an array are made; None if `init` did not make it, or more than `rechunk` was done with it."""
-    from .zarr import make_recipe
+    from ._memory.zarr_recipes import make_recipe
 
     layers, names, sources = array.dask.layers, [array.name], set()
     while names:
@@ -267,8 +267,8 @@ def _recipe_of(array: dask_array.Array) -> Recipe | None:
     if not (source.startswith(_NAME) and isinstance(layer, Blockwise)):  # what is persisted is no Blockwise any more
         return None
     initializer, seed, shape, dtype = (value for value, axes in layer.indices if axes is None)
-    axes = initializer.get_config()
-    return make_recipe(shape, dtype_of(dtype), axes.pop("scheme"), seed, axes)
+    keywords = initializer.get_config()
+    return make_recipe(shape, dtype_of(dtype), keywords.pop("scheme"), seed, keywords)
 
 
 def _store(array: dask_array.Array, target: Any) -> Any:

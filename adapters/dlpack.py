@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 
 from winit_fast import Scheme
 from winit_fast.initializer import Initializer, Keywords
+from winit_fast.messages import as_sizes
 
 from . import init_ as init_any
 from ._memory.gpu import is_on_gpu, shared
@@ -62,6 +63,8 @@ def init_(
         keywords["in_axis"] = -2 if which.in_axis is None else which.in_axis
         keywords["out_axis"] = -1 if which.out_axis is None else which.out_axis
         with shared(array) as tensor:
+            if (which.in_axis is None) != (which.out_axis is None):  # for one axis, which may be meant where it is both
+                which.check(tuple(tensor.shape) if shape is None else as_sizes("shape", shape))
             init_any(tensor, which.scheme, seed=key, shape=shape, offset=offset, threads=threads, **keywords)
     else:
         which.fill(array_of(array), seed=key, shape=shape, offset=offset, threads=threads)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from gzip import BadGzipFile
 from math import prod
 from operator import lt
@@ -19,14 +19,14 @@ import numpy as np
 from winit_fast import Scheme, empty
 from winit_fast.files.comparing import find_difference
 from winit_fast.files.runs import fill_run
-from winit_fast.files.specs import Part, Recipe, TensorSpec
+from winit_fast.files.specs import Part, Recipe
 from winit_fast.files.verdicts import Difference, Findings, Verdict
 from winit_fast.messages import as_rank, quote
 from winit_fast.parallel import read_threads
-from winit_fast.streams import UNNAMED
 
 from . import needs
 from ._memory.zarr import with_all_chunks, zarr
+from ._memory.zarr_recipes import ATTRIBUTE, make_recipe, recipe_of, record
 from ._seeds import Seed, seed_of
 
 with needs("'zarr>=3.1'"):
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from winit_fast.initializer import Keywords
 
 __all__ = ["ATTRIBUTE", "Difference", "Verdict", "init_", "verify"]
-
-#: The attribute of an array that says how its values are made, as one line of JSON.
-ATTRIBUTE = "winit_fast"
 
 
 def init_(
@@ -170,7 +167,7 @@ def verify(
     """
     source = _open(array, "r")
     shards = _Shards(source, rank, world_size)
-    recipe = _recorded(source) if scheme is None else make_recipe(source.shape, source.dtype, scheme, seed, keywords)
+    recipe = recipe_of(source) if scheme is None else make_recipe(source.shape, source.dtype, scheme, seed, keywords)
     found = Findings()
     differences: list[Difference] = []
     checked = 0
@@ -251,44 +248,6 @@ class _Shards:
 def _open(array: Any, mode: str) -> zarr.Array:
     # An open array is opened again: another process may have recorded its recipe since.
     return zarr.open_array(array.store_path if isinstance(array, zarr.Array) else array, mode=mode)
-
-
-def make_recipe(
-    shape: tuple[int, ...], dtype: np.dtype[Any], scheme: str | Scheme, seed: Seed, keywords: Mapping[str, Any]
-) -> Recipe:
-    """The recipe of an array, by the arguments of `init_`."""
-    name = keywords.get("name", UNNAMED)
-    others = {key: value for key, value in keywords.items() if key != "name"}
-    in_file = name if isinstance(name, str) else f"{name}"  # not the array's own, which may be renamed
-    spec = TensorSpec(in_file, shape, dtype, scheme, stream=name, **others)
-    key = seed_of(scheme, seed)
-    return Recipe((spec,), None if key is None else int(key.__index__()))
-
-
-def record(array: zarr.Array, recipe: Recipe) -> None:
-    """Say in an array how its values are made, before it has them."""
-    recorded = array.attrs.get(ATTRIBUTE)
-    if recorded is not None and recorded != recipe.to_json():
-        raise ValueError(
-            f"the array records another recipe, {quote(recorded)}: "
-            f"delete its attribute {ATTRIBUTE!r} to fill it with other values"
-        )
-    if recorded is None:
-        array.update_attributes({ATTRIBUTE: recipe.to_json()})
-
-
-def _recorded(array: zarr.Array) -> Recipe:
-    text = array.attrs.get(ATTRIBUTE)
-    if not isinstance(text, str):
-        raise ValueError(f"scheme must be given where the array has no recipe as attribute {ATTRIBUTE!r}")
-    recipe = Recipe.from_json(text)
-    described = [(spec.shape, spec.dtype) for spec in recipe.tensors]
-    if described != [(array.shape, array.dtype)]:
-        raise ValueError(
-            f"the attribute {ATTRIBUTE!r} must describe an array of shape {array.shape} and dtype {array.dtype}, "
-            f"got {quote(text)}"
-        )
-    return recipe
 
 
 def _exists(array: zarr.Array, key: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st  # noqa: E402
 from winit_fast import fill_rows  # noqa: E402
 from winit_fast._plan import STORES, TRANSFORMS  # noqa: E402
 from winit_fast.adapters._device import launch as launching  # noqa: E402
-from winit_fast.adapters._device.launch import launch, lay_out, values_of  # noqa: E402
+from winit_fast.adapters._device.launch import Panels, launch, lay_out, values_of  # noqa: E402
 from winit_fast.adapters._memory.torch import array_of, name_of  # noqa: E402
 from winit_fast.initializer import Initializer  # noqa: E402
 from winit_fast.lowering import ELEMENT_TYPES  # noqa: E402
@@ -129,6 +130,15 @@ def test_any_view_has_the_bits_of_fill(view, dtype):
     initializer = Initializer("he_normal", name=NAME, in_axis=(), out_axis=())
     one, other, _ = fill_both(make, initializer, shape, tuple(before))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_rows_count_no_more_groups_than_the_worst_of_them_meets(bits):
+    group = 1024 // bits
+    for first, columns, step in product((0, 3, 8, group, 20 * group + 5), (1, 2, 8, 33, 48, 64), (2, 8, 33, 48, 64, 7)):
+        starts = [first + index * step for index in range(group)]
+        most = max((start + columns - 1) // group - start // group + 1 for start in starts)
+        assert Panels(first, 0, (columns, 1, 1), ((group, 99, step),)).pieces(bits) == most
 
 
 @pytest.mark.parametrize("padding", [-1, 3])

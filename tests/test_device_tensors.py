@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -52,6 +54,7 @@ def launches(monkeypatch):
     noted = Launches()
     monkeypatch.setattr(trust, "DEVICES", ("cpu",))
     monkeypatch.setattr(trust, "_verdicts", {})
+    monkeypatch.setattr(trust, "_warned", {})
     monkeypatch.setattr(trust, "SMALL_BYTES", 1 << 11)  # so that the interpreter has little to do
     monkeypatch.setattr(trust, "launch", noted)
     monkeypatch.delenv("WINIT_FAST_DEVICE", raising=False)
@@ -95,6 +98,16 @@ def test_complex_tensors_have_the_bits_of_the_cpu(scheme):
     tensor = view(50, 30, dtype=torch.complex64)
     init_(tensor, scheme, seed=7, name="weight")
     assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+
+
+@pytest.mark.parametrize("extent", [(1, 700), (3, 400)])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_tensors_of_more_real_numbers_than_kernels_count_have_the_bits_of_the_cpu(dtype, extent):
+    shape = (2**32 - 1, 2**31)
+    part = {"shape": shape, "offset": tuple(size - count for size, count in zip(shape, extent, strict=True))}
+    tensor = view(*extent, dtype=dtype)
+    init_(tensor, "he_normal", seed=7, name="weight", **part)
+    assert is_same(tensor, expected(tensor, "he_normal", seed=7, name="weight", **part))
 
 
 class Kind(torch.Tensor):
@@ -299,6 +312,21 @@ def test_an_old_triton_is_not_used(launches, monkeypatch, version):
     assert trust.find_obstacle("cuda") == f"Triton {version} is older than 3.6"
 
 
+@pytest.mark.parametrize(("version", "words"), [
+    ("3.6rc1", None), ("3.10.0", None), ("3.5rc1", "Triton 3.5rc1 is older than 3.6"), ("main", "main is older than"),
+    (None, "Triton cannot be imported: .* has no attribute"),
+])  # fmt: skip
+def test_a_triton_that_is_none_or_of_another_version_costs_no_fill(monkeypatch, version, words):
+    if version is None:  # as a folder of that name
+        monkeypatch.delattr(triton, "__version__")
+    else:
+        monkeypatch.setattr(triton, "__version__", version)
+    tensor = init_(view(40, 50), "normal", seed=7, name="weight")
+    assert is_same(tensor, expected(tensor, "normal", seed=7, name="weight"))
+    obstacle = trust.find_obstacle("cpu")
+    assert obstacle is None if words is None else re.search(words, obstacle)
+
+
 def test_the_interpreter_is_used_on_no_device_but_the_cpu():
     """Which tests do. With a GPU's tensor it would copy it to the host, and take hours."""
     assert "TRITON_INTERPRET is set" in trust.find_obstacle("cuda")
@@ -358,6 +386,14 @@ def test_a_kernel_that_differs_or_fails_costs_one_warning_and_no_bits(launches, 
         assert launches == ["run"] * 3
 
 
+@pytest.mark.parametrize("scheme", ["zeros", "ones", "normal"])
+def test_a_kernel_that_writes_nothing_is_seen_whatever_it_fills_first(monkeypatch, scheme):
+    monkeypatch.setattr(Launches, "act", staticmethod(lambda *_: None))
+    with pytest.warns(RuntimeWarning, match="gives other values than the CPU, 4096 of 4096"):
+        tensor = init_(view(40, 50), scheme, seed=7, name="weight")
+    assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
 @pytest.mark.parametrize(
     "scheme", ["he_normal", "he_uniform", "he_truncated_normal", "normal(std=0.02)", "uniform(low=3, high=4)"]
@@ -380,6 +416,21 @@ def test_a_device_is_warned_of_once(launches, monkeypatch):
             tensor = init_(view(40, 50), scheme, seed=7, name="weight")
             assert is_same(tensor, expected(tensor, scheme, seed=7, name="weight"))
     assert list(trust._verdicts.values()) == [False] * 3
+
+
+def test_threads_that_meet_in_a_first_fill_are_warned_once_and_all_filled(monkeypatch):
+    together = threading.Barrier(4)
+
+    def fail_together(*_):
+        together.wait(60)
+        raise LookupError("no such instruction")
+
+    monkeypatch.setattr(Launches, "act", staticmethod(fail_together))
+    tensors = [view(40, 50) for _ in range(4)]
+    with pytest.warns(RuntimeWarning, match="no such instruction") as warned, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda tensor: init_(tensor, "normal", seed=7, name="weight"), tensors))
+    assert len(warned) == 1
+    assert all(is_same(tensor, expected(tensor, "normal", seed=7, name="weight")) for tensor in tensors)
 
 
 def test_a_warning_that_is_an_error_leaves_the_tensor_as_it_was(monkeypatch):
@@ -501,6 +552,33 @@ def test_a_list_of_rows_on_the_host_is_copied_from_pinned_memory_and_not_waited_
     assert made == [{"dtype": torch.int64, "device": "cpu", "pin_memory": True}]
     ((staged, device, named),) = copied
     assert (staged.tolist(), device, named) == ([5, 1, 9], tensor.device, {"non_blocking": True})
+
+
+class OnCuda(torch.Tensor):
+    """Says that it is on a GPU, and notes how it is copied to."""
+
+    is_cuda = True
+    copied = ()
+
+    def copy_(self, source, **named):
+        type(self).copied += (named["non_blocking"],)
+        return super().copy_(source)
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_rows_that_pass_through_the_host_are_waited_for_only_where_they_are_large(monkeypatch, is_small):
+    monkeypatch.setattr(trust, "SMALL_BYTES", 40 * 50 * 4 - (not is_small))
+    monkeypatch.setattr(trust, "DEVICES", ())
+    monkeypatch.setattr(OnCuda, "copied", ())
+    pinned, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *sizes, pin_memory, **named: pinned.append(pin_memory) or empty(*sizes))
+    tensor = view(40, 50).as_subclass(OnCuda)
+    rows = np.arange(40)
+    rows_module._fill_elsewhere(
+        tensor, rows, rows, lambda out, some: out.fill(some.size), Initializer("normal"), 7, (100, 50)
+    )
+    assert (pinned, OnCuda.copied) == ([is_small], (is_small,))
+    assert bool((tensor.as_subclass(torch.Tensor) == 40).all())
 
 
 def test_rows_that_are_given_on_the_device_are_used_there():

@@ -210,6 +210,20 @@ class TestGPUs:
         assert first.tobytes() == second.tobytes()
         assert first.any()
 
+    @pytest.mark.parametrize("keywords", [
+        {"out_axis": 0}, {"in_axis": 1}, {"in_axis": -1, "shape": (100, 19), "offset": (50, 0)}, {"out_axis": (0,)},
+        {"in_axis": 1, "shape": 5},
+    ])  # fmt: skip
+    def test_one_axis_that_is_the_default_of_the_other_is_refused_as_on_the_host(self, stream, keywords):
+        said, stream.synchronize = [], lambda: None
+        for make in (OnGPU, lambda held: held):
+            held = np.zeros(SHAPE, "float32")
+            with pytest.raises((TypeError, ValueError)) as caught:
+                init_(make(held), "ones", **keywords)
+            said.append((type(caught.value), str(caught.value)))
+            assert not held.any()
+        assert said[0] == said[1]
+
     def test_a_generator_is_drawn_from_once_whatever_is_filled(self, stream):
         arrays = [np.zeros(SHAPE, "float32") for _ in range(4)]
         stream.synchronize = lambda: None

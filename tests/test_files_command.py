@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -187,6 +188,7 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         ([*TABLE, "--memory", "much"], "fill: --memory must be a number of bytes, such as"),
         ([*TABLE, "--memory", "1kB"], "memory must be at least"),
         ([*TABLE, "--threads", "0"], "must be an int >= 1, got 0"),
+        ([*TABLE, "--max-file-size", "1GB"], "fill: --max-file-size is for a folder of format hf"),
         ([*TABLE, "--rows", "7"], "must be two numbers of rows such as 0:1000, got '7'"),
         ([*TABLE, "--rows", "a:b"], "must be two numbers of rows such as 0:1000, got 'a:b'"),
         ([*TABLE, "--rank", "0"], "--rank and --world-size must be given together"),
@@ -496,7 +498,7 @@ def test_verify_prints_what_is_missing_before_what_two_files_hold(shards, capsys
         (["--sample", "0"], "must be an int >= 1, got 0"),
         (["--memory", "much"], "memory must be a number of bytes"),
         (["--threads", "0"], "must be an int >= 1, got 0"),
-        (["--rows", "0:9"], "rows is for files of format raw and npy"),
+        (["--rows", "0:9"], "verify: --rows is for files of format raw and npy"),
         (["--seed", "7"], "--seed needs a tensor"),
         (["--recipe", "no.json"], "no.json"),
         (["--shape", "3"], "--scheme and --name must be given, too"),
@@ -607,6 +609,19 @@ def test_a_rule_that_matches_nothing_is_named(tmp_path, capsys):
     assert main(["fill", str(tmp_path / "b.npy"), *wrong, "--quiet"]) == 0
     assert main(["fill", str(tmp_path / "c.npy"), "--recipe", str(recipe)]) == 0
     assert "note" not in capsys.readouterr().err
+
+
+def test_warnings_of_libraries_are_no_notes(tmp_path, capsys, monkeypatch):
+    kept = files.read_recipe
+
+    def read_recipe(*given, **options):
+        warnings.warn("a library is old", DeprecationWarning, stacklevel=1)
+        return kept(*given, **options)
+
+    monkeypatch.setattr(files, "read_recipe", read_recipe)
+    (tmp_path / "r.json").write_text(json.dumps({"tensors": {"a": [4]}, "rules": {"*": "ones", "b": "zeros"}}))
+    assert main(["fill", str(tmp_path / "a.raw"), "--recipe", str(tmp_path / "r.json")]) == 0
+    assert capsys.readouterr().err == "note: the rule for 'b' matches no tensor\n"
 
 
 def test_resume_of_a_complete_file_that_is_another_says_so(tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Folders of files: as transformers and PyTorch's distributed checkpoint read them, and what verify says of them."""
 
+import errno
 import itertools
 import json
+import os
 import random
 
 import numpy as np
@@ -222,6 +224,45 @@ def test_a_shard_that_cannot_be_read_is_missing(hf):
         assert not verdict.strays
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and errors of POSIX")
+@pytest.mark.parametrize("kind", ["link to nothing", "link to itself", "folder"])
+def test_what_is_no_file_has_the_name_of_a_shard_or_index_and_is_missing(kind, hf):
+    """As in a cache whose blobs were removed."""
+
+    def replace(path):
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path if kind == "link to itself" else path.with_name("nothing"))
+
+    first, *others = shards(hf)
+    replace(first)
+    verdict = verify(hf)
+    assert any(line.startswith(f"{first} is no file: ") for line in verdict.missing)
+    assert "t.float32 is in no file" in verdict.missing
+    assert not verdict.strays
+    replace(hf / INDEX)
+    assert any(line.startswith(f"{hf / INDEX} is no file: ") for line in verify(hf).missing)
+    for path in others:
+        replace(path)
+    assert len(verify(hf).missing) == 1 + len(shards(hf))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_shard_that_one_may_not_read_is_not_said_to_be_missing(hf, monkeypatch):
+    kept = os.open
+
+    def refuse(path, *given):
+        if path == str(shards(hf)[0]):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return kept(path, *given)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError):
+        verify(hf)
+
+
 def test_a_shard_of_another_run_overlaps(tmp_path, dcp):
     write_dcp(tmp_path / "four", model(), 4)
     stray = shards(tmp_path / "four")[3]
@@ -231,6 +272,46 @@ def test_a_shard_of_another_run_overlaps(tmp_path, dcp):
     assert f"t.float32 [27:37, 0:5] is in {both}" in verdict.overlapping
     assert not verdict.missing
     assert not verdict.is_right
+
+
+def test_a_folder_with_files_of_another_format_or_number_of_workers_is_left_as_it_is(tmp_path):
+    """Loaders would mix both: those of dcp read all safetensors files, those of hf go by the index."""
+    specs = [TensorSpec(name, (100, 8), "float16", "normal") for name in "abc"]
+    hf, one, dcp = (tmp_path / name for name in ("hf", "one", "dcp"))
+    write(hf, specs, seed=SEED, max_file_size=2000)
+    write(one, specs, seed=SEED)
+    write_dcp(dcp, specs, 3)
+    (dcp / "notes.txt").write_text("")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for folder, stranger, options in (
+        (hf, "model-00001-of-00003.safetensors' and 3 more", {}),
+        (hf, "model-00001-of-00003.safetensors' and 2 more", {"max_file_size": 4000}),
+        (hf, "model-00001-of-00003.safetensors' and 3 more", {"format": "dcp"}),
+        (one, "model.safetensors'", {"max_file_size": 2000}),
+        (one, "model.safetensors'", {"format": "dcp"}),
+        (dcp, "shard-00001-model-00001-of-00001.safetensors' and 2 more", {}),
+        (dcp, "shard-00003-model-00001-of-00001.safetensors'", {"format": "dcp", "world_size": 2}),
+    ):
+        for more in ({}, {"force": True}, {"resume": True}):
+            with pytest.raises(FileExistsError, match=stranger):
+                write(folder, specs, seed=SEED, **options, **more)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    (hf / "adapter.safetensors").write_bytes(b"no loader of models takes it")
+    assert write(hf, specs, seed=SEED, max_file_size=2000, resume=True).written == 0
+
+
+@pytest.mark.parametrize(("seed", "world_size"), [(8, 2), (SEED, 3)])
+def test_a_worker_goes_on_only_beside_what_the_others_would_write_now(tmp_path, seed, world_size):
+    specs = [TensorSpec("a", (100, 8), "float16", "normal")]
+    write(tmp_path, specs, seed=SEED, format="dcp", world_size=2)
+    for more in ({}, {"resume": True}):
+        with pytest.raises(FileExistsError, match=rf"shard-00001.* is not what worker 0 of {world_size} would write"):
+            write(tmp_path, specs, seed=seed, format="dcp", rank=1, world_size=world_size, **more)
+    assert len(shards(tmp_path)) == 1
+    write(tmp_path, specs, seed=SEED, format="dcp", rank=1, world_size=2)
+    write(tmp_path, specs, seed=8, format="dcp", rank=1, world_size=2, force=True)  # the other follows
+    write(tmp_path, specs, seed=8, format="dcp", rank=0, world_size=2, force=True)
+    assert verify(tmp_path)
 
 
 def test_files_of_another_recipe_are_strays_and_unfinished_ones_are_left_over(dcp):

@@ -13,7 +13,7 @@ from winit_fast.files import journal
 from winit_fast.files.journal import Intent, Journal, read_journal
 
 RECIPE, LAYOUT = make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"))
-INTENT = Intent.of(LAYOUT, RECIPE, 1 << 16, False)  # 7 blocks
+INTENT = Intent.of(LAYOUT, RECIPE, 1 << 16, None)  # 7 blocks
 BLOCKLESS = json.dumps({**json.loads(INTENT.to_bytes()), "block_size": 0}).encode()
 
 
@@ -143,7 +143,7 @@ def test_an_intent_that_says_something_else_is_refused(text, tmp_path):
 WRONG = {
     "block_size": (1, 4096, 3 << 15, 1 << 25, -65536, 65536.0, True, None, "65536"),  # of 1: as many blocks as bytes
     "size": (-1, 1.5, "9", None, True, [9]),
-    "force": (1, None, "yes"),
+    "replaced": (1, True, "yes", [None], [[1]]),
     "recipe": (None, 7, {}),
     "format": (None, 7, []),
     "segments": (
@@ -174,7 +174,7 @@ def test_a_journal_of_a_part_that_no_tensor_has_is_refused(offset, shape, tmp_pa
 
 
 def test_blocks_of_the_header_end_the_journal(tmp_path):
-    header = Intent.of(LAYOUT._replace(header=bytes(1 << 17), size=LAYOUT.size + (1 << 17)), RECIPE, 1 << 16, False)
+    header = Intent.of(LAYOUT._replace(header=bytes(1 << 17), size=LAYOUT.size + (1 << 17)), RECIPE, 1 << 16, None)
     written(tmp_path / "j", "231", intent=header)
     assert read_journal(tmp_path / "j").blocks == (2, 3)
 
@@ -182,11 +182,11 @@ def test_blocks_of_the_header_end_the_journal(tmp_path):
 def test_records_of_another_file_count_for_nothing(tmp_path):
     others = [
         Intent.of(
-            LAYOUT, make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"), seed=8)[0], 1 << 16, False
+            LAYOUT, make(("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"), seed=8)[0], 1 << 16, None
         ),
-        Intent.of(LAYOUT, RECIPE, 1 << 17, False),
-        Intent.of(LAYOUT._replace(header=bytes(4096)), RECIPE, 1 << 16, False),
-        Intent.of(LAYOUT._replace(segments=LAYOUT.segments[:1]), RECIPE, 1 << 16, False),
+        Intent.of(LAYOUT, RECIPE, 1 << 17, None),
+        Intent.of(LAYOUT._replace(header=bytes(4096)), RECIPE, 1 << 16, None),
+        Intent.of(LAYOUT._replace(segments=LAYOUT.segments[:1]), RECIPE, 1 << 16, None),
     ]
     content = written(tmp_path / "a")
     for other in others:

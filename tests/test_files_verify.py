@@ -129,6 +129,13 @@ def test_a_file_without_a_recipe_needs_one(tmp_path):
         assert [one.index for one in differences] == [(0, 0)]
 
 
+def test_a_folder_without_any_file_of_safetensors_is_told_so(tmp_path):
+    (tmp_path / "data.distcp").write_bytes(b"x")
+    with pytest.raises(ValueError, match="must have files of safetensors, and has none"):
+        verify(tmp_path)
+    assert verify(tmp_path, recipe=Recipe((SPEC,), SEED)).missing == ("t is in no file",)
+
+
 def test_a_file_of_another_version_of_the_stream_is_refused(tmp_path):
     path = tmp_path / "t.safetensors"
     write(path, SPEC, seed=SEED)

@@ -106,7 +106,8 @@ def plans(monkeypatch):
     def plan(path, specs, rank, *, seed, **options):
         asked.append(options)
         recipe, layout = make(specs, seed=seed, header=0)
-        return SimpleNamespace(recipe=recipe, files=[SimpleNamespace(path=path, layout=layout, rank=0)])
+        files_of_it = [SimpleNamespace(path=path, layout=layout, rank=0)]
+        return SimpleNamespace(recipe=recipe, path=path, format="raw", files=files_of_it)
 
     monkeypatch.setattr(writes, "plan_rank", plan)
     return asked
@@ -184,3 +185,19 @@ def test_a_complete_file_of_safetensors_is_resumed_by_its_name_alone(given, aske
 def test_a_complete_file_of_some_rows_is_resumed_by_its_name_alone(tmp_path):
     written = files.write(tmp_path / "t.safetensors", PARTS[0], seed=SEED, rows=(0, 30))
     assert files.write(tmp_path / "t.safetensors", resume=True) == (*written[:2], written.size, 0)
+
+
+def test_a_file_that_knows_its_recipe_is_written_anew_from_it(tmp_path):
+    path = tmp_path / "a.safetensors"
+    files.write(path, TensorSpec("a", (100, 8), "float16", "normal"), seed=SEED)
+    right = path.read_bytes()
+    path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    assert not files.verify(path)
+    files.write(path, force=True)
+    assert path.read_bytes() == right
+    for other in ("a.npy", "a.raw"):
+        files.write(tmp_path / other, TensorSpec("a", (100, 8), "float16", "normal"), seed=SEED)
+        with pytest.raises(ValueError, match="does not say how it was made: tensors must be given"):
+            files.write(tmp_path / other, force=True)
+    with pytest.raises(FileNotFoundError):
+        files.write(tmp_path / "b.safetensors", force=True)

@@ -13,6 +13,7 @@ from processes import ON_TWO_CPUS, printed, python
 
 import winit_fast
 from winit_fast import adapters
+from winit_fast.__main__ import main
 
 zarr = pytest.importorskip("zarr", minversion="3.1")
 
@@ -266,6 +267,32 @@ class TestVerify:
         assert verdict
         assert verdict.leftovers == tuple(sorted(others))
 
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    def test_the_command_compares_a_folder_that_is_an_array(self, zarr_format, tmp_path, capsys):
+        filled(tmp_path, chunks=(10, 16), compressors=None, zarr_format=zarr_format)
+        assert main(["verify", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == "compared 3.2 kB: all of it is as it should be\n"
+        keys = ["c/1/0", "c/3/0"] if zarr_format == 3 else ["1.0", "3.0"]
+        (tmp_path / keys[0]).unlink()
+        (tmp_path / keys[1]).write_bytes(bytes(10 * 16 * 4))
+        (tmp_path / "x.partial").write_bytes(b"")
+        assert main(["verify", str(tmp_path)]) == 1
+        difference, missing, left_over = capsys.readouterr().out.splitlines()
+        assert difference == f"w (30, 0): found 0.0, expected {expected()[30, 0]!s} in {keys[1]}"
+        assert (missing, left_over) == (f"missing: {keys[0]}", "left over: x.partial")
+
+    @pytest.mark.parametrize("options", [["--sample", "5"], ["--rows", "0:5"], ["--shape", "50x16"]])
+    def test_the_command_refuses_what_an_array_says_itself(self, options, tmp_path, capsys):
+        filled(tmp_path)
+        others = ["--scheme", "ones", "--name", "w"] if "--shape" in options else []
+        assert main(["verify", str(tmp_path), *options, *others]) == 2
+        assert f"{options[0]} " in capsys.readouterr().err
+
+    def test_the_command_says_that_a_group_is_no_array(self, tmp_path, capsys):
+        zarr.create_group(tmp_path)
+        assert main(["verify", str(tmp_path)]) == 2
+        assert "verify: " in capsys.readouterr().err
+
     def test_the_verdict_is_that_of_files(self):
         assert type(verify(filled())) is winit_fast.files.Verdict
 
@@ -307,6 +334,7 @@ DYING = """
 import os, signal
 from pathlib import Path
 from winit_fast import adapters
+from winit_fast.__main__ import main
 calls, replace = [], Path.replace
 def dying(self, target):
     calls.append(target)
@@ -335,6 +363,7 @@ MEMORY = (
 import resource, tempfile
 import zarr
 from winit_fast import adapters
+from winit_fast.__main__ import main
 with tempfile.TemporaryDirectory() as folder:
     shape = (SHARDS * 4096, 1024)
     array = zarr.create_array(folder, shape=shape, dtype="float16", chunks=(4096, 1024), compressors=None)
@@ -393,6 +422,7 @@ class Own(Float32):
     _zarr_v3_name = "bfloat16"
 data_type_registry.register("bfloat16", Own)
 from winit_fast import adapters
+from winit_fast.__main__ import main
 adapters.zarr
 print(data_type_registry.contents["bfloat16"] is Own, "float8_e5m2" in data_type_registry.contents)
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -219,8 +219,9 @@ class Panels(NamedTuple):
     def pieces(self, bits: int) -> int:
         """How many groups of words a row meets, at most."""
         group = 1024 // bits
-        is_even = all(edge % group == 0 for edge in (self.first, *(step for _, _, step in self.axes)))
-        return -(-(self.columns[0] + (0 if is_even else group - 1)) // group)
+        grain = gcd(group, *(step for _, _, step in self.axes))  # rows begin so many elements apart, or a multiple
+        latest = group - grain + self.first % grain  # in its group
+        return -(-(latest + self.columns[0]) // group)
 
     def units(self, bits: int) -> int:
         """How many pairs of a row and a piece programs count."""

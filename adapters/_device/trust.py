@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from functools import lru_cache
 from math import prod
@@ -77,12 +78,14 @@ def find_obstacle(kind: str) -> str | None:
 def _find_fault_of_triton(kind: str) -> str | None:
     try:
         import triton
-    except Exception as error:  # what a broken installation may raise
+
+        version: str = triton.__version__
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TRITON:
+            return f"Triton {version} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+        is_interpreted: bool = triton.knobs.runtime.interpret
+    except Exception as error:  # what a broken installation may raise, or another folder of that name
         return f"Triton cannot be imported: {error}"
-    version: str = triton.__version__
-    if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_TRITON:
-        return f"Triton {version} is older than {'.'.join(map(str, OLDEST_TRITON))}"
-    if kind != "cpu" and triton.knobs.runtime.interpret:  # tests interpret on the CPU
+    if kind != "cpu" and is_interpreted:  # tests interpret on the CPU
         return "TRITON_INTERPRET is set, and its interpreter would take hours"
     return None
 
@@ -105,6 +108,8 @@ def write(
     """
     if tensor.is_complex():
         tensor, shape, start = torch.view_as_real(tensor), (*shape, 2), (*start, 0)
+        if prod(shape) > 1 << 63:  # more than kernels count
+            return False
     values = values_of(conversion, call.seed, call.stream)
     layout = lay_out(tensor, shape, start, rows, padding)
     is_aligned = isinstance(layout, Run) and tensor.data_ptr() % 16 == 0  # of other layouts one kernel for both
@@ -127,10 +132,8 @@ def write(
     except Exception as error:  # whatever a compiler raises
         fault = f"cannot be used: {type(error).__name__}: {error}"
         _verdicts[kernel] = False
-    warned = any(
-        not good for other, good in list(_verdicts.items()) if other != kernel and other.device == kernel.device
-    )
-    if fault is not None and not warned:
+    me = object()
+    if fault is not None and _warned.setdefault(kernel.device, me) is me:  # of several threads one
         warnings.warn(
             f"the kernel for {kernel} {fault}; what it would fill is filled through the host's memory, which is slower "
             "and gives the same values. winit_fast.show_config() names all such kernels, without further warnings",
@@ -185,14 +188,19 @@ class _Kernel(NamedTuple):
         """4,096 values that the same compiled kernel fills, and the memory that they stand in."""
         kind, axes, _ = self.variant
         if kind == "run":
-            whole = torch.zeros(4096 + 128, dtype=dtype, device=device)
+            whole = _memory(4096 + 128, dtype, device)
             return whole[64 + (not self.is_aligned) :][:4096], whole
         extents = [64 >> (axes - 1), *[2] * (axes - 1), 64]
         if kind == "across":  # the rows first in memory
             extents = [*extents[1:], extents[0]]
-        whole = torch.zeros(prod(extent + 1 for extent in extents), dtype=dtype, device=device)
+        whole = _memory(prod(extent + 1 for extent in extents), dtype, device)
         part = whole.view([extent + 1 for extent in extents])[tuple(slice(extent) for extent in extents)]
         return (part.movedim(-1, 0) if kind == "across" else part), whole
+
+
+def _memory(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Of bytes that no fill leaves, zeros neither, so that what a kernel has not written is seen."""
+    return torch.full((count * dtype.itemsize,), 85, dtype=torch.uint8, device=device).view(dtype)
 
 
 # Which constants of a transform are sizes of its values.
@@ -229,6 +237,8 @@ def _make_tiny(conversion: Conversion) -> Conversion:
 
 # Of each kernel that was compared: whether it is trusted.
 _verdicts: dict[_Kernel, bool] = {}
+# The devices that were warned of.
+_warned: dict[torch.device, object] = {}
 
 
 def report() -> list[str]:

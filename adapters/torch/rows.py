@@ -137,12 +137,13 @@ def _fill_elsewhere(
         tensor, initializer, seed, shape, (0,) * len(shape), _on_device_of(tensor, given, rows)
     ):
         return
+    is_small = tensor.is_cuda and tensor.nbytes <= trust.SMALL_BYTES
     count = max(1, PIECE // tensor[0].nbytes) if initializer.is_elementwise(shape) else len(tensor)
     for first in range(0, len(tensor), count):
         part = tensor[first : first + count]
-        staged = torch.empty(part.shape, dtype=part.dtype, device="cpu")
+        staged = torch.empty(part.shape, dtype=part.dtype, device="cpu", pin_memory=is_small)
         fill(array_of(staged), rows[first : first + count])
-        part.copy_(staged)
+        part.copy_(staged, non_blocking=is_small)  # pinned memory is kept until it was copied
 
 
 def _on_device_of(tensor: Tensor, given: object, rows: NDArray[np.int64]) -> Tensor:

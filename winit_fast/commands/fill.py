@@ -47,10 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the file; return 0, or 128 and the number of the signal that interrupted it."""
     asked = read_tensors(options)
-    if asked.tensors is None and not options.resume:
+    if asked.tensors is None and not (options.resume or (options.force and os.path.exists(options.file))):
         raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
     if asked.tensors is None and os.path.isdir(options.file):
-        raise ValueError(f"{options.file} is a folder: --resume needs the other options that it was begun with, too")
+        option = "--resume" if options.resume else "--force"
+        raise ValueError(f"{options.file} is a folder: {option} needs the other options that it was begun with, too")
     from winit_fast.files import write
 
     rank, world_size = _read_ranks(options, asked.tensors)

@@ -96,7 +96,8 @@ def read_tensors(options: argparse.Namespace) -> Asked:
         rules.setdefault(name, scheme)  # the first takes what both match
     try:
         with warnings.catch_warnings(record=True) as noted:
-            warnings.simplefilter("always")
+            warnings.simplefilter("ignore")  # those of libraries that this imports
+            warnings.simplefilter("always", UserWarning)
             recipe = read_recipe(
                 options.recipe, like=options.like, rules=rules, seed=options.seed, dtype=options.dtype,
                 layout=options.layout,
@@ -112,7 +113,7 @@ def read_tensors(options: argparse.Namespace) -> Asked:
 def say_option(text: str) -> str:
     """A message that begins with an argument of a function, which the command has as an option."""
     argument, verb, rest = (*text.split(" ", 2), "", "")[:3]
-    if argument not in _ARGUMENTS or verb not in ("must", "takes"):
+    if argument not in _ARGUMENTS or verb not in ("is", "must", "takes"):
         return text
     return f"--{argument.replace('_', '-')} {verb} {rest}"
 

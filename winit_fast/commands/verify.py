@@ -1,4 +1,4 @@
-"""Compare a file, or the files of a folder, with what they should hold, in bounded memory.
+"""Compare a file, the files of a folder, or a Zarr array with what they should hold, in bounded memory.
 
 What that is stands in the files themselves, or is given by the options that fill takes. The status is 0 if all is as it
 should be, 1 if not, and 2 if that cannot be found out.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from winit_fast.commands.running import add_running_arguments, show_progress
 from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
 from winit_fast.files.sizes import show_size
+
+if TYPE_CHECKING:
+    from winit_fast.files import Recipe, Verdict
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("file", metavar="FILE", help="the file or the folder")
+    parser.add_argument("file", metavar="FILE", help="the file, the folder or the Zarr array")
     add_tensor_arguments(parser)
     group = parser.add_argument_group("the file")
     group.add_argument("--sample", type=integer_from(1), metavar="N", help="compare only some N values of each tensor")
@@ -29,21 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what differs; return 0 if nothing does, else 1."""
     asked = read_tensors(options)
-    from winit_fast.files import Recipe, verify
+    from winit_fast.files import Recipe
     from winit_fast.files.verdicts import printable
 
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
-    try:
-        with show_progress(options) as progress:
-            verdict = verify(
-                options.file, recipe=recipe, sample=options.sample, rows=options.rows, memory=options.memory,
-                threads=options.threads, progress=progress,
-            )  # fmt: skip
-    except ValueError as error:
-        options_needed = "--shape, --scheme, --name and so on, or --recipe, must be given"
-        raise ValueError(say_option(str(error).replace("recipe must be given", options_needed))) from None
+    is_zarr = any(os.path.isfile(os.path.join(options.file, name)) for name in ("zarr.json", ".zarray"))
+    verdict = (_verify_zarr if is_zarr else _verify_files)(options, recipe)
     for difference in verdict.differences:
-        print(f"{difference}" + f" in {printable(difference.path.name)}" * os.path.isdir(options.file))
+        place = difference.path.as_posix() if is_zarr else difference.path.name
+        print(f"{difference}" + f" in {printable(place)}" * os.path.isdir(options.file))
     for what in verdict.missing:
         print("missing:", what)
     for what in verdict.overlapping:
@@ -56,3 +54,29 @@ def run(options: argparse.Namespace) -> int:
         some = "" if options.sample is None else "a sample of "
         print(f"compared {some}{show_size(verdict.checked_bytes)}: all of it is as it should be")
     return 0 if verdict.is_right else 1
+
+
+def _verify_files(options: argparse.Namespace, recipe: Recipe | None) -> Verdict:
+    from winit_fast.files import verify
+
+    try:
+        with show_progress(options) as progress:
+            return verify(
+                options.file, recipe=recipe, sample=options.sample, rows=options.rows, memory=options.memory,
+                threads=options.threads, progress=progress,
+            )  # fmt: skip
+    except ValueError as error:
+        options_needed = "--shape, --scheme, --name and so on, or --recipe, must be given"
+        raise ValueError(say_option(str(error).replace("recipe must be given", options_needed))) from None
+
+
+def _verify_zarr(options: argparse.Namespace, recipe: Recipe | None) -> Verdict:
+    for what, value in {"--shape and --recipe": recipe, "--sample": options.sample, "--rows": options.rows}.items():
+        if value is not None:
+            raise ValueError(
+                f"{what} cannot be used with {options.file}: it is a Zarr array, all of which is compared with the "
+                "recipe that it records"
+            )
+    from winit_fast.adapters.zarr import verify
+
+    return verify(options.file, threads=options.threads)

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,9 @@ from winit_fast.files.opening import open_file
 from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.messages import quote
 
-__all__ = ["INDEX", "FolderContents", "FolderFile", "lay_out_dcp", "lay_out_hf", "read", "share_rows"]
+__all__ = [
+    "INDEX", "FolderContents", "FolderFile", "lay_out_dcp", "lay_out_hf", "read", "refuse_strangers", "share_rows",
+]  # fmt: skip
 
 INDEX = "model.safetensors.index.json"
 
@@ -51,10 +54,10 @@ def lay_out_hf(
         groups[-1].append(spec)
         size += spec.nbytes
     count = len(groups)
-    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    names = [_name_in_hf(number, count) for number in range(1, count + 1)]
     files = [
         FolderFile(name, k % world_size, safetensors.lay_out([spec.whole for spec in group], recipe))
-        for k, (name, group) in enumerate(zip(names if count > 1 else ["model.safetensors"], groups, strict=True))
+        for k, (name, group) in enumerate(zip(names, groups, strict=True))
         if rank in (None, k % world_size)
     ]
     if count == 1 or rank not in (None, 0):
@@ -76,8 +79,7 @@ def lay_out_dcp(recipe: Recipe, *, world_size: int, rank: int | None = None) -> 
     for own in range(world_size) if rank is None else (rank,):
         parts = [part for spec in recipe.tensors if (part := _part_of(spec, own, world_size)) is not None]
         if parts or not recipe.tensors:
-            name = f"shard-{own + 1:05}-model-00001-of-00001.safetensors"  # as PyTorch itself calls them
-            files.append(FolderFile(name, own, safetensors.lay_out(parts, recipe, sharded=True)))
+            files.append(FolderFile(_name_in_dcp(own), own, safetensors.lay_out(parts, recipe, sharded=True)))
     return tuple(files)
 
 
@@ -100,13 +102,60 @@ def _part_of(spec: TensorSpec, rank: int, world_size: int) -> Part | None:
     return spec.rows(first, last) if first < last else None
 
 
+def refuse_strangers(folder: Path, kind: str, own: Sequence[str], world_size: int) -> None:
+    """Refuse a folder with files that loaders would take for part of what is written there.
+
+    Parameters
+    ----------
+    folder : Path
+        It may be missing.
+    kind : {"hf", "dcp"}
+    own : sequence of str
+        The names of the files of one rank.
+    world_size : int
+
+    Raises
+    ------
+    FileExistsError
+        If there are any: in a folder of `dcp` all safetensors files, in one of `hf` those of either format.
+    """
+    if not own or not folder.is_dir():
+        return
+    if kind == "dcp":
+        names = {_name_in_dcp(rank) for rank in range(world_size)}
+    else:
+        count = int(own[0].partition("-of-")[2].removesuffix(".safetensors") or 1)
+        names = {_name_in_hf(number, count) for number in range(1, count + 1)} | ({INDEX} if count > 1 else set())
+    strangers = [
+        name
+        for name in sorted(os.listdir(folder))
+        if name not in names
+        and (name == INDEX or name.endswith(".safetensors"))
+        and (kind == "dcp" or name.startswith(("model", "shard-")))
+    ]
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise FileExistsError(
+            f"{folder} has {quote(strangers[0])}{more}, not of what is to be written there, and loaders would take it "
+            "for a part: remove it, or give another folder"
+        )
+
+
+def _name_in_hf(number: int, count: int) -> str:
+    return f"model-{number:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
+
+
+def _name_in_dcp(rank: int) -> str:
+    return f"shard-{rank + 1:05}-model-00001-of-00001.safetensors"  # as PyTorch itself calls them
+
+
 class FolderContents(NamedTuple):
     """What stands in a folder.
 
     Attributes
     ----------
     files : dict of str to Contents or ValueError
-        By name; why it cannot be read, if it cannot.
+        By name; why it cannot be read, if it cannot. The index is among them only then.
     unfinished : tuple of str
         Names of files that are still written, or were never finished.
     weight_map : dict of str to str, or None
@@ -135,7 +184,8 @@ def read(path: str | Path) -> FolderContents:
     ValueError
         If the index cannot be read.
     OSError
-        If the folder or a file of it cannot be opened.
+        If the folder or a file of it cannot be opened. A link to nothing and a folder are no files, and so cannot be
+        read.
     """
     names = sorted(os.listdir(path))
     files: dict[str, Contents | ValueError] = {}
@@ -148,11 +198,23 @@ def read(path: str | Path) -> FolderContents:
                 files[name] = contents._replace(recipe_text=texts.setdefault(text, text))
             except ValueError as error:
                 files[name] = error
+            except OSError as error:
+                files[name] = _explain_no_file(Path(path, name), error)
     unfinished = tuple(name for name in names if name.endswith(".partial"))
     weight_map = total_size = None
     if INDEX in names:
-        weight_map, total_size = _read_index(Path(path, INDEX))
+        try:
+            weight_map, total_size = _read_index(Path(path, INDEX))
+        except OSError as error:
+            files[INDEX] = _explain_no_file(Path(path, INDEX), error)
     return FolderContents(files, unfinished, weight_map, total_size)
+
+
+def _explain_no_file(path: Path, error: OSError) -> ValueError:
+    """What a folder lists and is no file; another error is raised again, since the file may be there and right."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        raise error
+    return ValueError(f"{path} is no file: {error.strerror}")
 
 
 def _read_index(path: Path) -> tuple[dict[str, str], int | None]:

@@ -53,8 +53,8 @@ class Intent:
     segments : tuple
         ``(name of the tensor, offset, shape, start)`` of each.
     size, block_size : int
-    force : bool
-        Whether it may replace an existing file.
+    replaced : tuple of int, or None
+        What tells the existing file that it may replace from others; None if it may replace none.
     """
 
     recipe: str
@@ -63,13 +63,13 @@ class Intent:
     segments: tuple[tuple[str, tuple[int, ...], tuple[int, ...], int], ...]
     size: int
     block_size: int
-    force: bool
+    replaced: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, layout: Layout, recipe: Recipe, block_size: int, force: bool) -> Intent:
+    def of(cls, layout: Layout, recipe: Recipe, block_size: int, replaced: tuple[int, ...] | None) -> Intent:
         """What is wanted now."""
         segments = tuple((part.spec.name, part.offset, part.shape, start) for part, start in layout.segments)
-        return cls(recipe.to_json(), layout.format, layout.header, segments, layout.size, block_size, force)
+        return cls(recipe.to_json(), layout.format, layout.header, segments, layout.size, block_size, replaced)
 
     def read(self) -> tuple[Layout, Recipe]:
         """The layout and the recipe.
@@ -118,12 +118,13 @@ class Intent:
         """
         fields = json.loads(text)
         segments = tuple((name, tuple(offset), tuple(shape), at) for name, offset, shape, at in fields["segments"])
-        intent = cls(**{**fields, "segments": segments, "header": header})
+        replaced = fields["replaced"] if fields["replaced"] is None else tuple(fields["replaced"])
+        intent = cls(**{**fields, "segments": segments, "header": header, "replaced": replaced})
         numbers = [number for _, offset, shape, at in segments for number in (*offset, *shape, at)]
         if not (
             all(type(number) is int and number >= 0 for number in (intent.size, intent.block_size, *numbers))
             and all(type(text) is str for text in (intent.recipe, intent.format, *(name for name, *_ in segments)))
-            and type(intent.force) is bool
+            and all(type(number) is int for number in replaced or ())  # a time may be before 1970
             and intent.block_size in _BLOCK_SIZES  # a smaller one would be a huge number of blocks
         ):
             raise ValueError

@@ -231,6 +231,10 @@ def _examine_folder(path: Path, recipe: Recipe | None, found: Findings) -> tuple
     if recipe is None:
         texts = Counter(one.recipe_text for one in contents.values() if one.recipe_text is not None)
         if not texts:
+            if not folder.files:
+                raise ValueError(f"{path} must have files of safetensors, and has none")
+            if not contents:  # as of one file that is cut: what is missing needs no recipe
+                return Recipe((), None), []
             raise ValueError(f"{path} does not say how it was made: recipe must be given")
         usual = texts.most_common(1)[0][0]
         name = next(name for name, one in contents.items() if one.recipe_text == usual)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-from winit_fast.files import safetensors
+from winit_fast.files import folders, safetensors
 from winit_fast.files.layouts import Layout
-from winit_fast.files.opening import read_path
+from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.partial import check_room, partial_of, room_of
-from winit_fast.files.plans import plan_rank
+from winit_fast.files.plans import Plan, plan_rank
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.verdicts import Findings
@@ -48,8 +48,8 @@ def write(
     ----------
     path : str or Path
     tensors : TensorSpec or iterable of TensorSpec, optional
-        They may be left out where one file is continued, which knows them. A complete file of safetensors knows them
-        too; one of another format does not.
+        They may be left out where one file is continued, which knows them, or is written anew (`force`). A complete
+        file of safetensors knows them too; one of another format does not.
     seed : int, optional
         In [0, 2^64). It may be left out if no scheme draws.
     format : str, optional
@@ -79,8 +79,9 @@ def write(
     Raises
     ------
     OSError
-        If a file exists already (FileExistsError), or an unfinished one; if another process is writing it
-        (BlockingIOError); if the folder is missing or not writable; if the disk is full.
+        If a file exists already (FileExistsError), or an unfinished one; if a folder has files of another model, or
+        parts that other workers wrote of other tensors or for another number of workers (FileExistsError); if another
+        process is writing a file (BlockingIOError); if the folder is missing or not writable; if the disk is full.
     TypeError, ValueError
         If an argument cannot be used, or the unfinished file is of another recipe.
 
@@ -99,16 +100,46 @@ def write(
     """
     most = read_size(memory)
     if tensors is None:
-        if not resume:
+        if not (resume or force):
             raise ValueError("tensors must be given, unless resume=True continues a file")
-        return _continue(read_path(path), most, threads, force, progress)
+        if resume:
+            return _continue(read_path(path), most, threads, force, progress)
+        layout, recipe = _read_complete(read_path(path))
+        return write_layout(path, layout, recipe, memory=most, threads=threads, force=True, progress=progress)
     planned = plan_rank(
         path, tensors, rank, seed=seed, format=format, world_size=world_size, max_file_size=max_file_size, rows=rows
     )
+    if planned.format in ("hf", "dcp"):
+
+        def plan_of(other: int) -> Plan:
+            return plan_rank(
+                path, planned.recipe.tensors, other, seed=planned.recipe.seed, format=format, world_size=world_size,
+                max_file_size=max_file_size, rows=None,
+            )  # fmt: skip
+
+        folders.refuse_strangers(
+            planned.path, planned.format, [one.path.name for one in planned.files], int(world_size)
+        )
+        if not force:
+            _refuse_other_parts(plan_of, rank, world_size)
     files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
         path, files, planned.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
     )
+
+
+def _refuse_other_parts(plan_of: Callable[[int], Plan], rank: int, world_size: int) -> None:
+    """Refuse a folder where another worker has written what it would not write now: loaders would mix both."""
+    for other in range(world_size):
+        for one in plan_of(other).files if other != rank else ():
+            if one.path.is_file():
+                with open_file(one.path) as file:
+                    header, size = file.read(len(one.layout.header)), os.fstat(file.fileno()).st_size
+                if (header, size) != (one.layout.header, one.layout.size):
+                    raise FileExistsError(
+                        f"{one.path} is there, and is not what worker {other} of {world_size} would write: it is of "
+                        "another recipe, or of another number of workers. Remove it, or give another folder"
+                    )
 
 
 class FileToWrite(NamedTuple):

@@ -116,7 +116,8 @@ def write_layout(
     resume : bool, default False
         Continue an unfinished file, if there is one. A complete one is left as it is.
     force : bool, default False
-        Replace an existing file, once the new one is complete, and an unfinished one, unless that is continued.
+        Replace an existing file, once the new one is complete, and an unfinished one, unless that is continued. What is
+        continued without it replaces only the file that was there when it was given.
     progress : callable, optional
         Called as ``progress(done, total)`` in bytes, in this thread, some ten times a second.
 
@@ -161,10 +162,10 @@ def write_layout(
                     f"{path} exists already, and is not what is asked for (verify says how it differs): force=True "
                     "replaces it"
                 )
-        force = force or (past is not None and past.intent.force)
         if past is not None:
-            wanted = Intent.of(layout, recipe, past.intent.block_size, force)
+            wanted = Intent.of(layout, recipe, past.intent.block_size, past.intent.replaced)
             _refuse_difference(past.intent, wanted, path, memory, left)
+            force = force or _is_replaced(final, past.intent, path)
             if not force:
                 _remove_placeholder(final)
     destination = Destination(path, overwrite=force)
@@ -172,7 +173,8 @@ def write_layout(
     file, past = _open(destination, resume, force)
     job = None
     try:
-        intent = Intent.of(layout, recipe, past.intent.block_size if past else block_size, force)
+        replaced = (_identify(final) if force else None) or (past.intent.replaced if past else None)
+        intent = Intent.of(layout, recipe, past.intent.block_size if past else block_size, replaced)
         if past:
             _refuse_difference(past.intent, intent, path, memory, left)
         job = _Job(file, destination, intent, past)
@@ -222,7 +224,29 @@ def read_unfinished(path: str | Path) -> Unfinished | None:
     past = _read_past(Path(os.path.realpath(read_path(path))))
     if past is None:
         return None
-    return Unfinished(*past.intent.read(), _Blocks.of(past.intent).count_bytes(past.blocks), past.intent.force)
+    kept = _Blocks.of(past.intent).count_bytes(past.blocks)
+    return Unfinished(*past.intent.read(), kept, past.intent.replaced is not None)
+
+
+def _identify(final: Path) -> tuple[int, ...] | None:
+    """What tells a file from another one of its name, and from itself once it has changed; None if there is none."""
+    with suppress(FileNotFoundError):
+        found = final.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
+
+
+def _is_replaced(final: Path, intent: Intent, path: str | Path) -> bool:
+    """Whether there is a file that an unfinished one may replace: another one, with its name by now, is refused."""
+    there = _identify(final)
+    if there is None or intent.replaced is None:
+        return False
+    if there != intent.replaced:
+        raise FileExistsError(
+            f"{path} exists already, and is not what was there when force=True was given, or has changed since: "
+            "force=True replaces it"
+        )
+    return True
 
 
 def _remove_placeholder(final: Path) -> None:
@@ -473,7 +497,7 @@ class _Job:
         self.journal = Journal(path, intent, done)
         self.kept = self.blocks.count_bytes(done)
         # It was begun where an old file was, for nobody else to read: that file may be gone since.
-        self.was_forced = past is not None and past.intent.force
+        self.was_forced = past is not None and past.intent.replaced is not None
         self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
         for number in done:
             self.left[self.blocks.numbers.index(number)] = 0
