@@ -18,6 +18,7 @@ from processes import COMMAND, PATIENCE, printed, python
 import winit_fast
 from winit_fast import files
 from winit_fast.__main__ import COMMANDS, main
+from winit_fast.commands import bench
 from winit_fast.files import TensorSpec, Written, writing
 
 SCHEME = "normal(std=0.01)"
@@ -122,15 +123,30 @@ def test_ranks_of_a_folder_are_those_of_torchrun(asked, monkeypatch):
     for file, options, wanted in [
         ("folder", [], (3, 8)),
         ("folder", ["--rank", "0", "--world-size", "2"], (0, 2)),
-        ("a.raw", [], (0, 1)),
+        ("a.raw", ["--rows", "0:9"], (0, 1)),
         ("odd.name", ["--format", "dcp"], (3, 8)),
-        ("folder", ["--format", "raw"], (0, 1)),
+        ("folder", ["--format", "raw", "--rows", "0:9"], (0, 1)),
     ]:
         assert main(["fill", file, *TABLE, *options]) == 0
         assert (asked[-1]["rank"], asked[-1]["world_size"]) == wanted, (file, options)
     monkeypatch.delenv("WORLD_SIZE")
     assert main(["fill", "folder", *TABLE]) == 0
     assert (asked[-1]["rank"], asked[-1]["world_size"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("file", "options"), [("a.npy", []), ("folder", ["--format", "raw"])])
+def test_ranks_of_torchrun_do_not_fight_for_one_file(file, options, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["fill", file, *TABLE, *options]) == 2
+    message = f"WORLD_SIZE is 2, and {file} is one file: give a folder with --format dcp or hf, or --rows"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(["fill", file, *TABLE, *options, "--rows", "0:9"]) == 0
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert main(["fill", file, *TABLE, *options, "--force"]) == 0
 
 
 def test_one_rank_shows_how_far_it_is(asked):
@@ -171,6 +187,9 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         (["--seed", "7"], "--seed needs a tensor"),
         (["--dtype", "float16", "--resume"], "--dtype needs a tensor"),
         (["--layout", "torch", "--resume"], "--layout needs a tensor"),
+        (["--rows", "0:9", "--resume"], "--rows needs a tensor"),
+        (["--format", "npy", "--resume"], "--format needs a tensor"),
+        (["--max-file-size", "1GB", "--resume"], "--max-file-size needs a tensor"),
         (["--shape", "3xfour", "--scheme", "zeros", "--name", "a"], "must be sizes such as 40000000x128, got '3xfour'"),
         ([*TABLE, "--in-axis", "x"], "must be axes such as 0 or 0,1, got 'x'"),
         ([*TABLE, "--scheme", "he_normal", "--in-axis", "5"], "tensor 'user_id' cannot be made: in_axis"),
@@ -181,6 +200,8 @@ def test_resume_of_a_complete_file_says_so_and_writes_nothing(tmp_path, capsys):
         ([*TABLE, "--scheme", "he_norml"], "did you mean 'he_normal'?"),
         ([*TABLE, "--scheme", "normal(std=1e9)"], "float16"),
         ([*TABLE, "--dtype", "int8"], "invalid choice: 'int8'"),
+        ([*TABLE, "--dtype", "bf16"], "--dtype: invalid choice: 'bf16'; did you mean bfloat16?"),
+        ([*TABLE, "--dtype", "torch.float16"], "--dtype: invalid choice: 'torch.float16'; did you mean float16?"),
         ([*TABLE, "--seed", str(1 << 64)], "seed must be an int in [0, 2^64)"),
         ([*TABLE, "--seed", "-1"], "must be an int >= 0, got -1"),
         (TABLE[:6] + TABLE[8:], "fill: --seed must be given"),
@@ -333,6 +354,33 @@ def test_an_interrupted_folder_is_continued_by_the_same_command(tmp_path, capsys
     assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
     assert main([*given, "--resume"]) == 130
     assert continuing(capsys.readouterr().err)[-len(given) - 1 :] == [*given, "--resume"]
+
+
+def test_the_command_that_continues_a_folder_names_the_rank_of_the_environment(tmp_path, capsys, monkeypatch):
+    """A plain shell, which has no such environment, would write all of it as the only worker."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", interrupt)
+    given = ["fill", str(tmp_path / "tables"), *TABLE, "--format", "dcp"]
+    wanted = [*given, "--resume", "--rank", "1", "--world-size", "2"]
+    with monkeypatch.context() as torchrun:
+        torchrun.setenv("RANK", "1")
+        torchrun.setenv("WORLD_SIZE", "2")
+        assert main(given) == 130
+        assert continuing(capsys.readouterr().err)[-len(wanted) :] == wanted
+    assert main(wanted) == 130
+    assert continuing(capsys.readouterr().err)[-len(wanted) :] == wanted
+
+
+def test_standard_output_is_no_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for options in (TABLE, [*TABLE, "--format", "raw"], ["--resume"]):
+        assert main(["fill", "-", *options]) == 2
+        err = capsys.readouterr().err
+        assert "FILE must be a name, got '-': values are not written to standard output" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unfinished_file_is_refused_with_the_options_that_help(unfinished, tmp_path, capsys):
@@ -629,11 +677,45 @@ def test_resume_of_a_complete_file_that_is_another_says_so(tmp_path, capsys):
     assert main(["fill", str(path), *TABLE]) == 0
     before = path.read_bytes()
     assert main(["fill", str(path), *TABLE, "--seed", "8", "--resume"]) == 2
-    message = "exists already, and is not what is asked for (verify says how it differs): --force replaces it"
+    message = "exists already, and is not what is asked for: seed: 7 there, 8 asked for; --force replaces it"
     assert message in capsys.readouterr().err
     assert path.read_bytes() == before
     assert main(["fill", str(path), *TABLE, "--seed", "8", "--resume", "--force"]) == 0
     assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "difference"),
+    [
+        ("a.safetensors", ["--scheme", "uniform"], ": scheme of 'user_id': 'normal(std=0.01)' there, 'uniform"),
+        ("a.safetensors", ["--rows", "0:500"], ": holds rows 0:1000 of 'user_id', 0:500 asked for; --force"),
+        ("a.npy", ["--rows", "0:500"], ": shape: (1000, 64) there, (500, 64) asked for; --force"),
+        ("a.npy", ["--dtype", "float32"], ": dtype: float16 there, float32 asked for; --force"),
+        ("a.raw", ["--rows", "0:500"], ": size: 128000 there, 64000 asked for; --force"),
+        ("a.raw", ["--seed", "8"], " (verify says how it differs): --force"),
+        ("a.npy", ["--seed", "8"], " (verify says how it differs): --force"),
+    ],
+)
+def test_resume_of_a_complete_file_says_how_it_differs(name, options, difference, tmp_path, capsys):
+    path = tmp_path / name
+    assert main(["fill", str(path), *TABLE]) == 0
+    assert main(["fill", str(path), *TABLE, *options, "--resume"]) == 2
+    assert f"{path} exists already, and is not what is asked for{difference}" in capsys.readouterr().err
+
+
+def test_resume_names_what_a_strangers_file_lacks(tmp_path, capsys):
+    text = b'{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(6))
+    assert main(["fill", str(path), *TABLE, "--resume"]) == 2
+    assert "is not what is asked for: holds 'a', which is not asked for; --force" in capsys.readouterr().err
+
+
+def test_resume_of_an_unfinished_file_of_other_rows_names_both(unfinished, tmp_path, capsys):
+    unfinished(options=["--rows", "0:100000"])
+    capsys.readouterr()
+    assert main(["fill", str(tmp_path / "a.raw"), *LARGE, *SMALL_BLOCKS, "--resume"]) == 2
+    assert "another recipe: holds rows 0:100000 of 'user_id', 0:200000 asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.raw", "a.safetensors"])
@@ -672,6 +754,31 @@ def test_resume_of_a_partial_file_without_a_journal_asks_for_the_tensors(content
     assert (tmp_path / "a.npy.partial").read_bytes() == content
 
 
+def test_verify_of_an_unfinished_file_says_how_to_go_on(unfinished, tmp_path, capsys):
+    unfinished()
+    capsys.readouterr()
+    path = str(tmp_path / "a.raw")
+    for options in ([], LARGE):
+        assert main(["verify", path, *options]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"{path} is unfinished; continue with: " in err
+        assert continuing(err)[-3:] == ["fill", path, "--resume"]
+    assert main([*continuing(err)[-3:], "--quiet"]) == 0
+    assert main(["verify", path, *LARGE]) == 0
+
+
+def test_verify_of_a_folder_with_unfinished_files_alone_says_so(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "model.safetensors.partial").write_bytes(b"some")
+    assert main(["verify", str(folder)]) == 2
+    message = f"{folder} has unfinished files alone, such as model.safetensors.partial: continue with the command"
+    assert message in capsys.readouterr().err
+    assert main(["verify", str(folder), *TABLE]) == 1
+    assert "left over: model.safetensors.partial" in capsys.readouterr().out
+
+
 def test_verify_of_what_is_missing_asks_for_nothing_else(tmp_path, capsys):
     for name in ("a.npy", "a.safetensors", "a.bin"):
         assert main(["verify", str(tmp_path / name)]) == 2
@@ -683,7 +790,7 @@ def test_verify_of_what_is_missing_asks_for_nothing_else(tmp_path, capsys):
 
 def test_a_sample_is_called_one(table, capsys):
     assert main(["verify", str(table), "--sample", "10"]) == 0
-    assert capsys.readouterr().out.startswith("compared a sample of ")
+    assert re.fullmatch(r"compared a sample of .+: no difference in the sample\n", capsys.readouterr().out)
 
 
 def test_ranks_without_a_format_are_told_the_two(tmp_path, capsys):
@@ -714,7 +821,30 @@ def test_clean_removes_what_is_left_and_nothing_else(unfinished, tmp_path, capsy
     assert out == f"removed {tmp_path / 'a.raw.partial'}\nremoved {tmp_path / 'a.raw.partial.journal'}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["other.raw"]
     assert main(["clean", str(tmp_path / "a.raw")]) == 0
-    assert "nothing is left of" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"nothing to remove at {tmp_path / 'a.raw'}\n"
+
+
+@pytest.mark.parametrize("name", ["a.raw.partial", "a.raw.partial.journal"])
+def test_clean_of_a_partial_file_is_that_of_the_file(name, unfinished, tmp_path, capsys):
+    unfinished()
+    capsys.readouterr()
+    assert main(["clean", str(tmp_path / name)]) == 0
+    out = capsys.readouterr().out
+    assert out == f"removed {tmp_path / 'a.raw.partial'}\nremoved {tmp_path / 'a.raw.partial.journal'}\n"
+    assert list(tmp_path.iterdir()) == []
+    assert main(["clean", str(tmp_path / name)]) == 0
+    assert capsys.readouterr().out == f"nothing to remove at {tmp_path / name}\n"
+
+
+def test_clean_takes_a_file_that_is_called_partial_for_itself(unfinished, tmp_path):
+    unfinished()
+    for name in ("a.raw.partial", "a.raw.partial.journal"):
+        (tmp_path / name).rename(tmp_path / name.replace("raw", "partial"))
+    (tmp_path / "a.partial").write_bytes(b"somebody's work")
+    assert main(["clean", str(tmp_path / "a.partial")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]
+    assert main(["clean", str(tmp_path / "a.partial")]) == 2
+    assert (tmp_path / "a.partial").read_bytes() == b"somebody's work"
 
 
 def test_clean_of_a_folder_cleans_each_file(unfinished, tmp_path):
@@ -778,6 +908,16 @@ def test_bench_prints_one_table_and_leaves_nothing(folder, tmp_path, capsys, mon
     assert len(lines) == 10 + folder
     assert all(re.search(r"\d\.\d\d", line) for line in lines[2:])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_refuses_a_missing_folder_before_it_measures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_measure", None)
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "no", tmp_path / "file"):
+        assert main(["bench", "--folder", str(folder)]) == 2
+        out, err = capsys.readouterr()
+        assert f"bench: --folder must be a folder that exists, got {folder}" in err
+        assert out == ""
 
 
 def test_bench_of_one_thread_has_one_column(capsys, monkeypatch):

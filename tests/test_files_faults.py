@@ -826,7 +826,8 @@ def test_another_recipe_is_refused_by_what_differs(tmp_path):
             ("user_id", (3001, 67), "float16"), ("bias", (33,), "float32"), ("more", (1,), "float32")),
         "the order of the tensors": make(("bias", (33,), "float32"), ("user_id", (3001, 67), "float16")),
         "the header of the file": (RECIPE, LAYOUT._replace(header=bytes(4096))),
-        "what it holds of the tensors": (RECIPE, LAYOUT._replace(segments=LAYOUT.segments[:1], size=4096 + 132)),
+        "holds 'user_id', which is not asked for": (
+            RECIPE, LAYOUT._replace(segments=LAYOUT.segments[:1], size=4096 + 132)),
         "format: 'test' there, 'raw' asked for": (RECIPE, LAYOUT._replace(format="raw")),
     }  # fmt: skip
     for message, (recipe, layout) in others.items():

@@ -196,6 +196,18 @@ def test_a_tensor_may_not_have_the_name_of_the_metadata(tmp_path):
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.parametrize("format", [None, "npy"])
+def test_a_folder_whose_name_ends_as_a_file_is_refused(format, tmp_path):
+    (tmp_path / "dir.npy").mkdir()
+    spec = TensorSpec("a", (3, 4), "float32", "ones")
+    with pytest.raises((ValueError, OSError), match=r"dir\.npy.* is a (folder|directory)|dir\.npy must be a file"):
+        write(tmp_path / "dir.npy", spec, format=format)
+    assert list((tmp_path / "dir.npy").iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == 1
+    write(tmp_path / "dir.npy", spec, format="hf")
+    assert verify(tmp_path / "dir.npy").is_right
+
+
 def test_arguments_of_another_type_are_named(tmp_path):
     spec = TensorSpec("a", (3, 4), "float32", "ones")
     path = tmp_path / "a.bin"
@@ -203,6 +215,9 @@ def test_arguments_of_another_type_are_named(tmp_path):
         (lambda: Recipe(spec, 7)): "tensors must be a tuple of TensorSpec, got ",
         (lambda: verify(path, recipe=spec)): "recipe must be a Recipe, got ",
         (lambda: write(path, "user_id", seed=1)): "tensors must be of TensorSpec, got 'user_id'",
+        (lambda: write(path, spec, progress=3)): "progress must be a function that takes (done, total), got 3",
+        (lambda: write(path, resume=True, progress=3)): "progress must be a function that takes (done, total), got 3",
+        (lambda: verify(path, progress=3)): "progress must be a function that takes (done, total), got 3",
     }.items():
         with pytest.raises(TypeError, match=re.escape(message)):
             call()

@@ -509,6 +509,7 @@ def test_a_rule_that_cannot_be_used_is_refused_even_where_it_takes_nothing(rule,
         ({"path": "some.json", "like": "model"}, "like takes the tensors of a model, and some.json has tensors of its"),
         ({"path": "some.json", "layout": "keras"}, "layout must be one of torch, numpy, got 'keras'"),
         ({"path": "some.json", "rules": {"*": "normal"}}, "seed must be"),
+        ({"path": "some.json", "rules": {"*": None}}, "tensors must be one or more, got none: the rules leave all"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(arguments, message, tmp_path, monkeypatch):
@@ -517,6 +518,46 @@ def test_arguments_that_cannot_be_used_are_named(arguments, message, tmp_path, m
     write(tmp_path, {"tensors": {"a": [4, 4]}, "rules": {"*": "ones"}}, "some.json")
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         files.read_recipe(**arguments)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("a.yaml", True), ("a", True), ("a.json", False), ("a.JSON", False)])
+def test_a_recipe_of_another_suffix_is_told_what_a_recipe_is(name, is_told, tmp_path):
+    (tmp_path / name).write_text("seed: 7")
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        files.read_recipe(tmp_path / name)
+    assert str(caught.value).endswith("; a recipe is JSON, or TOML if its name ends in .toml") == is_told
+
+
+@pytest.fixture
+def batch_norm(tmp_path):
+    """A model as PyTorch has it, with a count that is an integer."""
+    text = (
+        b'{"bn.num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},'
+        b'"bn.weight":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}'
+    )
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+    return path
+
+
+def test_an_integer_of_a_model_is_refused_with_the_rule_that_leaves_it_out(batch_norm, tmp_path, capsys):
+    name = "bn.num_batches_tracked"
+    with pytest.raises(TypeError, match=re.escape(f"; rules={{'{name}': None}} leaves it out")):
+        files.read_recipe(like=batch_norm, rules={"*": "ones"})
+    assert [spec.name for spec in files.read_recipe(like=batch_norm, rules={name: None, "*": "ones"}).tensors] == [
+        "bn.weight"
+    ]
+    given = ["fill", str(tmp_path / "a.safetensors"), "--like", str(batch_norm)]
+    assert main([*given, "--rule", "*", "ones"]) == 2
+    assert f"got 'int64'; --rule '{name}' none leaves it out\n" in capsys.readouterr().err
+    assert main([*given, "--rule", name, "none", "--rule", "*", "ones"]) == 0
+
+
+def test_a_scheme_that_is_misspelt_is_named_before_the_dtype_of_the_model(batch_norm):
+    with pytest.raises((TypeError, ValueError), match="did you mean 'ones'") as caught:
+        files.read_recipe(like=batch_norm, rules={"*": "onse"})
+    assert "int64" not in str(caught.value)
+    assert "leaves it out" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"hi\n", b"PK\x03\x04" + bytes(100), b"\x80\x02\x8a\nl\xfc" + bytes(100)])

@@ -113,6 +113,22 @@ def plans(monkeypatch):
     return asked
 
 
+def test_a_recipe_is_written_with_its_own_seed(tmp_path):
+    spec = TensorSpec("user_id", (30, 7), "float16", "normal")
+    recipe = files.Recipe((spec,), 8)
+    files.write(tmp_path / "a.raw", spec, seed=8)
+    for name, given in (("b.raw", {}), ("c.raw", {"seed": 8})):
+        assert files.plan(tmp_path / name, recipe, **given) == files.plan(tmp_path / name, spec, seed=8)
+        files.write(tmp_path / name, recipe, **given)
+        assert (tmp_path / name).read_bytes() == (tmp_path / "a.raw").read_bytes()
+    for call in (files.write, files.plan):
+        with pytest.raises(ValueError, match="seed must be that of the recipe, 8, or left out; got 7"):
+            call(tmp_path / "d.raw", recipe, seed=7)
+        with pytest.raises(ValueError, match="tensors must be one or more, got none"):
+            call(tmp_path / "d.raw", files.Recipe((), 8))
+    assert not (tmp_path / "d.raw").exists()
+
+
 def test_a_tensor_is_written_by_its_plan(plans, tmp_path):
     spec = TensorSpec("user_id", (3001, 67), "bfloat16", "he_normal")
     written = files.write(tmp_path / "t", spec, seed=SEED, memory="1MiB", max_file_size="5GB", rows=(3, 5))

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.commands.tensors import integer_from
+from winit_fast.commands.tensors import dtype_name, integer_from
 from winit_fast.distributions import (
     ComplexNormal,
     ComplexTruncatedNormal,
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="all 40,000,000 rows of dlrm, 10 GB (default: a tenth)")  # fmt: skip
     size.add_argument("--rows", type=integer_from(1), metavar="N", help="number of rows")
     parser.add_argument("--dim", type=integer_from(1), metavar="N", help="number of columns")
-    parser.add_argument("--dtype", choices=ELEMENT_TYPES, help="default: the table's own")
+    parser.add_argument("--dtype", type=dtype_name, choices=ELEMENT_TYPES, help="default: the table's own")
     parser.add_argument("--scheme", metavar="TEXT", help='such as "he_normal" or "truncated_normal(std=0.02)"')
     parser.add_argument("--seed", type=integer_from(0), default=7, metavar="N", help="default: 7")
     parser.add_argument("--name", metavar="TEXT", help="names the stream (default: the parameter's name in its model)")

@@ -79,14 +79,20 @@ def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         return np.dtype(dtype)
     except Exception:  # NumPy parses texts, follows .dtype, and prints what it cannot read
-        from winit_fast.arguments import nearest_word
         from winit_fast.element_types import ELEMENT_TYPES
 
-        # torch.float16 is of another library, and named as NumPy's.
-        word = (dtype if isinstance(dtype, str) else quote(dtype)).rpartition(".")[2]
-        close = _SHORT.get(word.lower()) or nearest_word(word, ELEMENT_TYPES)
+        close = nearest_type(dtype if isinstance(dtype, str) else quote(dtype))
         hint = f"; did you mean {close!r}?" if close else f"; fill takes {', '.join(ELEMENT_TYPES)}"
         raise TypeError(f"dtype must be one of NumPy's or the name of one, got {quote(dtype)}{hint}") from None
+
+
+def nearest_type(text: str) -> str | None:
+    """The element type that a word which is none may stand for, or None."""
+    from winit_fast.arguments import nearest_word
+    from winit_fast.element_types import ELEMENT_TYPES
+
+    word = text.rpartition(".")[2]  # torch.float16 is of another library, and named as NumPy's
+    return _SHORT.get(word.lower()) or nearest_word(word, ELEMENT_TYPES)
 
 
 _IS_POINTER, _NEEDS_INIT = 0x04, 0x08  # flags of NumPy's dtypes, which have no names in Python

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the tables; return 0."""
+    if options.folder is not None and not options.folder.is_dir():
+        raise NotADirectoryError(f"--folder must be a folder that exists, got {options.folder}")
     threads = options.threads or default_threads()
     size = options.megabytes << 20
     cells = _memory_cells(size, threads)

@@ -21,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
     for path in removed:
         print(f"removed {path}")
     if not removed:
-        print(f"nothing is left of {options.file} that could be removed")
+        print(f"nothing to remove at {options.file}")
     return 0

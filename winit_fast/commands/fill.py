@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from winit_fast.commands.running import add_running_arguments, show_progress
-from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
+from winit_fast.commands.running import add_running_arguments, is_unfinished, join_words, show_progress
+from winit_fast.commands.tensors import (
+    add_tensor_arguments,
+    integer_from,
+    read_tensors,
+    refuse_without_tensors,
+    rows_of,
+    say_option,
+)
 from winit_fast.files.sizes import show_size
 from winit_fast.messages import reason_of
 
@@ -46,9 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file; return 0, or 128 and the number of the signal that interrupted it."""
+    if options.file == "-":
+        raise ValueError("FILE must be a name, got '-': values are not written to standard output")
     asked = read_tensors(options)
     if asked.tensors is None and not (options.resume or (options.force and os.path.exists(options.file))):
         raise ValueError("a tensor must be given: --shape, --scheme and --name, or --recipe, or --like; or --resume")
+    if asked.tensors is None:  # an unfinished file knows them
+        refuse_without_tensors(options, "--rows", "--format", "--max-file-size")
     if asked.tensors is None and os.path.isdir(options.file):
         option = "--resume" if options.resume else "--force"
         raise ValueError(f"{options.file} is a folder: {option} needs the other options that it was begun with, too")
@@ -74,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(error, FileExistsError) and text.endswith("exists already"):
             text += "; --force replaces it"
         if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
-            text += f"; {_explain_rest(options)}" if _is_unfinished(options.file) else ""
+            text += f"; {_explain_rest(options)}" if is_unfinished(options.file) else ""
         raise (type(error) if isinstance(error, OSError) else ValueError)(text) from None
     if not options.quiet:
         what = options.file if world_size == 1 else f"the part of worker {rank} of {world_size}"
@@ -101,9 +111,17 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
     given = options.rank is not None or options.world_size is not None
     if given and (options.rank is None or options.world_size is None):
         raise ValueError("--rank and --world-size must be given together")
-    if not _is_folder(options):
+    kind = _format_of(options)
+    if kind not in _FOLDERS:
         if given:
             raise ValueError(f"--rank and --world-size are for a folder, and {options.file} is one file: use --rows")
+        _, world_size = _ranks_of_environment(os.environ)
+        is_continued = tensors is None and options.resume  # which knows its rows
+        if world_size > 1 and kind and options.rows is None and not is_continued:
+            raise ValueError(
+                f"WORLD_SIZE is {world_size}, and {options.file} is one file: give a folder with --format dcp or hf, "
+                "or --rows"
+            )
         return 0, 1
     rank, world_size = (options.rank, options.world_size) if given else _ranks_of_environment(os.environ)
     if not 0 <= rank < world_size:
@@ -111,13 +129,18 @@ def _read_ranks(options: argparse.Namespace, tensors: tuple[TensorSpec, ...] | N
     return rank, world_size
 
 
-def _is_folder(options: argparse.Namespace) -> bool:
-    from winit_fast.files.plans import format_of
+_FOLDERS = ("hf", "dcp")
+
+
+def _format_of(options: argparse.Namespace) -> str:
+    """The format that is asked for; empty if there is none of that name, which `write` says."""
+    from winit_fast.files.plans import FORMATS, format_of
 
     try:
-        return (options.format or format_of(options.file)) in ("hf", "dcp")
-    except ValueError:  # which `write` says
-        return False
+        kind = options.format or format_of(options.file)
+    except ValueError:
+        return ""
+    return kind if kind in FORMATS else ""
 
 
 def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:
@@ -133,31 +156,17 @@ def _ranks_of_environment(environment: Mapping[str, str]) -> tuple[int, int]:
     return rank, world_size
 
 
-def _is_unfinished(file: str) -> bool:
-    from winit_fast.files import read_unfinished
-
-    try:
-        return read_unfinished(file) is not None
-    except ValueError:
-        return False
-
-
 def _explain_rest(options: argparse.Namespace) -> str:
     """What is kept of an unfinished file, and the command that goes on with it."""
-    if _is_folder(options):
+    if _format_of(options) in _FOLDERS:
         again = [*options.given, *([] if options.resume else ["--resume"])]
-    elif _is_unfinished(options.file):
+        rank, world_size = _ranks_of_environment(os.environ)
+        if options.rank is None and world_size > 1:  # the shell that continues it may have no such environment
+            again += ["--rank", str(rank), "--world-size", str(world_size)]
+    elif is_unfinished(options.file):
         again = ["fill", options.file, "--resume"]
         again += [] if options.memory == "256MiB" else ["--memory", options.memory]
         again += [] if options.threads is None else ["--threads", str(options.threads)]
     else:
         return "nothing was written that could be kept"
-    return f"continue with: {_join([*options.program.split(), *again])}"
-
-
-def _join(words: list[str]) -> str:
-    if os.name != "nt":
-        return shlex.join(words)
-    from subprocess import list2cmdline
-
-    return list2cmdline(words)
+    return f"continue with: {join_words([*options.program.split(), *again])}"

@@ -1,8 +1,10 @@
-"""Options of long jobs: memory, threads and progress."""
+"""Options of long jobs: memory, threads and progress; and how to go on with an unfinished file."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from winit_fast.commands.tensors import integer_from
 if TYPE_CHECKING:
     from winit_fast.files.progress import Progress
 
-__all__ = ["add_running_arguments", "show_progress"]
+__all__ = ["add_running_arguments", "is_unfinished", "join_words", "show_progress"]
 
 
 def add_running_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,3 +37,22 @@ def show_progress(options: argparse.Namespace, *, is_shown: bool = True) -> Abst
     from winit_fast.files.progress import ShownProgress
 
     return ShownProgress()
+
+
+def is_unfinished(file: str) -> bool:
+    """Whether the partial file of that name can be continued."""
+    from winit_fast.files import read_unfinished
+
+    try:
+        return read_unfinished(file) is not None
+    except ValueError:
+        return False
+
+
+def join_words(words: list[str]) -> str:
+    """A command as the shell of this system takes it."""
+    if os.name != "nt":
+        return shlex.join(words)
+    from subprocess import list2cmdline
+
+    return list2cmdline(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,16 @@ from winit_fast.element_types import ELEMENT_TYPES
 if TYPE_CHECKING:
     from winit_fast.files import TensorSpec
 
-__all__ = ["Asked", "add_tensor_arguments", "integer_from", "read_tensors", "rows_of", "say_option"]
+__all__ = [
+    "Asked",
+    "add_tensor_arguments",
+    "dtype_name",
+    "integer_from",
+    "read_tensors",
+    "refuse_without_tensors",
+    "rows_of",
+    "say_option",
+]
 
 
 class Asked(NamedTuple):
@@ -46,7 +56,7 @@ def add_tensor_arguments(parser: argparse.ArgumentParser) -> None:
     both = parser.add_argument_group("one or many")
     both.add_argument("--seed", type=integer_from(0), metavar="N", help="default: that of the recipe")
     both.add_argument(
-        "--dtype", choices=ELEMENT_TYPES, metavar="TYPE",
+        "--dtype", type=dtype_name, choices=ELEMENT_TYPES, metavar="TYPE",
         help=f"one of {', '.join(ELEMENT_TYPES)} (default: that of the recipe or of the model, or float32)",
     )  # fmt: skip
     both.add_argument(
@@ -78,9 +88,7 @@ def read_tensors(options: argparse.Namespace) -> Asked:
     if many == ["--rule"]:
         raise ValueError("--rule needs the names of tensors: --recipe or --like")
     if not many and not given:
-        for flag in ("--seed", "--dtype", "--layout"):
-            if getattr(options, flag[2:]) is not None:
-                raise ValueError(f"{flag} needs a tensor: --shape, --scheme and --name, or --recipe, or --like")
+        refuse_without_tensors(options, "--seed", "--dtype", "--layout")
         return Asked(None, None)
     if not many:
         missing = [flag for flag in ("--shape", "--scheme", "--name") if single[flag] is None]
@@ -104,10 +112,18 @@ def read_tensors(options: argparse.Namespace) -> Asked:
             )  # fmt: skip
     except (TypeError, ValueError) as error:
         text = str(error).replace("unless like gives", "unless --like gives")
+        text = re.sub(r"; rules=\{(.*): None\} leaves it out$", r"; --rule \1 none leaves it out", text)
         raise ValueError(say_option(text.replace("path must be a name", "--recipe must be a name"))) from None
     for note in noted if not options.quiet else ():
         print(f"note: {note.message}", file=sys.stderr)
     return Asked(recipe.tensors, recipe.seed)
+
+
+def refuse_without_tensors(options: argparse.Namespace, *flags: str) -> None:
+    """Refuse options that say something of tensors, where no tensor is given."""
+    for flag in flags:
+        if getattr(options, flag[2:].replace("-", "_")) is not None:
+            raise ValueError(f"{flag} needs a tensor: --shape, --scheme and --name, or --recipe, or --like")
 
 
 def say_option(text: str) -> str:
@@ -131,6 +147,15 @@ def integer_from(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def dtype_name(text: str) -> str:
+    """Reads an option that is a dtype; what is none of the choices, and near none, is for them to refuse."""
+    from winit_fast.memory import nearest_type
+
+    if text not in ELEMENT_TYPES and (close := nearest_type(text)):
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}; did you mean {close}?")
+    return text
 
 
 def rows_of(text: str) -> tuple[int, int]:

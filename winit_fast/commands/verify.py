@@ -10,9 +10,10 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from winit_fast.commands.running import add_running_arguments, show_progress
+from winit_fast.commands.running import add_running_arguments, is_unfinished, join_words, show_progress
 from winit_fast.commands.tensors import add_tensor_arguments, integer_from, read_tensors, rows_of, say_option
 from winit_fast.files.sizes import show_size
+from winit_fast.files.verdicts import printable
 
 if TYPE_CHECKING:
     from winit_fast.files import Recipe, Verdict
@@ -34,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     """Print what differs; return 0 if nothing does, else 1."""
     asked = read_tensors(options)
     from winit_fast.files import Recipe
-    from winit_fast.files.verdicts import printable
 
+    _refuse_unfinished(options, has_recipe=asked.tensors is not None)
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
     is_zarr = any(os.path.isfile(os.path.join(options.file, name)) for name in ("zarr.json", ".zarray"))
     verdict = (_verify_zarr if is_zarr else _verify_files)(options, recipe)
@@ -52,8 +53,25 @@ def run(options: argparse.Namespace) -> int:
         print("left over:", what)
     if verdict.is_right and not options.quiet:
         some = "" if options.sample is None else "a sample of "
-        print(f"compared {some}{show_size(verdict.checked_bytes)}: all of it is as it should be")
+        outcome = "all of it is as it should be" if options.sample is None else "no difference in the sample"
+        print(f"compared {some}{show_size(verdict.checked_bytes)}: {outcome}")
     return 0 if verdict.is_right else 1
+
+
+def _refuse_unfinished(options: argparse.Namespace, *, has_recipe: bool) -> None:
+    """Say what is there of a file that has no name yet, or of a folder, which no recipe can be read from."""
+    file = options.file
+    if file and not os.path.lexists(file) and is_unfinished(file):
+        again = join_words([*options.program.split(), "fill", file, "--resume"])
+        raise ValueError(f"{file} is unfinished; continue with: {again}")
+    if os.path.isdir(file) and not has_recipe:
+        names = sorted(os.listdir(file))
+        partial = next((name for name in names if name.endswith(".partial")), None)
+        if partial is not None and not any(name.endswith(".safetensors") for name in names):
+            raise ValueError(
+                f"{file} has unfinished files alone, such as {printable(partial)}: continue with the command that "
+                "began them, and --resume"
+            )
 
 
 def _verify_files(options: argparse.Namespace, recipe: Recipe | None) -> Verdict:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from winit_fast.files.layouts import Layout, Segment
 from winit_fast.files.opening import open_file
@@ -38,6 +38,8 @@ _RECORD = Struct("<II")
 _BLOCK, _MARK = b"block", b"mark"
 _BLOCK_SIZES = tuple(1 << power for power in range(16, 25))  # those that writing chooses
 
+Segments: TypeAlias = tuple[tuple[str, tuple[int, ...], tuple[int, ...], int], ...]
+
 
 @dataclass(frozen=True)
 class Intent:
@@ -50,7 +52,7 @@ class Intent:
     format : str
     header : bytes
         Of the file.
-    segments : tuple
+    segments : tuple of tuple
         ``(name of the tensor, offset, shape, start)`` of each.
     size, block_size : int
     replaced : tuple of int, or None
@@ -60,7 +62,7 @@ class Intent:
     recipe: str
     format: str
     header: bytes
-    segments: tuple[tuple[str, tuple[int, ...], tuple[int, ...], int], ...]
+    segments: Segments
     size: int
     block_size: int
     replaced: tuple[int, ...] | None
@@ -96,10 +98,12 @@ class Intent:
         """How another intent differs in what the file will be; empty if it does not."""
         if self.recipe != other.recipe:
             return _explain_recipes(json.loads(self.recipe), json.loads(other.recipe))
-        for name, words in (("format", "format"), ("segments", "what it holds of the tensors"), ("size", "size")):
-            here, there = getattr(self, name), getattr(other, name)
-            if here != there:
-                return f"{words}: {quote(here)} there, {quote(there)} asked for"
+        if self.format != other.format:
+            return f"format: {quote(self.format)} there, {quote(other.format)} asked for"
+        if self.segments != other.segments:
+            return _explain_segments(self.segments, other.segments)
+        if self.size != other.size:
+            return f"size: {self.size} there, {other.size} asked for"
         return "" if self.header == other.header else "the header of the file"
 
     def to_bytes(self) -> bytes:
@@ -146,6 +150,24 @@ def _explain_recipes(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
             if found != wanted:
                 return f"{key} of {quote(name)}: {quote(found)} there, {quote(wanted)} asked for"
     return "the order of the tensors"
+
+
+def _explain_segments(here: Segments, there: Segments) -> str:
+    ours, theirs = ({name: (offset, shape) for name, offset, shape, _ in segments} for segments in (here, there))
+    for name in [*ours, *theirs]:
+        if name not in theirs:
+            return f"holds {quote(name)}, which is not asked for"
+        if name not in ours:
+            return f"holds nothing of {quote(name)}, which is asked for"
+        (found, size), (wanted, wanted_size) = ours[name], theirs[name]
+        if (found, size) == (wanted, wanted_size):
+            continue
+        if size and wanted_size and (found[1:], size[1:]) == (wanted[1:], wanted_size[1:]):
+            rows, wanted_rows = f"{found[0]}:{found[0] + size[0]}", f"{wanted[0]}:{wanted[0] + wanted_size[0]}"
+            return f"holds rows {rows} of {quote(name)}, {wanted_rows} asked for"
+        parts = [f"{quote(shape)} from {quote(offset)}" for offset, shape in (ours[name], theirs[name])]
+        return f"holds {parts[0]} of {quote(name)}, {parts[1]} asked for"
+    return "where the tensors begin"
 
 
 class PastJournal(NamedTuple):

@@ -116,7 +116,7 @@ def _cut(text: str) -> str:
 
 def plan(
     path: str | Path,
-    tensors: TensorSpec | Iterable[TensorSpec],
+    tensors: TensorSpec | Iterable[TensorSpec] | Recipe,
     *,
     seed: SupportsIndex | None = None,
     format: str | None = None,
@@ -129,9 +129,9 @@ def plan(
     Parameters
     ----------
     path : str or Path
-    tensors : TensorSpec or iterable of TensorSpec
+    tensors : TensorSpec, iterable of TensorSpec, or Recipe
     seed : int, optional
-        In [0, 2^64). It may be left out if no scheme draws.
+        In [0, 2^64). It may be left out if no scheme draws, or with a recipe, which has its own.
     format : {"npy", "safetensors", "raw", "hf", "dcp"}, optional
         By default that of the suffix: ``.npy``, ``.safetensors``, ``.bin`` or ``.raw``; without one
         `hf`, a folder.
@@ -175,7 +175,7 @@ def plan(
 
 def plan_rank(
     path: str | Path,
-    tensors: TensorSpec | Iterable[TensorSpec],
+    tensors: TensorSpec | Iterable[TensorSpec] | Recipe,
     rank: SupportsIndex | None,
     *,
     seed: SupportsIndex | None,
@@ -185,15 +185,7 @@ def plan_rank(
     rows: tuple[int, int] | None,
 ) -> Plan:
     """As `plan`, with the files of one rank alone, unless it is None."""
-    if not isinstance(tensors, TensorSpec | Iterable) or isinstance(tensors, str):
-        raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
-    specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
-    for spec in specs:
-        if not isinstance(spec, TensorSpec):
-            raise TypeError(f"tensors must be of TensorSpec, got {quote(spec)}")
-    if not specs:
-        raise ValueError("tensors must be one or more, got none")
-    recipe = Recipe(specs, None if seed is None else as_int("seed", seed))
+    recipe = _recipe_of(tensors, None if seed is None else as_int("seed", seed))
     where, kind = read_path(path), format_of(path) if format is None else format
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {quote(kind)}")
@@ -217,16 +209,35 @@ def plan_rank(
     return Plan(where, kind, recipe, tuple(PlannedFile(where / name, holder, layout) for name, holder, layout in files))
 
 
+def _recipe_of(tensors: TensorSpec | Iterable[TensorSpec] | Recipe, seed: int | None) -> Recipe:
+    if isinstance(tensors, Recipe):
+        if seed not in (None, tensors.seed):
+            raise ValueError(f"seed must be that of the recipe, {quote(tensors.seed)}, or left out; got {quote(seed)}")
+        specs, seed = tensors.tensors, tensors.seed
+    elif not isinstance(tensors, TensorSpec | Iterable) or isinstance(tensors, str):
+        raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
+    else:
+        specs = (tensors,) if isinstance(tensors, TensorSpec) else tuple(tensors)
+    for spec in specs:
+        if not isinstance(spec, TensorSpec):
+            raise TypeError(f"tensors must be of TensorSpec, got {quote(spec)}")
+    if not specs:
+        raise ValueError("tensors must be one or more, got none")
+    return Recipe(specs, seed)
+
+
 def format_of(path: str | Path) -> str:
     """The format that a name stands for, by its suffix.
 
     Raises
     ------
     ValueError
-        If the suffix is another.
+        If the suffix is another, or that of a file where a folder is.
     """
-    suffix = Path(path).suffix.lower()
-    if not suffix or Path(path).is_dir():
+    suffix, is_folder = Path(path).suffix.lower(), Path(path).is_dir()
+    if is_folder and suffix in _SUFFIXES:
+        raise ValueError(f"{path} is a folder, and ends as a file: give another name, or format 'hf' or 'dcp'")
+    if not suffix or is_folder:
         return "hf"
     if suffix not in _SUFFIXES:
         raise ValueError(f"format must be given for a name that ends in {quote(suffix)}: one of {', '.join(FORMATS)}")

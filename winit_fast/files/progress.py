@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from winit_fast.files.sizes import show_size
+from winit_fast.messages import quote
 
-__all__ = ["Progress", "ShownProgress", "describe"]
+__all__ = ["Progress", "ShownProgress", "check_progress", "describe"]
 
 
 class Progress(Protocol):
@@ -19,6 +20,12 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, /) -> object:
         """Take the bytes that are done, of all of them."""
+
+
+def check_progress(progress: object) -> None:
+    """Refuse what cannot be called, before there is anything to report."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be a function that takes (done, total), got {quote(progress)}")
 
 
 class ShownProgress:

@@ -77,15 +77,15 @@ def read_recipe(
     Returns
     -------
     Recipe
-        Its `tensors` and `seed` are what `write` and `plan` take; `verify` takes the whole.
+        `write`, `plan` and `verify` take it.
 
     Raises
     ------
     OSError, ImportError
         If a file cannot be read, or is TOML and the Python has no ``tomllib`` and no ``tomli``.
     TypeError, ValueError
-        If a file is no recipe or no model; if a tensor has no scheme, or one that does not fit it; if a rule cannot be
-        used, even one that takes nothing; if a scheme draws and there is no seed.
+        If a file is no recipe or no model; if no tensor is left; if a tensor has no scheme, or one that does not fit
+        it; if a rule cannot be used, even one that takes nothing; if a scheme draws and there is no seed.
 
     Warns
     -----
@@ -101,7 +101,7 @@ def read_recipe(
     >>> text = '{"seed": 7, "tensors": {"user_id": [1000, 64], "bias": [64]}, "rules": {"*": "normal"}}'
     >>> _ = (folder / "tables.json").write_text(text)
     >>> recipe = read_recipe(folder / "tables.json", dtype="float16")
-    >>> _ = write(folder / "old.safetensors", recipe.tensors, seed=recipe.seed)
+    >>> _ = write(folder / "old.safetensors", recipe)
 
     Another with the same names, shapes and types, and its own values:
 
@@ -109,7 +109,7 @@ def read_recipe(
     >>> for spec in new.tensors:
     ...     print(spec.name, spec.shape, spec.dtype, spec.initializer.scheme)
     user_id (1000, 64) float16 normal(std=0.02)
-    >>> _ = write(folder / "new.safetensors", new.tensors, seed=new.seed)
+    >>> _ = write(folder / "new.safetensors", new)
     >>> verify(folder / "new.safetensors", recipe=new).is_right
     True
     """
@@ -131,6 +131,8 @@ def read_recipe(
         dtype=dtype or written.dtype or ("float32" if like is None else None),
         layout=layout or written.layout or ("numpy" if like is None else "torch"),
     )
+    if not specs:
+        raise ValueError("tensors must be one or more, got none: the rules leave all of them out")
     names = [tensor["name"] for tensor in tensors]
     for rule in every:
         if not any(map(rule.takes, names)):
@@ -190,7 +192,9 @@ def read_written_recipe(path: str | Path) -> WrittenRecipe:
     ['normal(std=0.01)']
     """
     path = Path(path)
-    said = _parse(path, _toml_loads() if path.suffix.lower() == ".toml" else _json_loads)
+    suffix = path.suffix.lower()
+    needed = "" if suffix in (".json", ".toml") else "; a recipe is JSON, or TOML if its name ends in .toml"
+    said = _parse(path, _toml_loads() if suffix == ".toml" else _json_loads, needed)
     try:
         return _read_recipe(said)
     except (TypeError, ValueError) as error:
@@ -304,12 +308,14 @@ def _make_spec(tensor: Mapping[str, Any], rule: Rule | None, dtype: str | None, 
     for key in ("shape", "dtype"):
         if said.get(key) is None:
             raise ValueError(f"{quote(name)} must have a {key}, and neither it nor a rule gives one")
+    is_unwritable = said["dtype"] == found and found not in ELEMENT_TYPES  # as counts of batches, which are integers
     try:
         said = _with_axes(said, layout)
         return TensorSpec(name, said.pop("shape"), said.pop("dtype"), said.pop("scheme"), **said)
     except (TypeError, ValueError) as error:
         by = f", by rule {quote(rule.name)}," if rule is not None and "scheme" not in own else ""
-        raise type(error)(f"tensor {quote(name)}{by} cannot be made: {error}") from None
+        rest = f"; rules={{{quote(name)}: None}} leaves it out" if is_unwritable and "dtype" in str(error) else ""
+        raise type(error)(f"tensor {quote(name)}{by} cannot be made: {error}{rest}") from None
 
 
 _FOUND_DTYPE = "dtype of the model"  # the key of a tensor that is like one of a model
@@ -329,7 +335,7 @@ def _with_axes(said: dict[str, Any], layout: str) -> dict[str, Any]:
 # Files that people write
 
 
-def _parse(path: Path, loads: Callable[[str], Any]) -> Any:
+def _parse(path: Path, loads: Callable[[str], Any], needed: str = "") -> Any:
     with open(path, "rb") as file:
         text = file.read(_LONGEST + 1)
     if len(text) > _LONGEST:
@@ -337,7 +343,7 @@ def _parse(path: Path, loads: Callable[[str], Any]) -> Any:
     try:
         return loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read: {error}{needed}") from None
 
 
 def _json_loads(text: str) -> Any:

@@ -83,15 +83,15 @@ class TensorSpec:
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {quote(name)}")
-        kind, sizes = dtype_of(dtype), as_sizes("shape", shape)
-        if kind.name not in ELEMENT_TYPES or not kind.isnative:
-            raise TypeError(f"dtype of {quote(name)} must be one of {', '.join(ELEMENT_TYPES)}, got {quote(dtype)}")
-        if max((*sizes, prod(sizes) * kind.itemsize)) >= 1 << 63:
-            raise ValueError(f"shape of {quote(name)} must be of fewer than 2^63 bytes, got {quote(sizes)}")
         initializer = Initializer(
             scheme, name=name if stream is None else stream, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis,
             matrices=matrices, padding_idx=padding_idx,
         )  # fmt: skip
+        kind, sizes = dtype_of(dtype), as_sizes("shape", shape)  # after the scheme: a dtype may be a model's, and right
+        if kind.name not in ELEMENT_TYPES or not kind.isnative:
+            raise TypeError(f"dtype of {quote(name)} must be one of {', '.join(ELEMENT_TYPES)}, got {quote(dtype)}")
+        if max((*sizes, prod(sizes) * kind.itemsize)) >= 1 << 63:
+            raise ValueError(f"shape of {quote(name)} must be of fewer than 2^63 bytes, got {quote(sizes)}")
         initializer.check(sizes, kind)
         vars(self).update(name=name, shape=sizes, dtype=kind, initializer=initializer)
 

@@ -18,6 +18,7 @@ from winit_fast.files.comparing import Job, compare_all, compare_samples
 from winit_fast.files.coverage import Box, Fault, TangledError, find_faults
 from winit_fast.files.layouts import Contents, Layout, Segment, Stored, TruncatedFileError
 from winit_fast.files.opening import open_file, read_path
+from winit_fast.files.progress import check_progress
 from winit_fast.files.scratch import leave_scratch
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Part, Recipe, TensorSpec
@@ -89,6 +90,7 @@ def verify(
     user_id (999, 63): found 0.5, expected 0.021124227
     """
     most, count = read_size(memory), read_threads(threads) or default_threads()
+    check_progress(progress)
     if recipe is not None and not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe, got {quote(recipe)}")
     wanted = None if sample is None else as_int("sample", sample)

@@ -12,6 +12,7 @@ from winit_fast.files.layouts import Layout
 from winit_fast.files.opening import open_file, read_path
 from winit_fast.files.partial import check_room, partial_of, room_of
 from winit_fast.files.plans import Plan, plan_rank
+from winit_fast.files.progress import check_progress
 from winit_fast.files.sizes import read_size
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.files.verdicts import Findings
@@ -25,7 +26,7 @@ __all__ = ["FileToWrite", "write", "write_files"]
 
 def write(
     path: str | Path,
-    tensors: TensorSpec | Iterable[TensorSpec] | None = None,
+    tensors: TensorSpec | Iterable[TensorSpec] | Recipe | None = None,
     *,
     seed: SupportsIndex | None = None,
     format: str | None = None,
@@ -47,11 +48,11 @@ def write(
     Parameters
     ----------
     path : str or Path
-    tensors : TensorSpec or iterable of TensorSpec, optional
+    tensors : TensorSpec, iterable of TensorSpec, or Recipe, optional
         They may be left out where one file is continued, which knows them, or is written anew (`force`). A complete
         file of safetensors knows them too; one of another format does not.
     seed : int, optional
-        In [0, 2^64). It may be left out if no scheme draws.
+        In [0, 2^64). It may be left out if no scheme draws, or with a recipe, which has its own.
     format : str, optional
         By default that of the suffix of `path`, see `plan`.
     memory : int or str, default "256MiB"
@@ -99,6 +100,7 @@ def write(
     (1000, 64)
     """
     most = read_size(memory)
+    check_progress(progress)
     if tensors is None:
         if not (resume or force):
             raise ValueError("tensors must be given, unless resume=True continues a file")

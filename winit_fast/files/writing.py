@@ -158,10 +158,11 @@ def write_layout(
             if _is_complete(final, layout, recipe, left, threads):
                 return Written(Path(path), layout.size, layout.size, 0)
             if not force:
-                raise FileExistsError(
-                    f"{path} exists already, and is not what is asked for (verify says how it differs): force=True "
-                    "replaces it"
-                )
+                from winit_fast.files.existing import explain_existing
+
+                difference = explain_existing(final, layout, recipe)
+                how = f": {difference}; " if difference else " (verify says how it differs): "
+                raise FileExistsError(f"{path} exists already, and is not what is asked for{how}force=True replaces it")
         if past is not None:
             wanted = Intent.of(layout, recipe, past.intent.block_size, past.intent.replaced)
             _refuse_difference(past.intent, wanted, path, memory, left)
@@ -275,7 +276,7 @@ def clean(path: str | Path) -> list[Path]:
     Parameters
     ----------
     path : str or Path
-        The file's own name, or the folder. What is complete is never touched.
+        The file's own name, that of its partial file, or the folder. What is complete is never touched.
 
     Returns
     -------
@@ -294,7 +295,11 @@ def clean(path: str | Path) -> list[Path]:
         return _clean_folder(final)
     partial, journal = partial_of(final), journal_of(final)
     names = [name for name in (partial, journal, beside(journal)) if os.path.lexists(name)]
-    if names:
+    if not names:
+        own = final.name.removesuffix(".journal").removesuffix(".partial")
+        if final.name in (f"{own}.partial", f"{own}.partial.journal") and own:
+            return clean(final.with_name(own))
+    else:
         file = _lock(partial)
         try:
             if file.size and not journal.exists():
