@@ -80,6 +80,15 @@ DIRECTIVES = {
 }
 
 
+def can_load(module: str) -> bool:
+    """Whether a compiled module is one of this machine; the name of the stable ABI's says neither system nor processor.
+
+    A folder may be shared, such as with a container. In a process of its own, or Windows would not let it be replaced.
+    """
+    command = [sys.executable, "-c", "import ctypes, sys; ctypes.PyDLL(sys.argv[1])", os.path.abspath(module)]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def extension(name: str, flags: list[str]) -> Extension:
     """One Cython module of the engine."""
     macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
@@ -125,7 +134,7 @@ class BuildExtensions(build_ext):
         self.extensions = every
 
     def take_present(self, ext: Extension) -> bool:
-        """Take the module in the source tree if nothing that it is made of is newer.
+        """Take the module in the source tree if nothing that it is made of is newer, and if it is for this machine.
 
         Whoever names a compiler or its flags in the environment wants them used.
         """
@@ -134,7 +143,7 @@ class BuildExtensions(build_ext):
         sources = ["setup.py", f"{present.partition('.')[0]}.pyx"]
         sources += [file for file in ext.depends if not os.path.isabs(file)]
         names_tools = {"CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED"} & os.environ.keys()
-        if not self.editable_mode or names_tools or newer_group(sources, present):
+        if not self.editable_mode or names_tools or newer_group(sources, present) or not can_load(present):
             return False
         self.mkpath(os.path.dirname(wanted))
         self.copy_file(present, wanted)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from _thread import _count as count_threads
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
@@ -17,8 +18,8 @@ import pytest
 from processes import PATIENCE, printed, python, started
 from written_files import contents, expected, make
 
-from winit_fast import files
-from winit_fast.files import journal, partial, writing
+from winit_fast import files, publish
+from winit_fast.files import journal, opening, partial, writing
 from winit_fast.files.scratch import LEAST_MEMORY
 from winit_fast.files.writing import clean, read_unfinished, write_layout
 
@@ -54,7 +55,9 @@ class StopError(Exception):
 def wrap(monkeypatch, before=lambda name, args: None, after=lambda name, args: None, names=CALLS):
     """Call these functions before and after each call of the system."""
     for name in names:
-        kept = getattr(os, name, None)
+        place = partial if name == "pwrite" and not hasattr(os, name) else os  # Windows
+        attribute = "_write_at" if place is partial else name
+        kept = getattr(place, attribute, None)
 
         def call(*args, name=name, kept=kept, **options):
             before(name, args)
@@ -63,7 +66,31 @@ def wrap(monkeypatch, before=lambda name, args: None, after=lambda name, args: N
             return done
 
         if kept is not None:
-            monkeypatch.setattr(os, name, call)
+            monkeypatch.setattr(place, attribute, call)
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What is open is not renamed, replaced or removed: so it is on Windows, and here as it is there."""
+    if os.name == "nt":
+        return
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("/proc")
+
+    def refuse_open_ones(name, args):
+        for path in args[:2]:
+            with suppress(FileNotFoundError):
+                found = os.lstat(path)
+                for descriptor in os.listdir("/proc/self/fd"):
+                    with suppress(OSError):
+                        if os.path.samestat(os.fstat(int(descriptor)), found):
+                            break
+                else:
+                    continue
+                raise PermissionError(errno.EACCES, "it is open", str(path))
+
+    monkeypatch.setattr(partial, "_CLOSES_FIRST", True)
+    wrap(monkeypatch, before=refuse_open_ones, names=("link", "rename", "replace", "unlink"))
 
 
 # A process that dies
@@ -317,6 +344,7 @@ def test_a_disk_that_fails_at_the_last_sync_is_not_trusted_by_the_next_process(t
 
     with monkeypatch.context() as patch:
         patch.setattr(writing, "_WRITERS", 1)  # blocks in order, and one behind the last mark
+        patch.setattr(os, "fdatasync", os.fdatasync if hasattr(os, "fdatasync") else os.fsync, raising=False)
         patch.setattr(partial, "sync", fail)
         with pytest.raises(OSError, match="Input/output error"):
             write(tmp_path)
@@ -487,8 +515,8 @@ def test_no_room_for_the_journal_is_one_error_and_no_file(tmp_path, monkeypatch)
 # Two writers
 
 
-def test_two_writers_of_one_file_and_a_cleaner_are_refused_at_once(tmp_path):
-    errors = []
+def test_two_writers_of_one_file_and_a_cleaner_are_refused_at_once(tmp_path, windows):
+    errors = []  # kept, and with them what they refer to
 
     def others(done, total):
         for other in (write, lambda folder, **_: clean(folder / "t")):
@@ -524,6 +552,7 @@ faults.write(Path({str(tmp_path)!r}), progress=wait)
     assert complete(tmp_path) > 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that another process has open")
 def test_who_gets_the_lock_of_a_file_that_was_published_meanwhile_leaves_it_alone(tmp_path, monkeypatch):
     met = []
 
@@ -574,6 +603,86 @@ def test_a_file_system_without_any_locks_is_written_all_the_same(tmp_path, monke
     monkeypatch.setattr(partial.fcntl, "flock", refuse(errno.ENOLCK))
     write(tmp_path)
     assert contents(tmp_path) == {"t": EXPECTED}
+
+
+# Names that the system does not change
+
+
+def test_what_is_open_is_closed_before_its_names_change(tmp_path, windows):
+    write(tmp_path)
+    assert contents(tmp_path) == {"t": EXPECTED}
+    interrupted(tmp_path, force=True)
+    assert write(tmp_path, resume=True).kept > 0
+    interrupted(tmp_path, force=True)
+    assert len(clean(tmp_path / "t")) == 2
+    interrupted(tmp_path, force=True)
+    assert write(tmp_path, force=True).kept == 0
+    assert contents(tmp_path) == {"t": EXPECTED}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_that_another_program_has_open_for_a_moment_is_waited_for(force, tmp_path, monkeypatch):
+    refused = []
+
+    def refuse_twice(name, args):
+        if refused.count((name, *args)) < 2 and os.path.exists(args[0]):
+            refused.append((name, *args))
+            raise PermissionError(errno.EACCES, "it is open", str(args[0]))
+
+    monkeypatch.setattr(publish, "_TRIES", 3)
+    monkeypatch.setattr(publish, "_PAUSE", 0)
+    wrap(monkeypatch, before=refuse_twice, names=("rename", "replace", "unlink"))
+    if force:
+        (tmp_path / "t").write_bytes(b"old")
+    write(tmp_path, force=force)
+    assert contents(tmp_path) == {"t": EXPECTED}
+    assert len(refused) >= 6
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_that_stays_open_elsewhere_is_an_error_and_the_complete_file_is_published_later(
+    force, tmp_path, monkeypatch
+):
+    if force:
+        (tmp_path / "t").write_bytes(b"old")
+
+    def fail(name, args):
+        if os.path.basename(args[1]) == "t":
+            raise PermissionError(errno.EACCES, "it is open", str(args[1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_TRIES", 2)
+        patch.setattr(publish, "_PAUSE", 0)
+        wrap(patch, before=fail, names=("link", "replace", "rename"))
+        with pytest.raises(PermissionError, match="it is open"):
+            write(tmp_path, force=force)
+    assert write(tmp_path, resume=True).written == 4096  # the header alone
+    assert contents(tmp_path) == {"t": EXPECTED}
+
+
+def test_an_error_is_not_hidden_by_a_name_that_cannot_be_removed_after_it(tmp_path, monkeypatch):
+    def stop(done, total):
+        raise StopError
+
+    def fail(name, args):
+        raise PermissionError(errno.EACCES, "it is open", str(args[0]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_TRIES", 1)
+        wrap(patch, before=fail, names=("unlink",))
+        with pytest.raises(StopError):
+            write(tmp_path, progress=stop)
+    assert complete(tmp_path) == 0
+
+
+def test_a_file_that_is_read_only_is_refused_first_where_it_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "_REPLACES_READ_ONLY", False)
+    (tmp_path / "t").write_bytes(b"old")
+    (tmp_path / "t").chmod(0o444)
+    with pytest.raises(PermissionError, match="t must be writable to be replaced, but it is read-only"):
+        write(tmp_path, force=True)
+    (tmp_path / "t").chmod(0o644)
+    assert contents(tmp_path) == {"t": b"old"}
 
 
 # What is left of an earlier write
@@ -848,7 +957,7 @@ def is_forgotten(frame):
 
 def interrupt_at(place, folder):
     """Interrupt the caller at that bytecode; whether there is one."""
-    files = (writing.__file__, journal.__file__, partial.__file__)
+    files = (writing.__file__, journal.__file__, partial.__file__, opening.__file__)
     met = -1
     is_hit = False
 
@@ -895,8 +1004,12 @@ def test_an_interrupt_at_some_bytecodes_is_continued(tmp_path):
     assert check_interrupts(tmp_path, 97) > 1000
 
 
+def test_an_interrupt_at_some_bytecodes_leaves_no_file_open(tmp_path, windows):
+    assert check_interrupts(tmp_path, 89) > 1000
+
+
 @pytest.mark.sweep
-def test_an_interrupt_at_any_bytecode_is_continued(tmp_path):
+def test_an_interrupt_at_any_bytecode_is_continued(tmp_path, windows):
     assert check_interrupts(tmp_path, 1) > 1000
 
 

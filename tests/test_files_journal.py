@@ -25,7 +25,8 @@ def boot(monkeypatch):
 
 def written(path, records="", intent=INTENT, blocks=()):
     """A journal of these records: digits are blocks, | is a mark."""
-    one = Journal(path, intent, blocks)
+    one = Journal(path)
+    one.begin(intent, blocks)
     for record in records:
         if record == "|":
             one.mark()
@@ -75,7 +76,8 @@ def test_a_new_journal_takes_the_place_of_the_old_one_with_what_is_on_the_disk(t
 
 
 def test_what_came_after_the_last_mark_can_be_taken_back(tmp_path):
-    one = Journal(tmp_path / "j", INTENT)
+    one = Journal(tmp_path / "j")
+    one.begin(INTENT)
     one.record(3)
     one.mark()
     one.record(4)
@@ -217,7 +219,8 @@ def test_an_intent_is_read_as_it_was_written():
 
 
 def test_a_record_that_the_disk_takes_half_of_is_an_error(tmp_path, monkeypatch):
-    one = Journal(tmp_path / "j", INTENT)
+    one = Journal(tmp_path / "j")
+    one.begin(INTENT)
     kept = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: kept(descriptor, data[:5]))
     with pytest.raises(OSError, match="no room for the journal") as raised:

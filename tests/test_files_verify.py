@@ -227,6 +227,7 @@ def test_files_are_read_with_what_the_system_has(tmp_path, monkeypatch, without)
     assert verify(path).differences[0].index == (3000, 66)
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="O_DIRECT")
 def test_a_disk_with_larger_pages_is_read_through_the_cache(tmp_path, monkeypatch):
     path = tmp_path / "t.safetensors"
     write(path, SPEC, seed=SEED)

@@ -46,6 +46,6 @@ def test_what_messages_say_to_install_is_what_extras_bring():
     for folder in ("winit_fast", "adapters"):
         for path in (ROOT / folder).rglob("*.py"):
             said |= set(re.findall(r"pip install (\w[\w-]*)", path.read_text(encoding="utf-8")))
-    assert said >= {"matplotlib", "tqdm", "ml_dtypes"}
-    assert said - {"fantasy", "tomli"} <= brought  # the one in an example, the other for Python 3.10 alone
+    assert said >= {"matplotlib", "tomli", "tqdm", "ml_dtypes"}
+    assert said - {"fantasy"} <= brought  # which is in an example
     assert {"torch", "tensorflow", "keras", "jax", "cli", "tables", "report", "docs"} <= extras.keys()

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import atexit
 import errno
+import functools
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import BinaryIO
 
 try:
@@ -28,8 +31,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Destination", "PartialFile", "allocate", "reserve", "sync", "sync_folder"]
+__all__ = ["Destination", "PartialFile", "allocate", "patiently", "reserve", "sync", "sync_folder"]
 
+_REPLACES_READ_ONLY = os.name != "nt"
 _PIECE = 1 << 28  # bytes reserved at a time: an interrupt waits for one of them
 _ZEROS = 1 << 24  # bytes written at a time
 
@@ -83,6 +87,8 @@ class Destination:
             raise FileExistsError(f"{self.path} must be a file, but it is a {kind}")
         if not overwrite:
             raise self._make_taken_error()
+        if not (_REPLACES_READ_ONLY or mode & stat.S_IWUSR):
+            raise PermissionError(f"{self.path} must be writable to be replaced, but it is read-only")
         self._old_mode, self.mode = stat.S_IMODE(mode), 0o600
 
     @property
@@ -101,14 +107,14 @@ class Destination:
         if self._old_mode is not None:
             os.chmod(partial, self._old_mode)
         if self._overwrite:
-            os.replace(partial, self.final)
+            patiently(os.replace, partial, self.final)
         else:
             self._take_new(partial)
 
     def _take_new(self, partial: Path) -> None:
         try:
             if os.name == "nt":
-                os.rename(partial, self.final)
+                patiently(os.rename, partial, self.final)
                 return
             try:
                 os.link(partial, self.final)
@@ -176,6 +182,7 @@ class PartialFile(Destination):
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         super().__init__(path, overwrite=overwrite)
+        self._file: BinaryIO | None = None
         # Shortened, so that it is a valid name wherever the file's own name is.
         self.partial = self.final.with_name(f"{self.final.name[:32]}.{os.urandom(8).hex()}.partial")
 
@@ -183,12 +190,17 @@ class PartialFile(Destination):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._file is not None:  # an interrupt may come before its own block closes it
+            with suppress(OSError):  # of what is thrown away
+                self._file.close()
         _remove(self.partial)
 
     def open(self) -> BinaryIO:
         """Create the partial file for reading and writing; only inside the block."""
         _unfinished.add(self.partial)
-        return open(self.partial, "x+b", opener=lambda name, flags: os.open(name, flags, self.mode))
+        opener = functools.partial(os.open, mode=self.mode)  # all in C: no interrupt can lose what it opens
+        self._file = open(self.partial, "x+b", opener=opener)  # noqa: SIM115
+        return self._file
 
     def publish(self) -> None:
         """Give the file its own name. It must be complete and closed.
@@ -198,11 +210,29 @@ class PartialFile(Destination):
         FileExistsError
             If another process has taken the name meanwhile. Its file stays as it is.
         """
-        with open(self.partial, "r+b") as file:
-            sync(file.fileno())
+        self._file = open(self.partial, "r+b")  # noqa: SIM115
+        with self._file:
+            sync(self._file.fileno())
         self.take(self.partial)
         _remove(self.partial)  # a hard link leaves both names
         sync_folder(self.final.parent)
+
+
+def patiently(call: Callable[..., None], *paths: Path) -> None:
+    """Rename or remove a file. What the system refuses while another program has it open is tried for two seconds.
+
+    So does Windows, where scanners open every new file for a moment.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return call(*paths)
+        except PermissionError:
+            sleep(_PAUSE)
+    return call(*paths)
+
+
+_TRIES = 40 if os.name == "nt" else 1
+_PAUSE = 0.05  # seconds
 
 
 def sync(descriptor: int) -> None:

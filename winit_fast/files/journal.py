@@ -28,7 +28,7 @@ from winit_fast.files.opening import open_file
 from winit_fast.files.partial import beside, sync_data
 from winit_fast.files.specs import Part, Recipe
 from winit_fast.messages import quote
-from winit_fast.publish import sync, sync_folder
+from winit_fast.publish import patiently, sync, sync_folder
 
 __all__ = ["Intent", "Journal", "PastJournal", "read_boot", "read_journal"]
 
@@ -236,17 +236,20 @@ class Journal:
 
     _closing: Iterator[None] = iter(())
 
-    def __init__(self, path: Path, intent: Intent, blocks: Iterable[int] = ()) -> None:
-        """Begin a new one, with blocks that are on the disk already, in the place of the old one."""
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.blocks = 0
+
+    def begin(self, intent: Intent, blocks: Iterable[int] = ()) -> None:
+        """Begin a new one, with blocks that are on the disk already, in the place of the old one."""
         text, header = intent.to_bytes(), intent.header
         self._digest = _digest(text, header)
         size = _HEAD.size + len(text) + len(header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # a pipe of that name is an error, and not waited for
             flags |= getattr(os, name, 0)
-        with open(beside(path), "wb", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
+        self._open(beside(self.path), flags)
+        with open(self._descriptor, "wb", closefd=False) as file:
             file.write(_HEAD.pack(_MAGIC, read_boot().encode(), len(text), len(header), self._digest))
             file.writelines((text, header, bytes(_aligned(size) - size)))
             for block in blocks:
@@ -257,10 +260,16 @@ class Journal:
             self._marked = self._size, self.blocks
             file.flush()
             sync(file.fileno())
-        os.replace(beside(path), path)
-        sync_folder(path.parent)  # both names: without its journal a partial file cannot be continued
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
-        self._closing = map(os.close, [self._descriptor])  # once, however often an interrupt ends `close`
+        self.close()  # Windows renames no file that is open
+        patiently(os.replace, beside(self.path), self.path)
+        sync_folder(self.path.parent)  # both names: without its journal a partial file cannot be continued
+        self._open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
+
+    def _open(self, path: Path, flags: int) -> None:
+        opened: list[int] = []
+        self._closing = map(os.close, opened)  # once, however often an interrupt ends `close`
+        opened.extend(map(os.open, (path,), (flags,), (0o666,)))  # one call: no interrupt can lose it
+        self._descriptor = opened[0]
 
     def record(self, block: int) -> None:
         """Say that a block is written."""

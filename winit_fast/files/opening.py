@@ -22,8 +22,8 @@ def open_file(path: str | Path) -> BinaryIO:
     ValueError
         If it is a device or a pipe.
     """
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    opener = (lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) if hasattr(os, "O_NONBLOCK") else None
+    file = open(path, "rb", opener=opener)  # noqa: SIM115
     if S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()

@@ -6,6 +6,7 @@ b. The lock is on the open file, and the system releases it however the process 
    file still has its name: the last holder may have published or removed it.
 c. A partial file is removed by its name, and never emptied: between the two steps of publishing it has its final name
    too. Its journal is made after it and removed after it: a partial file of ours without a journal is empty.
+   Windows renames and removes no file that is open, so there it is closed before its names change.
 d. Blocks go past the cache of the system where it has O_DIRECT: the processor copies nothing, and no other program
    loses what it had in the cache. Elsewhere the cache is emptied of them after each `sync`.
 """
@@ -21,7 +22,7 @@ from stat import S_IMODE, S_ISREG
 from threading import Lock
 
 from winit_fast.files.layouts import PAGE
-from winit_fast.publish import allocate, sync
+from winit_fast.publish import allocate, patiently, sync
 
 try:
     import fcntl
@@ -86,22 +87,23 @@ def open_partial(path: Path, mode: int | None = None) -> LockedFile | None:
     """
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
+        file = LockedFile(path)
         try:
-            descriptor = os.open(path, flags)
+            file.open(flags)
         except FileNotFoundError:
             if mode is None:
                 return None
             try:
-                descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+                file.open(flags | os.O_CREAT | os.O_EXCL, mode)
             except FileExistsError:  # another process was faster
                 continue
-        file = LockedFile(path, descriptor)  # owns the descriptor from here on
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            file.close()
-            raise FileExistsError(f"{path} must be a file, but it is a device or pipe")
-        _lock(descriptor, path)
-        if file.has_its_name():
-            return file
+        try:
+            file.lock()
+            if file.has_its_name():
+                return file
+        except BaseException:
+            file.close()  # now: who keeps the error must not keep the file from its holder
+            raise
         file.close()
 
 
@@ -120,17 +122,28 @@ class LockedFile:
 
     _closing: Iterator[None] = iter(())
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.started: list[int] = []
         self.out: list[None] = []
-        self._descriptor = descriptor
-        self._direct = -1  # another one of the same file
-        self._opened = [descriptor]
+        self._descriptor = self._direct = -1  # two of the same file
+        self._opened: list[int] = []
         self._closing = map(os.close, self._opened)  # each of them once, however often an interrupt ends `close`
 
     def __del__(self) -> None:
         any(self._closing)
+
+    def open(self, flags: int, mode: int = 0o600) -> int:
+        """Open it; its descriptor."""
+        self._opened.extend(map(os.open, (self.path,), (flags,), (mode,)))  # one call: no interrupt can lose it
+        self._descriptor = self._opened[0]
+        return self._opened[-1]
+
+    def lock(self) -> None:
+        """Lock it, or refuse what is no file or is locked."""
+        if not S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise FileExistsError(f"{self.path} must be a file, but it is a device or pipe")
+        _lock(self._descriptor, self.path)
 
     @property
     def is_held(self) -> bool:
@@ -172,8 +185,7 @@ class LockedFile:
         if hasattr(os, "O_DIRECT"):
             flags = os.O_WRONLY | os.O_DIRECT | getattr(os, "O_NOFOLLOW", 0)
             with suppress(OSError):  # not every file system has it
-                self._opened.append(os.open(self.path, flags))
-                self._direct = self._opened[-1]
+                self._direct = self.open(flags)
 
     def write_block(self, block: memoryview, start: int) -> None:
         """Write a block: its memory, size and start are multiples of `PAGE`. Several threads may do so at once."""
@@ -232,13 +244,25 @@ class LockedFile:
         self._direct = self._descriptor = -1
         any(self._closing)
 
+    def let_go(self) -> None:
+        """Close it where names of open files cannot change."""
+        if _CLOSES_FIRST:
+            self.close()
+
     def remove(self, journal: Path) -> list[Path]:
         """Remove it and its journal, and close it; return the names that are gone."""
-        if os.name == "nt":  # which removes no file that is open
-            self.close()
+        self.let_go()
         removed = remove_names(self.path, journal)
         self.close()
         return removed
+
+    def discard(self, journal: Path) -> None:
+        """As `remove`, after an error, which matters more: another process may hold them already."""
+        with suppress(OSError):
+            self.remove(journal)
+
+
+_CLOSES_FIRST = os.name == "nt"
 
 
 def sync_data(descriptor: int, path: Path) -> None:
@@ -255,7 +279,7 @@ def remove_names(partial: Path, journal: Path) -> list[Path]:
     removed = []
     for path in (partial, beside(journal), journal):  # the journal last: a folder may have its name
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            patiently(os.unlink, path)
             removed.append(path)
     return removed
 
@@ -273,7 +297,7 @@ def _lock(descriptor: int, path: Path) -> None:
             os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
+        if error.errno in (errno.EAGAIN, errno.EACCES, 0):  # wine says no reason
             raise BlockingIOError(f"{path} is being written by another process") from None
         # A file system without locks: the second writer is not seen, and nothing else is lost.
 

@@ -179,12 +179,13 @@ def write_layout(
         if past:
             _refuse_difference(past.intent, intent, path, memory, left)
         job = _Job(file, destination, intent, past)
+        job.begin()
         return job.write(layout, left, recipe.seed, threads, progress)
     except BaseException:
         if job is not None:
             job.abandon()
         elif past is None:
-            file.remove(journal_of(final))
+            file.discard(journal_of(final))
         raise
     finally:
         file.close()
@@ -487,25 +488,33 @@ class _Job:
         self.file = file
         self.destination = destination
         self.blocks = _Blocks.of(intent)
-        size = file.size  # somebody may have cut it
+        self.intent = intent
+        self.past = past
+        self.journal = Journal(journal_of(destination.final))
+        self.has_begun = False
+
+    def begin(self) -> None:
+        """Begin its journal, with the blocks of the past one."""
+        past = self.past
+        size = self.file.size  # somebody may have cut it
         done, marked = (
             tuple(number for number in numbers if self.blocks.span(number)[1] <= size)
             for numbers in ((past.blocks, past.marked) if past else ((), ()))
         )
-        path = journal_of(destination.final)
         if past:
             try:
-                file.sync()
+                self.file.sync()
             except OSError:  # what the disk has not kept is no longer recorded
-                Journal(path, intent, marked).close()
+                self.journal.begin(self.intent, marked)
                 raise
-        self.journal = Journal(path, intent, done)
+        self.journal.begin(self.intent, done)
         self.kept = self.blocks.count_bytes(done)
         # It was begun where an old file was, for nobody else to read: that file may be gone since.
         self.was_forced = past is not None and past.intent.replaced is not None
         self.left = bytearray(b"\1") * len(self.blocks.numbers)  # a byte a block: there may be millions
         for number in done:
             self.left[self.blocks.numbers.index(number)] = 0
+        self.has_begun = True
 
     def write(
         self, layout: Layout, memory: int, seed: int | None, threads: int | None, progress: Progress | None
@@ -553,14 +562,12 @@ class _Job:
     def _publish(self) -> None:
         if self.was_forced and self.destination.is_new:
             self.file.take_mode(self.journal.path)  # which the umask gave it
-        if os.name == "nt":  # which renames and removes no file that is open
-            self.file.close()
-            self.journal.close()
+        self.journal.close()
+        self.file.let_go()
         self.destination.take(self.file.path)
         sync_folder(self.destination.final.parent)  # the new name before the old ones go
         remove_names(self.file.path, self.journal.path)
         sync_folder(self.destination.final.parent)
-        self.journal.close()
 
     def abandon(self) -> None:
         """Leave what is written for another process, or nothing where nothing is."""
@@ -569,8 +576,8 @@ class _Job:
         ):  # by writers, after an interrupt of their end: closed and left as it is by the last of them
             return
         self.journal.close()
-        if self.journal.blocks == 0:
-            self.file.remove(self.journal.path)
+        if self.journal.blocks == 0 and (self.has_begun or self.past is None):
+            self.file.discard(self.journal.path)
 
 
 def _fill_block(block: NDArray[Any], begin: int, layout: Layout, starts: list[int], filler: RunFiller) -> None:
