@@ -23,7 +23,7 @@ from winit_fast.files.specs import Part, Recipe, TensorSpec
 from winit_fast.messages import quote
 
 __all__ = [
-    "INDEX", "FolderContents", "FolderFile", "lay_out_dcp", "lay_out_hf", "read", "refuse_strangers", "share_rows",
+    "INDEX", "FolderContents", "FolderFile", "find_others", "lay_out_dcp", "lay_out_hf", "read", "share_rows",
 ]  # fmt: skip
 
 INDEX = "model.safetensors.index.json"
@@ -102,8 +102,8 @@ def _part_of(spec: TensorSpec, rank: int, world_size: int) -> Part | None:
     return spec.rows(first, last) if first < last else None
 
 
-def refuse_strangers(folder: Path, kind: str, own: Sequence[str], world_size: int) -> None:
-    """Refuse a folder with files that loaders would take for part of what is written there.
+def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) -> list[str]:
+    """The names of the files of other ranks that are there; refuse files that loaders would take for one of them.
 
     Parameters
     ----------
@@ -114,21 +114,26 @@ def refuse_strangers(folder: Path, kind: str, own: Sequence[str], world_size: in
         The names of the files of one rank.
     world_size : int
 
+    Returns
+    -------
+    list of str
+
     Raises
     ------
     FileExistsError
-        If there are any: in a folder of `dcp` all safetensors files, in one of `hf` those of either format.
+        If there are such files: in a folder of `dcp` all safetensors files, in one of `hf` those of either format.
     """
     if not own or not folder.is_dir():
-        return
+        return []
     if kind == "dcp":
         names = {_name_in_dcp(rank) for rank in range(world_size)}
     else:
         count = int(own[0].partition("-of-")[2].removesuffix(".safetensors") or 1)
         names = {_name_in_hf(number, count) for number in range(1, count + 1)} | ({INDEX} if count > 1 else set())
+    present = sorted(os.listdir(folder))
     strangers = [
         name
-        for name in sorted(os.listdir(folder))
+        for name in present
         if name not in names
         and (name == INDEX or name.endswith(".safetensors"))
         and (kind == "dcp" or name.startswith(("model", "shard-")))
@@ -139,6 +144,7 @@ def refuse_strangers(folder: Path, kind: str, own: Sequence[str], world_size: in
             f"{folder} has {quote(strangers[0])}{more}, not of what is to be written there, and loaders would take it "
             "for a part: remove it, or give another folder"
         )
+    return [name for name in present if name in names and name not in own]
 
 
 def _name_in_hf(number: int, count: int) -> str:

@@ -119,10 +119,8 @@ def write(
                 max_file_size=max_file_size, rows=None,
             )  # fmt: skip
 
-        folders.refuse_strangers(
-            planned.path, planned.format, [one.path.name for one in planned.files], int(world_size)
-        )
-        if not force:
+        own = [one.path.name for one in planned.files]
+        if folders.find_others(planned.path, planned.format, own, int(world_size)) and not force:
             _refuse_other_parts(plan_of, rank, world_size)
     files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
