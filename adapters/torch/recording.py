@@ -494,7 +494,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 _modes: Any = _python_dispatch  # without its annotations, which are partial
-_TWICE = "_is_in_any_mode_without_ignore_compile_internals"  # this newer one stands in C++ as well
+_TWICE = "_is_in_any_mode_without_ignore_compile_internals"
+_set_in_cpp = getattr(_modes, "set_is_in_mode_without_ignore_compile_internals", None)  # newer torch has it twice
 
 
 class _Recording(Block):
@@ -545,8 +546,8 @@ class _Recording(Block):
                 _modes._pop_mode()
             torch._C._set_grad_enabled(self.was_enabled)
         vars(_modes).update(self.flags)
-        if _TWICE in self.flags:
-            _modes.set_is_in_mode_without_ignore_compile_internals(self.flags[_TWICE])
+        if _set_in_cpp is not None:
+            _set_in_cpp(self.flags[_TWICE])
         if self.state is not None:
             for generator, begun in self.recorder._generators.items():
                 generator.set_state(begun)
