@@ -36,9 +36,10 @@ def run(options: argparse.Namespace) -> int:
     asked = read_tensors(options)
     from winit_fast.files import Recipe
 
-    _refuse_unfinished(options, has_recipe=asked.tensors is not None)
     recipe = None if asked.tensors is None else Recipe(asked.tensors, asked.seed)
     is_zarr = any(os.path.isfile(os.path.join(options.file, name)) for name in ("zarr.json", ".zarray"))
+    if not is_zarr:
+        _refuse_unfinished(options, has_recipe=asked.tensors is not None)
     verdict = (_verify_zarr if is_zarr else _verify_files)(options, recipe)
     for difference in verdict.differences:
         place = difference.path.as_posix() if is_zarr else difference.path.name
