@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from winit_fast.commands.running import add_running_arguments, is_unfinished, join_words, show_progress
@@ -16,6 +17,8 @@ from winit_fast.files.sizes import show_size
 from winit_fast.files.verdicts import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from winit_fast.files import Recipe, Verdict
 
 __all__ = ["add_arguments", "run"]
@@ -96,6 +99,5 @@ def _verify_zarr(options: argparse.Namespace, recipe: Recipe | None) -> Verdict:
                 f"{what} cannot be used with {options.file}: it is a Zarr array, all of which is compared with the "
                 "recipe that it records"
             )
-    from winit_fast.adapters.zarr import verify
-
+    verify: Callable[..., Verdict] = import_module("winit_fast.adapters.zarr").verify
     return verify(options.file, threads=options.threads)
