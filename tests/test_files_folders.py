@@ -296,7 +296,8 @@ def test_a_folder_with_files_of_another_format_or_number_of_workers_is_left_as_i
             with pytest.raises(FileExistsError, match=stranger):
                 write(folder, specs, seed=SEED, **options, **more)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
-    (hf / "adapter.safetensors").write_bytes(b"no loader of models takes it")
+    for name in ("adapter.safetensors", "model.fp16.safetensors"):
+        (hf / name).write_bytes(b"no loader of models takes it")
     assert write(hf, specs, seed=SEED, max_file_size=2000, resume=True).written == 0
 
 

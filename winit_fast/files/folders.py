@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -135,8 +136,7 @@ def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) ->
         name
         for name in present
         if name not in names
-        and (name == INDEX or name.endswith(".safetensors"))
-        and (kind == "dcp" or name.startswith(("model", "shard-")))
+        and (name == INDEX or (name.endswith(".safetensors") if kind == "dcp" else _OURS.fullmatch(name)))
     ]
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
@@ -145,6 +145,9 @@ def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) ->
             "for a part: remove it, or give another folder"
         )
     return [name for name in present if name in names and name not in own]
+
+
+_OURS = re.compile(r"(model|model-\d+-of-\d+|shard-\d+-model-\d+-of-\d+)\.safetensors")
 
 
 def _name_in_hf(number: int, count: int) -> str:
