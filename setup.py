@@ -1,6 +1,10 @@
-"""Extension modules: the plan, the coefficients, and the kernels once for each ISA of the target machine."""
+"""Extension modules: the plan, the coefficients, and the kernels once for each ISA of the target machine.
+
+The rest is in pyproject.toml, but for the text of an index's page.
+"""
 
 import os
+import re
 import shlex
 import shutil
 import struct
@@ -8,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
@@ -70,6 +75,9 @@ if IS_X86_64:
 elif IS_ARM64:
     ISA_FLAGS["neon"] = []
 
+# Of the public repository, such as https://host/owner/name: only the workflow that publishes knows it.
+ADDRESS = os.environ.get("WINIT_FAST_ADDRESS", "").rstrip("/")
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -87,6 +95,17 @@ def can_load(module: str) -> bool:
     """
     command = [sys.executable, "-c", "import ctypes, sys; ctypes.PyDLL(sys.argv[1])", os.path.abspath(module)]
     return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def read_readme(version: str) -> str:
+    """README.md; where the address is known its links are absolute, to the files of that version's tag."""
+
+    def resolve(link: re.Match) -> str:
+        kind = "raw" if link[1] else "blob"
+        return f"{link[1]}{link[2]}({ADDRESS}/{kind}/v{version}/{link[3]})"
+
+    text = Path("README.md").read_text(encoding="utf-8")
+    return re.sub(r"(!?)(\[[^\]]*\])\((?!#|[a-z]+:)([^)]+)\)", resolve, text) if ADDRESS else text
 
 
 def extension(name: str, flags: list[str]) -> Extension:
@@ -160,7 +179,13 @@ class BuildExtensions(build_ext):
                     os.remove(os.path.join("winit_fast", other))
 
 
+VERSION = re.search(r'^__version__ = "(.+)"', Path("winit_fast/config.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
 setup(
+    version=VERSION,
+    long_description=read_readme(VERSION),
+    long_description_content_type="text/markdown",
+    project_urls={"Source": ADDRESS, "Changes": f"{ADDRESS}/blob/v{VERSION}/CHANGELOG.md"} if ADDRESS else {},
     cmdclass={"build_ext": BuildExtensions},
     ext_modules=[extension(name, []) for name in ("_plan", "_coefficients")]
     + [extension(f"_kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()],

@@ -17,6 +17,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
+from winit_fast.messages import describe_missing
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -114,13 +116,15 @@ def _shares_memory(x: object) -> bool:
 
 
 @contextmanager
-def needs(framework: str) -> Iterator[None]:
+def needs(package: str, extra: str | None = None) -> Iterator[None]:
     """Say what to install if the framework of an adapter is missing.
 
     Parameters
     ----------
-    framework : str
+    package : str
         Its name for pip.
+    extra : str, optional
+        The extra of winit_fast that has it; by default of the same name.
 
     Raises
     ------
@@ -129,15 +133,15 @@ def needs(framework: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with needs("fantasy"):
-    ...     import fantasy
+    >>> with needs("fancy"):
+    ...     import fancy
     Traceback (most recent call last):
-    ModuleNotFoundError: this adapter needs fantasy: pip install fantasy (No module named 'fantasy')
+    ModuleNotFoundError: this adapter needs fancy, of the extra [fancy]: pip install fancy (No module named 'fancy')
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"this adapter needs {framework}: pip install {framework} ({error})"
+        message = f"{describe_missing('this adapter', package, extra or package)} ({error})"
         raise ModuleNotFoundError(message, name=error.name) from error
 
 

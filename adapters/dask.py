@@ -17,7 +17,7 @@ from winit_fast.messages import as_int, as_sizes, class_name, quote
 from . import needs
 from ._seeds import Seed, seed_of
 
-with needs("dask"):
+with needs("dask", "tables"):
     from dask import array as dask_array
     from dask.base import tokenize
     from dask.blockwise import Blockwise, blockwise

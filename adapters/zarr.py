@@ -29,7 +29,7 @@ from ._memory.zarr import with_all_chunks, zarr
 from ._memory.zarr_recipes import ATTRIBUTE, make_recipe, recipe_of, record
 from ._seeds import Seed, seed_of
 
-with needs("'zarr>=3.1'"):
+with needs("'zarr>=3.1'", "tables"):
     from zarr.core.sync import sync
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ def test_a_missing_framework_is_an_error_that_says_what_to_install(new_adapter):
             import fantasy
         """,
     )
-    message = r"needs fantasy: pip install fantasy \(No module named 'fantasy'\)"
+    message = r"needs fantasy, of the extra \[fantasy\]: pip install fantasy \(No module named 'fantasy'\)"
     with pytest.raises(ModuleNotFoundError, match=message) as caught:
         _ = adapters.fantasy
     assert caught.value.name == "fantasy"

@@ -153,5 +153,7 @@ def test_types_of_ml_dtypes_are_known_by_name_without_its_import(name):
 
 def test_a_type_of_ml_dtypes_says_what_it_needs_where_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(TypeError, match="dtype 'bfloat16' needs ml_dtypes: pip install ml_dtypes"):
+    with pytest.raises(
+        TypeError, match=r"dtype 'bfloat16' needs ml_dtypes, of the extra \[bfloat16\]: pip install ml_dtypes"
+    ):
         winit_fast.empty(3, "bfloat16")

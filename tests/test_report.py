@@ -675,7 +675,9 @@ def test_a_picture_that_cannot_be_drawn_is_refused(small, tmp_path, monkeypatch)
     with pytest.raises(TypeError, match="picture must be a str or a Path, got 3"):
         report.draw(small, 3)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match="pictures need matplotlib: pip install matplotlib"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"a picture needs matplotlib, of the extra \[report\]: pip install matplotlib"
+    ):
         report.draw(small, tmp_path / "a.png")
 
 
@@ -798,7 +800,9 @@ def test_the_command_says_what_a_picture_needs(tmp_path, monkeypatch, capsys):
     assert not Path("a.svg").exists()
     monkeypatch.chdir(tmp_path)
     assert main(SMALL) == 0
-    assert capsys.readouterr().out.endswith("no picture: pictures need matplotlib: pip install matplotlib\n")
+    assert capsys.readouterr().out.endswith(
+        "no picture: a picture needs matplotlib, of the extra [report]: pip install matplotlib\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

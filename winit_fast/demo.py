@@ -44,7 +44,7 @@ from winit_fast.fill import fill
 from winit_fast.fingerprints import fingerprint as fingerprint_of
 from winit_fast.lowering import ELEMENT_TYPES, LARGEST_NORMAL, ElementType
 from winit_fast.memory import empty
-from winit_fast.messages import shorten
+from winit_fast.messages import describe_missing, shorten
 from winit_fast.parallel import default_threads
 from winit_fast.publish import PartialFile, reserve
 from winit_fast.schemes import read_scheme
@@ -244,7 +244,7 @@ def _with_options(table: TableSpec, options: argparse.Namespace) -> TableSpec:
     rows = options.rows or (table.rows if options.full else table.fewer_rows)
     dtype = options.dtype or table.dtype
     if dtype == "bfloat16" and options.dtype is None and _find_dtype(dtype) is None:
-        print("ml_dtypes is not installed, so float16 is used instead of bfloat16 (pip install ml_dtypes)\n")
+        print(f"{describe_missing(f'dtype {dtype}', 'ml_dtypes', 'bfloat16')}; float16 is used instead\n")
         dtype = "float16"
     return table._replace(
         rows=rows, dim=options.dim or table.dim, dtype=dtype,
@@ -267,7 +267,7 @@ def _find_dtype(name: str) -> np.dtype[Any] | None:
 def _require_dtype(name: str) -> np.dtype[Any]:
     dtype = _find_dtype(name)
     if dtype is None:
-        raise ValueError(f"dtype {name} needs the package ml_dtypes, which is not installed (pip install ml_dtypes)")
+        raise ValueError(describe_missing(f"dtype {name}", "ml_dtypes", "bfloat16"))
     return dtype
 
 

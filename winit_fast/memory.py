@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from winit_fast.arguments import MOST_AXES
-from winit_fast.messages import as_int, as_sizes, quote
+from winit_fast.messages import as_int, as_sizes, describe_missing, quote
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -75,7 +75,7 @@ def dtype_of(dtype: DTypeLike) -> np.dtype[Any]:
         try:
             import ml_dtypes  # noqa: F401
         except ImportError:
-            raise TypeError(f"dtype {quote(dtype)} needs ml_dtypes: pip install ml_dtypes") from None
+            raise TypeError(describe_missing(f"dtype {quote(dtype)}", "ml_dtypes", "bfloat16")) from None
     try:
         return np.dtype(dtype)
     except Exception:  # NumPy parses texts, follows .dtype, and prints what it cannot read

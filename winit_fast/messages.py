@@ -19,6 +19,7 @@ __all__ = [
     "as_rank",
     "as_sizes",
     "class_name",
+    "describe_missing",
     "library_of",
     "quote",
     "reason_of",
@@ -38,6 +39,11 @@ def quote(value: object) -> str:
     except Exception:  # from the repr of a caller's class, or from lists nested too deep
         text = f"an object of {class_name(value)}"
     return shorten(text)
+
+
+def describe_missing(user: str, package: str, extra: str) -> str:
+    """What a package that is not installed is needed for, the extra of pyproject.toml that has it, and the remedy."""
+    return f"{user} needs {package}, of the extra [{extra}]: pip install {package}"
 
 
 def class_name(value: object) -> str:

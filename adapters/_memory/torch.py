@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winit_fast.messages import describe_missing
+
 __all__ = ["FILLED", "array_of", "name_of", "tensor_of"]
 
 # ml_dtypes' types, which NumPy does not know by itself, pass through as integers of the same size.
@@ -103,7 +105,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise ModuleNotFoundError(f"tensors of {tensor.dtype} need ml_dtypes: pip install ml_dtypes") from None
+        raise ModuleNotFoundError(describe_missing(f"a tensor of {tensor.dtype}", "ml_dtypes", "torch")) from None
     return array.view(getattr(ml_dtypes, name_of(tensor.dtype)))
 
 

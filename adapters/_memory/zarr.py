@@ -11,7 +11,7 @@ from winit_fast.memory import dtype_of
 
 from .. import needs
 
-with needs("'zarr>=3.1'"):
+with needs("'zarr>=3.1'", "tables"):
     import zarr
     from zarr.core.dtype.npy.common import endianness_to_numpy_str
     from zarr.core.dtype.npy.float import BaseFloat

@@ -24,7 +24,7 @@ from winit_fast.files.coverage import Box, find_faults
 from winit_fast.files.opening import read_path
 from winit_fast.files.specs import Recipe, TensorSpec
 from winit_fast.initializer import Initializer
-from winit_fast.messages import as_int, as_sizes, quote
+from winit_fast.messages import as_int, as_sizes, describe_missing, quote
 
 if TYPE_CHECKING:
     from winit_fast.files.layouts import Contents, Stored
@@ -366,9 +366,7 @@ def _toml_loads() -> Callable[[str], Any]:
         except ImportError:
             continue
         return loads
-    raise ImportError(
-        "a recipe in TOML needs Python 3.11, or the package tomli (pip install tomli); one in JSON needs neither"
-    )
+    raise ImportError(f"{describe_missing('a recipe in TOML on Python 3.10', 'tomli', 'cli')}; one in JSON does not")
 
 
 def _read_recipe(said: Any) -> WrittenRecipe:

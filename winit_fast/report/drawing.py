@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from winit_fast.messages import quote
+from winit_fast.messages import describe_missing, quote
 from winit_fast.publish import PartialFile
 from winit_fast.report.measurement import size_of
 from winit_fast.report.reports import Histogram, Propagation, Report
@@ -63,7 +63,7 @@ def check_picture(picture: str | Path) -> Path:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install matplotlib") from None
+        raise ModuleNotFoundError(describe_missing("a picture", "matplotlib", "report")) from None
     return path
 
 
