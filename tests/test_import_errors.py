@@ -33,6 +33,18 @@ def test_a_clone_that_is_not_built_explains_itself(tmp_path):
     assert "winit_fast is not built in <folder>" in PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("error", ["ImportError", "SystemError"])  # the second from a free-threaded CPython 3.13
+def test_a_clone_that_is_built_for_another_python_explains_itself(tmp_path, error):
+    (tmp_path / "winit_fast").mkdir()
+    source = Path(winit_fast.__file__).read_text(encoding="utf-8")
+    (tmp_path / "winit_fast" / "__init__.py").write_text(source, encoding="utf-8")
+    (tmp_path / "winit_fast" / "_plan.py").write_text(f"raise {error}('no such symbol')\n")
+    done = python("-c", "import winit_fast", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    message = "is built for another Python or another machine (no such symbol): build it for this one: python -m pip"
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: winit_fast in {tmp_path / 'winit_fast'} {message}")
+    assert "is built for another Python or another machine" in PAGE.read_text(encoding="utf-8")
+
+
 def test_another_module_that_is_missing_is_not_taken_for_the_build(tmp_path):
     (tmp_path / "winit_fast").mkdir()
     source = Path(winit_fast.__file__).read_text(encoding="utf-8")

@@ -23,6 +23,11 @@ except ModuleNotFoundError as error:
             name=error.name,
         ) from None
     raise
+except (ImportError, SystemError) as error:  # the second from a free-threaded CPython
+    raise ImportError(
+        f"winit_fast in {dirname(__file__)} is built for another Python or another machine ({error}): "
+        "build it for this one: python -m pip install -e ."
+    ) from error
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
 from winit_fast.fill import fill, fill_keys, fill_rows, random_bits
