@@ -83,7 +83,8 @@ def init(
     initializer.check(sizes, kind, seed=0 if key is not None and not isinstance(key, int) else key)
     key = None if key is None else int(key.__index__())
     arguments = (initializer, key, sizes, kind.name)
-    name = _NAME + tokenize(STREAM_VERSION, initializer.get_config(), *arguments[1:], blocks)
+    config = initializer.get_config().items()  # a dict's token depended on the process before dask 2025.4
+    name = _NAME + tokenize(STREAM_VERSION, *config, *arguments[1:], blocks)
     axes = tuple(range(len(sizes)))
     others = [part for argument in arguments for part in (argument, None)]
     graph = blockwise(_block, name, axes, ArraySliceDep(blocks), axes, *others, numblocks={})
