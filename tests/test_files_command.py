@@ -420,6 +420,16 @@ def test_a_full_disk_keeps_what_is_written_and_says_how_to_go_on(unfinished, tmp
     assert (tmp_path / "a.raw").read_bytes() == expected((200000, 64), "float32").tobytes()
 
 
+@pytest.mark.parametrize("kind", ["hf", "dcp"])
+def test_a_full_disk_says_how_to_go_on_with_a_folder(kind, unfinished, tmp_path, capsys):
+    assert unfinished(OSError(errno.ENOSPC, "No space left on device"), ["--format", kind]) == 2
+    again = continuing(capsys.readouterr().err)
+    assert main(again[again.index("fill") :]) == 0
+    kept, _ = re.fullmatch(r"kept (.+) MB, wrote (.+) MB\n", capsys.readouterr().out).groups()
+    assert float(kept) > 20
+    assert main(["verify", str(tmp_path / "a.raw")]) == 0
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_real_signal_keeps_the_partial_and_the_printed_command_goes_on(name, tmp_path):

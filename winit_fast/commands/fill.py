@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from winit_fast.commands.running import add_running_arguments, is_unfinished, join_words, show_progress
+from winit_fast.commands.running import add_running_arguments, has_partial, is_unfinished, join_words, show_progress
 from winit_fast.commands.tensors import (
     add_tensor_arguments,
     integer_from,
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(error, FileExistsError) and text.endswith("exists already"):
             text += "; --force replaces it"
         if isinstance(error, OSError) and not isinstance(error, FileExistsError | BlockingIOError):
-            text += f"; {_explain_rest(options)}" if is_unfinished(options.file) else ""
+            text += f"; {_explain_rest(options)}" if is_unfinished(options.file) or has_partial(options.file) else ""
         raise (type(error) if isinstance(error, OSError) else ValueError)(text) from None
     if not options.quiet:
         what = options.file if world_size == 1 else f"the part of worker {rank} of {world_size}"

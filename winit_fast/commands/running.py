@@ -14,7 +14,7 @@ from winit_fast.commands.tensors import integer_from
 if TYPE_CHECKING:
     from winit_fast.files.progress import Progress
 
-__all__ = ["add_running_arguments", "is_unfinished", "join_words", "show_progress"]
+__all__ = ["add_running_arguments", "has_partial", "is_unfinished", "join_words", "show_progress"]
 
 
 def add_running_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,11 @@ def is_unfinished(file: str) -> bool:
         return read_unfinished(file) is not None
     except ValueError:
         return False
+
+
+def has_partial(folder: str) -> bool:
+    """Whether a folder's writing was begun and has not ended."""
+    return os.path.isdir(folder) and any(name.endswith(".partial") for name in os.listdir(folder))
 
 
 def join_words(words: list[str]) -> str:
