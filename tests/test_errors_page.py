@@ -72,6 +72,7 @@ def quoted():
         "WINIT_FAST",
         "winit_fast needs",
         "winit_fast is not",
+        "winit_fast in <folder>",
     )
     return [cell.split("...") for cell in cells if not cell.startswith((*elsewhere, "import"))]
 
