@@ -170,6 +170,20 @@ def test_a_rank_lays_out_its_own_files_alone(given, tmp_path):
     assert peak < 3 << 20  # 300 headers are 12 MB
 
 
+@pytest.mark.parametrize("given", [{"format": "dcp"}, {"format": "hf", "max_file_size": 4}])
+def test_of_other_ranks_those_with_files_are_compared_by_one_text_of_the_recipe(given, tmp_path, monkeypatch):
+    specs = [TensorSpec(f"layer.{k}.weight", (40,), "float32", "normal(std=0.01)") for k in range(40)]
+    for rank in (0, 3):
+        files.write(tmp_path / "x", specs, seed=7, rank=rank, world_size=5, **given)
+    laid_out, texts = [], []
+    plan_one, get_config = writes.plan_rank, TensorSpec.get_config
+    monkeypatch.setattr(writes, "plan_rank", lambda *a, **k: laid_out.append(a[2]) or plan_one(*a, **k))
+    monkeypatch.setattr(TensorSpec, "get_config", lambda self: texts.append(self) or get_config(self))
+    files.write(tmp_path / "x", specs, seed=7, rank=4, world_size=5, **given)
+    assert laid_out == [4, 0, 3]
+    assert len(texts) == len(specs)
+
+
 PARTS = [TensorSpec("b", (30, 7), "float16", "normal"), TensorSpec("a", (0, 3), "float32", "ones"),
          TensorSpec("c", (), "float16", "ones")]  # fmt: skip
 

@@ -103,8 +103,8 @@ def _part_of(spec: TensorSpec, rank: int, world_size: int) -> Part | None:
     return spec.rows(first, last) if first < last else None
 
 
-def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) -> list[str]:
-    """The names of the files of other ranks that are there; refuse files that loaders would take for one of them.
+def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) -> list[int]:
+    """The other ranks that have files there; refuse files that loaders would take for one of them.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) ->
 
     Returns
     -------
-    list of str
+    list of int
 
     Raises
     ------
@@ -127,15 +127,16 @@ def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) ->
     if not own or not folder.is_dir():
         return []
     if kind == "dcp":
-        names = {_name_in_dcp(rank) for rank in range(world_size)}
+        ranks = {_name_in_dcp(rank): rank for rank in range(world_size)}
     else:
         count = int(own[0].partition("-of-")[2].removesuffix(".safetensors") or 1)
-        names = {_name_in_hf(number, count) for number in range(1, count + 1)} | ({INDEX} if count > 1 else set())
+        ranks = {_name_in_hf(k + 1, count): k % world_size for k in range(count)}
+        ranks |= {INDEX: 0} if count > 1 else {}
     present = sorted(os.listdir(folder))
     strangers = [
         name
         for name in present
-        if name not in names
+        if name not in ranks
         and (name == INDEX or (name.endswith(".safetensors") if kind == "dcp" else _OURS.fullmatch(name)))
     ]
     if strangers:
@@ -144,7 +145,7 @@ def find_others(folder: Path, kind: str, own: Sequence[str], world_size: int) ->
             f"{folder} has {quote(strangers[0])}{more}, not of what is to be written there, and loaders would take it "
             "for a part: remove it, or give another folder"
         )
-    return [name for name in present if name in names and name not in own]
+    return sorted({ranks[name] for name in present if name in ranks and name not in own})
 
 
 _OURS = re.compile(r"(model|model-\d+-of-\d+|shard-\d+-model-\d+-of-\d+)\.safetensors")

@@ -213,7 +213,9 @@ def _recipe_of(tensors: TensorSpec | Iterable[TensorSpec] | Recipe, seed: int | 
     if isinstance(tensors, Recipe):
         if seed not in (None, tensors.seed):
             raise ValueError(f"seed must be that of the recipe, {quote(tensors.seed)}, or left out; got {quote(seed)}")
-        specs, seed = tensors.tensors, tensors.seed
+        if tensors.tensors:
+            return tensors
+        specs: tuple[TensorSpec, ...] = ()
     elif not isinstance(tensors, TensorSpec | Iterable) or isinstance(tensors, str):
         raise TypeError(f"tensors must be of TensorSpec, got {quote(tensors)}")
     else:

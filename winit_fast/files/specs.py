@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from operator import le
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
@@ -198,6 +199,10 @@ class Recipe:
 
     def to_json(self) -> str:
         """One line of JSON; the same recipe is the same line."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:  # stands in the header of every file
         tensors = [spec.get_config() for spec in self.tensors]
         return json.dumps({"stream_version": STREAM_VERSION, "seed": self.seed, "tensors": tensors})
 

@@ -115,23 +115,24 @@ def write(
 
         def plan_of(other: int) -> Plan:
             return plan_rank(
-                path, planned.recipe.tensors, other, seed=planned.recipe.seed, format=format, world_size=world_size,
+                path, planned.recipe, other, seed=None, format=format, world_size=world_size,
                 max_file_size=max_file_size, rows=None,
             )  # fmt: skip
 
         own = [one.path.name for one in planned.files]
-        if folders.find_others(planned.path, planned.format, own, int(world_size)) and not force:
-            _refuse_other_parts(plan_of, rank, world_size)
+        others = folders.find_others(planned.path, planned.format, own, int(world_size))
+        if not force:
+            _refuse_other_parts(plan_of, others, int(world_size))
     files = [FileToWrite(one.path, one.layout) for one in planned.files]
     return write_files(
         path, files, planned.recipe, memory=most, threads=threads, resume=resume, force=force, progress=progress
     )
 
 
-def _refuse_other_parts(plan_of: Callable[[int], Plan], rank: int, world_size: int) -> None:
+def _refuse_other_parts(plan_of: Callable[[int], Plan], others: Sequence[int], world_size: int) -> None:
     """Refuse a folder where another worker has written what it would not write now: loaders would mix both."""
-    for other in range(world_size):
-        for one in plan_of(other).files if other != rank else ():
+    for other in others:
+        for one in plan_of(other).files:
             if one.path.is_file():
                 with open_file(one.path) as file:
                     header, size = file.read(len(one.layout.header)), os.fstat(file.fileno()).st_size
