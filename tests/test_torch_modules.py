@@ -573,6 +573,8 @@ def test_parameters_that_transformers_loaded_are_left():
 
 
 def test_callers_under_torch_compile_leave_the_graph():
+    from torch._dynamo.convert_frame import register_bytecode_hook
+
     layer = nn.Linear(4, 4)
 
     @torch.compile(backend="eager")
@@ -580,7 +582,11 @@ def test_callers_under_torch_compile_leave_the_graph():
         init_module_(layer, {"*": "ones"}, seed=0)
         return layer(inputs) + 1
 
-    assert step(torch.ones(2, 4)).tolist() == [[6.0] * 4] * 2
+    compiled = set()
+    with register_bytecode_hook(lambda code, _: compiled.add(code.co_filename)):
+        assert step(torch.ones(2, 4)).tolist() == [[6.0] * 4] * 2
+    assert __file__ in compiled
+    assert init_module_.__wrapped__.__code__.co_filename not in compiled
 
 
 def test_gradients_and_versions_are_kept_as_by_torch():

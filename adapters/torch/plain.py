@@ -554,15 +554,17 @@ def leaves_graph(function: Callable[Parameters, Result]) -> Callable[Parameters,
     """Have callers under `torch.compile` leave their graph for this call, and begin another after it.
 
     That is `torch.compiler.disable`, which takes a second to import, only where there is a graph to leave.
-    `torch.export` cannot leave its graph, and would keep nothing of the call.
+    `torch.export` cannot leave its graph, and would keep nothing of the call; nor can a graph with `fullgraph=True`.
     """
+    refusal = f"{function.__name__} cannot be part of an exported or full graph: call it before"
 
     @wraps(function)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        if torch.compiler.is_compiling():
-            if getattr(torch.compiler, "is_exporting", bool)():  # torch 2.7 and newer say so
-                raise RuntimeError(f"{function.__name__} cannot be part of an exported graph: call it before")
+        if torch.compiler.is_dynamo_compiling():  # where torch 2.7 to 2.9 say of any graph that it is exported
+            torch._dynamo.graph_break(msg=refusal)  # what Dynamo says where it cannot break the graph
             return torch.compiler.disable(function)(*arguments, **named)  # type: ignore[no-any-return, no-untyped-call]
+        if torch.compiler.is_exporting():
+            raise RuntimeError(refusal)
         return function(*arguments, **named)
 
     return called
