@@ -974,6 +974,7 @@ def interrupt_at(place, folder):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this in settrace
     sys.settrace(trace)
     try:
         write(folder)

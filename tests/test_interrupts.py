@@ -240,6 +240,7 @@ while True:
                 seen.append(frame.f_code.co_name)
                 raise error
         return trace
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this in settrace
     sys.settrace(trace)
     try:
         fill(out, "normal", seed=1, name="w", threads=4)
@@ -334,6 +335,7 @@ class Watched(parallel.Crew):
 def arm(frame=None):
     if not steps:
         return
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this in settrace
     sys.settrace(trace)
     while frame is not None:
         if frame.f_code.co_filename == parallel.__file__:

@@ -139,6 +139,7 @@ def test_an_interrupt_at_any_bytecode_leaves_the_old_file_or_the_new_one(is_ther
         if is_there:
             (tmp_path / "a").write_bytes(OLD)
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this in settrace
         sys.settrace(trace)
         try:
             write(tmp_path / "a", overwrite=is_there)

@@ -483,6 +483,7 @@ def test_a_model_has_all_of_its_own_at_every_bytecode_of_an_end_that_is_cut(few_
         standing_in, met = asking._StandIns(model, [], Recorder()), 0
         standing_in.begin()
         model.surplus = 1
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this in settrace
         sys.settrace(trace)
         try:
             standing_in.end()
