@@ -62,7 +62,11 @@ else:
         "-fno-strict-overflow",
         "-g0",  # Python's own -g makes wheels three times as large
     ]
-    FLAGS += ["-fno-tree-reassoc"] if is_gcc() else []  # clang does not know it
+    FLAGS += ["-fno-tree-reassoc", "-fno-single-precision-constant"] if is_gcc() else []  # clang knows neither
+
+# CFLAGS stand in the command that links, too: with -Ofast there, gcc adds code that ends subnormal numbers in whatever
+# process imports the module.
+LINK_FLAGS = [] if IS_MSVC else ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-pthread"]
 
 ISA_FLAGS = {"baseline": []}
 if IS_X86_64:
@@ -77,6 +81,8 @@ elif IS_ARM64:
 
 # Of the public repository, such as https://host/owner/name: only the workflow that publishes knows it.
 ADDRESS = os.environ.get("WINIT_FAST_ADDRESS", "").rstrip("/")
+if ADDRESS and not re.fullmatch(r"https?://[\w.:/~%-]+", ADDRESS):
+    raise ValueError(f"WINIT_FAST_ADDRESS must be as https://host/owner/name, got {ADDRESS!r}")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -122,7 +128,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         + [f"winit_fast/include/{file}" for file in os.listdir("winit_fast/include")],
         define_macros=macros,
         extra_compile_args=FLAGS + flags,
-        extra_link_args=[] if IS_MSVC else ["-pthread"],
+        extra_link_args=LINK_FLAGS,
         py_limited_api=IS_STABLE_ABI,
     )
 
@@ -146,7 +152,8 @@ class BuildExtensions(build_ext):
             raise PlatformError(
                 f"winit_fast needs a C compiler, and there is no {COMPILER[0]}: install gcc or clang, or name one in CC"
             )
-        for ext, translated in zip(stale, cythonize(stale, compiler_directives=DIRECTIVES), strict=True):
+        # Anew: where the disk was full, half a translation is newer than its source.
+        for ext, translated in zip(stale, cythonize(stale, compiler_directives=DIRECTIVES, force=True), strict=True):
             ext.sources = translated.sources
         every, self.extensions = self.extensions, stale
         super().build_extensions()

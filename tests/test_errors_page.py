@@ -73,6 +73,8 @@ def quoted():
         "winit_fast needs",
         "winit_fast is not",
         "winit_fast in <folder>",
+        "winit_fast has no compiled kernels",
+        "<folder> has no",
     )
     return [cell.split("...") for cell in cells if not cell.startswith((*elsewhere, "import"))]
 

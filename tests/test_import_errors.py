@@ -40,9 +40,22 @@ def test_a_clone_that_is_built_for_another_python_explains_itself(tmp_path, erro
     (tmp_path / "winit_fast" / "__init__.py").write_text(source, encoding="utf-8")
     (tmp_path / "winit_fast" / "_plan.py").write_text(f"raise {error}('no such symbol')\n")
     done = python("-c", "import winit_fast", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    message = "is built for another Python or another machine (no such symbol): build it for this one: python -m pip"
+    message = "cannot be loaded (no such symbol). It may be built for another Python or another machine: build it"
     assert done.stderr.splitlines()[-1].startswith(f"ImportError: winit_fast in {tmp_path / 'winit_fast'} {message}")
-    assert "is built for another Python or another machine" in PAGE.read_text(encoding="utf-8")
+    assert "winit_fast in <folder> cannot be loaded" in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_clone_that_is_built_but_not_installed_says_where_adapters_are(tmp_path):
+    package = tmp_path / "winit_fast"
+    shutil.copytree(Path(winit_fast.__file__).parent, package, ignore=shutil.ignore_patterns("adapters"))
+    code = "import sys; sys.meta_path[:] = [i for i in sys.meta_path if 'editable' not in repr(i)]; import winit_fast"
+    for use in ("from winit_fast import adapters", "winit_fast.adapters"):
+        done = python("-c", f"{code}; {use}", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        message = (
+            f"ModuleNotFoundError: {package} has no adapters, which an installation puts there: run Python in another"
+        )
+        assert done.stderr.splitlines()[-1].startswith(message)
+    assert "has no adapters, which an installation puts there" in PAGE.read_text(encoding="utf-8")
 
 
 def test_another_module_that_is_missing_is_not_taken_for_the_build(tmp_path):

@@ -25,8 +25,8 @@ except ModuleNotFoundError as error:
     raise
 except (ImportError, SystemError) as error:  # the second from a free-threaded CPython
     raise ImportError(
-        f"winit_fast in {dirname(__file__)} is built for another Python or another machine ({error}): "
-        "build it for this one: python -m pip install -e ."
+        f"winit_fast in {dirname(__file__)} cannot be loaded ({error}). It may be built for another Python or another "
+        "machine: build it for this one: python -m pip install -e ."
     ) from error
 
 from winit_fast.config import STREAM_VERSION, __version__, show_config
@@ -61,7 +61,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the packages of this one when first used: nobody has to import them by name."""
     if name in _PACKAGES:
-        return import_module(f"winit_fast.{name}")
+        try:
+            return import_module(f"winit_fast.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != "winit_fast.adapters":
+                raise
+            raise ModuleNotFoundError(
+                f"{dirname(__file__)} has no adapters, which an installation puts there: run Python in another folder, "
+                "where an installed winit_fast is found, or install this one: python -m pip install -e .",
+                name=error.name,
+            ) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -43,7 +43,10 @@ def _choose() -> str:
     for isa in cpu_isas():
         if find_spec(f"winit_fast._kernels_{isa}") is not None:
             return isa
-    raise ImportError("winit_fast has no compiled kernels; install it, or build them with 'pip install -e .'")
+    raise ImportError(
+        "winit_fast has no compiled kernels: build them by python -m pip install -e ., or, for a frozen program, "
+        "collect them by pyinstaller --collect-submodules winit_fast"
+    )
 
 
 ISA = _choose()
