@@ -17,6 +17,11 @@ COMPLEX = ("complex64", "complex128")
 TOO_LONG = pytest.param(10**5000, id="too long to print")
 
 
+def show(value):
+    """The repr, without an address: the same in each process."""
+    return repr(value).partition(" at 0x")[0]
+
+
 class Tensor:
     """Looks like another framework's tensor."""
 
@@ -440,7 +445,7 @@ def test_a_seed_out_of_range_is_refused(seed):
 
 
 @pytest.mark.parametrize(
-    "seed", [True, np.True_, 1.5, 1.0, "7", b"7", [7], (1, 2), np.random.default_rng(1), np.array(1.5)], ids=repr
+    "seed", [True, np.True_, 1.5, 1.0, "7", b"7", [7], (1, 2), np.random.default_rng(1), np.array(1.5)], ids=show
 )
 def test_a_seed_of_the_wrong_type_is_refused(seed):
     out = untouched(SHAPE, "u4")
@@ -836,7 +841,7 @@ def test_rows_that_are_no_list_of_integers_are_refused(rows):
     rows_refused(rows, TypeError, "rows must be integers along one axis")
 
 
-@pytest.mark.parametrize("rows", [3, None, "abc", {1, 2}, iter([1, 2]), np.array(3)], ids=repr)
+@pytest.mark.parametrize("rows", [3, None, "abc", {1, 2}, iter([1, 2]), np.array(3)], ids=show)
 def test_rows_that_are_no_list_are_refused(rows):
     rows_refused(rows, TypeError, "rows must be integers along one axis", extent=(2, 6))
 
